@@ -1,0 +1,48 @@
+//! Log-probabilities of a chosen token and of the best alternatives.
+
+use super::TokenId;
+
+/// What the model itself thought at one position: before temperature, filters and penalties.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprobs {
+    /// Natural logarithm of the chosen token's probability.
+    pub logprob: f32,
+    /// The best tokens, most probable first, with their log-probabilities.
+    pub top: Vec<(TokenId, f32)>,
+}
+
+/// Log-softmax of raw `logits` at `token` and at the `n` best tokens.
+#[must_use]
+pub fn logprobs(logits: &[f32], token: TokenId, n: usize) -> TokenLogprobs {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from((logit - max).exp())).sum();
+    let normalizer = max + sum.ln() as f32;
+    let mut best: Vec<TokenId> = (0..logits.len() as u32).collect();
+    let n = n.min(best.len());
+    let by_logit = |a: &TokenId, b: &TokenId| {
+        logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b))
+    };
+    if n > 0 && n < best.len() {
+        best.select_nth_unstable_by(n - 1, by_logit);
+    }
+    best.truncate(n);
+    best.sort_by(by_logit);
+    TokenLogprobs {
+        logprob: logits.get(token as usize).map_or(f32::NEG_INFINITY, |logit| logit - normalizer),
+        top: best.into_iter().map(|id| (id, logits[id as usize] - normalizer)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_sum_to_one_and_come_best_first() {
+        let found = logprobs(&[1.0, 3.0, 2.0], 2, 3);
+        let sum: f32 = found.top.iter().map(|(_, lp)| lp.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+        assert_eq!(found.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), vec![1, 2, 0]);
+        assert_eq!(found.logprob, found.top[1].1);
+    }
+}
