@@ -1,1 +1,7 @@
-//! Host.
+//! The host behind the `tightwad` binary.
+//!
+//! One folder a concern, one direction of dependence:
+//! `types` <- `backend` <- `plugin` <- `mode` <- `script` <- `server` <- `cli`.
+
+pub mod backend;
+pub mod types;

@@ -58,7 +58,8 @@ impl Picker {
             return Some(Choice { token: narrow.0, tie: false });
         }
         // A token at the edge of the nucleus may be in or out: both edges must agree.
-        let wide = self.noisy_best(sampling, context.position, (sampling.top_p * (1.0 + 2.0 * threshold)).min(1.0))?;
+        let wide =
+            self.noisy_best(sampling, context.position, (sampling.top_p * (1.0 + 2.0 * threshold)).min(1.0))?;
         let tie = narrow.0 != wide.0 || narrow.1 < 2.0 * threshold || wide.1 < 2.0 * threshold;
         let exact = self.noisy_best(sampling, context.position, sampling.top_p)?;
         Some(Choice { token: exact.0, tie })
@@ -70,10 +71,13 @@ impl Picker {
     #[must_use]
     pub fn probability(&self, raw: &[f32], sampling: &Sampling, token: TokenId) -> f32 {
         let logits = if sampling.is_greedy() { raw } else { &self.logits };
-        let Some(own) = logits.get(token as usize) else { return 0.0 };
+        let Some(own) = logits.get(token as usize) else {
+            return 0.0;
+        };
         let max = maximum(logits);
         // Terms below e^-20 of the best cannot move the sum visibly.
-        let sum: f32 = logits.iter().filter(|logit| **logit > max - 20.0).map(|logit| (logit - max).exp()).sum();
+        let sum: f32 =
+            logits.iter().filter(|logit| **logit > max - 20.0).map(|logit| (logit - max).exp()).sum();
         (own - max).exp() / sum
     }
 
@@ -265,7 +269,8 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_best_and_a_bias_can_forbid_it() {
-        let spec = SamplingSpec { temperature: 0.0, logit_bias: vec![(1, -100.0)], ..SamplingSpec::default() };
+        let spec =
+            SamplingSpec { temperature: 0.0, logit_bias: vec![(1, -100.0)], ..SamplingSpec::default() };
         assert_eq!(pick(spec, &[0.0, 9.0, 5.0], 0), Some(2));
     }
 

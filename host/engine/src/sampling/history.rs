@@ -45,7 +45,9 @@ impl History {
     /// Applies the penalties of `sampling` to `logits`, in place.
     pub fn penalize(&self, sampling: &Sampling, logits: &mut [f32]) {
         for (token, count) in &self.counts {
-            let Some(logit) = logits.get_mut(*token as usize) else { continue };
+            let Some(logit) = logits.get_mut(*token as usize) else {
+                continue;
+            };
             if count.prompt + count.output > 0 {
                 let penalty = sampling.repeat_penalty;
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };

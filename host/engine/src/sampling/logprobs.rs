@@ -19,9 +19,8 @@ pub fn logprobs(logits: &[f32], token: TokenId, n: usize) -> TokenLogprobs {
     let normalizer = max + sum.ln() as f32;
     let mut best: Vec<TokenId> = (0..logits.len() as u32).collect();
     let n = n.min(best.len());
-    let by_logit = |a: &TokenId, b: &TokenId| {
-        logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b))
-    };
+    let by_logit =
+        |a: &TokenId, b: &TokenId| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     if n > 0 && n < best.len() {
         best.select_nth_unstable_by(n - 1, by_logit);
     }

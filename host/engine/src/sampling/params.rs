@@ -83,10 +83,18 @@ impl Sampling {
             }
         }
         if let Some((_, got)) = spec.logit_bias.iter().find(|(_, bias)| !(-100.0..=100.0).contains(bias)) {
-            return Err(InvalidSampling { parameter: "logit_bias", expected: "between -100 and 100", got: *got });
+            return Err(InvalidSampling {
+                parameter: "logit_bias",
+                expected: "between -100 and 100",
+                got: *got,
+            });
         }
         if let Some(n) = spec.logprobs.filter(|n| *n > 20) {
-            return Err(InvalidSampling { parameter: "top_logprobs", expected: "between 0 and 20", got: f32::from(n) });
+            return Err(InvalidSampling {
+                parameter: "top_logprobs",
+                expected: "between 0 and 20",
+                got: f32::from(n),
+            });
         }
         Ok(Self(Arc::new(spec)))
     }

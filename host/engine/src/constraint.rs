@@ -1,0 +1,54 @@
+//! Grammars and JSON schemas as token masks (llguidance).
+//!
+//! Invariant: the matcher has consumed exactly the tokens generated so far.
+
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{SimpleVob, TokEnv};
+use llguidance::{Matcher, ParserFactory};
+
+use crate::TokenId;
+
+/// A grammar that cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the grammar or JSON schema cannot be used: {0}")]
+pub struct ConstraintError(pub(crate) String);
+
+/// A compiled constraint on the output, at its start; clone it for each session.
+#[derive(Clone)]
+pub struct Constraint {
+    matcher: Matcher,
+    tokens: TokEnv,
+}
+
+impl Constraint {
+    /// Compiles `grammar` for the vocabulary of `factory`.
+    pub(crate) fn new(
+        factory: &Arc<ParserFactory>,
+        grammar: TopLevelGrammar,
+    ) -> Result<Self, ConstraintError> {
+        let parser = factory.create_parser(grammar);
+        let matcher = Matcher::new(parser);
+        match matcher.get_error() {
+            Some(error) => Err(ConstraintError(error)),
+            None => Ok(Self { matcher, tokens: factory.tok_env().clone() }),
+        }
+    }
+
+    /// The tokens allowed next; the end-of-sequence token is among them where the output may end.
+    pub(crate) fn mask(&mut self) -> Result<SimpleVob, ConstraintError> {
+        if self.matcher.is_stopped() {
+            return Ok(self.tokens.tok_trie().singleton_token_set(self.tokens.tok_trie().eos_token()));
+        }
+        self.matcher.compute_mask().map_err(|error| ConstraintError(error.to_string()))
+    }
+
+    /// Advances over a generated token.
+    pub(crate) fn push(&mut self, token: TokenId) -> Result<(), ConstraintError> {
+        if self.matcher.is_stopped() {
+            return Ok(());
+        }
+        self.matcher.consume_token(token).map_err(|error| ConstraintError(error.to_string()))
+    }
+}

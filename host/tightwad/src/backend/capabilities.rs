@@ -1,0 +1,28 @@
+//! What a backend can do.
+
+/// A set of capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(u8);
+
+impl Capabilities {
+    /// Proposes tokens.
+    pub const PROPOSE: Self = Self(1);
+    /// Verifies proposals in one forward pass.
+    pub const VERIFY: Self = Self(2);
+    /// Answers whole requests.
+    pub const GENERATE: Self = Self(4);
+    /// Knows what to do with tools in a conversation.
+    pub const TOOLS: Self = Self(8);
+
+    /// The union of two sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// True when every capability of `other` is in this set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a backend could not answer.
+
+/// A failure of a backend, by whose turn it is to act.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BackendError {
+    /// The request cannot be answered as it is: the client must change it (HTTP 400).
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong and how to mend it.
+        message: String,
+        /// The request's field, where one is to blame.
+        parameter: Option<&'static str>,
+        /// OpenAI's error code, where there is one.
+        code: Option<&'static str>,
+    },
+    /// Too much work is queued: try again later (HTTP 429).
+    #[error("{backend} is overloaded: {waiting} requests are already waiting; try again later")]
+    Overloaded {
+        /// The backend's name.
+        backend: String,
+        /// Requests in its queue.
+        waiting: usize,
+    },
+    /// The backend lacks a capability.
+    #[error("{backend} cannot {capability}")]
+    Unsupported {
+        /// The backend's name.
+        backend: String,
+        /// The missing capability.
+        capability: &'static str,
+    },
+    /// The client left; nobody reads the answer.
+    #[error("the client disconnected")]
+    Cancelled,
+    /// The backend broke (HTTP 503).
+    #[error("{backend} failed: {message}")]
+    Failed {
+        /// The backend's name.
+        backend: String,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl BackendError {
+    /// `backend` lacks `capability`.
+    #[must_use]
+    pub fn unsupported(backend: &str, capability: &'static str) -> Self {
+        Self::Unsupported { backend: backend.to_owned(), capability }
+    }
+
+    /// `backend` broke.
+    #[must_use]
+    pub fn failed(backend: &str, message: impl ToString) -> Self {
+        Self::Failed { backend: backend.to_owned(), message: message.to_string() }
+    }
+}

@@ -1,0 +1,94 @@
+//! Sessions: one sequence on a backend, driven by a mode.
+
+use async_trait::async_trait;
+use tightwad_engine::{Sampling, TokenId, TokenLogprobs};
+use tokio::sync::mpsc;
+
+use super::BackendError;
+use crate::types::Finish;
+
+/// A token the target committed: final.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// The token.
+    pub token: TokenId,
+    /// Log-probabilities, when the request asked for them.
+    pub logprobs: Option<TokenLogprobs>,
+}
+
+/// The outcome of one verification.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Verified {
+    /// Committed tokens: the accepted proposals and one more, unless generation ended.
+    pub committed: Vec<Committed>,
+    /// How many proposals were accepted.
+    pub accepted: u32,
+    /// Positions decided again by the one-token path.
+    pub ties: u32,
+    /// Set when generation ended.
+    pub finish: Option<Finish>,
+}
+
+/// One proposed token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Proposal {
+    /// The token.
+    pub token: TokenId,
+    /// The drafter's own probability for it, 0 to 1.
+    pub probability: f32,
+}
+
+/// Committed steps of a plain decode, one token (and perhaps the finish) each.
+pub type DecodeStream = mpsc::UnboundedReceiver<Result<Verified, BackendError>>;
+
+/// A target's session. Dropping it frees its sequence.
+#[async_trait]
+pub trait Target: Send {
+    /// Verifies `draft` (may be empty) after the committed tokens, in one forward pass, and
+    /// commits what the target itself would have generated.
+    async fn verify(&mut self, draft: &[TokenId]) -> Result<Verified, BackendError>;
+
+    /// Generates up to `max` tokens plainly; the stream ends after them or with a finish.
+    fn decode(&mut self, max: u32) -> Result<DecodeStream, BackendError>;
+
+    /// The bytes of `token` (empty for special tokens).
+    fn bytes(&self, token: TokenId) -> Vec<u8>;
+}
+
+/// A drafter's session. Dropping it frees its sequence.
+#[async_trait]
+pub trait Drafter: Send {
+    /// The drafter's name.
+    fn name(&self) -> &str;
+
+    /// True when drafting takes the target's own processor, so that drafting ahead gains nothing.
+    fn shares_processor(&self) -> bool;
+
+    /// Proposes up to `max` tokens after the prompt and the `output` committed so far (the whole
+    /// output, every time: the drafter finds out what is new), stopping after a token less
+    /// probable than `min_probability`.
+    async fn propose(
+        &mut self,
+        output: &[TokenId],
+        max: u32,
+        min_probability: f32,
+    ) -> Result<Vec<Proposal>, BackendError>;
+}
+
+/// An open target and what a drafter must know to follow it.
+pub struct OpenTarget {
+    /// The session.
+    pub session: Box<dyn Target>,
+    /// The prompt's tokens.
+    pub prompt: Vec<TokenId>,
+    /// Tokens of the prompt found in the cache.
+    pub cached: u32,
+    /// Most tokens the session will generate.
+    pub max_tokens: u32,
+    /// The sampling settings, with the seed that drafter and target share.
+    pub sampling: Sampling,
+    /// The constraint on the output, for drafters that can follow it.
+    pub constraint: Option<tightwad_engine::Constraint>,
+    /// Digest of the target's vocabulary.
+    pub vocabulary: [u8; 32],
+}

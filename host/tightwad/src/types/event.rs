@@ -1,0 +1,80 @@
+//! What comes back: pieces of text while it runs, an outcome at the end.
+
+use serde::Serialize;
+
+/// One piece of an answer on its way to the client. Text is whole UTF-8 and final: no part of a
+/// stop string is ever in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The new text; may be empty when it only carries log-probabilities.
+    pub text: String,
+    /// One entry a committed token, when the request asked for them.
+    pub logprobs: Vec<TextLogprobs>,
+}
+
+/// A token's text and log-probability, with alternatives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextLogprobs {
+    /// The token's bytes.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+    /// The best tokens at this position: bytes and log-probability.
+    pub top: Vec<(Vec<u8>, f32)>,
+}
+
+/// Why generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended its turn, or a stop string was reached.
+    Stop,
+    /// `max_tokens` or the context's end was reached.
+    Length,
+}
+
+/// Tokens read and written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Tokens of the prompt that were already in the cache.
+    pub cached_tokens: u32,
+}
+
+/// How an answer came to be: the `tightwad` object of a response.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// `plain`, `speculation`, ...
+    pub mode: String,
+    /// True when every token was committed by the target.
+    pub exact: bool,
+    /// Propose-verify rounds.
+    pub rounds: u32,
+    /// Tokens proposed.
+    pub drafted: u32,
+    /// Proposed tokens that the target committed.
+    pub accepted: u32,
+    /// Positions decided again by the one-token path.
+    pub ties: u32,
+    /// Names of the drafters.
+    pub drafters: Vec<String>,
+    /// The plugins that took part, by name, with the SHA-256 of their component.
+    pub plugins: Vec<(String, String)>,
+    /// Why the plugin was left before the end, when it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+}
+
+/// The end of a generation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens read and written.
+    pub usage: Usage,
+    /// How the answer came to be.
+    pub report: Report,
+}
