@@ -1,6 +1,8 @@
 //! Chat templates from the GGUF, rendered as the model's authors wrote them: Jinja with Python's
 //! string and list methods, as Hugging Face's `apply_chat_template` runs them.
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use crate::Weights;
@@ -40,8 +42,8 @@ impl ChatTemplate {
 
     fn new(source: String, edges: (String, String)) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(refused)?;
+        environment.set_syntax(syntax);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -69,8 +71,8 @@ impl ChatTemplate {
     ) -> Result<String, TemplateError> {
         let template = self.environment.get_template(NAME).map_err(refused)?;
         let context = minijinja::context! {
-            messages => Value::from_serialize(messages),
-            tools => tools.map(Value::from_serialize),
+            messages => Value::from(Serde(messages)),
+            tools => tools.map(|tools| Value::from(Serde(tools))),
             add_generation_prompt => true,
             bos_token => self.edges.0,
             eos_token => self.edges.1,

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
@@ -104,7 +105,7 @@ impl Weights {
     /// [`ConstraintError`] says what the grammar's compiler did not like.
     pub fn constraint(&self, grammar: TopLevelGrammar) -> Result<Constraint, ConstraintError> {
         let factory = self.grammars.get_or_init(|| {
-            let tokens = llama_cpp_2::llguidance_build_tok_env(&self.model.vocab());
+            let tokens = LlamaSampler::llguidance_tok_env(&self.model);
             ParserFactory::new_simple(&tokens).map(Arc::new).map_err(|error| error.to_string())
         });
         let factory = factory.as_ref().map_err(|error| ConstraintError(error.clone()))?;
