@@ -3,8 +3,8 @@
 mod command;
 mod stats;
 
-use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 pub(crate) use command::{Command, Commands, Work};
 pub use stats::Stats;

@@ -4,10 +4,12 @@
 
 mod capabilities;
 mod error;
+mod output;
 mod session;
 
 pub use capabilities::Capabilities;
 pub use error::BackendError;
+pub use output::{Output, decode_to_end};
 pub use session::{Committed, DecodeStream, Drafter, OpenTarget, Proposal, Target, Verified};
 
 use std::sync::Arc;

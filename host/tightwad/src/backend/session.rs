@@ -43,7 +43,7 @@ pub type DecodeStream = mpsc::UnboundedReceiver<Result<Verified, BackendError>>;
 
 /// A target's session. Dropping it frees its sequence.
 #[async_trait]
-pub trait Target: Send {
+pub trait Target: Send + Sync {
     /// Verifies `draft` (may be empty) after the committed tokens, in one forward pass, and
     /// commits what the target itself would have generated.
     async fn verify(&mut self, draft: &[TokenId]) -> Result<Verified, BackendError>;
@@ -57,7 +57,7 @@ pub trait Target: Send {
 
 /// A drafter's session. Dropping it frees its sequence.
 #[async_trait]
-pub trait Drafter: Send {
+pub trait Drafter: Send + Sync {
     /// The drafter's name.
     fn name(&self) -> &str;
 
