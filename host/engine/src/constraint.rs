@@ -52,6 +52,11 @@ impl Constraint {
         self.matcher.compute_mask().map_err(|error| ConstraintError(error.to_string()))
     }
 
+    /// True when nothing may follow.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+
     /// Advances over a generated token.
     pub(crate) fn push(&mut self, token: TokenId) -> Result<(), ConstraintError> {
         if self.matcher.is_stopped() {

@@ -23,11 +23,14 @@ pub struct EngineConfig {
     pub threads: u32,
     /// Layers to put on a GPU.
     pub gpu_layers: u32,
+    /// Difference in a logit below which a position is decided again by a one-token pass; `None`:
+    /// measured when the model is loaded.
+    pub tie_threshold: Option<f32>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { context: 0, slots: 8, queue: 64, threads: 0, gpu_layers: 999 }
+        Self { context: 0, slots: 8, queue: 64, threads: 0, gpu_layers: 999, tie_threshold: None }
     }
 }
 

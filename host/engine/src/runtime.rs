@@ -1,6 +1,6 @@
 //! Process-wide set-up of llama.cpp.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
@@ -30,7 +30,8 @@ pub(crate) fn backend() -> Result<&'static LlamaBackend, LoadError> {
 /// Runs `work` while no other model computes on this machine's processor: two thread pools on the
 /// same cores slow each other down far more than taking turns does.
 pub(crate) fn on_processor<T>(work: impl FnOnce() -> T) -> T {
-    static PROCESSOR: Mutex<()> = Mutex::new(());
-    let _turn = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
+    // Tokio's mutex is fair: whoever waits longest is next, so that no model starves.
+    static PROCESSOR: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = PROCESSOR.blocking_lock();
     work()
 }

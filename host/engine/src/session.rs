@@ -16,6 +16,9 @@ pub struct OpenSession {
     pub constraint: Option<Constraint>,
     /// Most tokens to generate.
     pub max_tokens: u32,
+    /// Evaluate the prompt before the opening is answered (targets), or with the first work
+    /// (drafters, which may never be asked).
+    pub prefill: bool,
 }
 
 /// A token that is final.

@@ -12,7 +12,7 @@ pub(crate) type Commands = mpsc::Sender<Command>;
 
 /// One message to the engine's thread. Messages of one session arrive in the order they were sent.
 pub(crate) enum Command {
-    /// Open a sequence; answered with the tokens found in the cache once a slot is free.
+    /// Open a sequence; answered with the number of tokens found in the cache.
     Open { id: u64, open: Box<OpenSession>, reply: oneshot::Sender<Result<u32, SessionError>> },
     /// Give an open sequence something to do.
     Work { id: u64, work: Work },
@@ -22,6 +22,8 @@ pub(crate) enum Command {
 
 /// What a sequence can be asked to do.
 pub(crate) enum Work {
+    /// Evaluate the prompt, all but its last token; then the opening is answered.
+    Prefill { reused: u32, reply: oneshot::Sender<Result<u32, SessionError>> },
     /// Verify `draft` in one forward pass.
     Verify { draft: Vec<TokenId>, reply: oneshot::Sender<Result<Verified, SessionError>> },
     /// Generate `left` more tokens, one step a token.

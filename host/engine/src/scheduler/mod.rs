@@ -1,23 +1,109 @@
 //! The thread that owns a llama.cpp context.
+//!
+//! Each tick merges the ready work of all sequences into one batch: first everything that ends in
+//! a token (decodes, proposals, verifications), then prompt chunks, sized so that a tick stays
+//! short enough for the others to go on and for a cancelled sequence to be freed at once.
 
+mod calibrate;
 mod command;
+mod context;
+mod plan;
+mod propose;
+mod queue;
+mod sequence;
+mod slots;
 mod stats;
+mod verify;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
 
 pub(crate) use command::{Command, Commands, Work};
+use context::Context;
+use queue::Sequences;
 pub use stats::Stats;
 
 use crate::{EngineConfig, LoadError, Weights};
 
+/// Longest wait for a session that was just answered to come back, so that batches stay merged.
+const LINGER: Duration = Duration::from_millis(1);
+/// The same, as a share of the tick before.
+const LINGER_SHARE: f32 = 0.03;
+
+/// Runs until every session and every handle of the engine is gone.
 pub(crate) fn run(
-    _weights: &Arc<Weights>,
-    _config: &EngineConfig,
+    weights: &Arc<Weights>,
+    config: &EngineConfig,
     inbox: Receiver<Command>,
     ready: &SyncSender<Result<f32, LoadError>>,
-    _stats: &Arc<Stats>,
+    stats: &Arc<Stats>,
 ) {
-    let _ = ready.send(Ok(0.0));
-    while inbox.recv().is_ok() {}
+    let mut context = match Context::new(weights, config) {
+        Ok(context) => context,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let threshold = match config.tie_threshold {
+        Some(threshold) => Ok(threshold),
+        None => calibrate::tie_threshold(&mut context, config.slots),
+    };
+    let loaded = threshold.clone();
+    if ready.send(threshold).is_err() {
+        return;
+    }
+    if let Ok(threshold) = loaded {
+        let sequences = Sequences::new(weights.clone(), config, stats.clone(), threshold);
+        Scheduler { context, sequences, inbox, last_tick: Duration::ZERO }.run();
+    }
+}
+
+struct Scheduler<'a> {
+    context: Context<'a>,
+    sequences: Sequences,
+    inbox: Receiver<Command>,
+    last_tick: Duration,
+}
+
+impl Scheduler<'_> {
+    fn run(&mut self) {
+        while self.receive() {
+            self.sequences.admit(&mut self.context);
+            let start = Instant::now();
+            if self.sequences.tick(&mut self.context) {
+                self.last_tick = start.elapsed();
+            }
+        }
+    }
+
+    /// Takes every command that has come; blocks when there is nothing to do. False: all senders
+    /// are gone.
+    fn receive(&mut self) -> bool {
+        if !self.sequences.has_work() {
+            match self.inbox.recv() {
+                Ok(command) => self.sequences.accept(command, &mut self.context),
+                Err(_) => return false,
+            }
+        }
+        while let Ok(command) = self.inbox.try_recv() {
+            self.sequences.accept(command, &mut self.context);
+        }
+        self.linger();
+        true
+    }
+
+    /// Sessions that were just answered usually have their next work ready in microseconds: a pass
+    /// without them would cost them a whole tick.
+    fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER.min(self.last_tick.mul_f32(LINGER_SHARE));
+        while self.sequences.has_work() && self.sequences.answered() > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.inbox.recv_timeout(left) {
+                Ok(command) => self.sequences.accept(command, &mut self.context),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
 }

@@ -1,0 +1,41 @@
+//! How far apart batched and one-token passes round, measured when a model is loaded.
+
+use super::context::{Context, Row};
+use crate::{LoadError, SessionError, TokenId};
+
+/// Tokens compared; more than 8, from where on many kernels take another path.
+const TOKENS: usize = 9;
+/// The measured difference is one of few tokens: real ones may be this much larger.
+const MARGIN: f32 = 4.0;
+
+/// The greatest difference in a logit, with a margin; 0 where passes are equal bit by bit.
+pub(super) fn tie_threshold(context: &mut Context<'_>, slots: u32) -> Result<f32, LoadError> {
+    measure(context, slots).map_err(|error| LoadError::Runtime(error.to_string()))
+}
+
+fn measure(context: &mut Context<'_>, slots: u32) -> Result<f32, SessionError> {
+    let vocabulary = context.vocabulary;
+    let tokens: Vec<TokenId> = (1..=TOKENS as u32).map(|n| n.wrapping_mul(7919) % vocabulary).collect();
+    let row = |slot: usize, position: usize| Row { slot, position, token: tokens[position], logits: true };
+    let mut single = Vec::new();
+    for position in 0..TOKENS {
+        context.pass(&[row(0, position)])?;
+        single.push(context.logits(0).to_vec());
+    }
+    context.truncate(0, 0);
+    let mut greatest = 0.0_f32;
+    for used in [1, slots.min(4) as usize] {
+        let rows: Vec<Row> = (0..used)
+            .flat_map(|slot| (0..TOKENS).map(move |position| (slot, position)))
+            .map(|(s, p)| row(s, p))
+            .collect();
+        context.pass(&rows)?;
+        for (index, row) in rows.iter().enumerate() {
+            let differences =
+                context.logits(index).iter().zip(&single[row.position]).map(|(a, b)| (a - b).abs());
+            greatest = differences.fold(greatest, f32::max);
+        }
+        (0..used).for_each(|slot| context.truncate(slot, 0));
+    }
+    Ok(greatest * MARGIN)
+}

@@ -1,0 +1,111 @@
+//! What the next forward pass computes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Work;
+use super::context::{MAX_ROWS, Row};
+use super::sequence::Sequence;
+
+/// Pending tokens that are evaluated together with the row that is wanted.
+const TAIL: usize = 8;
+/// How long a pass with a piece of a prompt in it should take: others go on, and a cancelled
+/// sequence is freed, no later than that.
+const TICK: Duration = Duration::from_millis(50);
+/// Fewest rows of a prompt in one pass.
+const FEWEST: usize = 8;
+
+/// One sequence's part of a pass.
+pub(super) struct Planned {
+    pub id: u64,
+    pub step: Step,
+}
+
+/// What the part is for.
+pub(super) enum Step {
+    /// That many tokens of the prompt are evaluated.
+    Prefill { rows: usize },
+    /// A token is chosen from the logits of `row` on.
+    Token { row: usize },
+}
+
+/// How long rows take here, and whose turn it is when not all fit.
+pub(super) struct Pace {
+    seconds_a_row: f64,
+    next: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { seconds_a_row: TICK.as_secs_f64() / 32.0, next: 0 }
+    }
+}
+
+impl Pace {
+    /// Notes a pass of `rows` rows.
+    pub(super) fn observe(&mut self, rows: usize, took: Duration) {
+        if rows >= FEWEST {
+            let seconds = took.as_secs_f64() / rows as f64;
+            self.seconds_a_row += 0.2 * (seconds - self.seconds_a_row);
+        }
+    }
+
+    /// Rows that fit into one tick.
+    fn rows(&self) -> usize {
+        ((TICK.as_secs_f64() / self.seconds_a_row.max(1e-9)) as usize).clamp(FEWEST, MAX_ROWS)
+    }
+}
+
+/// Fills `rows` with the work that is ready: first everything that ends in a token, then pieces of
+/// prompts. A position that is decided again has the pass for itself.
+pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mut Vec<Row>) -> Vec<Planned> {
+    let ready = || running.iter().filter(|(_, sequence)| sequence.work.is_some());
+    if let Some((id, sequence)) = ready().find(|(_, sequence)| sequence.partial.is_some()) {
+        rows.extend(sequence.rows(sequence.pending(), &[]));
+        return vec![Planned { id: *id, step: Step::Token { row: rows.len() - 1 } }];
+    }
+    let mut planned = Vec::new();
+    let (after, before): (Vec<_>, Vec<_>) = ready().partition(|(id, _)| **id >= pace.next);
+    let turn = || after.iter().chain(&before);
+    for (id, sequence) in turn() {
+        let draft = sequence.draft();
+        let needed = sequence.pending() + draft.len();
+        if !sequence.wants_token() || sequence.pending() > TAIL {
+            continue;
+        }
+        if rows.len() + needed > MAX_ROWS {
+            pace.next = **id;
+            break;
+        }
+        let row = rows.len() + sequence.pending() - 1;
+        rows.extend(sequence.rows(sequence.pending(), draft));
+        planned.push(Planned { id: **id, step: Step::Token { row } });
+    }
+    let mut budget = pace.rows().saturating_sub(rows.len()).max(FEWEST).min(MAX_ROWS - rows.len());
+    for (id, sequence) in ready() {
+        if budget == 0 {
+            break;
+        }
+        if sequence.wants_token() && sequence.pending() <= TAIL {
+            continue;
+        }
+        let count = (sequence.pending() - 1).min(budget);
+        budget -= count;
+        rows.extend(sequence.rows(count, &[]));
+        planned.push(Planned { id: *id, step: Step::Prefill { rows: count } });
+    }
+    planned
+}
+
+impl Sequence {
+    fn wants_token(&self) -> bool {
+        !matches!(self.work, Some(Work::Prefill { .. }) | None)
+    }
+
+    fn draft(&self) -> &[crate::TokenId] {
+        match &self.work {
+            Some(Work::Verify { draft, .. }) => draft,
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! All sequences of an engine: those that run and those that wait.
+//!
+//! Invariant: every running sequence holds one slot; `waiting` in the counters is the length of the
+//! queue plus the openings that are still on their way here.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::context::{Context, Row};
+use super::plan::{self, Pace, Planned, Step};
+use super::sequence::Sequence;
+use super::slots::Slots;
+use super::{Command, Stats, Work, propose, verify};
+use crate::sampling::Picker;
+use crate::{EngineConfig, OpenSession, SessionError, Weights};
+
+struct Waiting {
+    id: u64,
+    open: Box<OpenSession>,
+    reply: oneshot::Sender<Result<u32, SessionError>>,
+}
+
+/// What judging a row needs beside the sequence.
+pub(super) struct Judge {
+    pub weights: Arc<Weights>,
+    pub picker: Picker,
+    /// Of the current pass: 0 for a pass of one row, which is the reference itself.
+    pub tie_threshold: f32,
+    pub stats: Arc<Stats>,
+}
+
+pub(super) struct Sequences {
+    running: BTreeMap<u64, Sequence>,
+    queue: VecDeque<Waiting>,
+    slots: Slots,
+    judge: Judge,
+    tie_threshold: f32,
+    context_size: usize,
+    pace: Pace,
+    answered: HashSet<u64>,
+    rows: Vec<Row>,
+}
+
+impl Sequences {
+    pub(super) fn new(
+        weights: Arc<Weights>,
+        config: &EngineConfig,
+        stats: Arc<Stats>,
+        tie_threshold: f32,
+    ) -> Self {
+        Self {
+            running: BTreeMap::new(),
+            queue: VecDeque::new(),
+            slots: Slots::new(config.slots),
+            judge: Judge { weights, picker: Picker::default(), tie_threshold: 0.0, stats },
+            tie_threshold,
+            context_size: config.context as usize,
+            pace: Pace::default(),
+            answered: HashSet::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Takes one command.
+    pub(super) fn accept(&mut self, command: Command, context: &mut Context<'_>) {
+        match command {
+            Command::Open { id, open, reply } => self.queue.push_back(Waiting { id, open, reply }),
+            Command::Close { id } => self.close(id),
+            Command::Work { id, work } => {
+                self.answered.remove(&id);
+                self.give(id, work, context);
+            }
+        }
+    }
+
+    /// Gives free slots to those that wait longest.
+    pub(super) fn admit(&mut self, context: &mut Context<'_>) {
+        while let Some(next) = self.queue.front() {
+            let Some((slot, kept)) = self.slots.take(&next.open.prompt) else { return };
+            let Some(Waiting { id, open, reply }) = self.queue.pop_front() else { return };
+            context.truncate(slot, kept);
+            let stats = &self.judge.stats;
+            stats.waiting.fetch_sub(1, Ordering::AcqRel);
+            stats.active.fetch_add(1, Ordering::AcqRel);
+            stats.reused.fetch_add(kept as u64, Ordering::Relaxed);
+            let prefill = open.prefill;
+            let mut sequence = Sequence::new(*open, slot, kept);
+            let reused = u32::try_from(kept).unwrap_or(u32::MAX);
+            if prefill && sequence.pending() > 1 {
+                sequence.work = Some(Work::Prefill { reused, reply });
+            } else {
+                let _ = reply.send(Ok(reused));
+                self.answered.insert(id);
+            }
+            self.running.insert(id, sequence);
+        }
+    }
+
+    /// True when a forward pass has something to do.
+    pub(super) fn has_work(&self) -> bool {
+        self.running.values().any(|sequence| sequence.work.is_some())
+    }
+
+    /// How many sessions were answered and have not come back.
+    pub(super) fn answered(&self) -> usize {
+        self.answered.len()
+    }
+
+    /// One forward pass over what is ready; false when nothing is.
+    pub(super) fn tick(&mut self, context: &mut Context<'_>) -> bool {
+        self.rows.clear();
+        self.answered.clear();
+        let planned = plan::plan(&self.running, &mut self.pace, &mut self.rows);
+        if planned.is_empty() {
+            return false;
+        }
+        let start = Instant::now();
+        let passed = context.pass(&self.rows);
+        self.pace.observe(self.rows.len(), start.elapsed());
+        let stats = &self.judge.stats;
+        stats.ticks.fetch_add(1, Ordering::Relaxed);
+        stats.rows.fetch_add(self.rows.len() as u64, Ordering::Relaxed);
+        self.judge.tie_threshold = if self.rows.len() > 1 { self.tie_threshold } else { 0.0 };
+        for one in planned {
+            let outcome = passed.clone().and_then(|()| self.advance(&one, context));
+            if let Err(error) = outcome
+                && let Some(sequence) = self.running.get_mut(&one.id)
+            {
+                sequence.fail(&error);
+            }
+        }
+        true
+    }
+
+    fn advance(&mut self, planned: &Planned, context: &mut Context<'_>) -> Result<(), SessionError> {
+        let Some(sequence) = self.running.get_mut(&planned.id) else { return Ok(()) };
+        let answered = match planned.step {
+            Step::Prefill { rows } => {
+                sequence.evaluated += rows;
+                sequence.prefilled()
+            }
+            Step::Token { row } => match sequence.work.take() {
+                Some(work @ Work::Propose { .. }) => {
+                    propose::advance(sequence, work, row, context, &mut self.judge)?
+                }
+                Some(work) => verify::advance(sequence, work, row, context, &mut self.judge)?,
+                None => false,
+            },
+        };
+        if answered {
+            self.answered.insert(planned.id);
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, id: u64, work: Work, context: &mut Context<'_>) {
+        // A session that is gone hears of it through its dropped channel.
+        let Some(sequence) = self.running.get_mut(&id) else { return };
+        let ended = sequence.finished;
+        sequence.work = Some(work);
+        if ended {
+            sequence.fail(&SessionError::Finished);
+        } else if matches!(sequence.work, Some(Work::Propose { .. })) {
+            propose::begin(sequence, self.context_size, context);
+        } else {
+            verify::begin(sequence, self.context_size);
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        self.answered.remove(&id);
+        let stats = &self.judge.stats;
+        if let Some(mut sequence) = self.running.remove(&id) {
+            sequence.tokens.truncate(sequence.evaluated);
+            self.slots.free(sequence.slot, sequence.tokens);
+            stats.active.fetch_sub(1, Ordering::AcqRel);
+        } else if let Some(index) = self.queue.iter().position(|waiting| waiting.id == id) {
+            self.queue.remove(index);
+            stats.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! One sequence.
+//!
+//! Invariant: its slot's cache holds `tokens[..evaluated]`, and until it is finished at least the
+//! last token is not evaluated, because its logits choose the next one.
+
+use super::Work;
+use super::context::{Context, Row};
+use crate::sampling::{Context as Choosing, History, Picker};
+use crate::{Constraint, OpenSession, Sampling, SessionError, TokenId, Verified};
+
+pub(super) struct Sequence {
+    pub slot: usize,
+    pub prompt: usize,
+    pub tokens: Vec<TokenId>,
+    pub evaluated: usize,
+    pub sampling: Sampling,
+    pub history: History,
+    pub constraint: Option<Constraint>,
+    pub max_tokens: u32,
+    pub work: Option<Work>,
+    pub finished: bool,
+    /// What a verification committed before the tie that is being decided again.
+    pub partial: Option<Verified>,
+}
+
+/// The token that a position gets.
+pub(super) struct Pick {
+    pub token: TokenId,
+    pub tie: bool,
+}
+
+impl Sequence {
+    pub(super) fn new(open: OpenSession, slot: usize, evaluated: usize) -> Self {
+        Self {
+            slot,
+            prompt: open.prompt.len(),
+            history: History::of_prompt(&open.prompt),
+            tokens: open.prompt,
+            evaluated,
+            sampling: open.sampling,
+            constraint: open.constraint,
+            max_tokens: open.max_tokens,
+            work: None,
+            finished: false,
+            partial: None,
+        }
+    }
+
+    /// Tokens that are not in the cache.
+    pub(super) fn pending(&self) -> usize {
+        self.tokens.len() - self.evaluated
+    }
+
+    /// Tokens that may still be generated.
+    pub(super) fn remaining(&self) -> usize {
+        (self.max_tokens as usize).saturating_sub(self.tokens.len() - self.prompt)
+    }
+
+    /// Rows of the first `count` pending tokens and of the `draft` after them; logits from the last
+    /// pending token on.
+    pub(super) fn rows<'a>(&'a self, count: usize, draft: &'a [TokenId]) -> impl Iterator<Item = Row> + 'a {
+        let last = self.tokens.len() - 1;
+        let pending = self.tokens[self.evaluated..self.evaluated + count].iter();
+        pending.chain(draft).enumerate().map(move |(offset, token)| {
+            let position = self.evaluated + offset;
+            Row { slot: self.slot, position, token: *token, logits: position >= last }
+        })
+    }
+
+    /// Chooses the token after all of `tokens` from `logits`; what the constraint allows at the
+    /// end of the sequence is the end alone.
+    pub(super) fn pick(
+        &mut self,
+        logits: &[f32],
+        picker: &mut Picker,
+        tie_threshold: f32,
+    ) -> Result<Pick, SessionError> {
+        let mask = match &mut self.constraint {
+            Some(constraint) => Some(constraint.mask().map_err(|error| SessionError::Constraint(error.0))?),
+            None => None,
+        };
+        let allows = mask.as_ref().map(|mask| |token: TokenId| mask.is_allowed(token));
+        let choosing = Choosing {
+            sampling: &self.sampling,
+            history: &self.history,
+            allowed: allows.as_ref().map(|allows| allows as &dyn Fn(TokenId) -> bool),
+            position: u32::try_from(self.tokens.len()).unwrap_or(u32::MAX),
+            tie_threshold,
+        };
+        let choice = picker.pick(logits, &choosing);
+        let choice = choice.ok_or_else(|| SessionError::Constraint("every token is forbidden".to_owned()))?;
+        Ok(Pick { token: choice.token, tie: choice.tie })
+    }
+
+    /// Appends `token` to the output.
+    pub(super) fn push(&mut self, token: TokenId) -> Result<(), SessionError> {
+        self.tokens.push(token);
+        self.history.push(token);
+        match &mut self.constraint {
+            Some(constraint) => constraint.push(token).map_err(|error| SessionError::Constraint(error.0)),
+            None => Ok(()),
+        }
+    }
+
+    /// Cuts the output to `length` tokens, and the cache with it.
+    pub(super) fn truncate(&mut self, length: usize, context: &mut Context<'_>) {
+        let removed = self.tokens.len() - length;
+        for token in self.tokens.drain(length..) {
+            self.history.pop(token);
+        }
+        if let Some(constraint) = &mut self.constraint
+            && constraint.rollback(removed).is_err()
+        {
+            // Only drafters roll back: without the constraint they merely guess worse.
+            self.constraint = None;
+        }
+        self.keep(length.saturating_sub(1), context);
+    }
+
+    /// Keeps at most `length` tokens in the cache.
+    pub(super) fn keep(&mut self, length: usize, context: &mut Context<'_>) {
+        if self.evaluated > length {
+            context.truncate(self.slot, length);
+            self.evaluated = length;
+        }
+    }
+
+    /// After a piece of the prompt: answers the opening when all but the last token is evaluated.
+    pub(super) fn prefilled(&mut self) -> bool {
+        if self.pending() > 1 {
+            return false;
+        }
+        match self.work.take() {
+            Some(Work::Prefill { reused, reply }) => reply.send(Ok(reused)).is_ok(),
+            other => {
+                self.work = other;
+                false
+            }
+        }
+    }
+
+    /// Ends the sequence's work with an error.
+    pub(super) fn fail(&mut self, error: &SessionError) {
+        self.finished = true;
+        self.partial = None;
+        match self.work.take() {
+            None => {}
+            Some(Work::Prefill { reply, .. }) => drop(reply.send(Err(error.clone()))),
+            Some(Work::Verify { reply, .. }) => drop(reply.send(Err(error.clone()))),
+            Some(Work::Decode { steps, .. }) => drop(steps.send(Err(error.clone()))),
+            Some(Work::Propose { reply, .. }) => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}
