@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(slots.take(&[9]), Some((1, 0)));
         assert_eq!(slots.take(&[9]), None);
         slots.free(0, vec![1, 2, 3, 4]);
-        slots.free(1, vec![1, 2]);
+        slots.free(1, vec![1, 9]);
         assert_eq!(slots.take(&[1, 2, 3]), Some((0, 2)));
     }
 

@@ -1,0 +1,231 @@
+//! The scheduler on a real model: SmolLM2, downloaded by `cargo xtask models`.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use tightwad_engine::{Engine, EngineConfig, Finish, OpenSession, Sampling, SamplingSpec, SessionError, TokenId};
+
+fn model() -> PathBuf {
+    let folder = std::env::var_os("TIGHTWAD_MODELS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models")),
+        PathBuf::from,
+    );
+    folder.join("smollm2-135m-instruct.gguf")
+}
+
+fn load(config: EngineConfig) -> Engine {
+    static PREPARED: OnceLock<()> = OnceLock::new();
+    PREPARED.get_or_init(tightwad_engine::prepare);
+    Engine::load(&model(), config).expect("run `cargo xtask models` first")
+}
+
+fn config() -> EngineConfig {
+    EngineConfig { context: 512, slots: 4, ..EngineConfig::default() }
+}
+
+fn sampling(temperature: f32) -> Sampling {
+    let spec = SamplingSpec { temperature, top_p: 0.95, seed: 7, ..SamplingSpec::default() };
+    Sampling::new(spec).unwrap()
+}
+
+fn open(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> OpenSession {
+    OpenSession {
+        prompt: engine.weights().tokenize(text, true),
+        sampling: sampling(temperature),
+        constraint: None,
+        max_tokens,
+        prefill: true,
+    }
+}
+
+async fn plain(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> Vec<TokenId> {
+    let mut session = engine.open(open(engine, text, temperature, max_tokens)).await.unwrap();
+    let mut steps = session.decode(max_tokens).unwrap();
+    let mut tokens = Vec::new();
+    while let Some(step) = steps.recv().await {
+        tokens.extend(step.unwrap().committed.iter().map(|committed| committed.token));
+    }
+    tokens
+}
+
+/// Verifies drafts of changing length and quality: right, wrong, and right up to a point.
+async fn drafted(engine: &Engine, text: &str, temperature: f32, truth: &[TokenId]) -> (Vec<TokenId>, u32) {
+    let max_tokens = truth.len() as u32;
+    let mut session = engine.open(open(engine, text, temperature, max_tokens)).await.unwrap();
+    let (mut tokens, mut accepted, mut round) = (Vec::<TokenId>::new(), 0, 0);
+    loop {
+        let length = [0, 3, 9, 1, 17][round % 5];
+        let mut draft: Vec<TokenId> = truth[tokens.len()..].iter().copied().take(length).collect();
+        if round % 3 == 1 && draft.len() > 1 {
+            let middle = draft.len() / 2;
+            draft[middle] ^= 1;
+        }
+        round += 1;
+        let verified = session.verify(draft).await.unwrap();
+        accepted += verified.accepted;
+        tokens.extend(verified.committed.iter().map(|committed| committed.token));
+        if verified.finish.is_some() || tokens.len() >= truth.len() {
+            return (tokens, accepted);
+        }
+    }
+}
+
+const PROMPTS: [&str; 4] = [
+    "The capital of France is",
+    "fn main() { let numbers = vec![1, 2, 3];",
+    "Once upon a time, in a village by the sea,",
+    "A recipe for bread: 1. Mix flour and water. 2.",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_commits_what_plain_decoding_would_have() {
+    let engine = load(config());
+    for temperature in [0.0, 0.8] {
+        for prompt in PROMPTS {
+            let truth = plain(&engine, prompt, temperature, 48).await;
+            let (tokens, accepted) = drafted(&engine, prompt, temperature, &truth).await;
+            assert_eq!(tokens, truth, "{prompt} at {temperature}");
+            assert!(accepted > 10, "right drafts are accepted: {accepted}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_at_once_are_each_as_if_alone() {
+    let engine = load(config());
+    let mut truths = Vec::new();
+    for prompt in PROMPTS {
+        truths.push(plain(&engine, prompt, 0.8, 40).await);
+    }
+    let tasks = PROMPTS.iter().zip(&truths).enumerate().map(|(index, (prompt, truth))| {
+        let (engine, truth) = (engine.clone(), truth.clone());
+        tokio::spawn(async move {
+            if index % 2 == 0 {
+                plain(&engine, prompt, 0.8, 40).await
+            } else {
+                drafted(&engine, prompt, 0.8, &truth).await.0
+            }
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    for (task, truth) in tasks.into_iter().zip(truths) {
+        assert_eq!(task.await.unwrap(), truth);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ties_are_decided_again_alone_and_change_nothing() {
+    let engine = load(config());
+    let truth = plain(&engine, PROMPTS[2], 0.0, 48).await;
+    // A threshold far above what this processor needs: many positions are decided twice.
+    let suspicious = load(EngineConfig { tie_threshold: Some(0.5), ..config() });
+    let (tokens, _) = drafted(&suspicious, PROMPTS[2], 0.0, &truth).await;
+    assert_eq!(tokens, truth);
+    assert!(suspicious.stats().ties() > 0);
+    assert_eq!(engine.stats().ties(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drafter_of_the_same_model_is_always_right() {
+    let engine = load(config());
+    let drafter = load(config());
+    let truth = plain(&engine, PROMPTS[2], 0.8, 40).await;
+    let opened = OpenSession { prefill: false, ..open(&drafter, PROMPTS[2], 0.8, 40) };
+    let mut session = drafter.open(opened).await.unwrap();
+    // Continues, rolls back, continues elsewhere.
+    for known in [0, 5, 9, 3, 20, 19] {
+        let proposals = session.propose(truth[..known].to_vec(), 6, 0.0).await.unwrap();
+        let tokens: Vec<TokenId> = proposals.iter().map(|proposal| proposal.token).collect();
+        assert_eq!(tokens, truth[known..known + 6], "after {known}");
+        assert!(proposals.iter().all(|proposal| (0.0..=1.0).contains(&proposal.probability)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_common_prefix_is_reused_and_changes_nothing() {
+    let engine = load(config());
+    let long = "Rust is a language whose compiler checks who owns what. ".repeat(6);
+    let first = plain(&engine, &long, 0.0, 16).await;
+    let session = engine.open(open(&engine, &long, 0.0, 16)).await.unwrap();
+    assert!(session.reused() > 40, "{}", session.reused());
+    drop(session);
+    assert_eq!(plain(&engine, &long, 0.0, 16).await, first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_sessions_are_freed_and_a_full_queue_refuses() {
+    let engine = load(EngineConfig { slots: 1, queue: 1, ..config() });
+    let mut busy = engine.open(open(&engine, PROMPTS[0], 0.0, 400)).await.unwrap();
+    let steps = busy.decode(400).unwrap();
+    let waiting = {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.open(open(&engine, PROMPTS[1], 0.0, 4)).await.map(drop) })
+    };
+    while engine.stats().waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut refused = None;
+    for _ in 0..2 {
+        let attempt = engine.open(open(&engine, PROMPTS[2], 0.0, 4));
+        if let Ok(Err(error)) = tokio::time::timeout(std::time::Duration::from_millis(200), attempt).await {
+            refused = Some(error);
+        }
+    }
+    assert!(matches!(refused, Some(SessionError::Overloaded { .. })), "{refused:?}");
+    drop(steps);
+    drop(busy);
+    waiting.await.unwrap().unwrap();
+    while engine.stats().active() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(engine.stats().waiting(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_is_refused_before_any_work() {
+    let engine = load(config());
+    let passes = engine.stats().ticks();
+    let long = OpenSession { prompt: vec![5; 500], ..open(&engine, "x", 0.0, 20) };
+    assert!(matches!(engine.open(long).await.err(), Some(SessionError::TooLong { context: 512, .. })));
+    let odd = OpenSession { prompt: vec![u32::MAX], ..open(&engine, "x", 0.0, 20) };
+    assert!(matches!(engine.open(odd).await.err(), Some(SessionError::UnknownToken(u32::MAX))));
+    assert_eq!(engine.stats().ticks(), passes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_schema_holds_under_wrong_drafts() {
+    let engine = load(config());
+    let schema = serde_json::json!({
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
+        "required": ["name", "age"], "additionalProperties": false
+    });
+    let grammar = tightwad_engine::TopLevelGrammar::from_json_schema(schema);
+    let constraint = engine.weights().constraint(grammar).unwrap();
+    let opened = OpenSession { constraint: Some(constraint), ..open(&engine, "A person as JSON: ", 0.8, 100) };
+    let mut session = engine.open(opened.clone()).await.unwrap();
+    let mut plain = Vec::new();
+    let mut steps = session.decode(100).unwrap();
+    let mut finish = None;
+    while let Some(step) = steps.recv().await {
+        let step = step.unwrap();
+        plain.extend(step.committed.iter().map(|committed| committed.token));
+        finish = step.finish;
+    }
+    assert_eq!(finish, Some(Finish::Stop));
+    let mut drafting = engine.open(opened).await.unwrap();
+    let mut tokens = Vec::new();
+    loop {
+        let mut draft: Vec<TokenId> = plain[tokens.len()..].iter().copied().take(4).collect();
+        draft.push(9);
+        let verified = drafting.verify(draft).await.unwrap();
+        tokens.extend(verified.committed.iter().map(|committed| committed.token));
+        if verified.finish.is_some() {
+            break;
+        }
+    }
+    assert_eq!(tokens, plain);
+    let bytes: Vec<u8> = tokens.iter().flat_map(|token| engine.weights().bytes(*token)).collect();
+    let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert!(value["age"].is_number() && value["name"].is_string());
+}
