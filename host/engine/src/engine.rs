@@ -34,6 +34,12 @@ impl Default for EngineConfig {
     }
 }
 
+impl EngineConfig {
+    pub(crate) fn takes_turns(&self) -> bool {
+        !(cfg!(feature = "cuda") && self.gpu_layers > 0)
+    }
+}
+
 /// A running model; cheap to clone. The thread ends when the last clone and session are gone.
 #[derive(Clone)]
 pub struct Engine {
@@ -85,6 +91,12 @@ impl Engine {
     #[must_use]
     pub fn context(&self) -> u32 {
         self.config.context
+    }
+
+    /// True when forward passes run on this machine's processor, where models take turns.
+    #[must_use]
+    pub fn takes_turns(&self) -> bool {
+        self.config.takes_turns()
     }
 
     /// Counters, live.

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use tightwad_engine::{Engine, EngineConfig, Finish, OpenSession, Sampling, SamplingSpec, SessionError, TokenId};
+use tightwad_engine::{
+    Engine, EngineConfig, Finish, OpenSession, Sampling, SamplingSpec, SessionError, TokenId,
+};
 
 fn model() -> PathBuf {
-    let folder = std::env::var_os("TIGHTWAD_MODELS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models")),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("TIGHTWAD_MODELS")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models")), PathBuf::from);
     folder.join("smollm2-135m-instruct.gguf")
 }
 
@@ -202,7 +202,8 @@ async fn a_json_schema_holds_under_wrong_drafts() {
     });
     let grammar = tightwad_engine::TopLevelGrammar::from_json_schema(schema);
     let constraint = engine.weights().constraint(grammar).unwrap();
-    let opened = OpenSession { constraint: Some(constraint), ..open(&engine, "A person as JSON: ", 0.8, 100) };
+    let opened =
+        OpenSession { constraint: Some(constraint), ..open(&engine, "A person as JSON: ", 0.8, 100) };
     let mut session = engine.open(opened.clone()).await.unwrap();
     let mut plain = Vec::new();
     let mut steps = session.decode(100).unwrap();

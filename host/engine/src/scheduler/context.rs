@@ -47,11 +47,10 @@ impl<'a> Context<'a> {
             .with_type_v(KvCacheType::F16)
             .with_flash_attention_policy(llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED);
         let llama = weights.model.new_context(runtime::backend()?, params).map_err(|_| too_big())?;
-        let takes_turns = !(cfg!(feature = "cuda") && config.gpu_layers > 0);
         Ok(Self {
             llama,
             batch: LlamaBatch::new(MAX_ROWS, 1),
-            takes_turns,
+            takes_turns: config.takes_turns(),
             vocabulary: weights.vocabulary_size(),
         })
     }

@@ -4,11 +4,15 @@
 
 mod capabilities;
 mod error;
+mod llama;
+mod lookup;
 mod output;
 mod session;
 
 pub use capabilities::Capabilities;
 pub use error::BackendError;
+pub use llama::Llama;
+pub use lookup::Lookup;
 pub use output::{Output, decode_to_end};
 pub use session::{Committed, DecodeStream, Drafter, OpenTarget, Proposal, Target, Verified};
 

@@ -1,0 +1,118 @@
+//! The engine's sessions as the modes know them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tightwad_engine::{Session, SessionError, TokenId, Weights};
+use tokio::sync::mpsc;
+
+use crate::backend::{BackendError, Committed, DecodeStream, Drafter, Proposal, Target, Verified};
+use crate::types::Finish;
+
+/// The engine's error as a backend's.
+pub(super) fn translate(backend: &str, error: SessionError) -> BackendError {
+    let invalid = |parameter, code| BackendError::Invalid { message: error.to_string(), parameter, code };
+    match error {
+        SessionError::Overloaded { waiting } => {
+            BackendError::Overloaded { backend: backend.to_owned(), waiting }
+        }
+        SessionError::TooLong { .. } => invalid(Some("messages"), Some("context_length_exceeded")),
+        SessionError::EmptyPrompt => invalid(Some("prompt"), None),
+        SessionError::Constraint(_) => invalid(Some("response_format"), None),
+        other => BackendError::failed(backend, other),
+    }
+}
+
+fn verified(of: tightwad_engine::Verified) -> Verified {
+    let committed = |c: tightwad_engine::Committed| Committed { token: c.token, logprobs: c.logprobs };
+    Verified {
+        committed: of.committed.into_iter().map(committed).collect(),
+        accepted: of.accepted,
+        ties: of.ties,
+        finish: of.finish.map(|finish| match finish {
+            tightwad_engine::Finish::Stop => Finish::Stop,
+            tightwad_engine::Finish::Length => Finish::Length,
+        }),
+    }
+}
+
+/// A session that verifies.
+pub(super) struct LlamaTarget {
+    name: Arc<str>,
+    session: Session,
+    weights: Arc<Weights>,
+}
+
+impl LlamaTarget {
+    pub(super) fn new(name: &Arc<str>, session: Session, weights: Arc<Weights>) -> Self {
+        Self { name: name.clone(), session, weights }
+    }
+}
+
+#[async_trait]
+impl Target for LlamaTarget {
+    async fn verify(&mut self, draft: &[TokenId]) -> Result<Verified, BackendError> {
+        let done = self.session.verify(draft.to_vec()).await;
+        done.map(verified).map_err(|error| translate(&self.name, error))
+    }
+
+    fn decode(&mut self, max: u32) -> Result<DecodeStream, BackendError> {
+        let mut steps = self.session.decode(max).map_err(|error| translate(&self.name, error))?;
+        let (sender, stream) = mpsc::unbounded_channel();
+        let name = self.name.clone();
+        tokio::spawn(async move {
+            // Ends when the reader is gone, which ends the engine's work too.
+            loop {
+                let step = tokio::select! {
+                    step = steps.recv() => step,
+                    () = sender.closed() => break,
+                };
+                let Some(step) = step else { break };
+                if sender.send(step.map(verified).map_err(|error| translate(&name, error))).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(stream)
+    }
+
+    fn bytes(&self, token: TokenId) -> Vec<u8> {
+        self.weights.bytes(token)
+    }
+}
+
+/// A session that proposes.
+pub(super) struct LlamaDrafter {
+    name: Arc<str>,
+    session: Session,
+    shares_processor: bool,
+}
+
+impl LlamaDrafter {
+    pub(super) fn new(name: &Arc<str>, session: Session, shares_processor: bool) -> Self {
+        Self { name: name.clone(), session, shares_processor }
+    }
+}
+
+#[async_trait]
+impl Drafter for LlamaDrafter {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn shares_processor(&self) -> bool {
+        self.shares_processor
+    }
+
+    async fn propose(
+        &mut self,
+        output: &[TokenId],
+        max: u32,
+        min_probability: f32,
+    ) -> Result<Vec<Proposal>, BackendError> {
+        let done = self.session.propose(output.to_vec(), max, min_probability).await;
+        let proposals = done.map_err(|error| translate(&self.name, error))?;
+        let same = |p: tightwad_engine::Proposal| Proposal { token: p.token, probability: p.probability };
+        Ok(proposals.into_iter().map(same).collect())
+    }
+}
