@@ -12,6 +12,7 @@
 mod constraint;
 mod engine;
 mod error;
+mod quantize;
 mod runtime;
 pub mod sampling;
 mod scheduler;
@@ -23,6 +24,7 @@ pub use constraint::{Constraint, ConstraintError};
 pub use engine::{Engine, EngineConfig};
 pub use error::{LoadError, SessionError};
 pub use llguidance::api::TopLevelGrammar;
+pub use quantize::{Quantization, quantize};
 pub use runtime::prepare;
 pub use sampling::{Sampling, SamplingSpec, TokenId, TokenLogprobs};
 pub use scheduler::Stats;

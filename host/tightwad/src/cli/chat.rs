@@ -1,0 +1,166 @@
+//! `tightwad chat`: talks to any OpenAI-compatible endpoint, and says how the answer came to be.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+/// Talks to an endpoint.
+#[derive(Debug, clap::Args)]
+pub(super) struct Chat {
+    /// The endpoint.
+    #[arg(long, default_value = "http://127.0.0.1:8088")]
+    url: String,
+    /// The model; default: the first that the endpoint lists.
+    #[arg(long)]
+    model: Option<String>,
+    /// The bearer token, where the endpoint wants one.
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Asks this one question and exits.
+    #[arg(long, value_name = "PROMPT")]
+    once: Option<String>,
+    /// Longest answer, in tokens.
+    #[arg(long, default_value_t = 256)]
+    max_tokens: u32,
+    /// 0: always the most probable token.
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+}
+
+impl Chat {
+    /// Runs until the question is answered or standard input ends.
+    pub(super) async fn run(self) -> Result<()> {
+        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
+        let model = match &self.model {
+            Some(model) => model.clone(),
+            None => self.first_model(&client).await?,
+        };
+        let mut messages = Vec::new();
+        if let Some(question) = &self.once {
+            messages.push(json!({"role": "user", "content": question}));
+            return self.ask(&client, &model, &messages).await.map(drop);
+        }
+        eprintln!("talking to {model} at {}; end with Ctrl-D", self.url);
+        loop {
+            if std::io::stdin().is_terminal() {
+                eprint!("> ");
+            }
+            let mut line = String::new();
+            if std::io::stdin().lock().read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if line.trim().is_empty() {
+                continue;
+            }
+            messages.push(json!({"role": "user", "content": line.trim_end()}));
+            let answer = self.ask(&client, &model, &messages).await?;
+            messages.push(json!({"role": "assistant", "content": answer}));
+        }
+    }
+
+    async fn first_model(&self, client: &reqwest::Client) -> Result<String> {
+        let request = self.authorized(client.get(format!("{}/v1/models", self.url)));
+        let response = request.send().await.with_context(|| self.unreachable())?;
+        let listed: Value = response.json().await.context("the endpoint's list of models is not JSON")?;
+        let first = listed["data"][0]["id"].as_str().map(str::to_owned);
+        first.with_context(|| format!("{} lists no model: {listed}", self.url))
+    }
+
+    /// Streams one answer to standard output and its figures to standard error.
+    async fn ask(&self, client: &reqwest::Client, model: &str, messages: &[Value]) -> Result<String> {
+        let body = json!({
+            "model": model, "messages": messages, "stream": true, "max_tokens": self.max_tokens,
+            "temperature": self.temperature, "stream_options": {"include_usage": true},
+        });
+        let request = self.authorized(client.post(format!("{}/v1/chat/completions", self.url)));
+        let start = Instant::now();
+        let response = request.json(&body).send().await.with_context(|| self.unreachable())?;
+        let status = response.status();
+        if !status.is_success() {
+            let body: Value = response.json().await.unwrap_or_default();
+            bail!("{status}: {}", body["error"]["message"].as_str().unwrap_or("no message"));
+        }
+        let mut answer = Answer::new(start);
+        let mut stream = response.bytes_stream();
+        let mut buffer = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            buffer.extend_from_slice(&chunk.context("the stream broke off")?);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                answer.take(&line)?;
+            }
+        }
+        println!();
+        eprintln!("{}", answer.figures());
+        Ok(answer.text)
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    fn unreachable(&self) -> String {
+        format!("nothing answers at {}: start `tightwad run SCRIPT`, or give --url", self.url)
+    }
+}
+
+/// An answer on its way in.
+struct Answer {
+    text: String,
+    start: Instant,
+    first: Option<Duration>,
+    usage: Value,
+    report: Value,
+}
+
+impl Answer {
+    fn new(start: Instant) -> Self {
+        Self { text: String::new(), start, first: None, usage: Value::Null, report: Value::Null }
+    }
+
+    /// Takes one line of the event stream.
+    fn take(&mut self, line: &[u8]) -> Result<()> {
+        let Some(data) = line.strip_prefix(b"data: ") else { return Ok(()) };
+        if data.starts_with(b"[DONE]") {
+            return Ok(());
+        }
+        let mut chunk: Value = serde_json::from_slice(data).context("an event is not JSON")?;
+        if let Some(message) = chunk["error"]["message"].as_str() {
+            bail!("{message}");
+        }
+        if let Some(text) = chunk["choices"][0]["delta"]["content"].as_str() {
+            self.first.get_or_insert_with(|| self.start.elapsed());
+            self.text.push_str(text);
+            print!("{text}");
+            std::io::stdout().flush()?;
+        }
+        for (key, place) in [("usage", &mut self.usage), ("tightwad", &mut self.report)] {
+            if chunk[key].is_object() {
+                *place = chunk[key].take();
+            }
+        }
+        Ok(())
+    }
+
+    /// Speed, acceptance and exactness, as far as the endpoint says.
+    fn figures(&self) -> String {
+        let tokens = self.usage["completion_tokens"].as_u64().unwrap_or(0);
+        let took = self.start.elapsed().saturating_sub(self.first.unwrap_or_default()).as_secs_f64();
+        let speed = (tokens.saturating_sub(1)) as f64 / took.max(1e-9);
+        let mut figures = format!("[{tokens} tokens, {speed:.1} tokens/s");
+        if let Some(mode) = self.report["mode"].as_str() {
+            let count = |key: &str| self.report[key].as_u64().unwrap_or(0);
+            let (drafted, accepted) = (count("drafted"), count("accepted"));
+            let share = 100.0 * accepted as f64 / drafted.max(1) as f64;
+            let exact = if self.report["exact"] == true { "exact" } else { "approximate" };
+            figures += &format!(", {mode}: {accepted} of {drafted} drafted tokens accepted ({share:.0} %), {exact}");
+        }
+        figures + "]"
+    }
+}
