@@ -1,16 +1,22 @@
-//! The speculation mode.
+//! The speculation mode: drafts where it pays, decodes plainly where it does not.
+
+pub mod acceptance;
+pub mod controller;
+pub mod cost;
+mod drive;
+mod settings;
+
+use tightwad_plugin_sdk::{ExactMode, Job, export_exact_mode, failure};
+
 struct Speculation;
-impl tightwad_plugin_sdk::ExactMode for Speculation {
+
+impl ExactMode for Speculation {
     const NAME: &'static str = "speculation";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    fn run(job: &tightwad_plugin_sdk::Job) -> Result<(), String> {
-        loop {
-            match job.decode(32) {
-                Ok(c) if c.finished => return Ok(()),
-                Ok(_) => {}
-                Err(e) => return tightwad_plugin_sdk::failure(e).map_or(Ok(()), Err),
-            }
-        }
+
+    fn run(job: &Job) -> Result<(), String> {
+        drive::Drive::new(job).run().or_else(|error| failure(error).map_or(Ok(()), Err))
     }
 }
-tightwad_plugin_sdk::export_exact_mode!(Speculation);
+
+export_exact_mode!(Speculation);
