@@ -16,10 +16,16 @@ use crate::TokenId;
 pub struct ConstraintError(pub(crate) String);
 
 /// A compiled constraint on the output, at its start; clone it for each session.
-#[derive(Clone)]
 pub struct Constraint {
     matcher: Matcher,
     tokens: TokEnv,
+}
+
+impl Clone for Constraint {
+    /// Clones share nothing but the grammar: a plain clone of the matcher would share its lexer.
+    fn clone(&self) -> Self {
+        Self { matcher: self.matcher.deep_clone(), tokens: self.tokens.clone() }
+    }
 }
 
 impl Constraint {
@@ -50,5 +56,10 @@ impl Constraint {
             return Ok(());
         }
         self.matcher.consume_token(token).map_err(|error| ConstraintError(error.to_string()))
+    }
+
+    /// Takes back the last `count` tokens.
+    pub(crate) fn rollback(&mut self, count: usize) -> Result<(), ConstraintError> {
+        self.matcher.rollback(count).map_err(|error| ConstraintError(error.to_string()))
     }
 }

@@ -1,7 +1,31 @@
 //! llama.cpp in process: continuous batching, exact verification, sampling.
+//!
+//! An [`Engine`] is one model, one llama.cpp context and the thread that owns it. A [`Session`] is
+//! one sequence on it. Each tick the thread merges the ready work of all sessions (prefill chunks,
+//! decodes, proposals, verifications) into one batch.
+//!
+//! **Exactness.** On CPUs the crate builds llama.cpp with kernels whose result for a row does not
+//! depend on how many rows share the batch, so verifying many tokens in one pass gives bit for bit
+//! the logits of many one-token passes. Each engine measures that when it loads; where it does not
+//! hold (GPUs), positions closer than the measured threshold are decided again by a one-token pass.
 
 mod constraint;
+mod engine;
+mod error;
+mod runtime;
 pub mod sampling;
+mod scheduler;
+mod session;
+mod template;
+mod weights;
 
 pub use constraint::{Constraint, ConstraintError};
+pub use engine::{Engine, EngineConfig};
+pub use error::{LoadError, SessionError};
+pub use llguidance::api::TopLevelGrammar;
+pub use runtime::prepare;
 pub use sampling::{Sampling, SamplingSpec, TokenId, TokenLogprobs};
+pub use scheduler::Stats;
+pub use session::{Committed, Finish, OpenSession, Proposal, Session, Verified};
+pub use template::{ChatTemplate, TemplateError};
+pub use weights::Weights;

@@ -1,0 +1,138 @@
+//! A model with its context and its thread.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use crate::scheduler::{self, Command, Commands, Stats};
+use crate::{LoadError, OpenSession, Session, SessionError, Weights};
+
+/// How to run a model.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Tokens a sequence may have; 0: what the model was trained for, at most 4096.
+    pub context: u32,
+    /// Sequences that run at once.
+    pub slots: u32,
+    /// Requests that may wait for a sequence.
+    pub queue: usize,
+    /// Threads a forward pass uses; 0: one a core.
+    pub threads: u32,
+    /// Layers to put on a GPU.
+    pub gpu_layers: u32,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { context: 0, slots: 8, queue: 64, threads: 0, gpu_layers: 999 }
+    }
+}
+
+/// A running model; cheap to clone. The thread ends when the last clone and session are gone.
+#[derive(Clone)]
+pub struct Engine {
+    weights: Arc<Weights>,
+    commands: Commands,
+    stats: Arc<Stats>,
+    sequences: Arc<AtomicU64>,
+    config: EngineConfig,
+    tie_threshold: f32,
+}
+
+impl Engine {
+    /// Loads the GGUF at `path` and starts its thread; blocks for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] says what is wrong with the file or the configuration.
+    pub fn load(path: &Path, mut config: EngineConfig) -> Result<Self, LoadError> {
+        let weights = Weights::load(path, config.gpu_layers)?;
+        if config.context == 0 {
+            config.context = weights.trained_context().min(4096);
+        }
+        config.slots = config.slots.max(1);
+        if config.threads == 0 {
+            config.threads = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        }
+        let (commands, inbox) = mpsc::channel();
+        let (ready, started) = mpsc::sync_channel(1);
+        let stats = Arc::new(Stats::default());
+        let (held, counted, settings) = (weights.clone(), stats.clone(), config.clone());
+        thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || scheduler::run(&held, &settings, inbox, &ready, &counted))
+            .map_err(|error| LoadError::Runtime(error.to_string()))?;
+        let gone = |_| LoadError::Runtime("its thread ended".to_owned());
+        let tie_threshold = started.recv().map_err(gone)??;
+        let sequences = Arc::new(AtomicU64::new(0));
+        Ok(Self { weights, commands, stats, sequences, config, tie_threshold })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn weights(&self) -> &Arc<Weights> {
+        &self.weights
+    }
+
+    /// Tokens a sequence may have.
+    #[must_use]
+    pub fn context(&self) -> u32 {
+        self.config.context
+    }
+
+    /// Counters, live.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Greatest difference in a logit between batched and one-token passes, with a margin,
+    /// measured when the model was loaded. 0: the kernels do not depend on the batch, and no
+    /// position is ever decided twice.
+    #[must_use]
+    pub fn tie_threshold(&self) -> f32 {
+        self.tie_threshold
+    }
+
+    /// Opens a session; waits in the queue for a free sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Overloaded`] when the queue is full, [`SessionError::TooLong`] before any
+    /// work when the context is too small.
+    pub async fn open(&self, open: OpenSession) -> Result<Session, SessionError> {
+        self.check(&open)?;
+        let waiting = self.stats.waiting.fetch_add(1, Ordering::AcqRel);
+        if waiting >= self.config.queue + self.config.slots as usize {
+            self.stats.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(SessionError::Overloaded { waiting });
+        }
+        let id = self.sequences.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Open { id, open: Box::new(open), reply });
+        // From here on the session closes itself, also when this future is dropped.
+        let mut session = Session { id, commands: self.commands.clone(), reused: 0 };
+        sent.map_err(|_| SessionError::Stopped)?;
+        session.reused = answer.await.map_err(|_| SessionError::Stopped)??;
+        Ok(session)
+    }
+
+    fn check(&self, open: &OpenSession) -> Result<(), SessionError> {
+        let prompt = u32::try_from(open.prompt.len()).unwrap_or(u32::MAX);
+        if prompt == 0 {
+            return Err(SessionError::EmptyPrompt);
+        }
+        let size = self.weights.vocabulary_size();
+        if let Some(token) = open.prompt.iter().find(|token| **token >= size) {
+            return Err(SessionError::UnknownToken(*token));
+        }
+        let (context, generate) = (self.config.context, open.max_tokens);
+        if prompt.saturating_add(generate) > context {
+            return Err(SessionError::TooLong { context, prompt, generate });
+        }
+        Ok(())
+    }
+}

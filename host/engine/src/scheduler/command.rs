@@ -1,0 +1,37 @@
+//! What sessions ask of the engine's thread.
+
+use std::sync::mpsc;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use crate::{OpenSession, Proposal, SessionError, TokenId, Verified};
+
+/// Where sessions send their commands.
+pub(crate) type Commands = mpsc::Sender<Command>;
+
+/// One message to the engine's thread. Messages of one session arrive in the order they were sent.
+pub(crate) enum Command {
+    /// Open a sequence; answered with the tokens found in the cache once a slot is free.
+    Open { id: u64, open: Box<OpenSession>, reply: oneshot::Sender<Result<u32, SessionError>> },
+    /// Give an open sequence something to do.
+    Work { id: u64, work: Work },
+    /// Forget a sequence, whether it is open or still waiting.
+    Close { id: u64 },
+}
+
+/// What a sequence can be asked to do.
+pub(crate) enum Work {
+    /// Verify `draft` in one forward pass.
+    Verify { draft: Vec<TokenId>, reply: oneshot::Sender<Result<Verified, SessionError>> },
+    /// Generate `left` more tokens, one step a token.
+    Decode { left: u32, steps: UnboundedSender<Result<Verified, SessionError>> },
+    /// As a drafter: continue `output` by up to `max` tokens.
+    Propose {
+        output: Vec<TokenId>,
+        max: u32,
+        min_probability: f32,
+        proposals: Vec<Proposal>,
+        reply: oneshot::Sender<Result<Vec<Proposal>, SessionError>>,
+    },
+}

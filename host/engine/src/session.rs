@@ -1,0 +1,130 @@
+//! One sequence on an engine, as its owner sees it.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::scheduler::{Command, Commands, Work};
+use crate::{Constraint, Sampling, SessionError, TokenId, TokenLogprobs};
+
+/// What to open.
+#[derive(Clone)]
+pub struct OpenSession {
+    /// The prompt; not empty.
+    pub prompt: Vec<TokenId>,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// What the output must look like.
+    pub constraint: Option<Constraint>,
+    /// Most tokens to generate.
+    pub max_tokens: u32,
+}
+
+/// A token that is final.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// The token.
+    pub token: TokenId,
+    /// Log-probabilities, when the settings ask for them.
+    pub logprobs: Option<TokenLogprobs>,
+}
+
+/// Why a sequence ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended its turn.
+    Stop,
+    /// `max_tokens` was reached.
+    Length,
+}
+
+/// The outcome of one verification, or of one step of a decode.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Verified {
+    /// What was committed: accepted proposals and one token more, unless the sequence ended. The
+    /// token that ends a turn is not among them.
+    pub committed: Vec<Committed>,
+    /// How many proposals were accepted.
+    pub accepted: u32,
+    /// Positions decided again by the one-token path.
+    pub ties: u32,
+    /// Set when the sequence ended.
+    pub finish: Option<Finish>,
+}
+
+/// A proposed token and the drafter's own probability for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Proposal {
+    /// The token.
+    pub token: TokenId,
+    /// 0 to 1.
+    pub probability: f32,
+}
+
+/// An open sequence. Dropping it frees the sequence within one tick of the engine.
+pub struct Session {
+    pub(crate) id: u64,
+    pub(crate) commands: Commands,
+    pub(crate) reused: u32,
+}
+
+impl Session {
+    /// Tokens of the prompt that were already in the cache.
+    #[must_use]
+    pub fn reused(&self) -> u32 {
+        self.reused
+    }
+
+    /// Verifies `draft` (may be empty) in one forward pass and commits the target's own tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Finished`] after the end; engine failures.
+    pub async fn verify(&mut self, draft: Vec<TokenId>) -> Result<Verified, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Work::Verify { draft, reply })?;
+        answer.await.map_err(|_| SessionError::Stopped)?
+    }
+
+    /// Generates up to `max` tokens, one step an item; the stream ends after them, or with a step
+    /// that carries a finish. Dropping the receiver ends the generation.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Stopped`] when the engine is gone.
+    pub fn decode(
+        &mut self,
+        max: u32,
+    ) -> Result<mpsc::UnboundedReceiver<Result<Verified, SessionError>>, SessionError> {
+        let (steps, stream) = mpsc::unbounded_channel();
+        self.send(Work::Decode { left: max, steps })?;
+        Ok(stream)
+    }
+
+    /// As a drafter: proposes up to `max` tokens after the prompt and `output`, and stops before a
+    /// token less probable than `min_probability` or one that ends the turn. Commits nothing.
+    ///
+    /// # Errors
+    ///
+    /// Engine failures.
+    pub async fn propose(
+        &mut self,
+        output: Vec<TokenId>,
+        max: u32,
+        min_probability: f32,
+    ) -> Result<Vec<Proposal>, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Work::Propose { output, max, min_probability, proposals: Vec::new(), reply })?;
+        answer.await.map_err(|_| SessionError::Stopped)?
+    }
+
+    fn send(&self, work: Work) -> Result<(), SessionError> {
+        let command = Command::Work { id: self.id, work };
+        self.commands.send(command).map_err(|_| SessionError::Stopped)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // An engine that is gone has freed everything already.
+        let _ = self.commands.send(Command::Close { id: self.id });
+    }
+}

@@ -1,0 +1,149 @@
+//! A loaded model: its weights, its vocabulary and what is known about it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use llguidance::ParserFactory;
+use llguidance::api::TopLevelGrammar;
+use sha2::{Digest, Sha256};
+
+use crate::{Constraint, ConstraintError, LoadError, TokenId, runtime};
+
+/// Weights and vocabulary; immutable.
+pub struct Weights {
+    pub(crate) model: LlamaModel,
+    path: PathBuf,
+    vocabulary: [u8; 32],
+    grammars: OnceLock<Result<Arc<ParserFactory>, String>>,
+}
+
+impl Weights {
+    /// Loads a GGUF file, with `gpu_layers` layers on a GPU where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when the file is missing, is no GGUF or is not whole.
+    pub fn load(path: &Path, gpu_layers: u32) -> Result<Arc<Self>, LoadError> {
+        check_header(path)?;
+        let params = LlamaModelParams::default().with_n_gpu_layers(gpu_layers);
+        let model = LlamaModel::load_from_file(runtime::backend()?, path, &params).map_err(|error| {
+            let reason = format!("llama.cpp could not load it ({error})");
+            LoadError::Malformed { path: path.to_owned(), reason }
+        })?;
+        let vocabulary = digest(&model);
+        Ok(Arc::new(Self { model, path: path.to_owned(), vocabulary, grammars: OnceLock::new() }))
+    }
+
+    /// The file the model came from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// SHA-256 over all tokens: two models with equal digests may exchange token ids.
+    #[must_use]
+    pub fn vocabulary(&self) -> [u8; 32] {
+        self.vocabulary
+    }
+
+    /// Number of tokens in the vocabulary.
+    #[must_use]
+    pub fn vocabulary_size(&self) -> u32 {
+        self.model.n_vocab().unsigned_abs()
+    }
+
+    /// Tokens the model was trained to attend to.
+    #[must_use]
+    pub fn trained_context(&self) -> u32 {
+        self.model.n_ctx_train()
+    }
+
+    /// Splits `text` into tokens. Special tokens written out in it are recognized, and the
+    /// model's own beginning token is added, where `special` says so.
+    #[must_use]
+    pub fn tokenize(&self, text: &str, special: bool) -> Vec<TokenId> {
+        let tokens = self.model.vocab().tokenize(text.as_bytes(), special, special);
+        tokens.into_iter().map(|token| token.0.unsigned_abs()).collect()
+    }
+
+    /// Splits a rendered chat template, which writes its special tokens itself.
+    #[must_use]
+    pub fn tokenize_rendered(&self, text: &str) -> Vec<TokenId> {
+        let bos = self.special(self.model.vocab().bos());
+        let adds = self.model.vocab().should_add_bos() && !(!bos.is_empty() && text.starts_with(&bos));
+        let tokens = self.model.vocab().tokenize(text.as_bytes(), adds, true);
+        tokens.into_iter().map(|token| token.0.unsigned_abs()).collect()
+    }
+
+    /// The bytes of `token`; empty for special tokens.
+    #[must_use]
+    pub fn bytes(&self, token: TokenId) -> Vec<u8> {
+        self.model.vocab().token_to_piece(llama(token), false, None)
+    }
+
+    /// True for tokens that end a turn.
+    #[must_use]
+    pub fn ends(&self, token: TokenId) -> bool {
+        self.model.vocab().is_eog(llama(token))
+    }
+
+    /// The text of the beginning and end tokens, for chat templates.
+    pub(crate) fn edges(&self) -> (String, String) {
+        let vocab = self.model.vocab();
+        (self.special(vocab.bos()), self.special(vocab.eos()))
+    }
+
+    /// Compiles a constraint on the output.
+    ///
+    /// # Errors
+    ///
+    /// [`ConstraintError`] says what the grammar's compiler did not like.
+    pub fn constraint(&self, grammar: TopLevelGrammar) -> Result<Constraint, ConstraintError> {
+        let factory = self.grammars.get_or_init(|| {
+            let tokens = LlamaSampler::llguidance_tok_env(&self.model);
+            ParserFactory::new_simple(&tokens).map(Arc::new).map_err(|error| error.to_string())
+        });
+        let factory = factory.as_ref().map_err(|error| ConstraintError(error.clone()))?;
+        Constraint::new(factory, grammar)
+    }
+
+    fn special(&self, token: LlamaToken) -> String {
+        if token.0 < 0 {
+            return String::new();
+        }
+        String::from_utf8_lossy(&self.model.vocab().token_to_piece(token, true, None)).into_owned()
+    }
+}
+
+pub(crate) fn llama(token: TokenId) -> LlamaToken {
+    LlamaToken(token.cast_signed())
+}
+
+fn digest(model: &LlamaModel) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for (_, bytes) in model.tokens(true) {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+    }
+    hash.finalize().into()
+}
+
+fn check_header(path: &Path) -> Result<(), LoadError> {
+    let unreadable =
+        |error: std::io::Error| LoadError::Unreadable { path: path.to_owned(), reason: error.to_string() };
+    let mut magic = [0u8; 4];
+    let mut file = std::fs::File::open(path).map_err(unreadable)?;
+    match file.read_exact(&mut magic) {
+        Ok(()) if &magic == b"GGUF" => Ok(()),
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(unreadable(error)),
+        _ => Err(LoadError::Malformed {
+            path: path.to_owned(),
+            reason: "it does not begin with GGUF".to_owned(),
+        }),
+    }
+}
