@@ -1,6 +1,7 @@
 //! Grammars and JSON schemas as token masks (llguidance).
 //!
-//! Invariant: the matcher has consumed exactly the tokens generated so far.
+//! Invariant: the matcher has consumed exactly the tokens generated so far, less the `idle` last
+//! ones, which came after it had stopped.
 
 use std::sync::Arc;
 
@@ -19,12 +20,13 @@ pub struct ConstraintError(pub(crate) String);
 pub struct Constraint {
     matcher: Matcher,
     tokens: TokEnv,
+    idle: usize,
 }
 
 impl Clone for Constraint {
     /// Clones share nothing but the grammar: a plain clone of the matcher would share its lexer.
     fn clone(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), tokens: self.tokens.clone() }
+        Self { matcher: self.matcher.deep_clone(), tokens: self.tokens.clone(), idle: self.idle }
     }
 }
 
@@ -38,7 +40,7 @@ impl Constraint {
         let matcher = Matcher::new(parser);
         match matcher.get_error() {
             Some(error) => Err(ConstraintError(error)),
-            None => Ok(Self { matcher, tokens: factory.tok_env().clone() }),
+            None => Ok(Self { matcher, tokens: factory.tok_env().clone(), idle: 0 }),
         }
     }
 
@@ -53,6 +55,7 @@ impl Constraint {
     /// Advances over a generated token.
     pub(crate) fn push(&mut self, token: TokenId) -> Result<(), ConstraintError> {
         if self.matcher.is_stopped() {
+            self.idle += 1;
             return Ok(());
         }
         self.matcher.consume_token(token).map_err(|error| ConstraintError(error.to_string()))
@@ -60,6 +63,11 @@ impl Constraint {
 
     /// Takes back the last `count` tokens.
     pub(crate) fn rollback(&mut self, count: usize) -> Result<(), ConstraintError> {
-        self.matcher.rollback(count).map_err(|error| ConstraintError(error.to_string()))
+        let idle = count.min(self.idle);
+        self.idle -= idle;
+        if count == idle {
+            return Ok(());
+        }
+        self.matcher.rollback(count - idle).map_err(|error| ConstraintError(error.to_string()))
     }
 }

@@ -74,8 +74,8 @@ impl ChatTemplate {
             messages => Value::from(Serde(messages)),
             tools => tools.map(|tools| Value::from(Serde(tools))),
             add_generation_prompt => true,
-            bos_token => self.edges.0,
-            eos_token => self.edges.1,
+            bos_token => self.edges.0.as_str(),
+            eos_token => self.edges.1.as_str(),
         };
         template.render(context).map_err(refused)
     }
