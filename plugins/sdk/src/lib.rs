@@ -1,0 +1,80 @@
+//! What a tightwad plugin is written with: the bindings of `wit/`, a panic hook that reaches the
+//! host's log, and a macro that exports a mode.
+//!
+//! ```ignore
+//! struct Plain;
+//!
+//! impl tightwad_plugin_sdk::ExactMode for Plain {
+//!     const NAME: &'static str = "plain";
+//!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+//!     fn run(job: &Job) -> Result<(), String> {
+//!         while !job.decode(32).map_err(describe)?.finished {}
+//!         Ok(())
+//!     }
+//! }
+//!
+//! tightwad_plugin_sdk::export_exact_mode!(Plain);
+//! ```
+
+#[doc(hidden)]
+pub mod bindings;
+mod hook;
+
+pub use bindings::tightwad::plugin::clock::now;
+pub use bindings::tightwad::plugin::decoding::{
+    Commit, Draft, DrafterFacts, Error, Job, PendingCommit, PendingDraft, Proposal, Token,
+};
+pub use bindings::tightwad::plugin::log::{Level, write as log};
+#[doc(hidden)]
+pub use bindings::{__export_exact_mode, exports};
+#[doc(hidden)]
+pub use hook::install as install_panic_hook;
+
+/// A mode that drives a request and cannot change its output.
+pub trait ExactMode {
+    /// Short name, as scripts and metrics show it.
+    const NAME: &'static str;
+    /// Semantic version.
+    const VERSION: &'static str;
+
+    /// Drives `job` until a commit says `finished`.
+    ///
+    /// # Errors
+    ///
+    /// A text for the host's log: the request is then finished by plain decoding.
+    fn run(job: &Job) -> Result<(), String>;
+}
+
+/// Says what was refused, for a mode's own error. `None`: the job is over, which is no failure.
+#[must_use]
+pub fn failure(error: Error) -> Option<String> {
+    match error {
+        Error::Finished => None,
+        Error::Refused(text) => Some(format!("refused: {text}")),
+        Error::Backend(text) => Some(format!("the backend failed: {text}")),
+    }
+}
+
+/// Exports a type that implements [`ExactMode`] as this component's mode.
+#[macro_export]
+macro_rules! export_exact_mode {
+    ($mode:ty) => {
+        struct ExportedMode;
+
+        impl $crate::exports::tightwad::plugin::mode::Guest for ExportedMode {
+            fn describe() -> $crate::exports::tightwad::plugin::mode::Info {
+                $crate::exports::tightwad::plugin::mode::Info {
+                    name: <$mode as $crate::ExactMode>::NAME.into(),
+                    version: <$mode as $crate::ExactMode>::VERSION.into(),
+                }
+            }
+
+            fn run(job: $crate::Job) -> Result<(), String> {
+                $crate::install_panic_hook();
+                <$mode as $crate::ExactMode>::run(&job)
+            }
+        }
+
+        $crate::__export_exact_mode!(ExportedMode with_types_in $crate::bindings);
+    };
+}

@@ -1,0 +1,170 @@
+//! What a forward pass of the target and a proposal of a drafter take, in nanoseconds.
+//!
+//! Invariant: estimates are positive and never fall with the length.
+
+/// What one measurement leaves of the earlier ones.
+const DECAY: f64 = 0.95;
+/// A measurement counts at most this many times, and at least one part in this many, of what was
+/// expected: a pause of the machine is not a cost.
+const CLIP: f64 = 2.0;
+
+/// A running average that outliers move little.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Average {
+    sum: f64,
+    weight: f64,
+}
+
+impl Average {
+    /// Notes a measurement.
+    pub fn observe(&mut self, value: f64) {
+        let value = match self.get() {
+            Some(known) if self.weight > 2.0 => value.clamp(known / CLIP, known * CLIP),
+            _ => value,
+        };
+        self.sum = self.sum * DECAY + value;
+        self.weight = self.weight * DECAY + 1.0;
+    }
+
+    /// The average, once there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
+}
+
+/// `a + b * length`, by decaying least squares.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    weight: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Line {
+    fn add(&mut self, weight: f64, x: f64, y: f64) {
+        self.weight += weight;
+        self.x += weight * x;
+        self.y += weight * y;
+        self.xx += weight * x * x;
+        self.xy += weight * x * y;
+    }
+
+    fn fade(&mut self) {
+        for sum in [&mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
+            *sum *= DECAY;
+        }
+    }
+
+    fn at(&self, x: f64) -> f64 {
+        let spread = self.weight * self.xx - self.x * self.x;
+        let slope = if spread > 1e-9 { (self.weight * self.xy - self.x * self.y) / spread } else { 0.0 };
+        let slope = slope.max(0.0);
+        (self.y - slope * self.x) / self.weight.max(1e-9) + slope * x
+    }
+}
+
+/// The target's cost as a function of the rows of a pass. One row has kernels of its own and is
+/// kept apart from the line through all longer passes.
+#[derive(Debug, Clone, Default)]
+pub struct Verification {
+    one: Average,
+    line: Line,
+}
+
+impl Verification {
+    /// Notes a pass over `rows` rows.
+    pub fn observe(&mut self, rows: usize, nanoseconds: f64) {
+        if rows <= 1 {
+            self.one.observe(nanoseconds);
+            return;
+        }
+        let mut value = nanoseconds;
+        if self.line.weight > 2.0 {
+            let expected = self.cost(rows);
+            value = value.clamp(expected / CLIP, expected * CLIP);
+        }
+        self.line.fade();
+        self.line.add(1.0, rows as f64, value);
+    }
+
+    /// The cost of one row, once measured.
+    #[must_use]
+    pub fn one(&self) -> Option<f64> {
+        self.one.get()
+    }
+
+    /// The cost of `rows` rows; an optimistic guess where little was measured.
+    #[must_use]
+    pub fn cost(&self, rows: usize) -> f64 {
+        let one = self.one.get().unwrap_or(1.0);
+        if rows <= 1 {
+            return one;
+        }
+        let mut line = self.line;
+        line.add(0.2, 2.0, 1.5 * one);
+        line.add(0.2, 9.0, 4.5 * one);
+        line.at(rows as f64).max(one)
+    }
+}
+
+/// A drafter's cost: a fixed part, and one for each token.
+#[derive(Debug, Clone, Default)]
+pub struct Drafting {
+    line: Line,
+}
+
+impl Drafting {
+    /// Notes a proposal of `tokens` tokens.
+    pub fn observe(&mut self, tokens: usize, nanoseconds: f64) {
+        self.line.fade();
+        self.line.add(1.0, tokens as f64, nanoseconds);
+    }
+
+    /// The cost of `tokens` tokens, `one` being the target's: unmeasured drafters are taken for a
+    /// third of it.
+    #[must_use]
+    pub fn cost(&self, tokens: usize, one: f64) -> f64 {
+        let mut line = self.line;
+        let known = if line.weight > 0.0 { line.y / (line.x + line.weight).max(1e-9) } else { one / 3.0 };
+        line.add(0.1, 0.0, known);
+        line.add(0.1, 8.0, known * 9.0);
+        line.at(tokens as f64).max(0.0)
+    }
+
+    /// True when it was asked and took next to nothing.
+    #[must_use]
+    pub fn free(&self, one: f64) -> bool {
+        self.line.weight > 0.0 && self.line.y / self.line.weight < 0.01 * one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMOL: [(usize, f64); 9] = [
+        (1, 7.4), (2, 13.4), (3, 16.5), (4, 20.5), (5, 23.9), (8, 35.0), (12, 50.0), (16, 64.0), (32, 126.0),
+    ];
+
+    #[test]
+    fn fits_a_measured_curve() {
+        let mut cost = Verification::default();
+        for _ in 0..4 {
+            SMOL.iter().for_each(|(rows, time)| cost.observe(*rows, *time));
+        }
+        for (rows, time) in SMOL {
+            assert!((cost.cost(rows) / time - 1.0).abs() < 0.12, "{rows}: {}", cost.cost(rows));
+        }
+    }
+
+    #[test]
+    fn one_pause_changes_little() {
+        let mut cost = Verification::default();
+        (0..20).for_each(|_| cost.observe(1, 7.4));
+        cost.observe(1, 7400.0);
+        assert!(cost.cost(1) < 9.0);
+    }
+}

@@ -1,0 +1,105 @@
+//! Drives one request: asks, verifies, measures.
+
+use tightwad_plugin_sdk::{Commit, Draft, Error, Job, Proposal};
+
+use crate::controller::{Controller, Plan};
+
+/// A draft that was made while the target verified the one before it.
+struct Ahead {
+    drafter: usize,
+    proposals: Vec<Proposal>,
+}
+
+/// The state of one request.
+pub struct Drive<'a> {
+    job: &'a Job,
+    controller: Controller,
+    overlaps: Vec<bool>,
+    ahead: Option<Ahead>,
+}
+
+impl<'a> Drive<'a> {
+    /// Reads what `job` is made of.
+    #[must_use]
+    pub fn new(job: &'a Job) -> Self {
+        let max_draft = crate::settings::number(&job.settings(), "max_draft").unwrap_or(32).min(64);
+        let overlaps: Vec<bool> = job.drafters().iter().map(|facts| !facts.shares_processor).collect();
+        Self { job, controller: Controller::new(&overlaps, max_draft), overlaps, ahead: None }
+    }
+
+    /// Goes on until the target is finished.
+    ///
+    /// # Errors
+    ///
+    /// What the host answered.
+    pub fn run(&mut self) -> Result<(), Error> {
+        while !self.round()? {}
+        Ok(())
+    }
+
+    /// One round; true when generation ended.
+    fn round(&mut self) -> Result<bool, Error> {
+        if let Some(ahead) = self.ahead.take()
+            && let Some(finished) = self.try_draft(ahead.drafter, &ahead.proposals)?
+        {
+            return Ok(finished);
+        }
+        let mut asked = vec![false; self.overlaps.len()];
+        loop {
+            match self.controller.plan(&asked, self.job.remaining()) {
+                Plan::Decode(tokens) => return self.decode(tokens),
+                Plan::Draft { drafter, max, min_probability } => {
+                    asked[drafter] = true;
+                    let draft = self.job.propose(drafter as u32, &[], max, min_probability)?;
+                    self.controller.drafted(drafter, draft.proposals.len(), draft.nanoseconds, false);
+                    if let Some(finished) = self.try_draft(drafter, &draft.proposals)? {
+                        return Ok(finished);
+                    }
+                }
+            }
+        }
+    }
+
+    fn decode(&mut self, tokens: u32) -> Result<bool, Error> {
+        let commit = if tokens <= 1 { self.job.verify(&[])? } else { self.job.decode(tokens)? };
+        self.controller.decoded(commit.tokens.len(), commit.nanoseconds);
+        Ok(commit.finished)
+    }
+
+    /// Verifies what is worth it; `None` when nothing is.
+    fn try_draft(&mut self, drafter: usize, proposals: &[Proposal]) -> Result<Option<bool>, Error> {
+        let probabilities: Vec<f32> = proposals.iter().map(|proposal| proposal.probability).collect();
+        let length = self.controller.cut(drafter, &probabilities, self.job.remaining());
+        if length == 0 {
+            return Ok(None);
+        }
+        let tokens: Vec<u32> = proposals[..length].iter().map(|proposal| proposal.token).collect();
+        let commit = if self.overlaps[drafter] {
+            self.verify_and_draft(drafter, &tokens)?
+        } else {
+            self.job.verify(&tokens)?
+        };
+        let accepted = commit.accepted as usize;
+        self.controller.verified(drafter, &probabilities[..length], accepted, commit.nanoseconds);
+        Ok(Some(commit.finished))
+    }
+
+    /// Verifies, and meanwhile lets the drafter go on as if everything were accepted.
+    fn verify_and_draft(&mut self, drafter: usize, tokens: &[u32]) -> Result<Commit, Error> {
+        let verification = self.job.begin_verify(tokens)?;
+        let max = tokens.len() as u32 + 1;
+        let drafting = self.job.begin_propose(drafter as u32, tokens, max, 0.0);
+        let commit = verification.wait()?;
+        if commit.finished || commit.accepted as usize != tokens.len() {
+            return Ok(commit);
+        }
+        let Draft { mut proposals, nanoseconds } = drafting?.wait()?;
+        self.controller.drafted(drafter, proposals.len(), nanoseconds, true);
+        let bonus = commit.tokens.last().copied();
+        if proposals.len() > 1 && proposals.first().map(|proposal| proposal.token) == bonus {
+            proposals.remove(0);
+            self.ahead = Some(Ahead { drafter, proposals });
+        }
+        Ok(commit)
+    }
+}
