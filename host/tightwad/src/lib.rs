@@ -4,4 +4,6 @@
 //! `types` <- `backend` <- `plugin` <- `mode` <- `script` <- `server` <- `cli`.
 
 pub mod backend;
+pub mod mode;
+pub mod plugin;
 pub mod types;

@@ -1,0 +1,6 @@
+//! The modes: backends made of other backends and a plugin.
+
+mod health;
+mod speculation;
+
+pub use speculation::{Speculation, Totals};

@@ -1,0 +1,163 @@
+//! Speculation: drafters propose, the target verifies, a component decides. Exact whatever the
+//! component does: tokens leave only because the target committed them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+
+use super::health::Health;
+use crate::backend::{
+    Backend, BackendError, Capabilities, Drafter, OpenTarget, Output, SharedBackend, Sink, decode_to_end,
+};
+use crate::plugin::{Job, Plugin, PluginError, Tally};
+use crate::types::{Outcome, Report, Request};
+
+/// Sums over all requests, for metrics.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Verifications of at least one proposal.
+    pub rounds: AtomicU64,
+    /// Proposals verified.
+    pub drafted: AtomicU64,
+    /// Proposals committed.
+    pub accepted: AtomicU64,
+    /// Requests finished by plain decoding because the plugin failed.
+    pub fallbacks: AtomicU64,
+}
+
+/// A target with drafters and the plugin that drives them.
+pub struct Speculation {
+    name: String,
+    target: SharedBackend,
+    drafters: Vec<SharedBackend>,
+    plugin: Arc<Plugin>,
+    /// A JSON object for the plugin.
+    settings: String,
+    health: Health,
+    totals: Arc<Totals>,
+}
+
+impl Speculation {
+    /// Stacks `drafters` on `target`; `settings` is a JSON object that the plugin reads.
+    #[must_use]
+    pub fn new(
+        target: SharedBackend,
+        drafters: Vec<SharedBackend>,
+        plugin: Arc<Plugin>,
+        settings: String,
+    ) -> Self {
+        let name = format!("speculation({})", target.name());
+        Self { name, target, drafters, plugin, settings, health: Health::default(), totals: Arc::default() }
+    }
+
+    /// The sums, live.
+    #[must_use]
+    pub fn totals(&self) -> &Arc<Totals> {
+        &self.totals
+    }
+
+    /// Opens the drafters that can be opened: one that cannot is no reason to fail.
+    async fn open_drafters(&self, opened: &OpenTarget) -> Vec<Box<dyn Drafter>> {
+        let mut drafters = Vec::new();
+        for drafter in &self.drafters {
+            match drafter.open_drafter(opened).await {
+                Ok(drafter) => drafters.push(drafter),
+                Err(error) => tracing::warn!(drafter = drafter.name(), %error, "left out of this request"),
+            }
+        }
+        drafters
+    }
+
+    /// Lets the plugin drive; returns why it was left before the end, if it was.
+    async fn drive(&self, job: Job) -> (Job, Option<PluginError>) {
+        let (job, outcome) = self.plugin.run(job).await;
+        self.health.note(outcome.is_ok());
+        (job, outcome.err())
+    }
+
+    fn report(&self, tally: Tally, drafters: Vec<String>, fallback: Option<String>) -> Report {
+        for (sum, value) in [
+            (&self.totals.rounds, tally.rounds),
+            (&self.totals.drafted, tally.drafted),
+            (&self.totals.accepted, tally.accepted),
+            (&self.totals.fallbacks, u32::from(fallback.is_some())),
+        ] {
+            sum.fetch_add(u64::from(value), Ordering::Relaxed);
+        }
+        Report {
+            mode: "speculation".to_owned(),
+            exact: true,
+            rounds: tally.rounds,
+            drafted: tally.drafted,
+            accepted: tally.accepted,
+            ties: tally.ties,
+            drafters,
+            plugins: vec![(self.plugin.label().to_owned(), self.plugin.sha256().to_owned())],
+            fallback,
+        }
+    }
+
+    async fn open(&self, request: &Request, sink: &Sink) -> Result<OpenTarget, BackendError> {
+        tokio::select! {
+            opened = self.target.open_target(request) => opened,
+            () = sink.closed() => Err(BackendError::Cancelled),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for Speculation {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its target can do: modes stack.
+    fn capabilities(&self) -> Capabilities {
+        self.target.capabilities()
+    }
+
+    fn vocabulary(&self) -> Option<[u8; 32]> {
+        self.target.vocabulary()
+    }
+
+    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        let opened = self.open(&request, &sink).await?;
+        let drafters = if self.health.allows() { self.open_drafters(&opened).await } else { Vec::new() };
+        let names = drafters.iter().map(|drafter| drafter.name().to_owned()).collect();
+        let output = Output::new(&request, &opened, sink);
+        let job = Job::new(opened.session, drafters, output, self.settings.clone());
+        let (job, stopped) = if self.health.allows() { self.drive(job).await } else { (job, None) };
+        let paused = !self.health.allows() && stopped.is_none();
+        let (target, mut output, mut tally, failure) = job.settle().await;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let mut fallback = stopped.map(|error| error.to_string());
+        if !output.is_over() {
+            let reason = fallback.get_or_insert_with(|| early(self.plugin.label(), paused));
+            tracing::warn!(request = request.id, reason, "finishing by plain decoding");
+            let mut target = target.ok_or_else(|| BackendError::failed(&self.name, "the target is lost"))?;
+            tally.ties += decode_to_end(target.as_mut(), &mut output).await?;
+        }
+        let (finish, usage) = output.end();
+        Ok(Outcome { finish, usage, report: self.report(tally, names, fallback) })
+    }
+
+    async fn open_target(&self, request: &Request) -> Result<OpenTarget, BackendError> {
+        self.target.open_target(request).await
+    }
+
+    async fn open_drafter(&self, target: &OpenTarget) -> Result<Box<dyn Drafter>, BackendError> {
+        self.target.open_drafter(target).await
+    }
+}
+
+/// Why a request is not over although nothing went wrong.
+fn early(plugin: &str, paused: bool) -> String {
+    if paused {
+        format!("plugin {plugin} failed too often and is left alone for a while")
+    } else {
+        format!("plugin {plugin} returned before the target was finished")
+    }
+}

@@ -1,0 +1,216 @@
+//! The host's side of `decoding`.
+
+use std::time::Duration;
+
+use wasmtime::Result;
+use wasmtime::component::Resource;
+
+use super::bindings::tightwad::plugin::decoding::{
+    Commit, Draft, DrafterFacts, Error, Host, HostJob, HostPendingCommit, HostPendingDraft, Proposal,
+};
+use super::job::{Begun, Committed, Job};
+use super::state::{JobHandle, PendingCommit, PendingDraft, State};
+
+/// Most tokens a drafter can be asked for, and most that one verification takes.
+const MOST: u32 = 256;
+
+type Answer<T> = Result<std::result::Result<T, Error>>;
+
+impl Host for State {}
+
+impl State {
+    /// The job, where it can still go on.
+    fn live(&mut self) -> Result<std::result::Result<&mut Job, Error>> {
+        self.meter.call()?;
+        match &mut self.job {
+            Some(job) if !job.is_over() => Ok(Ok(job)),
+            _ => Ok(Err(Error::Finished)),
+        }
+    }
+}
+
+impl HostJob for State {
+    async fn settings(&mut self, _: Resource<JobHandle>) -> Result<String> {
+        self.meter.call()?;
+        Ok(self.job.as_ref().map(|job| job.settings().to_owned()).unwrap_or_default())
+    }
+
+    async fn remaining(&mut self, _: Resource<JobHandle>) -> Result<u32> {
+        self.meter.call()?;
+        Ok(self.job.as_ref().map_or(0, Job::remaining))
+    }
+
+    async fn drafters(&mut self, _: Resource<JobHandle>) -> Result<Vec<DrafterFacts>> {
+        self.meter.call()?;
+        let facts =
+            |(name, shares_processor): (&str, bool)| DrafterFacts { name: name.to_owned(), shares_processor };
+        Ok(self.job.iter().flat_map(Job::drafters).map(facts).collect())
+    }
+
+    async fn propose(
+        &mut self,
+        job: Resource<JobHandle>,
+        drafter: u32,
+        ahead: Vec<u32>,
+        max: u32,
+        min_probability: f32,
+    ) -> Answer<Draft> {
+        match self.begin_propose(job, drafter, ahead, max, min_probability).await? {
+            Ok(pending) => HostPendingDraft::wait(self, pending).await,
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn begin_propose(
+        &mut self,
+        _: Resource<JobHandle>,
+        drafter: u32,
+        ahead: Vec<u32>,
+        max: u32,
+        min_probability: f32,
+    ) -> Answer<Resource<PendingDraft>> {
+        let job = match self.live()? {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !(1..=MOST).contains(&max) || ahead.len() > MOST as usize {
+            return Ok(refused(format!(
+                "a draft has 1 to {MOST} tokens, not {max} after {} ahead",
+                ahead.len()
+            )));
+        }
+        match job.begin_propose(drafter as usize, &ahead, max, min_probability) {
+            Begun::Yes => {
+                let pending = PendingDraft { drafter: drafter as usize, waited: false };
+                Ok(Ok(self.table.push(pending)?))
+            }
+            Begun::Unknown => Ok(refused(format!("there is no drafter {drafter}"))),
+            Begun::Busy => Ok(refused(format!("drafter {drafter} has a proposal under way"))),
+        }
+    }
+
+    async fn verify(&mut self, _: Resource<JobHandle>, tokens: Vec<u32>) -> Answer<Commit> {
+        let job = match self.live()? {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
+        };
+        if tokens.len() > MOST as usize {
+            return Ok(refused(too_long(&tokens)));
+        }
+        Ok(job.verify(tokens).await.map_or_else(|| refused(UNDER_WAY.to_owned()), |done| Ok(commit(done))))
+    }
+
+    async fn begin_verify(
+        &mut self,
+        _: Resource<JobHandle>,
+        tokens: Vec<u32>,
+    ) -> Answer<Resource<PendingCommit>> {
+        let job = match self.live()? {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
+        };
+        if tokens.len() > MOST as usize {
+            return Ok(refused(too_long(&tokens)));
+        }
+        if !job.begin_verify(tokens) {
+            return Ok(refused(UNDER_WAY.to_owned()));
+        }
+        Ok(Ok(self.table.push(PendingCommit { waited: false })?))
+    }
+
+    async fn decode(&mut self, _: Resource<JobHandle>, max: u32) -> Answer<Commit> {
+        let job = match self.live()? {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
+        };
+        if max == 0 {
+            return Ok(refused("a decode has at least one token".to_owned()));
+        }
+        Ok(job.decode(max).await.map_or_else(|| refused(UNDER_WAY.to_owned()), |done| Ok(commit(done))))
+    }
+
+    async fn drop(&mut self, job: Resource<JobHandle>) -> Result<()> {
+        self.table.delete(job)?;
+        Ok(())
+    }
+}
+
+impl HostPendingDraft for State {
+    async fn wait(&mut self, pending: Resource<PendingDraft>) -> Answer<Draft> {
+        self.meter.call()?;
+        let pending = self.table.get_mut(&pending)?;
+        if std::mem::replace(&mut pending.waited, true) {
+            return Ok(refused("this proposal was waited for".to_owned()));
+        }
+        let drafter = pending.drafter;
+        let Some(job) = &mut self.job else { return Ok(Err(Error::Finished)) };
+        Ok(match job.end_propose(drafter).await {
+            Ok((proposals, took)) => {
+                let own =
+                    |p: crate::backend::Proposal| Proposal { token: p.token, probability: p.probability };
+                Ok(Draft {
+                    proposals: proposals.into_iter().map(own).collect(),
+                    nanoseconds: nanoseconds(took),
+                })
+            }
+            Err(error) => Err(Error::Backend(error.to_string())),
+        })
+    }
+
+    async fn drop(&mut self, pending: Resource<PendingDraft>) -> Result<()> {
+        let pending = self.table.delete(pending)?;
+        if !pending.waited
+            && let Some(job) = &mut self.job
+        {
+            // Its session must come back before the drafter can be asked again.
+            let _ = job.end_propose(pending.drafter).await;
+        }
+        Ok(())
+    }
+}
+
+impl HostPendingCommit for State {
+    async fn wait(&mut self, pending: Resource<PendingCommit>) -> Answer<Commit> {
+        self.meter.call()?;
+        let pending = self.table.get_mut(&pending)?;
+        if std::mem::replace(&mut pending.waited, true) {
+            return Ok(refused("this verification was waited for".to_owned()));
+        }
+        let Some(job) = &mut self.job else { return Ok(Err(Error::Finished)) };
+        Ok(job.end_verify().await.map_or(Err(Error::Finished), |done| Ok(commit(done))))
+    }
+
+    async fn drop(&mut self, pending: Resource<PendingCommit>) -> Result<()> {
+        let pending = self.table.delete(pending)?;
+        if !pending.waited
+            && let Some(job) = &mut self.job
+        {
+            // Committed all the same.
+            let _ = job.end_verify().await;
+        }
+        Ok(())
+    }
+}
+
+const UNDER_WAY: &str = "a verification is under way: wait for it first";
+
+fn too_long(tokens: &[u32]) -> String {
+    format!("a verification takes at most {MOST} tokens, not {}", tokens.len())
+}
+
+fn refused<T>(sentence: String) -> std::result::Result<T, Error> {
+    Err(Error::Refused(sentence))
+}
+
+fn commit(done: Committed) -> Commit {
+    Commit {
+        tokens: done.tokens,
+        accepted: done.accepted,
+        finished: done.finished,
+        nanoseconds: nanoseconds(done.took),
+    }
+}
+
+fn nanoseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,86 @@
+//! What a component may use.
+
+use std::time::Duration;
+
+use wasmtime::{ResourceLimiter, Result};
+
+/// How often the clock that interrupts components ticks.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// The limits of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory, in bytes.
+    pub memory: usize,
+    /// Computing between two host calls.
+    pub compute: Duration,
+    /// Host calls in all, besides `calls_a_token`.
+    pub calls: u64,
+    /// Host calls for each token that may be generated.
+    pub calls_a_token: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 64 << 20, compute: Duration::from_millis(250), calls: 1000, calls_a_token: 32 }
+    }
+}
+
+/// Why an instance was stopped; travels inside wasmtime's error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stopped {
+    #[error("out of memory")]
+    OutOfMemory,
+    #[error("out of time")]
+    TimedOut,
+    #[error("out of host calls")]
+    Budget,
+}
+
+/// Counts what an instance uses.
+#[derive(Debug)]
+pub(super) struct Meter {
+    limits: Limits,
+    ticks: u32,
+    pub calls_left: u64,
+}
+
+impl Meter {
+    pub(super) fn new(limits: Limits, tokens: u32) -> Self {
+        let calls_left = limits.calls + limits.calls_a_token * u64::from(tokens);
+        Self { limits, ticks: 0, calls_left }
+    }
+
+    /// One tick of the clock while the component computes. The tick under way at the last host
+    /// call is not the component's own.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        self.ticks += 1;
+        if TICK * self.ticks.saturating_sub(1) > self.limits.compute {
+            return Err(Stopped::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    /// A host call: its own time does not count.
+    pub(super) fn call(&mut self) -> Result<()> {
+        self.ticks = 0;
+        match self.calls_left.checked_sub(1) {
+            Some(left) => self.calls_left = left,
+            None => return Err(Stopped::Budget.into()),
+        }
+        Ok(())
+    }
+}
+
+/// What tables may hold: a mode needs a few dozen entries.
+const TABLE: usize = 10_000;
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        if desired > self.limits.memory { Err(Stopped::OutOfMemory.into()) } else { Ok(true) }
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        if desired > TABLE { Err(Stopped::OutOfMemory.into()) } else { Ok(true) }
+    }
+}

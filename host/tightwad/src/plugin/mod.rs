@@ -1,0 +1,23 @@
+//! The plugin host: components that decide, under limits, through the functions of `wit/`.
+//!
+//! One instance serves one request. Whatever a component does, the request's [`Job`] comes back
+//! from [`Plugin::run`], so that the host can finish it by plain decoding.
+
+mod bindings;
+mod clock;
+mod component;
+mod decoding;
+mod engine;
+mod error;
+mod job;
+mod library;
+mod limits;
+mod log;
+mod state;
+
+pub use component::Plugin;
+pub use engine::PluginEngine;
+pub use error::PluginError;
+pub use job::{Job, Tally};
+pub use library::Library;
+pub use limits::Limits;
