@@ -6,4 +6,5 @@
 pub mod backend;
 pub mod mode;
 pub mod plugin;
+pub mod server;
 pub mod types;

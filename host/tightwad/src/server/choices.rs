@@ -1,0 +1,74 @@
+//! The choices of one request, generated side by side.
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::backend::{BackendError, SharedBackend};
+use crate::types::{Event, Outcome, Request};
+
+/// Events that wait for a slow client before its generation pauses.
+const BUFFER: usize = 64;
+
+/// What happened to one choice.
+pub(super) enum Update {
+    Event(Event),
+    Done(Result<Outcome, BackendError>),
+}
+
+/// Running generations. Dropping it, which a client's leaving does, ends them at once.
+pub(super) struct Choices {
+    tasks: JoinSet<()>,
+    updates: mpsc::Receiver<(usize, Update)>,
+    running: usize,
+}
+
+impl Choices {
+    /// Starts one generation a request.
+    pub(super) fn start(backend: &SharedBackend, requests: Vec<Request>) -> Self {
+        let (sender, updates) = mpsc::channel(BUFFER);
+        let mut tasks = JoinSet::new();
+        let running = requests.len();
+        for (index, request) in requests.into_iter().enumerate() {
+            tasks.spawn(generate(backend.clone(), request, index, sender.clone()));
+        }
+        Self { tasks, updates, running }
+    }
+
+    /// The next update, with its choice's index; `None` when all are done.
+    pub(super) async fn next(&mut self) -> Option<(usize, Update)> {
+        if self.running == 0 {
+            return None;
+        }
+        match self.updates.recv().await {
+            Some((index, update)) => {
+                self.running -= usize::from(matches!(update, Update::Done(_)));
+                Some((index, update))
+            }
+            // Every sender is gone although a choice is not done: its task panicked.
+            None => {
+                self.running = 0;
+                self.tasks.abort_all();
+                Some((0, Update::Done(Err(BackendError::failed("the server", "a generation crashed")))))
+            }
+        }
+    }
+}
+
+async fn generate(
+    backend: SharedBackend,
+    request: Request,
+    index: usize,
+    updates: mpsc::Sender<(usize, Update)>,
+) {
+    let (sink, mut events) = mpsc::channel(BUFFER);
+    let forward = async {
+        while let Some(event) = events.recv().await {
+            if updates.send((index, Update::Event(event))).await.is_err() {
+                break;
+            }
+        }
+    };
+    let (outcome, ()) = tokio::join!(backend.generate(request, sink), forward);
+    // Nobody listens any more where this fails.
+    let _ = updates.send((index, Update::Done(outcome))).await;
+}

@@ -1,0 +1,109 @@
+//! OpenAI's error object.
+
+use std::any::Any;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::backend::BackendError;
+
+/// An error as clients see it.
+#[derive(Debug, Clone)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    parameter: Option<String>,
+    code: Option<&'static str>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), parameter: None, code: None }
+    }
+
+    /// The request is wrong.
+    pub(super) fn invalid(parameter: Option<&str>, message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message);
+        Self { parameter: parameter.map(str::to_owned), ..error }
+    }
+
+    /// The token is missing or wrong.
+    pub(super) fn unauthorized() -> Self {
+        let message = "this endpoint wants its token: send 'Authorization: Bearer TOKEN'";
+        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);
+        Self { code: Some("invalid_api_key"), ..error }
+    }
+
+    /// No backend answers for `model`.
+    pub(super) fn unknown_model<'a>(model: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.collect();
+        let message = format!("there is no model '{model}'; this server has: {}", known.join(", "));
+        let error = Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message);
+        Self { parameter: Some("model".to_owned()), code: Some("model_not_found"), ..error }
+    }
+
+    /// The body is larger than `limit` bytes.
+    pub(super) fn too_large(limit: usize) -> Self {
+        let message = format!("the body is larger than {} MB", limit >> 20);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The JSON object.
+    pub(super) fn object(&self) -> Value {
+        json!({"error": {
+            "message": self.message, "type": self.kind, "param": self.parameter, "code": self.code,
+        }})
+    }
+}
+
+impl From<BackendError> for ApiError {
+    fn from(error: BackendError) -> Self {
+        let message = error.to_string();
+        match error {
+            BackendError::Invalid { parameter, code, .. } => {
+                Self { code, ..Self::invalid(parameter, message) }
+            }
+            BackendError::Overloaded { .. } => Self {
+                code: Some("rate_limit_exceeded"),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+            },
+            BackendError::Unsupported { .. } => Self::invalid(None, message),
+            BackendError::Cancelled | BackendError::Failed { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.object())).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+pub(super) async fn unknown_path(uri: Uri) -> ApiError {
+    let message = format!("nothing is served at {}; try /v1/models", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+}
+
+pub(super) async fn wrong_method(uri: Uri) -> ApiError {
+    let message = format!("{} takes another method", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
+}
+
+/// A defect of ours must not cost the client its connection.
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
+    let message = "the server failed; its log says why";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).into_response()
+}
