@@ -6,5 +6,6 @@
 pub mod backend;
 pub mod mode;
 pub mod plugin;
+pub mod script;
 pub mod server;
 pub mod types;

@@ -1,0 +1,59 @@
+//! What scripts ask for; who makes it is not their business.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+
+use crate::backend::SharedBackend;
+
+/// `tw.model{}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelSpec {
+    /// The GGUF file.
+    pub path: PathBuf,
+    /// The name in reports and metrics; default: the file's name.
+    pub name: Option<String>,
+    /// Tokens a sequence may have.
+    pub context: Option<u32>,
+    /// Sequences that run at once.
+    pub slots: Option<u32>,
+    /// Requests that may wait for a slot.
+    pub queue: Option<u32>,
+    /// Threads of a forward pass.
+    pub threads: Option<u32>,
+    /// Layers on a GPU.
+    pub gpu_layers: Option<u32>,
+}
+
+/// `tw.lookup{}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupSpec {
+    /// The name in reports.
+    pub name: Option<String>,
+    /// Tokens that must have stood somewhere before.
+    pub min_match: Option<u32>,
+}
+
+/// `tw.speculation{}`.
+pub struct SpeculationSpec {
+    /// Verifies.
+    pub target: SharedBackend,
+    /// Propose.
+    pub drafters: Vec<SharedBackend>,
+    /// The plugin that drives; default: the built-in one.
+    pub plugin: Option<String>,
+    /// What the plugin reads.
+    pub settings: Map<String, Value>,
+}
+
+/// Makes backends for scripts. Errors are one sentence.
+#[async_trait]
+pub trait Factory: Send + Sync {
+    /// A model in this process.
+    async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, String>;
+    /// A drafter without a model.
+    async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, String>;
+    /// Speculation over backends.
+    async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String>;
+}

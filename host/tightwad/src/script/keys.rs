@@ -1,0 +1,76 @@
+//! Tables from scripts: unknown keys and wrong kinds are errors that say what was meant.
+
+use mlua::{FromLua, Lua, Table, Value};
+
+/// A table that one of the functions of `tw` was given.
+pub(super) struct Fields<'a> {
+    lua: &'a Lua,
+    table: &'a Table,
+    /// The function, as in `tw.model`.
+    of: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    /// Checks that `table` has no other keys than `known`.
+    pub(super) fn new(
+        lua: &'a Lua,
+        table: &'a Table,
+        of: &'static str,
+        known: &[&str],
+    ) -> Result<Self, String> {
+        for pair in table.pairs::<Value, Value>() {
+            let (key, _) = pair.map_err(|error| error.to_string())?;
+            let Value::String(key) = &key else {
+                return Err(format!("{of} takes named fields, as in {{ {} = ... }}", known[0]));
+            };
+            let key = key.to_string_lossy();
+            if !known.contains(&key.as_str()) {
+                return Err(unknown(&key, of, known));
+            }
+        }
+        Ok(Self { lua, table, of })
+    }
+
+    /// The value of `key`, if any; `expected` says in words what it must be.
+    pub(super) fn optional<T: FromLua>(&self, key: &str, expected: &str) -> Result<Option<T>, String> {
+        let value: Value = self.table.raw_get(key).map_err(|error| error.to_string())?;
+        if value.is_nil() {
+            return Ok(None);
+        }
+        let kind = describe(&value);
+        // Lua would turn numbers into strings and back.
+        let coerced =
+            value.is_string() != expected.contains("string") && (value.is_string() || value.is_number());
+        match T::from_lua(value, self.lua) {
+            Ok(value) if !coerced => Ok(Some(value)),
+            _ => Err(format!("'{key}' in {} must be {expected}, not {kind}", self.of)),
+        }
+    }
+
+    /// The value of `key`.
+    pub(super) fn required<T: FromLua>(&self, key: &str, expected: &str) -> Result<T, String> {
+        let found = self.optional(key, expected)?;
+        found.ok_or_else(|| format!("{} needs '{key}': {expected}", self.of))
+    }
+}
+
+fn unknown(key: &str, of: &str, known: &[&str]) -> String {
+    let close = known.iter().map(|known| (strsim::damerau_levenshtein(key, known), *known)).min();
+    match close {
+        Some((distance, known)) if distance <= 1 + key.len() / 3 => {
+            format!("unknown key '{key}' in {of}; did you mean '{known}'?")
+        }
+        _ => format!("unknown key '{key}' in {of}; it knows {}", known.join(", ")),
+    }
+}
+
+/// What a value is, for people.
+pub(super) fn describe(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("the string '{}'", text.to_string_lossy()),
+        Value::Integer(number) => format!("the number {number}"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::UserData(_) => "a backend".to_owned(),
+        other => format!("a {}", other.type_name()),
+    }
+}

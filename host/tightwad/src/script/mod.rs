@@ -1,0 +1,21 @@
+//! Lua scripts: which models exist, which modes stack on which, what happens to a request.
+//!
+//! A script runs in a sandbox: no files, no processes, limited memory, and no more than a second of
+//! its own computing between two calls into the host.
+
+mod api;
+mod error;
+mod factory;
+mod handle;
+mod keys;
+mod limits;
+mod loader;
+mod pipeline;
+mod request;
+mod sandbox;
+mod watch;
+
+pub use error::ScriptError;
+pub use factory::{Factory, LookupSpec, ModelSpec, SpeculationSpec};
+pub use loader::{Script, load};
+pub use watch::{Changes, watch};
