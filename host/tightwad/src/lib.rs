@@ -4,6 +4,7 @@
 //! `types` <- `backend` <- `plugin` <- `mode` <- `script` <- `server` <- `cli`.
 
 pub mod backend;
+pub mod cli;
 pub mod mode;
 pub mod plugin;
 pub mod script;

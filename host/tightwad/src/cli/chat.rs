@@ -159,7 +159,8 @@ impl Answer {
             let (drafted, accepted) = (count("drafted"), count("accepted"));
             let share = 100.0 * accepted as f64 / drafted.max(1) as f64;
             let exact = if self.report["exact"] == true { "exact" } else { "approximate" };
-            figures += &format!(", {mode}: {accepted} of {drafted} drafted tokens accepted ({share:.0} %), {exact}");
+            figures +=
+                &format!(", {mode}: {accepted} of {drafted} drafted tokens accepted ({share:.0} %), {exact}");
         }
         figures + "]"
     }

@@ -1,0 +1,98 @@
+//! Makes what scripts ask for.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use async_trait::async_trait;
+use tightwad_engine::{Engine, EngineConfig};
+
+use super::gauges::Observed;
+use crate::backend::{Llama, Lookup, SharedBackend};
+use crate::mode::Speculation;
+use crate::plugin::Library;
+use crate::script::{Factory, LookupSpec, ModelSpec, SpeculationSpec};
+
+/// Tokens that a lookup must match when the script does not say.
+const MIN_MATCH: u32 = 2;
+
+/// Loads models and plugins. A model that is loaded already, the same in everything, is shared:
+/// reloading a script does not load its models again.
+pub(super) struct HostFactory {
+    library: Library,
+    models: tokio::sync::Mutex<HashMap<ModelSpec, Weak<Llama>>>,
+    observed: Arc<RwLock<Observed>>,
+}
+
+impl HostFactory {
+    pub(super) fn new(library: Library) -> Self {
+        Self { library, models: tokio::sync::Mutex::default(), observed: Arc::default() }
+    }
+
+    /// What was made so far, for metrics.
+    pub(super) fn observed(&self) -> Arc<RwLock<Observed>> {
+        self.observed.clone()
+    }
+
+    fn observe(&self, add: impl FnOnce(&mut Observed)) {
+        add(&mut self.observed.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[async_trait]
+impl Factory for HostFactory {
+    async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, String> {
+        // Held while loading, so that a model is never loaded twice at once.
+        let mut models = self.models.lock().await;
+        if let Some(loaded) = models.get(&spec).and_then(Weak::upgrade) {
+            return Ok(loaded);
+        }
+        let name = spec.name.clone().unwrap_or_else(|| stem(&spec.path));
+        let (path, config) = (spec.path.clone(), config(&spec));
+        let start = std::time::Instant::now();
+        let loading = tokio::task::spawn_blocking(move || Engine::load(&path, config));
+        let engine = loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        tracing::info!(
+            model = name,
+            seconds = start.elapsed().as_secs_f32(),
+            context = engine.context(),
+            tie_threshold = engine.tie_threshold(),
+            "loaded"
+        );
+        let model = Arc::new(Llama::new(&name, engine));
+        models.retain(|_, model| model.strong_count() > 0);
+        models.insert(spec, Arc::downgrade(&model));
+        self.observe(|observed| observed.models.push(Arc::downgrade(&model)));
+        Ok(model)
+    }
+
+    async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, String> {
+        let name = spec.name.unwrap_or_else(|| "lookup".to_owned());
+        Ok(Arc::new(Lookup::new(&name, spec.min_match.unwrap_or(MIN_MATCH))))
+    }
+
+    async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String> {
+        let name = spec.plugin.as_deref().unwrap_or("speculation");
+        let plugin = self.library.load(name).await.map_err(|error| error.to_string())?;
+        let settings = serde_json::Value::Object(spec.settings).to_string();
+        let mode = Arc::new(Speculation::new(spec.target, spec.drafters, Arc::new(plugin), settings));
+        self.observe(|observed| observed.modes.push(Arc::downgrade(&mode)));
+        Ok(mode)
+    }
+}
+
+fn config(spec: &ModelSpec) -> EngineConfig {
+    let default = EngineConfig::default();
+    EngineConfig {
+        context: spec.context.unwrap_or(default.context),
+        slots: spec.slots.unwrap_or(default.slots),
+        queue: spec.queue.map_or(default.queue, |queue| queue as usize),
+        threads: spec.threads.unwrap_or(default.threads),
+        gpu_layers: spec.gpu_layers.unwrap_or(default.gpu_layers),
+        ..default
+    }
+}
+
+fn stem(path: &PathBuf) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

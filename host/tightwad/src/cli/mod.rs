@@ -1,0 +1,60 @@
+//! The command line. Data goes to standard output, diagnostics to standard error; exit codes are 0,
+//! 1 for failures and 2 for wrong usage.
+
+mod chat;
+mod factory;
+mod gauges;
+mod quantize;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// A junk drawer of mismatched machines as one OpenAI-compatible endpoint.
+#[derive(Debug, Parser)]
+#[command(name = "tightwad", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Serves the models of a Lua script.
+    Run(run::Run),
+    /// Talks to an endpoint.
+    Chat(chat::Chat),
+
+    /// Makes a smaller copy of a model, for drafting.
+    Quantize(quantize::Quantize),
+}
+
+/// Runs what the arguments say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("TIGHTWAD_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,llama-cpp-2=warn,llama_cpp_2=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match execute(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(async {
+        match command {
+            Command::Run(run) => run.run().await,
+            Command::Chat(chat) => chat.run().await,
+            Command::Quantize(quantize) => quantize.run(),
+        }
+    })
+}

@@ -1,0 +1,147 @@
+//! `tightwad run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use tokio::net::{TcpListener, lookup_host};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::factory::HostFactory;
+use super::gauges::Gauges;
+use crate::plugin::{Library, Limits, PluginEngine};
+use crate::script::{self, Factory, Script};
+use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
+
+const LISTEN: &str = "127.0.0.1:8088";
+
+/// Serves the models of a Lua script.
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// The script.
+    script: PathBuf,
+    /// Where to listen; default: what the script says, or 127.0.0.1:8088.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// A folder of plugins; a file NAME.wasm there replaces the built-in NAME.
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// A setting that the script finds in tw.settings.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// The bearer token that clients must send; default: what the script says.
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Loads the script and its models, says what it would serve, and exits.
+    #[arg(long)]
+    check: bool,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a setting has the form KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Run {
+    pub(super) async fn run(self) -> Result<()> {
+        let factory = Arc::new(HostFactory::new(self.library()?));
+        let script = self.load(&factory).await?;
+        let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
+        if self.check {
+            println!("{} is in order; it serves {}", self.script.display(), names.join(", "));
+            return Ok(());
+        }
+        let token = self.token.clone().or(script.token);
+        let listener = self.bind(script.listen.as_deref(), token.is_some()).await?;
+        eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
+        let table = Arc::new(RouteTable::new(Routes::new(script.models)));
+        let metrics = Arc::new(Metrics::default());
+        metrics.register(Box::new(Gauges(factory.observed())));
+        let reloading = tokio::spawn(self.reload(factory, table.clone()));
+        let state = ServerState::new(table, metrics, token.as_deref());
+        server::serve(listener, state, interrupted()?).await?;
+        reloading.abort();
+        Ok(())
+    }
+
+    fn library(&self) -> Result<Library> {
+        if let Some(folder) = self.plugins.as_ref().filter(|folder| !folder.is_dir()) {
+            bail!("--plugins {}: there is no such folder", folder.display());
+        }
+        let engine = PluginEngine::new(cache().as_deref(), Limits::default());
+        let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
+        Ok(Library::new(Arc::new(engine), self.plugins.clone()))
+    }
+
+    async fn load(&self, factory: &Arc<HostFactory>) -> Result<Script> {
+        let factory: Arc<dyn Factory> = factory.clone();
+        Ok(script::load(&self.script, factory, &self.settings).await?)
+    }
+
+    /// Beyond loopback, only with a token.
+    async fn bind(&self, script: Option<&str>, has_token: bool) -> Result<TcpListener> {
+        let wanted = self.listen.as_deref().or(script).unwrap_or(LISTEN);
+        let found = lookup_host(wanted)
+            .await
+            .with_context(|| format!("cannot listen on '{wanted}': it is no address such as 127.0.0.1:8088"));
+        let addresses: Vec<SocketAddr> = found?.collect();
+        if !has_token && addresses.iter().any(|address| !address.ip().is_loopback()) {
+            bail!(
+                "listening on {wanted} lets other machines in: set a token, with `token` in tw.serve or TIGHTWAD_TOKEN"
+            );
+        }
+        let bound = TcpListener::bind(addresses.as_slice()).await;
+        bound.with_context(|| format!("cannot listen on {wanted}; choose another address with --listen"))
+    }
+
+    /// Replaces the routes whenever the script changes; a script that does not load changes nothing.
+    /// Requests that run keep the backends they began with.
+    async fn reload(self, factory: Arc<HostFactory>, table: Arc<RouteTable>) {
+        let mut changes = match script::watch(&self.script) {
+            Ok(changes) => changes,
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch the script: restart to change it");
+                return;
+            }
+        };
+        while changes.next().await {
+            match self.load(&factory).await {
+                Ok(script) => {
+                    table.replace(Routes::new(script.models));
+                    tracing::info!(script = %self.script.display(), "reloaded");
+                }
+                Err(error) => {
+                    tracing::error!("the script changed and does not load; the old one goes on: {error:#}")
+                }
+            }
+        }
+    }
+}
+
+/// Completes at the first signal to end; a second one ends the process at once.
+fn interrupted() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        eprintln!("finishing the running requests; once more to stop at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(1);
+        });
+    })
+}
+
+/// Where compiled components are kept.
+fn cache() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+    base.is_absolute().then(|| base.join("tightwad").join("components"))
+}
