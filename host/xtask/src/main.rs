@@ -1,2 +1,71 @@
-//! Chores.
-fn main() {}
+//! Set-up, models, tests, benchmarks: `cargo xtask help` lists them.
+
+mod components;
+mod demo;
+mod layering;
+mod models;
+mod rust_src;
+mod shell;
+mod suite;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Set-up, models, tests, benchmarks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Builds everything, serves a model and asks it something.
+    Demo(demo::Demo),
+    /// Runs everything that must pass.
+    Test(suite::Test),
+    /// Gets what is missing to build: cmake, libclang.
+    Setup,
+    /// Downloads models into `models/`.
+    Models {
+        /// smollm2, qwen-0.5b, qwen-1.5b, gemma.
+        #[arg(default_values_t = vec!["smollm2".to_owned()])]
+        names: Vec<String>,
+    },
+    /// Builds the components in `plugins/dist`.
+    Components {
+        /// Builds them elsewhere and compares every byte.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compares speculation with plain decoding; arguments go to `tightwad bench`.
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo(demo) => return demo.run(),
+        Command::Test(test) => test.run()?,
+        Command::Setup => drop(tools::ready()?),
+        Command::Models { names } => {
+            for name in names {
+                println!("{}", models::get(&name)?.display());
+            }
+        }
+        Command::Components { check: true } => components::check()?,
+        Command::Components { check: false } => components::build()?,
+        Command::Bench { arguments } => suite::bench(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

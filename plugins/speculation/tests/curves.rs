@@ -2,10 +2,29 @@
 
 use tightwad_speculation::controller::{Controller, Plan};
 
-const SMOL: &[(usize, f64)] =
-    &[(1, 7.4), (2, 13.4), (3, 16.5), (4, 20.5), (5, 23.9), (8, 35.0), (12, 50.0), (16, 64.0), (32, 126.0), (65, 252.0)];
+const SMOL: &[(usize, f64)] = &[
+    (1, 7.4),
+    (2, 13.4),
+    (3, 16.5),
+    (4, 20.5),
+    (5, 23.9),
+    (8, 35.0),
+    (12, 50.0),
+    (16, 64.0),
+    (32, 126.0),
+    (65, 252.0),
+];
 const QWEN: &[(usize, f64)] = &[
-    (1, 36.0), (2, 74.0), (3, 90.0), (4, 112.0), (5, 135.0), (8, 201.0), (12, 290.0), (16, 380.0), (32, 748.0), (65, 1500.0),
+    (1, 36.0),
+    (2, 74.0),
+    (3, 90.0),
+    (4, 112.0),
+    (5, 135.0),
+    (8, 201.0),
+    (12, 290.0),
+    (16, 380.0),
+    (32, 748.0),
+    (65, 1500.0),
 ];
 /// A target that memory bandwidth bounds, as on a GPU.
 const FLAT: &[(usize, f64)] = &[(1, 20.0), (8, 21.0), (32, 25.0), (65, 32.0)];
@@ -98,7 +117,8 @@ fn a_useless_drafter_costs_under_three_percent() {
 
 #[test]
 fn near_the_best_fixed_length() {
-    let cases = [(SMOL, 0.98, 0.001), (QWEN, 0.97, 0.001), (FLAT, 0.73, 4.0), (FLAT, 0.9, 2.0), (SMOL, 0.6, 5.0)];
+    let cases =
+        [(SMOL, 0.98, 0.001), (QWEN, 0.97, 0.001), (FLAT, 0.73, 4.0), (FLAT, 0.9, 2.0), (SMOL, 0.6, 5.0)];
     for (curve, acceptance, ms) in cases {
         let drafter = Drafter { acceptance, confidence: 0.8, cost: ms };
         let best = hindsight(curve, &drafter);
