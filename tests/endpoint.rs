@@ -1,0 +1,206 @@
+//! The endpoint as clients see it.
+
+mod support;
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use support::{PROMPTS, Server, smollm2_script};
+
+fn chat(question: &str) -> Value {
+    json!({"model": "fast", "messages": [{"role": "user", "content": question}], "max_tokens": 40, "seed": 3})
+}
+
+#[tokio::test]
+async fn a_stream_and_a_whole_answer_are_the_same() {
+    let server = Server::start(&smollm2_script(""));
+    let mut body = chat(PROMPTS[1]);
+    body["temperature"] = json!(0.8);
+    let (status, whole) = server.post("/v1/chat/completions", &body).await;
+    assert_eq!(status, 200, "{whole}");
+    body["stream"] = json!(true);
+    body["stream_options"] = json!({"include_usage": true});
+    let events = server.stream(&body).await;
+    let text: String = events.iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(whole["choices"][0]["message"]["content"], text.as_str());
+    assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
+    let finish = &events[events.len() - 2];
+    assert!(["stop", "length"].contains(&finish["choices"][0]["finish_reason"].as_str().unwrap()));
+    assert_eq!(finish["tightwad"]["exact"], true);
+    assert_eq!(finish["tightwad"]["mode"], "speculation");
+    assert_eq!(finish["tightwad"]["plugins"][0]["sha256"].as_str().unwrap().len(), 64);
+    let usage = &events.last().unwrap()["usage"];
+    assert_eq!(usage["completion_tokens"], whole["usage"]["completion_tokens"]);
+    // The second time the prompt was in the cache.
+    assert!(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 10);
+}
+
+#[tokio::test]
+async fn bad_requests_get_one_clear_error_each() {
+    let server = Server::start(&smollm2_script(""));
+    let message = json!([{"role": "user", "content": "hi"}]);
+    let long = "word ".repeat(3000);
+    for (body, status, words) in [
+        (json!({"model": "fast", "messages": message, "max_tokens": -5}), 400, "max_tokens"),
+        (json!({"model": "fast", "messages": message, "temperature": "hot"}), 400, "temperature"),
+        (json!({"model": "fast", "messages": "hi"}), 400, "messages"),
+        (json!({"model": "gpt-9", "messages": message}), 404, "fast, plain"),
+        (
+            json!({"model": "fast", "messages": [{"role": "user", "content": long}]}),
+            400,
+            "context is 1024 tokens",
+        ),
+        (json!({"model": "fast", "messages": message, "max_tokens": 5000}), 400, "5000"),
+        (json!({"model": "fast", "messages": message, "stop": ""}), 400, "stop"),
+        (
+            json!({"model": "fast", "messages": message, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "robot"}}}}),
+            400,
+            "schema",
+        ),
+        (
+            json!({"model": "fast", "messages": message, "tools": [{"type": "function", "function": {"name": "f"}}]}),
+            400,
+            "does not know tools",
+        ),
+        (json!({"messages": message}), 400, "model"),
+    ] {
+        let (found, answer) = server.post("/v1/chat/completions", &body).await;
+        let error = answer["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(found, status, "{answer}");
+        assert!(error.contains(words), "'{words}' is not in: {error}");
+    }
+    for (raw, status, words) in [
+        (b"{\"model\": ".to_vec(), 400, "valid JSON"),
+        (b"{\"model\": \"\xff\xfe\"}".to_vec(), 400, "valid JSON"),
+        (vec![b' '; 11 << 20], 413, "10 MB"),
+    ] {
+        let response = server.client.post(server.url("/v1/chat/completions")).body(raw).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        let text = response.text().await.unwrap();
+        assert!(text.contains(words), "{text}");
+    }
+    assert_eq!(server.get("/v1/nothing").await.0, 404);
+    assert_eq!(server.get("/v1/chat/completions").await.0, 405);
+    assert_eq!(server.get("/health").await.0, 200);
+    let (status, models) = server.get("/v1/models").await;
+    assert!(status == 200 && models.contains("\"fast\"") && models.contains("\"plain\""));
+}
+
+#[tokio::test]
+async fn stop_logprobs_choices_and_completions_work() {
+    let server = Server::start(&smollm2_script(""));
+    let mut body = chat("Count: one, two, three, four, five, six.");
+    body["stop"] = json!([" three", "three"]);
+    body["temperature"] = json!(0);
+    let (_, answer) = server.post("/v1/chat/completions", &body).await;
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(!text.contains("three"), "{text}");
+
+    let mut body = chat(PROMPTS[0]);
+    body["logprobs"] = json!(true);
+    body["top_logprobs"] = json!(3);
+    body["n"] = json!(2);
+    let (_, answer) = server.post("/v1/chat/completions", &body).await;
+    let choices = answer["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), 2);
+    assert_ne!(choices[0]["message"]["content"], choices[1]["message"]["content"]);
+    let content = choices[0]["logprobs"]["content"].as_array().unwrap();
+    let joined: String = content.iter().map(|entry| entry["token"].as_str().unwrap()).collect();
+    assert_eq!(joined, choices[0]["message"]["content"].as_str().unwrap());
+    assert!(content.iter().all(|entry| entry["logprob"].as_f64().unwrap() <= 0.0));
+    assert_eq!(content[0]["top_logprobs"].as_array().unwrap().len(), 3);
+
+    let body = json!({"model": "plain", "prompt": ["The capital of France is", "2 + 2 ="], "max_tokens": 5, "temperature": 0, "logprobs": 1});
+    let (status, answer) = server.post("/v1/completions", &body).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer["choices"][0]["text"].as_str().unwrap().contains("Paris"), "{answer}");
+    assert_eq!(answer["choices"][1]["index"], 1);
+    assert_eq!(answer["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_sequence() {
+    let server = Server::start(&smollm2_script(""));
+    for model in ["plain", "fast"] {
+        let mut body = chat("Tell a very long story.");
+        body["model"] = json!(model);
+        body["max_tokens"] = json!(900);
+        body["stream"] = json!(true);
+        let request = server.client.post(server.url("/v1/chat/completions")).json(&body);
+        let mut stream = request.send().await.unwrap().bytes_stream();
+        stream.next().await.unwrap().unwrap();
+        assert_eq!(server.metric("tightwad_engine_sequences").await, 1.0);
+        drop(stream);
+        let took = server.wait_for("tightwad_engine_sequences", 0.0).await;
+        println!("{model}: freed after {} ms", took.as_millis());
+        // Not streamed, and abandoned by a time-out.
+        body["stream"] = json!(false);
+        let request = server.client.post(server.url("/v1/chat/completions")).json(&body);
+        assert!(request.timeout(Duration::from_millis(400)).send().await.unwrap_err().is_timeout());
+        server.wait_for("tightwad_engine_sequences", 0.0).await;
+        server.wait_for("tightwad_requests_in_flight", 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_answers_429_and_recovers() {
+    let server = Server::start(&smollm2_script(", slots = 1, queue = 1"));
+    let mut body = chat("Tell a very long story.");
+    body["max_tokens"] = json!(700);
+    body["temperature"] = json!(1);
+    let send = || server.client.post(server.url("/v1/chat/completions")).json(&body).send();
+    let mut answers: Vec<_> = (0..4).map(|_| tokio::spawn(send())).collect();
+    let mut refused = 0;
+    for answer in &mut answers {
+        // Running and waiting requests take long; those refused answer at once.
+        if let Ok(answer) = tokio::time::timeout(Duration::from_millis(1500), answer).await {
+            let answer = answer.unwrap().unwrap();
+            if answer.status() == 429 {
+                assert_eq!(answer.headers()["retry-after"], "1");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused >= 1, "nobody was refused");
+    answers.iter().for_each(tokio::task::JoinHandle::abort);
+    server.wait_for("tightwad_engine_sequences", 0.0).await;
+    server.ask("fast", "Say hi.", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_token_guards_everything_but_health() {
+    let server = Server::with(&smollm2_script(""), &["--token", "secret"]);
+    assert_eq!(server.get("/health").await.0, 200);
+    for path in ["/v1/models", "/metrics"] {
+        assert_eq!(server.get(path).await.0, 401);
+    }
+    let good = server.client.get(server.url("/v1/models")).bearer_auth("secret").send().await.unwrap();
+    assert_eq!(good.status(), 200);
+}
+
+#[tokio::test]
+async fn a_script_reloads_and_a_broken_one_changes_nothing() {
+    let text = smollm2_script("");
+    let server = Server::start(&text);
+    let mut long = chat("Tell a long story.");
+    long["max_tokens"] = json!(300);
+    long["ignore"] = json!(true);
+    let running = tokio::spawn(server.client.post(server.url("/v1/chat/completions")).json(&long).send());
+    server.script.write(&text.replace("plain = target", "[\"renamed\"] = target"));
+    let renamed = async {
+        while !server.get("/v1/models").await.1.contains("renamed") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), renamed).await.unwrap();
+    server.script.write("this is not Lua");
+    let refused = async {
+        while !server.logged().contains("the old one goes on") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
+    assert!(server.get("/v1/models").await.1.contains("renamed"));
+    assert_eq!(running.await.unwrap().unwrap().status(), 200);
+}
