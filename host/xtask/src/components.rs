@@ -87,7 +87,7 @@ fn guests() -> Command {
 /// Compiles for WebAssembly; returns the folder of the components. The toolchain's own
 /// `wasm-component-ld` makes cargo's output a component. Paths of this machine stay out of it.
 fn compile() -> Result<PathBuf> {
-    let source = rust_src::library()?;
+    let source = rust_src::library(&plugins().join("target/rust-src"))?;
     let version = output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc has no host")?;
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;

@@ -7,24 +7,24 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{output, run, target, works};
+use crate::shell::{output, run, works};
 
-/// The folder `library/`: what `TIGHTWAD_RUST_SRC` says, what rustup installed, or Debian's
-/// `rust-src` of the same version, unpacked under the target folder.
-pub(crate) fn library() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("TIGHTWAD_RUST_SRC") {
-        return Ok(folder.into());
+/// The folder `library/` below `place`: a copy of what rustup installed, or Debian's `rust-src` of
+/// the same version. Below the workspace that is built, because cargo hashes paths that are not,
+/// and the same source would give other bytes on another machine.
+pub(crate) fn library(place: &Path) -> Result<PathBuf> {
+    let version = version()?;
+    let library = place.join(format!("usr/src/rustc-{version}/library"));
+    if library.join("Cargo.lock").exists() {
+        return Ok(library);
     }
     let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?);
     let shipped = sysroot.join("lib/rustlib/src/rust/library");
     if shipped.join("Cargo.lock").exists() {
-        return Ok(shipped);
-    }
-    let version = version()?;
-    let place = target().join("rust-src");
-    let library = place.join(format!("usr/src/rustc-{version}/library"));
-    if !library.join("Cargo.lock").exists() {
-        debian(&version, &place).context("`rustup component add rust-src` is another way")?;
+        fs::create_dir_all(library.parent().unwrap_or(place))?;
+        run(Command::new("cp").arg("-r").arg(shipped).arg(&library))?;
+    } else {
+        debian(&version, place).context("`rustup component add rust-src` is another way")?;
     }
     Ok(library)
 }
