@@ -30,7 +30,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Builds all components into their places.
 pub(crate) fn build() -> Result<()> {
-    let built = compile()?;
+    let built = compile(&library()?)?;
     for (crate_name, file) in COMPONENTS {
         let place = plugins().join(file);
         fs::create_dir_all(place.parent().unwrap_or(Path::new(".")))?;
@@ -50,13 +50,16 @@ pub(crate) fn check() -> Result<()> {
             bail!("{} does not fit its SHA256SUMS; run `cargo xtask components`", folder.display());
         }
     }
-    let built = match compile() {
-        Ok(built) => built,
+    let library = match library() {
+        Ok(library) => library,
         Err(error) => {
-            eprintln!("components were NOT rebuilt: no toolchain for them here: {error:#}");
+            eprintln!(
+                "components were NOT rebuilt: the standard library's source is not to be had here: {error:#}"
+            );
             return Ok(());
         }
     };
+    let built = compile(&library)?;
     for (crate_name, file) in COMPONENTS {
         let committed = fs::read(plugins().join(file))?;
         if fs::read(built.join(format!("{crate_name}.wasm")))? != committed {
@@ -77,6 +80,11 @@ fn plugins() -> PathBuf {
     root().join("plugins")
 }
 
+/// The standard library's source.
+fn library() -> Result<PathBuf> {
+    rust_src::library(&plugins().join("target/rust-src"))
+}
+
 /// Cargo in the guests' workspace, with a target folder of its own.
 fn guests() -> Command {
     let mut cargo = cargo();
@@ -86,8 +94,7 @@ fn guests() -> Command {
 
 /// Compiles for WebAssembly; returns the folder of the components. The toolchain's own
 /// `wasm-component-ld` makes cargo's output a component. Paths of this machine stay out of it.
-fn compile() -> Result<PathBuf> {
-    let source = rust_src::library(&plugins().join("target/rust-src"))?;
+fn compile(library: &Path) -> Result<PathBuf> {
     let version = output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc has no host")?;
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
@@ -99,7 +106,7 @@ fn compile() -> Result<PathBuf> {
         .env("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all")
         // Building the standard library is not stable; nothing else that is not is used.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("__CARGO_TESTS_ONLY_SRC_ROOT", source)
+        .env("__CARGO_TESTS_ONLY_SRC_ROOT", library)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", bin.join("wasm-component-ld"))
         .env("PATH", format!("{}:{path}", bin.join("gcc-ld").display())))?;
     Ok(plugins().join("target").join(TARGET).join("release"))
