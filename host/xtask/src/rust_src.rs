@@ -9,24 +9,25 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell::{output, run, works};
 
-/// The folder `library/` below `place`: a copy of what rustup installed, or Debian's `rust-src` of
-/// the same version. Below the workspace that is built, because cargo hashes paths that are not,
-/// and the same source would give other bytes on another machine.
+/// The folder `library/`: what rustup installed, or Debian's `rust-src` of the same version, unpacked
+/// below `place`. Reached by a link whose path is the same everywhere: cargo hashes the path into
+/// every symbol, and the same source would give other bytes elsewhere.
 pub(crate) fn library(place: &Path) -> Result<PathBuf> {
     let version = version()?;
-    let library = place.join(format!("usr/src/rustc-{version}/library"));
-    if library.join("Cargo.lock").exists() {
-        return Ok(library);
-    }
     let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?);
-    let shipped = sysroot.join("lib/rustlib/src/rust/library");
-    if shipped.join("Cargo.lock").exists() {
-        fs::create_dir_all(library.parent().unwrap_or(place))?;
-        run(Command::new("cp").arg("-r").arg(shipped).arg(&library))?;
-    } else {
+    let mut library = sysroot.join("lib/rustlib/src/rust/library");
+    if !library.join("Cargo.lock").exists() {
+        library = place.join(format!("usr/src/rustc-{version}/library"));
+    }
+    if !library.join("Cargo.lock").exists() {
         debian(&version, place).context("`rustup component add rust-src` is another way")?;
     }
-    Ok(library)
+    let link = Path::new("/tmp").join(format!("tightwad-rust-{version}"));
+    // A link left by another checkout may point to what is gone.
+    let own = link.with_extension(std::process::id().to_string());
+    std::os::unix::fs::symlink(&library, &own)?;
+    fs::rename(&own, &link).with_context(|| format!("cannot make the link {}", link.display()))?;
+    Ok(link)
 }
 
 fn version() -> Result<String> {
