@@ -76,14 +76,15 @@ impl Script {
 
 /// Runs `tightwad` with `arguments` to its end.
 pub fn tightwad(arguments: &[&str]) -> Output {
-    command().args(arguments).output().unwrap()
+    // Nothing that a script does may make it run for ever.
+    let mut command = Command::new("timeout");
+    command.arg("--signal=KILL").arg("120").arg(BINARY).args(arguments);
+    environment(&mut command).output().unwrap()
 }
 
-fn command() -> Command {
-    let mut command = Command::new(BINARY);
+fn environment(command: &mut Command) -> &mut Command {
     command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    command.env_remove("TIGHTWAD_TOKEN").env("NO_COLOR", "1");
-    command
+    command.env_remove("TIGHTWAD_TOKEN").env("NO_COLOR", "1")
 }
 
 /// A running server; ended by its process id when dropped.
@@ -103,7 +104,7 @@ impl Server {
 
     pub fn with(text: &str, arguments: &[&str]) -> Self {
         let script = Script::new(text);
-        let mut process = command()
+        let mut process = environment(&mut Command::new(BINARY))
             .arg("run")
             .arg(script.path())
             .args(["--listen", "127.0.0.1:0"])
@@ -126,7 +127,13 @@ impl Server {
                 rest.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
-        Self { process, address, log, client: reqwest::Client::new(), script }
+        Self {
+            process,
+            address,
+            log,
+            client: reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap(),
+            script,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {

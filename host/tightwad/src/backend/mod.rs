@@ -7,6 +7,7 @@ mod error;
 mod llama;
 mod lookup;
 mod output;
+mod relay;
 mod session;
 
 pub use capabilities::Capabilities;
@@ -14,6 +15,7 @@ pub use error::BackendError;
 pub use llama::Llama;
 pub use lookup::Lookup;
 pub use output::{Output, decode_to_end};
+pub use relay::relay;
 pub use session::{Committed, DecodeStream, Drafter, OpenTarget, Proposal, Target, Verified};
 
 use std::sync::Arc;

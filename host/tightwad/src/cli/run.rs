@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::factory::HostFactory;
 use super::gauges::Gauges;
 use crate::plugin::{Library, Limits, PluginEngine};
-use crate::script::{self, Factory, Script};
+use crate::script::{self, Changes, Factory, Script};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
 
 const LISTEN: &str = "127.0.0.1:8088";
@@ -54,11 +54,12 @@ impl Run {
         }
         let token = self.token.clone().or(script.token);
         let listener = self.bind(script.listen.as_deref(), token.is_some()).await?;
+        let changes = script::watch(&self.script);
         eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
         let table = Arc::new(RouteTable::new(Routes::new(script.models)));
         let metrics = Arc::new(Metrics::default());
         metrics.register(Box::new(Gauges(factory.observed())));
-        let reloading = tokio::spawn(self.reload(factory, table.clone()));
+        let reloading = tokio::spawn(self.reload(factory, table.clone(), changes));
         let state = ServerState::new(table, metrics, token.as_deref());
         server::serve(listener, state, interrupted()?).await?;
         reloading.abort();
@@ -97,8 +98,13 @@ impl Run {
 
     /// Replaces the routes whenever the script changes; a script that does not load changes nothing.
     /// Requests that run keep the backends they began with.
-    async fn reload(self, factory: Arc<HostFactory>, table: Arc<RouteTable>) {
-        let mut changes = match script::watch(&self.script) {
+    async fn reload(
+        self,
+        factory: Arc<HostFactory>,
+        table: Arc<RouteTable>,
+        changes: notify::Result<Changes>,
+    ) {
+        let mut changes = match changes {
             Ok(changes) => changes,
             Err(error) => {
                 tracing::warn!(%error, "cannot watch the script: restart to change it");

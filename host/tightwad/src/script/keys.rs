@@ -39,8 +39,11 @@ impl<'a> Fields<'a> {
         }
         let kind = describe(&value);
         // Lua would turn numbers into strings and back.
-        let coerced =
-            value.is_string() != expected.contains("string") && (value.is_string() || value.is_number());
+        let coerced = match &value {
+            Value::String(_) => !expected.contains("string"),
+            Value::Integer(_) | Value::Number(_) => !expected.contains("number"),
+            _ => false,
+        };
         match T::from_lua(value, self.lua) {
             Ok(value) if !coerced => Ok(Some(value)),
             _ => Err(format!("'{key}' in {} must be {expected}, not {kind}", self.of)),

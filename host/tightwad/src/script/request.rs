@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mlua::{IntoLua, Lua, LuaSerdeExt, Table, UserData, UserDataFields, UserDataMethods, Value};
 use tightwad_engine::{Sampling, SamplingSpec};
-use tokio::sync::mpsc;
 
 use super::keys::Fields;
-use crate::backend::{BackendError, SharedBackend, Sink};
+use crate::backend::{BackendError, SharedBackend, Sink, relay};
 use crate::types::{Event, Finish, Message, Outcome, Prompt, Report, Request, Usage};
 
 /// What a pipeline did so far.
@@ -66,18 +65,13 @@ impl RequestHandle {
         request: Request,
         shown: bool,
     ) -> Result<Answer, BackendError> {
-        let (sink, mut events) = mpsc::channel::<Event>(64);
         let mut text = String::new();
-        let collect = async {
-            while let Some(event) = events.recv().await {
-                text.push_str(&event.text);
-                if shown && self.sink.send(event).await.is_err() {
-                    break;
-                }
-            }
+        let show = |event: Event| {
+            text.push_str(&event.text);
+            async move { !shown || self.sink.send(event).await.is_ok() }
         };
         let outcome = tokio::select! {
-            (outcome, ()) = async { tokio::join!(backend.generate(request, sink), collect) } => outcome,
+            outcome = relay(backend.as_ref(), request, show) => outcome,
             () = self.sink.closed() => Err(BackendError::Cancelled),
         };
         match outcome {

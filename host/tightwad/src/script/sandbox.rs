@@ -18,7 +18,16 @@ local function guarded(f)
     return after(f(...))
   end
 end
-pcall, xpcall = guarded(pcall), guarded(xpcall)
+pcall = guarded(pcall)
+-- Lua calls a message handler where no hook reaches: here it is called afterwards.
+local protected = pcall
+function xpcall(f, handler, ...)
+  local function after(ok, ...)
+    if ok then return ok, ... end
+    return ok, handler(...)
+  end
+  return after(protected(f, ...))
+end
 coroutine.resume, coroutine.close = guarded(coroutine.resume), guarded(coroutine.close)
 string.dump = nil
 local set = setmetatable

@@ -3,10 +3,10 @@
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::backend::{BackendError, SharedBackend};
+use crate::backend::{BackendError, SharedBackend, relay};
 use crate::types::{Event, Outcome, Request};
 
-/// Events that wait for a slow client before its generation pauses.
+/// Updates that wait for a slow client before its generations pause.
 const BUFFER: usize = 64;
 
 /// What happened to one choice.
@@ -60,15 +60,11 @@ async fn generate(
     index: usize,
     updates: mpsc::Sender<(usize, Update)>,
 ) {
-    let (sink, mut events) = mpsc::channel(BUFFER);
-    let forward = async {
-        while let Some(event) = events.recv().await {
-            if updates.send((index, Update::Event(event))).await.is_err() {
-                break;
-            }
-        }
+    let forward = |event| {
+        let sent = updates.send((index, Update::Event(event)));
+        async move { sent.await.is_ok() }
     };
-    let (outcome, ()) = tokio::join!(backend.generate(request, sink), forward);
+    let outcome = relay(backend.as_ref(), request, forward).await;
     // Nobody listens any more where this fails.
     let _ = updates.send((index, Update::Done(outcome))).await;
 }
