@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -94,7 +94,11 @@ pub struct Server {
     pub log: Arc<Mutex<String>>,
     pub client: reqwest::Client,
     pub script: Script,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One server at a time: more threads than cores would slow all of them down many times over.
+static ONE: Mutex<()> = Mutex::new(());
 
 impl Server {
     /// Starts `tightwad run` with a script.
@@ -103,6 +107,7 @@ impl Server {
     }
 
     pub fn with(text: &str, arguments: &[&str]) -> Self {
+        let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let script = Script::new(text);
         let mut process = environment(&mut Command::new(BINARY))
             .arg("run")
@@ -133,6 +138,7 @@ impl Server {
             log,
             client: reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap(),
             script,
+            _turn: turn,
         }
     }
 
