@@ -1,5 +1,5 @@
 //! The real binary on a free port, with a real model.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};

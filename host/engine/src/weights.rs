@@ -75,7 +75,7 @@ impl Weights {
     #[must_use]
     pub fn tokenize_rendered(&self, text: &str) -> Vec<TokenId> {
         let bos = self.special(self.model.vocab().bos());
-        let adds = self.model.vocab().should_add_bos() && !(!bos.is_empty() && text.starts_with(&bos));
+        let adds = self.model.vocab().should_add_bos() && (bos.is_empty() || !text.starts_with(&bos));
         let tokens = self.model.vocab().tokenize(text.as_bytes(), adds, true);
         tokens.into_iter().map(|token| token.0.unsigned_abs()).collect()
     }

@@ -46,22 +46,8 @@ fn debian(version: &str, place: &Path) -> Result<()> {
     let mut mirrors: Vec<&str> = mirrors.lines().filter(|line| !line.contains("security")).collect();
     mirrors.sort_unstable();
     let mirror = mirrors.first().context("apt-get knows no mirror; run `apt-get update`")?;
+    let options = options(place, mirror)?;
     let apt = place.join("apt");
-    for folder in ["state/lists/partial", "cache/archives/partial", "deb"] {
-        fs::create_dir_all(apt.join(folder))?;
-    }
-    let list = apt.join("sources.list");
-    let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    fs::write(&list, format!("deb [signed-by={keys}] {mirror} trixie-backports main\n"))?;
-    let options = [
-        format!("Dir::State={}", apt.join("state").display()),
-        "Dir::State::status=/var/lib/dpkg/status".to_owned(),
-        format!("Dir::Cache={}", apt.join("cache").display()),
-        format!("Dir::Etc::sourcelist={}", list.display()),
-        "Dir::Etc::sourceparts=-".to_owned(),
-        "APT::Sandbox::User=root".to_owned(),
-        "Acquire::Languages=none".to_owned(),
-    ];
     let with_options = |program: &str| {
         let mut command = Command::new(program);
         options.iter().for_each(|option| {
@@ -81,4 +67,24 @@ fn debian(version: &str, place: &Path) -> Result<()> {
         .current_dir(&debs))?;
     let deb = fs::read_dir(&debs)?.flatten().next().context("apt-get downloaded nothing")?.path();
     run(Command::new("dpkg-deb").arg("--extract").arg(deb).arg(place))
+}
+
+/// Options that keep apt to one suite of `mirror`, and all it writes below `place`.
+fn options(place: &Path, mirror: &str) -> Result<[String; 7]> {
+    let apt = place.join("apt");
+    for folder in ["state/lists/partial", "cache/archives/partial", "deb"] {
+        fs::create_dir_all(apt.join(folder))?;
+    }
+    let list = apt.join("sources.list");
+    let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    fs::write(&list, format!("deb [signed-by={keys}] {mirror} trixie-backports main\n"))?;
+    Ok([
+        format!("Dir::State={}", apt.join("state").display()),
+        "Dir::State::status=/var/lib/dpkg/status".to_owned(),
+        format!("Dir::Cache={}", apt.join("cache").display()),
+        format!("Dir::Etc::sourcelist={}", list.display()),
+        "Dir::Etc::sourceparts=-".to_owned(),
+        "APT::Sandbox::User=root".to_owned(),
+        "Acquire::Languages=none".to_owned(),
+    ])
 }

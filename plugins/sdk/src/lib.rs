@@ -78,5 +78,8 @@ macro_rules! export_exact_mode {
         // Elsewhere the export's name is no symbol that a linker takes, and unit tests need none.
         #[cfg(target_arch = "wasm32")]
         $crate::__export_exact_mode!(ExportedMode with_types_in $crate::bindings);
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn($crate::Job) -> Result<(), String> =
+            <ExportedMode as $crate::exports::tightwad::plugin::mode::Guest>::run;
     };
 }

@@ -6,6 +6,8 @@
 const DECAY: f64 = 0.97;
 /// Weight of the prior, in tokens.
 const PRIOR: f64 = 2.0;
+/// The weight of what earlier requests brought, in tokens.
+const HANDED_ON: f64 = 6.0;
 /// Upper bounds of the confidence buckets.
 const BOUNDS: [f32; 3] = [0.5, 0.75, 0.9];
 /// Positions told apart; later ones share the last.
@@ -43,6 +45,22 @@ impl Acceptance {
             let hit = position < accepted;
             self.positions[position.min(POSITIONS - 1)].observe(hit);
             self.buckets[bucket(*probability)].observe(hit);
+        }
+    }
+
+    /// Numbers of a note.
+    pub(crate) const NUMBERS: usize = 2 * (POSITIONS + BOUNDS.len() + 1);
+
+    pub(crate) fn numbers(&self) -> Vec<f64> {
+        let all = self.positions.iter().chain(&self.buckets);
+        all.flat_map(|counter| [counter.hits, counter.trials]).collect()
+    }
+
+    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
+        let all = self.positions.iter_mut().chain(&mut self.buckets);
+        for (counter, pair) in all.zip(numbers.chunks_exact(2)) {
+            let scale = (HANDED_ON / pair[1].max(1e-9)).min(1.0);
+            *counter = Counter { hits: pair[0] * scale, trials: pair[1] * scale };
         }
     }
 

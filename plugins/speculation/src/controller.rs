@@ -1,21 +1,24 @@
 //! Decides what the next round does: pure, so that it is tested on recorded cost curves.
 //!
 //! Invariant: what drafting has lost against plain decoding, worst case of the next round
-//! included, stays below [`START`] single-token passes plus [`SHARE`] of all time spent.
+//! included, stays below [`START`] single-token passes plus [`SHARE`] of all time spent. Earlier
+//! gains, up to [`CREDIT`] passes, may be risked again.
 
 use crate::acceptance::Acceptance;
 use crate::cost::{Drafting, Verification};
 
 /// The share of all time that may be lost on drafts.
-const SHARE: f64 = 0.012;
+const SHARE: f64 = 0.01;
 /// What may be lost at the start, in single-token passes.
-const START: f64 = 2.0;
+const START: f64 = 1.6;
 /// The most gain that is remembered to be risked again, in single-token passes.
-const CREDIT: f64 = 24.0;
+const CREDIT: f64 = 20.0;
+/// What of it later requests inherit.
+const INHERITED: f64 = 10.0;
 /// A draft must promise this much more than plain decoding.
-const MARGIN: f64 = 1.02;
+const MARGIN: f64 = 1.03;
 /// Drafted rounds after which the cost of one row is measured again.
-const STALE: u32 = 48;
+const STALE: u32 = 64;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,65 +36,90 @@ pub enum Plan {
     Decode(u32),
 }
 
-#[derive(Debug, Clone, Default)]
-struct Drafter {
-    acceptance: Acceptance,
-    drafting: Drafting,
+/// What is known about a drafter before it was ever asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// It can draft while the target verifies.
+    pub overlaps: bool,
+    /// Nanoseconds until its first token.
+    pub startup: u64,
+    /// Nanoseconds a token.
+    pub token: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Drafter {
+    pub(crate) acceptance: Acceptance,
+    pub(crate) drafting: Drafting,
     overlaps: bool,
+    /// Still to be paid with the first proposal.
+    startup: f64,
+    free: bool,
 }
 
 /// Estimates and the decisions made from them.
 #[derive(Debug, Clone)]
 pub struct Controller {
-    drafters: Vec<Drafter>,
-    verification: Verification,
+    pub(crate) drafters: Vec<Drafter>,
+    pub(crate) verification: Verification,
     max_draft: u32,
-    lost: f64,
+    /// Time lost on drafts, in nanoseconds; below 0: gained.
+    pub(crate) lost: f64,
     spent: f64,
     plain: u32,
     since_one: u32,
+    /// Plain steps since a draft was last worth verifying.
+    idle: u32,
 }
 
 impl Controller {
-    /// `overlaps` says for each drafter whether it can draft while the target verifies.
+    /// A controller for drafters with these facts.
     #[must_use]
-    pub fn new(overlaps: &[bool], max_draft: u32) -> Self {
-        let drafters = overlaps.iter().map(|&overlaps| Drafter { overlaps, ..Drafter::default() }).collect();
+    pub fn new(facts: &[Facts], max_draft: u32) -> Self {
+        let drafter = |facts: &Facts| Drafter {
+            acceptance: Acceptance::default(),
+            drafting: Drafting::expecting(facts.token as f64),
+            overlaps: facts.overlaps,
+            startup: facts.startup as f64,
+            free: facts.startup == 0 && facts.token == 0,
+        };
         Self {
-            drafters,
+            drafters: facts.iter().map(drafter).collect(),
             verification: Verification::default(),
             max_draft,
             lost: 0.0,
             spent: 0.0,
             plain: 8,
             since_one: 0,
+            idle: 0,
         }
+    }
+
+    /// What a later request inherits of the gains, in nanoseconds.
+    pub(crate) fn inheritance(&self) -> f64 {
+        let one = self.verification.one().unwrap_or(0.0);
+        self.lost.clamp(-INHERITED * one, START * one)
     }
 
     /// The next step. `asked` drafters were asked in this round already and brought nothing.
     #[must_use]
     pub fn plan(&self, asked: &[bool], remaining: u32) -> Plan {
         let Some(one) = self.verification.one() else { return Plan::Decode(4.min(remaining)) };
-        if self.since_one > STALE {
+        let longest = self.max_draft.min(remaining.saturating_sub(1));
+        if longest == 0 || self.since_one > STALE {
             return Plan::Decode(1);
         }
         let open = |index: &usize| !asked.get(*index).copied().unwrap_or(false);
-        let longest = self.max_draft.min(remaining.saturating_sub(1));
-        if longest == 0 {
-            return self.decode(asked, remaining, one);
-        }
-        if let Some(drafter) = (0..self.drafters.len()).filter(open).find(|&index| self.free(index, one)) {
+        let drafters = || (0..self.drafters.len()).filter(open);
+        if let Some(drafter) = drafters().find(|index| self.drafters[*index].free) {
             return Plan::Draft { drafter, max: longest, min_probability: 0.0 };
         }
-        let best = (0..self.drafters.len())
-            .filter(open)
-            .filter_map(|index| self.best(index, longest, one).map(|(max, rate)| (index, max, rate)))
-            .max_by(|a, b| a.2.total_cmp(&b.2));
-        match best {
-            Some((drafter, max, rate)) => {
+        let rated = drafters().filter_map(|index| self.best(index, longest, one).map(|best| (index, best)));
+        match rated.max_by(|a, b| a.1.1.total_cmp(&b.1.1)) {
+            Some((drafter, (max, rate))) => {
                 Plan::Draft { drafter, max, min_probability: self.threshold(drafter, max, rate, one) }
             }
-            None => self.decode(asked, remaining, one),
+            None => self.decode(remaining),
         }
     }
 
@@ -119,10 +147,12 @@ impl Controller {
 
     /// Notes what a proposal cost. `hidden`: it ran while the target verified.
     pub fn drafted(&mut self, drafter: usize, tokens: usize, nanoseconds: u64, hidden: bool) {
-        self.drafters[drafter].drafting.observe(tokens, nanoseconds as f64);
+        let (time, own) = (nanoseconds as f64, &mut self.drafters[drafter]);
+        let startup = std::mem::take(&mut own.startup).min(time);
+        own.drafting.observe(tokens, time - startup);
         if !hidden {
-            self.lost += nanoseconds as f64;
-            self.spent += nanoseconds as f64;
+            self.lost += time;
+            self.spent += time;
         }
     }
 
@@ -138,6 +168,7 @@ impl Controller {
         self.spent += time;
         self.since_one += 1;
         self.plain = if accepted > 0 { 8 } else { (self.plain * 2).min(64) };
+        self.idle = 0;
     }
 
     /// Notes plain decoding of `tokens` tokens.
@@ -146,45 +177,41 @@ impl Controller {
             self.verification.observe(1, nanoseconds as f64 / tokens as f64);
             self.spent += nanoseconds as f64;
             self.since_one = 0;
+            self.idle += 1;
         }
     }
 
-    /// True when asking this drafter takes next to nothing.
-    fn free(&self, index: usize, one: f64) -> bool {
-        self.drafters[index].drafting.free(one)
-    }
-
     /// The draft length with the best rate, where it beats plain decoding and its failure can be
-    /// afforded.
+    /// afforded; else a single token, now and then: things change.
     fn best(&self, index: usize, longest: u32, one: f64) -> Option<(u32, f64)> {
         let drafter = &self.drafters[index];
         let (mut reach, mut expected) = (1.0, 1.0);
-        let mut best: Option<(u32, f64)> = None;
+        let mut best = None;
         let mut bar = MARGIN / one;
         for length in 1..=longest {
             reach *= drafter.acceptance.at(length as usize - 1);
             expected += reach;
-            let cost = self.round(drafter, length as usize, one);
+            let cost = self.round(drafter, length as usize);
             if !self.affordable(cost - one, one) {
                 break;
             }
-            if expected / cost > bar {
-                bar = expected / cost;
+            // What it takes to begin is paid back over the rounds to come.
+            if expected / (cost - 0.75 * drafter.startup) > bar {
+                bar = expected / (cost - 0.75 * drafter.startup);
                 best = Some((length, bar));
             }
         }
         best.or_else(|| self.probe(drafter, one))
     }
 
-    /// A single token, now and then, of a drafter that does not pay: things change.
     fn probe(&self, drafter: &Drafter, one: f64) -> Option<(u32, f64)> {
-        let cost = self.round(drafter, 1, one);
+        let cost = self.round(drafter, 1);
         let due = self.lost <= 0.25 * SHARE * self.spent - (cost - one);
         (due && cost < 3.0 * one).then_some((1, 1.0 / cost))
     }
 
-    fn round(&self, drafter: &Drafter, length: usize, one: f64) -> f64 {
-        let drafting = drafter.drafting.cost(length, one);
+    fn round(&self, drafter: &Drafter, length: usize) -> f64 {
+        let drafting = drafter.startup + drafter.drafting.cost(length);
         let verifying = self.verification.cost(length + 1);
         if drafter.overlaps { verifying.max(drafting) } else { verifying + drafting }
     }
@@ -194,17 +221,18 @@ impl Controller {
     }
 
     /// The confidence at which one more token costs more time than it saves.
-    fn threshold(&self, index: usize, max: u32, rate: f64, one: f64) -> f32 {
+    fn threshold(&self, index: usize, max: u32, rate: f64, _one: f64) -> f32 {
         let drafter = &self.drafters[index];
         let length = max as usize;
-        let marginal = self.round(drafter, length + 1, one) - self.round(drafter, length, one);
+        let marginal = self.round(drafter, length + 1) - self.round(drafter, length);
         (0.5 * rate * marginal).clamp(0.0, 0.5) as f32
     }
 
     /// Plain decoding: step by step while a free drafter may have something to say after each
     /// token, else in growing stretches.
-    fn decode(&self, asked: &[bool], remaining: u32, one: f64) -> Plan {
-        let free = (0..asked.len().min(self.drafters.len())).any(|index| self.free(index, one));
-        Plan::Decode(if free { 1 } else { self.plain.min(remaining.max(1)) })
+    fn decode(&self, remaining: u32) -> Plan {
+        let free = self.drafters.iter().any(|drafter| drafter.free);
+        let tokens = if free { (1 + self.idle / 16).min(3) } else { self.plain };
+        Plan::Decode(tokens.min(remaining.max(1)))
     }
 }

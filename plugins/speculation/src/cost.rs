@@ -7,6 +7,10 @@ const DECAY: f64 = 0.95;
 /// A measurement counts at most this many times, and at least one part in this many, of what was
 /// expected: a pause of the machine is not a cost.
 const CLIP: f64 = 2.0;
+/// The weight of what an earlier request measured.
+const HANDED_ON: f64 = 6.0;
+/// Nanoseconds in the unit of notes.
+const UNIT: f64 = 1e6;
 
 /// A running average that outliers move little.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,6 +62,26 @@ impl Line {
         }
     }
 
+    /// In thousandths of a second, so that notes are short.
+    fn numbers(&self) -> [f64; 5] {
+        [self.weight, self.x, self.y / UNIT, self.xx, self.xy / UNIT]
+    }
+
+    fn set_numbers(&mut self, numbers: &[f64]) {
+        if let [weight, x, y, xx, xy] = *numbers
+            && weight > 0.0
+        {
+            let scale = (HANDED_ON / weight).min(1.0);
+            *self = Self {
+                weight: weight * scale,
+                x: x * scale,
+                y: y * UNIT * scale,
+                xx: xx * scale,
+                xy: xy * UNIT * scale,
+            };
+        }
+    }
+
     fn at(&self, x: f64) -> f64 {
         let spread = self.weight * self.xx - self.x * self.x;
         let slope = if spread > 1e-9 { (self.weight * self.xy - self.x * self.y) / spread } else { 0.0 };
@@ -90,6 +114,25 @@ impl Verification {
         self.line.add(1.0, rows as f64, value);
     }
 
+    /// Numbers of a note.
+    pub(crate) const NUMBERS: usize = 7;
+
+    pub(crate) fn numbers(&self) -> Vec<f64> {
+        let mut numbers = vec![self.one.sum / UNIT, self.one.weight];
+        numbers.extend(self.line.numbers());
+        numbers
+    }
+
+    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
+        if let [sum, weight, line @ ..] = numbers
+            && *weight > 0.0
+        {
+            let scale = (HANDED_ON / weight).min(1.0);
+            self.one = Average { sum: sum * UNIT * scale, weight: weight * scale };
+            self.line.set_numbers(line);
+        }
+    }
+
     /// The cost of one row, once measured.
     #[must_use]
     pub fn one(&self) -> Option<f64> {
@@ -104,8 +147,9 @@ impl Verification {
             return one;
         }
         let mut line = self.line;
-        line.add(0.2, 2.0, 1.5 * one);
-        line.add(0.2, 9.0, 4.5 * one);
+        // Where only one length was measured, the slope is the one from a single row to there.
+        line.add(0.3, 1.0, one);
+        line.add(0.02, 9.0, 3.5 * one);
         line.at(rows as f64).max(one)
     }
 }
@@ -114,30 +158,41 @@ impl Verification {
 #[derive(Debug, Clone, Default)]
 pub struct Drafting {
     line: Line,
+    /// What a token was said to take.
+    expected: f64,
 }
 
 impl Drafting {
+    /// Numbers of a note.
+    pub(crate) const NUMBERS: usize = 5;
+
+    /// A drafter of which only the cost of a token is known.
+    #[must_use]
+    pub fn expecting(expected: f64) -> Self {
+        Self { line: Line::default(), expected }
+    }
+
     /// Notes a proposal of `tokens` tokens.
     pub fn observe(&mut self, tokens: usize, nanoseconds: f64) {
         self.line.fade();
         self.line.add(1.0, tokens as f64, nanoseconds);
     }
 
-    /// The cost of `tokens` tokens, `one` being the target's: unmeasured drafters are taken for a
-    /// third of it.
+    /// The cost of `tokens` tokens.
     #[must_use]
-    pub fn cost(&self, tokens: usize, one: f64) -> f64 {
+    pub fn cost(&self, tokens: usize) -> f64 {
         let mut line = self.line;
-        let known = if line.weight > 0.0 { line.y / (line.x + line.weight).max(1e-9) } else { one / 3.0 };
-        line.add(0.1, 0.0, known);
-        line.add(0.1, 8.0, known * 9.0);
+        line.add(0.1, 0.0, self.expected);
+        line.add(0.1, 8.0, self.expected * 9.0);
         line.at(tokens as f64).max(0.0)
     }
 
-    /// True when it was asked and took next to nothing.
-    #[must_use]
-    pub fn free(&self, one: f64) -> bool {
-        self.line.weight > 0.0 && self.line.y / self.line.weight < 0.01 * one
+    pub(crate) fn numbers(&self) -> [f64; Self::NUMBERS] {
+        self.line.numbers()
+    }
+
+    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
+        self.line.set_numbers(numbers);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Drives one request: asks, verifies, measures.
 
-use tightwad_plugin_sdk::{Commit, Draft, Error, Job, Proposal};
+use tightwad_plugin_sdk::{Commit, Draft, DrafterFacts, Error, Job, Proposal};
 
-use crate::controller::{Controller, Plan};
+use crate::controller::{Controller, Facts, Plan};
+use crate::memory;
 
 /// A draft that was made while the target verified the one before it.
 struct Ahead {
@@ -23,8 +24,16 @@ impl<'a> Drive<'a> {
     #[must_use]
     pub fn new(job: &'a Job) -> Self {
         let max_draft = crate::settings::number(&job.settings(), "max_draft").unwrap_or(32).min(64);
-        let overlaps: Vec<bool> = job.drafters().iter().map(|facts| !facts.shares_processor).collect();
-        Self { job, controller: Controller::new(&overlaps, max_draft), overlaps, ahead: None }
+        let known = |facts: &DrafterFacts| Facts {
+            overlaps: !facts.shares_processor,
+            startup: facts.startup,
+            token: facts.token,
+        };
+        let facts: Vec<Facts> = job.drafters().iter().map(known).collect();
+        let mut controller = Controller::new(&facts, max_draft);
+        memory::read(&job.memory(), &mut controller);
+        let overlaps = facts.iter().map(|facts| facts.overlaps).collect();
+        Self { job, controller, overlaps, ahead: None }
     }
 
     /// Goes on until the target is finished.
@@ -34,6 +43,7 @@ impl<'a> Drive<'a> {
     /// What the host answered.
     pub fn run(&mut self) -> Result<(), Error> {
         while !self.round()? {}
+        self.job.remember(&memory::write(&self.controller));
         Ok(())
     }
 

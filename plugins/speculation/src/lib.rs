@@ -4,6 +4,7 @@ pub mod acceptance;
 pub mod controller;
 pub mod cost;
 mod drive;
+pub mod memory;
 mod settings;
 
 use tightwad_plugin_sdk::{ExactMode, Job, export_exact_mode, failure};

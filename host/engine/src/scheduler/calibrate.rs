@@ -1,5 +1,9 @@
 //! How far apart batched and one-token passes round, measured when a model is loaded.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Stats;
 use super::context::{Context, Row};
 use crate::{LoadError, SessionError, TokenId};
 
@@ -9,17 +13,20 @@ const TOKENS: usize = 9;
 const MARGIN: f32 = 4.0;
 
 /// The greatest difference in a logit, with a margin; 0 where passes are equal bit by bit.
-pub(super) fn tie_threshold(context: &mut Context<'_>, slots: u32) -> Result<f32, LoadError> {
-    measure(context, slots).map_err(|error| LoadError::Runtime(error.to_string()))
+pub(super) fn tie_threshold(context: &mut Context<'_>, slots: u32, stats: &Stats) -> Result<f32, LoadError> {
+    measure(context, slots, stats).map_err(|error| LoadError::Runtime(error.to_string()))
 }
 
-fn measure(context: &mut Context<'_>, slots: u32) -> Result<f32, SessionError> {
+fn measure(context: &mut Context<'_>, slots: u32, stats: &Stats) -> Result<f32, SessionError> {
     let vocabulary = context.vocabulary;
     let tokens: Vec<TokenId> = (1..=TOKENS as u32).map(|n| n.wrapping_mul(7919) % vocabulary).collect();
     let row = |slot: usize, position: usize| Row { slot, position, token: tokens[position], logits: true };
     let mut single = Vec::new();
     for position in 0..TOKENS {
+        let start = Instant::now();
         context.pass(&[row(0, position)])?;
+        // The last one is warm.
+        store(&stats.token_nanoseconds, start.elapsed());
         single.push(context.logits(0).to_vec());
     }
     context.truncate(0, 0);
@@ -29,7 +36,9 @@ fn measure(context: &mut Context<'_>, slots: u32) -> Result<f32, SessionError> {
             .flat_map(|slot| (0..TOKENS).map(move |position| (slot, position)))
             .map(|(s, p)| row(s, p))
             .collect();
+        let start = Instant::now();
         context.pass(&rows)?;
+        store(&stats.row_nanoseconds, start.elapsed() / u32::try_from(rows.len()).unwrap_or(1));
         for (index, row) in rows.iter().enumerate() {
             let differences =
                 context.logits(index).iter().zip(&single[row.position]).map(|(a, b)| (a - b).abs());
@@ -38,4 +47,8 @@ fn measure(context: &mut Context<'_>, slots: u32) -> Result<f32, SessionError> {
         (0..used).for_each(|slot| context.truncate(slot, 0));
     }
     Ok(greatest * MARGIN)
+}
+
+fn store(place: &AtomicU64, time: Duration) {
+    place.store(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }

@@ -46,10 +46,8 @@ pub(crate) fn run(
             return;
         }
     };
-    let threshold = match config.tie_threshold {
-        Some(threshold) => Ok(threshold),
-        None => calibrate::tie_threshold(&mut context, config.slots),
-    };
+    let measured = calibrate::tie_threshold(&mut context, config.slots, stats);
+    let threshold = measured.map(|measured| config.tie_threshold.unwrap_or(measured));
     let loaded = threshold.clone();
     if ready.send(threshold).is_err() {
         return;

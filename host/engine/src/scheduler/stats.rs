@@ -1,6 +1,7 @@
 //! Counters of an engine, for metrics: written by its thread, read by anyone.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Counters since the engine was loaded.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Stats {
     pub(crate) committed: AtomicU64,
     pub(crate) reused: AtomicU64,
     pub(crate) ties: AtomicU64,
+    pub(crate) token_nanoseconds: AtomicU64,
+    pub(crate) row_nanoseconds: AtomicU64,
 }
 
 impl Stats {
@@ -57,5 +60,17 @@ impl Stats {
     #[must_use]
     pub fn ties(&self) -> u64 {
         self.ties.load(Ordering::Relaxed)
+    }
+
+    /// How long a forward pass over one row takes.
+    #[must_use]
+    pub fn token_time(&self) -> Duration {
+        Duration::from_nanos(self.token_nanoseconds.load(Ordering::Relaxed))
+    }
+
+    /// How long one row of a large forward pass takes.
+    #[must_use]
+    pub fn row_time(&self) -> Duration {
+        Duration::from_nanos(self.row_nanoseconds.load(Ordering::Relaxed))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use tightwad_engine::TokenId;
 
-use super::{Backend, BackendError, Capabilities, Drafter, OpenTarget, Proposal, Sink};
+use super::{Backend, BackendError, Capabilities, Drafter, Expected, OpenTarget, Proposal, Sink};
 use crate::types::{Outcome, Request};
 
 /// Earlier places compared; the latest first.
@@ -68,6 +68,10 @@ impl Drafter for LookupDrafter {
     /// It takes next to nothing, so that drafting ahead gains nothing.
     fn shares_processor(&self) -> bool {
         true
+    }
+
+    fn expected(&self) -> Expected {
+        Expected::default()
     }
 
     async fn propose(

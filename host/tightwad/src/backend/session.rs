@@ -1,5 +1,7 @@
 //! Sessions: one sequence on a backend, driven by a mode.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tightwad_engine::{Sampling, TokenId, TokenLogprobs};
 use tokio::sync::mpsc;
@@ -55,6 +57,15 @@ pub trait Target: Send + Sync {
     fn bytes(&self, token: TokenId) -> Vec<u8>;
 }
 
+/// How long drafting is expected to take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Until the first token can be drafted: the prompt must be read.
+    pub startup: Duration,
+    /// One token.
+    pub token: Duration,
+}
+
 /// A drafter's session. Dropping it frees its sequence.
 #[async_trait]
 pub trait Drafter: Send + Sync {
@@ -63,6 +74,9 @@ pub trait Drafter: Send + Sync {
 
     /// True when drafting takes the target's own processor, so that drafting ahead gains nothing.
     fn shares_processor(&self) -> bool;
+
+    /// How long drafting is expected to take, as measured in earlier work.
+    fn expected(&self) -> Expected;
 
     /// Proposes up to `max` tokens after the prompt and the `output` committed so far (the whole
     /// output, every time: the drafter finds out what is new), stopping after a token less

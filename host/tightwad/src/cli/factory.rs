@@ -1,7 +1,7 @@
 //! Makes what scripts ask for.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use async_trait::async_trait;
@@ -93,6 +93,6 @@ fn config(spec: &ModelSpec) -> EngineConfig {
     }
 }
 
-fn stem(path: &PathBuf) -> String {
+fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

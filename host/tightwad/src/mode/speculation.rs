@@ -1,8 +1,8 @@
 //! Speculation: drafters propose, the target verifies, a component decides. Exact whatever the
 //! component does: tokens leave only because the target committed them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -34,6 +34,8 @@ pub struct Speculation {
     plugin: Arc<Plugin>,
     /// A JSON object for the plugin.
     settings: String,
+    /// What the plugin left for itself.
+    memory: Arc<Mutex<String>>,
     health: Health,
     totals: Arc<Totals>,
 }
@@ -48,7 +50,16 @@ impl Speculation {
         settings: String,
     ) -> Self {
         let name = format!("speculation({})", target.name());
-        Self { name, target, drafters, plugin, settings, health: Health::default(), totals: Arc::default() }
+        Self {
+            name,
+            target,
+            drafters,
+            plugin,
+            settings,
+            memory: Arc::default(),
+            health: Health::default(),
+            totals: Arc::default(),
+        }
     }
 
     /// The sums, live.
@@ -123,19 +134,19 @@ impl Backend for Speculation {
 
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let opened = self.open(&request, &sink).await?;
-        let drafters = if self.health.allows() { self.open_drafters(&opened).await } else { Vec::new() };
+        let tried = self.health.allows();
+        let drafters = if tried { self.open_drafters(&opened).await } else { Vec::new() };
         let names = drafters.iter().map(|drafter| drafter.name().to_owned()).collect();
         let output = Output::new(&request, &opened, sink);
-        let job = Job::new(opened.session, drafters, output, self.settings.clone());
-        let (job, stopped) = if self.health.allows() { self.drive(job).await } else { (job, None) };
-        let paused = !self.health.allows() && stopped.is_none();
+        let job = Job::new(opened.session, drafters, output, self.settings.clone(), self.memory.clone());
+        let (job, stopped) = if tried { self.drive(job).await } else { (job, None) };
         let (target, mut output, mut tally, failure) = job.settle().await;
         if let Some(failure) = failure {
             return Err(failure);
         }
         let mut fallback = stopped.map(|error| error.to_string());
         if !output.is_over() {
-            let reason = fallback.get_or_insert_with(|| early(self.plugin.label(), paused));
+            let reason = fallback.get_or_insert_with(|| early(self.plugin.label(), tried));
             tracing::warn!(request = request.id, reason, "finishing by plain decoding");
             let mut target = target.ok_or_else(|| BackendError::failed(&self.name, "the target is lost"))?;
             tally.ties += decode_to_end(target.as_mut(), &mut output).await?;
@@ -154,8 +165,8 @@ impl Backend for Speculation {
 }
 
 /// Why a request is not over although nothing went wrong.
-fn early(plugin: &str, paused: bool) -> String {
-    if paused {
+fn early(plugin: &str, tried: bool) -> String {
+    if !tried {
         format!("plugin {plugin} failed too often and is left alone for a while")
     } else {
         format!("plugin {plugin} returned before the target was finished")

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::bindings::{ExactMode, ExactModePre};
+use super::bindings::ExactModePre;
 use super::limits::{Meter, Stopped};
 use super::state::{JobHandle, State};
 use super::{Job, PluginEngine, PluginError};

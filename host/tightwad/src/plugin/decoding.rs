@@ -10,9 +10,13 @@ use super::bindings::tightwad::plugin::decoding::{
 };
 use super::job::{Begun, Committed, Job};
 use super::state::{JobHandle, PendingCommit, PendingDraft, State};
+use crate::backend::Expected;
 
 /// Most tokens a drafter can be asked for, and most that one verification takes.
 const MOST: u32 = 256;
+
+/// Longest note that a mode leaves for itself, in bytes.
+const LONGEST_NOTE: usize = 4096;
 
 type Answer<T> = Result<std::result::Result<T, Error>>;
 
@@ -35,6 +39,19 @@ impl HostJob for State {
         Ok(self.job.as_ref().map(|job| job.settings().to_owned()).unwrap_or_default())
     }
 
+    async fn memory(&mut self, _: Resource<JobHandle>) -> Result<String> {
+        self.meter.call()?;
+        Ok(self.job.as_ref().map(Job::memory).unwrap_or_default())
+    }
+
+    async fn remember(&mut self, _: Resource<JobHandle>, note: String) -> Result<()> {
+        self.meter.call()?;
+        if let Some(job) = self.job.as_ref().filter(|_| note.len() <= LONGEST_NOTE) {
+            job.remember(note);
+        }
+        Ok(())
+    }
+
     async fn remaining(&mut self, _: Resource<JobHandle>) -> Result<u32> {
         self.meter.call()?;
         Ok(self.job.as_ref().map_or(0, Job::remaining))
@@ -42,8 +59,12 @@ impl HostJob for State {
 
     async fn drafters(&mut self, _: Resource<JobHandle>) -> Result<Vec<DrafterFacts>> {
         self.meter.call()?;
-        let facts =
-            |(name, shares_processor): (&str, bool)| DrafterFacts { name: name.to_owned(), shares_processor };
+        let facts = |(name, shares_processor, expected): (&str, bool, Expected)| DrafterFacts {
+            name: name.to_owned(),
+            shares_processor,
+            startup: nanoseconds(expected.startup),
+            token: nanoseconds(expected.token),
+        };
         Ok(self.job.iter().flat_map(Job::drafters).map(facts).collect())
     }
 

@@ -3,12 +3,13 @@
 //! Invariant: every token the target commits goes to the output, in order, whether or not the
 //! component waits for it; the target is here or in the verification under way.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tightwad_engine::TokenId;
 use tokio::task::JoinSet;
 
-use crate::backend::{BackendError, Drafter, Output, Proposal, Target, Verified};
+use crate::backend::{BackendError, Drafter, Expected, Output, Proposal, Target, Verified};
 
 /// What happened while a job ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +39,7 @@ type Drafting = (Box<dyn Drafter>, Result<Vec<Proposal>, BackendError>, Duration
 struct Seat {
     name: String,
     shares_processor: bool,
+    expected: Expected,
     /// Away while it drafts; gone for good when it broke.
     session: Option<Box<dyn Drafter>>,
     drafting: JoinSet<Drafting>,
@@ -52,22 +54,26 @@ pub struct Job {
     seats: Vec<Seat>,
     output: Output,
     settings: String,
+    memory: Arc<Mutex<String>>,
     tally: Tally,
     failure: Option<BackendError>,
 }
 
 impl Job {
-    /// A job on an open target, with drafters in the script's order; `settings` is a JSON object.
+    /// A job on an open target, with drafters in the script's order; `settings` is a JSON object,
+    /// `memory` what the mode left for itself.
     #[must_use]
     pub fn new(
         target: Box<dyn Target>,
         drafters: Vec<Box<dyn Drafter>>,
         output: Output,
         settings: String,
+        memory: Arc<Mutex<String>>,
     ) -> Self {
         let seat = |drafter: Box<dyn Drafter>| Seat {
             name: drafter.name().to_owned(),
             shares_processor: drafter.shares_processor(),
+            expected: drafter.expected(),
             session: Some(drafter),
             drafting: JoinSet::new(),
         };
@@ -78,6 +84,7 @@ impl Job {
             seats: drafters.into_iter().map(seat).collect(),
             output,
             settings,
+            memory,
             tally: Tally::default(),
             failure: None,
         }
@@ -101,8 +108,16 @@ impl Job {
         self.output.remaining()
     }
 
-    pub(super) fn drafters(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.seats.iter().map(|seat| (seat.name.as_str(), seat.shares_processor))
+    pub(super) fn drafters(&self) -> impl Iterator<Item = (&str, bool, Expected)> {
+        self.seats.iter().map(|seat| (seat.name.as_str(), seat.shares_processor, seat.expected))
+    }
+
+    pub(super) fn memory(&self) -> String {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn remember(&self, note: String) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = note;
     }
 
     /// True when nothing more can be committed.

@@ -1,4 +1,6 @@
 //! What one instance's store holds.
+// The generated bindings name these types as public ones.
+#![allow(unreachable_pub)]
 
 use wasmtime::component::ResourceTable;
 

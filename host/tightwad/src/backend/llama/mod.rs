@@ -122,6 +122,6 @@ impl Backend for Llama {
             prefill: false,
         };
         let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
-        Ok(Box::new(LlamaDrafter::new(&self.name, session, self.engine.takes_turns())))
+        Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, target.prompt.len())))
     }
 }

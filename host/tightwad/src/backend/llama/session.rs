@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_engine::{Session, SessionError, TokenId, Weights};
+use tightwad_engine::{Engine, Session, SessionError, TokenId, Weights};
 use tokio::sync::mpsc;
 
-use crate::backend::{BackendError, Committed, DecodeStream, Drafter, Proposal, Target, Verified};
+use crate::backend::{BackendError, Committed, DecodeStream, Drafter, Expected, Proposal, Target, Verified};
 use crate::types::Finish;
 
 /// The engine's error as a backend's.
@@ -86,11 +86,15 @@ pub(super) struct LlamaDrafter {
     name: Arc<str>,
     session: Session,
     shares_processor: bool,
+    expected: Expected,
 }
 
 impl LlamaDrafter {
-    pub(super) fn new(name: &Arc<str>, session: Session, shares_processor: bool) -> Self {
-        Self { name: name.clone(), session, shares_processor }
+    pub(super) fn new(name: &Arc<str>, session: Session, engine: &Engine, prompt: usize) -> Self {
+        let stats = engine.stats();
+        let unread = u32::try_from(prompt).unwrap_or(u32::MAX).saturating_sub(session.reused());
+        let expected = Expected { startup: stats.row_time() * unread, token: stats.token_time() };
+        Self { name: name.clone(), session, shares_processor: engine.takes_turns(), expected }
     }
 }
 
@@ -102,6 +106,10 @@ impl Drafter for LlamaDrafter {
 
     fn shares_processor(&self) -> bool {
         self.shares_processor
+    }
+
+    fn expected(&self) -> Expected {
+        self.expected
     }
 
     async fn propose(
