@@ -43,7 +43,7 @@ async fn every_drafter_gives_the_target_s_own_output() {
     for settings in settings() {
         for prompt in PROMPTS {
             let (plain, report) = server.ask("plain", prompt, settings.clone()).await;
-            assert_eq!(report["mode"], "plain");
+            assert_eq!(report["mode"], "plain", "{report}");
             for model in MODELS {
                 let (text, report) = server.ask(model, prompt, settings.clone()).await;
                 assert_eq!(text, plain, "{model}, {settings}, {prompt}: {report}");
