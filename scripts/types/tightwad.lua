@@ -1,0 +1,82 @@
+---@meta tightwad
+-- Types for the Lua language server: add this folder to its workspace.library.
+
+---A backend: something that runs a model, or a mode over other backends.
+---@class tightwad.Backend
+---@field name string
+local Backend = {}
+
+---Answers the request; the client sees the answer as it is written.
+---Returns nil and the reason when the backend cannot.
+---@param req tightwad.Request
+---@param changes? tightwad.Changes
+---@return tightwad.Answer? answer
+---@return string? err
+function Backend:generate(req, changes) end
+
+---Answers the request without showing the answer to the client.
+---@param req tightwad.Request
+---@param changes? tightwad.Changes
+---@return tightwad.Answer? answer
+---@return string? err
+function Backend:complete(req, changes) end
+
+---What to change of a request before a backend sees it.
+---@class tightwad.Changes
+---@field prompt? string
+---@field messages? { role: string, content: string }[]
+---@field max_tokens? integer
+---@field temperature? number
+---@field seed? integer
+---@field stop? string[]
+
+---@class tightwad.Answer
+---@field text string
+---@field finish "stop"|"length"
+---@field prompt_tokens integer
+---@field completion_tokens integer
+---@field exact boolean
+
+---One request. What a pipeline returns as a string is shown to the client too.
+---@class tightwad.Request
+---@field id string
+---@field model string the name that the client asked for
+---@field prompt string the raw prompt, or the text of all messages, one a line
+---@field messages? { role: string, content: string }[] nil for raw prompts
+---@field max_tokens? integer
+---@field temperature number
+---@field seed integer
+---@field stop string[]
+local Request = {}
+
+---Shows text to the client. The answer is then no longer exact.
+---@param text string
+function Request:emit(text) end
+
+---@class tightwad
+---@field version string
+---@field settings table<string, string> what --set KEY=VALUE gave
+---@field log { debug: fun(text: string), info: fun(text: string), warn: fun(text: string), error: fun(text: string) }
+local tw = {}
+
+---A model in this process.
+---@param spec { path: string, name?: string, context?: integer, slots?: integer, queue?: integer, threads?: integer, gpu_layers?: integer }
+---@return tightwad.Backend
+function tw.model(spec) end
+
+---A drafter that proposes what followed the same words earlier; no model.
+---@param spec { name?: string, min_match?: integer }
+---@return tightwad.Backend
+function tw.lookup(spec) end
+
+---Drafters propose, the target verifies; the output is the target's own.
+---@param spec { target: tightwad.Backend, draft: tightwad.Backend|tightwad.Backend[], max_draft?: integer, plugin?: string, settings?: table }
+---@return tightwad.Backend
+function tw.speculation(spec) end
+
+---What the script serves; return it.
+---@param spec { listen?: string, token?: string, models: table<string, tightwad.Backend|fun(req: tightwad.Request): any, string?> }
+---@return any
+function tw.serve(spec) end
+
+return tw
