@@ -15,8 +15,8 @@ use super::ServerState;
 use super::body::{Body, Parsed};
 use super::choices::Choices;
 use super::error::ApiError;
+use super::limit::BODY_LIMIT;
 use super::reply::{self, Head};
-use super::routes::BODY_LIMIT;
 use super::table::unix_seconds;
 
 pub(super) async fn health() -> Json<Value> {

@@ -5,6 +5,7 @@ mod body;
 mod choices;
 mod error;
 mod handlers;
+mod limit;
 mod metrics;
 mod models;
 mod reply;

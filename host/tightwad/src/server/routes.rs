@@ -2,15 +2,13 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
+use super::limit::{BODY_LIMIT, refuse_large};
 use super::{ServerState, auth, error, handlers, metrics, models};
-
-/// Largest body, in bytes.
-pub(super) const BODY_LIMIT: usize = 10 << 20;
 
 pub(super) fn router(state: ServerState) -> Router {
     Router::new()
@@ -25,6 +23,7 @@ pub(super) fn router(state: ServerState) -> Router {
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(refuse_large))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(TraceLayer::new_for_http())
         .with_state(state)

@@ -1,0 +1,84 @@
+//! The official `openai` packages for Python and JavaScript, against the real binary.
+
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Server, model, quick, root, smollm2};
+
+const PYTHON: &str = "openai==3.57.0";
+const JAVASCRIPT: &str = "openai@7.57.0";
+
+fn script() -> String {
+    let tools = if quick() {
+        String::new()
+    } else {
+        let path = model("qwen2.5-coder-0.5b-instruct.gguf");
+        format!("tools = tw.model {{ path = \"{}\", context = 1024, slots = 2 }},", path.display())
+    };
+    format!(
+        r#"local tw = require "tightwad"
+local target = tw.model {{ path = "{}", name = "smollm2", context = 1024 }}
+return tw.serve {{ models = {{
+  plain = target, fast = tw.speculation {{ target = target, draft = tw.lookup {{}} }}, {tools}
+}} }}"#,
+        smollm2().display()
+    )
+}
+
+/// Runs a program; what it printed when it fails.
+fn run(command: &mut Command) {
+    let done = command.output().unwrap();
+    let text = [done.stdout, done.stderr].concat();
+    assert!(done.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&text));
+}
+
+/// A folder below the target folder that `fill` fills once.
+fn packages(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if !folder.exists() {
+        let unfinished = folder.with_extension("unfinished");
+        let _ = std::fs::remove_dir_all(&unfinished);
+        std::fs::create_dir_all(&unfinished).unwrap();
+        fill(&unfinished);
+        std::fs::rename(unfinished, &folder).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn the_python_package_works() {
+    let packages = packages(&format!("python-{PYTHON}"), |folder| {
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON, "--target"];
+        run(Command::new("python3").args(pip).arg(folder));
+    });
+    let server = Server::start(&script());
+    let tools = if quick() { "none" } else { "tools" };
+    run(Command::new("python3")
+        .arg(root().join("tests/clients/check.py"))
+        .args([&server.url("/v1"), tools])
+        .env("PYTHONPATH", packages));
+}
+
+#[test]
+fn the_javascript_package_works() {
+    let npm = Command::new("npm").arg("--version").output();
+    if npm.is_err() {
+        // JavaScript is not needed to build or run; only this test wants it.
+        eprintln!("skipped: there is no npm here");
+        return;
+    }
+    let packages = packages(&format!("javascript-{JAVASCRIPT}"), |folder| {
+        let install = ["install", "--silent", "--no-audit", "--no-fund", JAVASCRIPT];
+        run(Command::new("npm").args(install).current_dir(folder));
+    });
+    // Modules are looked for beside the program.
+    let program = packages.join("check.mjs");
+    std::fs::copy(root().join("tests/clients/check.mjs"), &program).unwrap();
+    let server = Server::start(&script());
+    run(Command::new("node").arg(program).arg(server.url("/v1")));
+}
