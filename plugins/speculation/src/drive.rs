@@ -17,6 +17,8 @@ pub struct Drive<'a> {
     controller: Controller,
     overlaps: Vec<bool>,
     ahead: Option<Ahead>,
+    /// Always drafts that many tokens: for comparisons.
+    fixed: Option<u32>,
 }
 
 impl<'a> Drive<'a> {
@@ -33,7 +35,8 @@ impl<'a> Drive<'a> {
         let mut controller = Controller::new(&facts, max_draft);
         memory::read(&job.memory(), &mut controller);
         let overlaps = facts.iter().map(|facts| facts.overlaps).collect();
-        Self { job, controller, overlaps, ahead: None }
+        let fixed = crate::settings::number(&job.settings(), "fixed_draft");
+        Self { job, controller, overlaps, ahead: None, fixed }
     }
 
     /// Goes on until the target is finished.
@@ -49,6 +52,11 @@ impl<'a> Drive<'a> {
 
     /// One round; true when generation ended.
     fn round(&mut self) -> Result<bool, Error> {
+        if let Some(length) = self.fixed {
+            let draft = self.job.propose(0, &[], length.clamp(1, 64), 0.0)?;
+            let tokens: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
+            return self.job.verify(&tokens).map(|commit| commit.finished);
+        }
         if let Some(ahead) = self.ahead.take()
             && let Some(finished) = self.try_draft(ahead.drafter, &ahead.proposals)?
         {

@@ -1,6 +1,7 @@
 //! The command line. Data goes to standard output, diagnostics to standard error; exit codes are 0,
 //! 1 for failures and 2 for wrong usage.
 
+mod bench;
 mod chat;
 mod factory;
 mod gauges;
@@ -28,6 +29,8 @@ enum Command {
     /// Talks to an endpoint.
     Chat(chat::Chat),
 
+    /// Measures, side by side in one run.
+    Bench(bench::Bench),
     /// Makes a smaller copy of a model, for drafting.
     Quantize(quantize::Quantize),
 }
@@ -54,6 +57,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Run(run) => run.run().await,
             Command::Chat(chat) => chat.run().await,
+            Command::Bench(bench) => bench.run().await,
             Command::Quantize(quantize) => quantize.run(),
         }
     })

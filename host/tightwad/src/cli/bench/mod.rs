@@ -1,0 +1,33 @@
+//! `tightwad bench`: measurements, side by side in one run, as ratios.
+
+mod busy;
+mod prompts;
+mod speed;
+mod useless;
+
+use anyhow::Result;
+
+/// Measures, side by side in one run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Plain decoding against speculation with every drafter, prompt by prompt, and whether every
+    /// answer is the same.
+    Speed(speed::Speed),
+    /// One stream against several at once, at one endpoint or at two in turn.
+    Busy(busy::Busy),
+}
+
+impl Bench {
+    pub(super) async fn run(self) -> Result<()> {
+        match self.what {
+            What::Speed(speed) => speed.run().await,
+            What::Busy(busy) => busy.run().await,
+        }
+    }
+}
