@@ -1,5 +1,6 @@
 //! One sequence on an engine, as its owner sees it.
 
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::scheduler::{Command, Commands, Work};
@@ -31,9 +32,10 @@ pub struct Committed {
 }
 
 /// Why a sequence ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// The model ended its turn.
+    /// The model ended its turn, or a stop string was reached.
     Stop,
     /// `max_tokens` was reached.
     Length,

@@ -3,42 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tightwad_engine::{Sampling, TokenId, TokenLogprobs};
+pub use tightwad_engine::{Committed, Proposal, Verified};
+use tightwad_engine::{Sampling, TokenId};
 use tokio::sync::mpsc;
 
 use super::BackendError;
-use crate::types::Finish;
-
-/// A token the target committed: final.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Committed {
-    /// The token.
-    pub token: TokenId,
-    /// Log-probabilities, when the request asked for them.
-    pub logprobs: Option<TokenLogprobs>,
-}
-
-/// The outcome of one verification.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Verified {
-    /// Committed tokens: the accepted proposals and one more, unless generation ended.
-    pub committed: Vec<Committed>,
-    /// How many proposals were accepted.
-    pub accepted: u32,
-    /// Positions decided again by the one-token path.
-    pub ties: u32,
-    /// Set when generation ended.
-    pub finish: Option<Finish>,
-}
-
-/// One proposed token.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Proposal {
-    /// The token.
-    pub token: TokenId,
-    /// The drafter's own probability for it, 0 to 1.
-    pub probability: f32,
-}
 
 /// Committed steps of a plain decode, one token (and perhaps the finish) each.
 pub type DecodeStream = mpsc::UnboundedReceiver<Result<Verified, BackendError>>;

@@ -81,10 +81,11 @@ impl Speculation {
     }
 
     /// Lets the plugin drive; returns why it was left before the end, if it was.
-    async fn drive(&self, job: Job) -> (Job, Option<PluginError>) {
-        let (job, outcome) = self.plugin.run(job).await;
+    async fn drive(&self, job: Job) -> Result<(Job, Option<PluginError>), BackendError> {
+        let (job, outcome) =
+            self.plugin.run(job).await.ok_or_else(|| BackendError::failed(&self.name, "the job is lost"))?;
         self.health.note(outcome.is_ok());
-        (job, outcome.err())
+        Ok((job, outcome.err()))
     }
 
     fn report(&self, tally: Tally, drafters: Vec<String>, fallback: Option<String>) -> Report {
@@ -139,7 +140,7 @@ impl Backend for Speculation {
         let names = drafters.iter().map(|drafter| drafter.name().to_owned()).collect();
         let output = Output::new(&request, &opened, sink);
         let job = Job::new(opened.session, drafters, output, self.settings.clone(), self.memory.clone());
-        let (job, stopped) = if tried { self.drive(job).await } else { (job, None) };
+        let (job, stopped) = if tried { self.drive(job).await? } else { (job, None) };
         let (target, mut output, mut tally, failure) = job.settle().await;
         if let Some(failure) = failure {
             return Err(failure);

@@ -62,8 +62,9 @@ impl Plugin {
         &self.sha256
     }
 
-    /// Lets a new instance drive `job`; the job comes back whatever the instance did.
-    pub async fn run(&self, job: Job) -> (Job, Result<(), PluginError>) {
+    /// Lets a new instance drive `job`, which comes back whatever the instance did. `None` would be
+    /// a defect of the host: the store lost the job.
+    pub async fn run(&self, job: Job) -> Option<(Job, Result<(), PluginError>)> {
         let tokens = job.remaining();
         let mut store = self.store(tokens, None);
         let ready = match self.instance.instantiate_async(&mut store).await {
@@ -75,7 +76,7 @@ impl Plugin {
         };
         let (mode, handle) = match ready {
             Ok(ready) => ready,
-            Err(error) => return (job, Err(self.error(RUN, &error, store.data()))),
+            Err(error) => return Some((job, Err(self.error(RUN, &error, store.data())))),
         };
         store.data_mut().job = Some(job);
         let answer = mode.tightwad_plugin_mode().call_run(&mut store, handle).await;
@@ -84,11 +85,7 @@ impl Plugin {
             Ok(Err(message)) => Err(PluginError::Failed { plugin: self.label.clone(), call: RUN, message }),
             Err(error) => Err(self.error(RUN, &error, store.data())),
         };
-        match store.into_data().job {
-            Some(job) => (job, outcome),
-            // Nothing takes the job out of the store but this line.
-            None => unreachable!("the store holds the job"),
-        }
+        store.into_data().job.map(|job| (job, outcome))
     }
 
     async fn describe(&self) -> Result<String, PluginError> {

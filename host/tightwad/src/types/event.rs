@@ -1,6 +1,7 @@
 //! What comes back: pieces of text while it runs, an outcome at the end.
 
 use serde::Serialize;
+pub use tightwad_engine::Finish;
 
 /// One piece of an answer on its way to the client. Text is whole UTF-8 and final: no part of a
 /// stop string is ever in it.
@@ -21,16 +22,6 @@ pub struct TextLogprobs {
     pub logprob: f32,
     /// The best tokens at this position: bytes and log-probability.
     pub top: Vec<(Vec<u8>, f32)>,
-}
-
-/// Why generation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// The model ended its turn, or a stop string was reached.
-    Stop,
-    /// `max_tokens` or the context's end was reached.
-    Length,
 }
 
 /// Tokens read and written.

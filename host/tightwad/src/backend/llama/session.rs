@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use tightwad_engine::{Engine, Session, SessionError, TokenId, Weights};
 use tokio::sync::mpsc;
 
-use crate::backend::{BackendError, Committed, DecodeStream, Drafter, Expected, Proposal, Target, Verified};
-use crate::types::Finish;
+use crate::backend::{BackendError, DecodeStream, Drafter, Expected, Proposal, Target, Verified};
 
 /// The engine's error as a backend's.
 pub(super) fn translate(backend: &str, error: SessionError) -> BackendError {
@@ -20,19 +19,6 @@ pub(super) fn translate(backend: &str, error: SessionError) -> BackendError {
         SessionError::EmptyPrompt => invalid(Some("prompt"), None),
         SessionError::Constraint(_) => invalid(Some("response_format"), None),
         other => BackendError::failed(backend, other),
-    }
-}
-
-fn verified(of: tightwad_engine::Verified) -> Verified {
-    let committed = |c: tightwad_engine::Committed| Committed { token: c.token, logprobs: c.logprobs };
-    Verified {
-        committed: of.committed.into_iter().map(committed).collect(),
-        accepted: of.accepted,
-        ties: of.ties,
-        finish: of.finish.map(|finish| match finish {
-            tightwad_engine::Finish::Stop => Finish::Stop,
-            tightwad_engine::Finish::Length => Finish::Length,
-        }),
     }
 }
 
@@ -53,7 +39,7 @@ impl LlamaTarget {
 impl Target for LlamaTarget {
     async fn verify(&mut self, draft: &[TokenId]) -> Result<Verified, BackendError> {
         let done = self.session.verify(draft.to_vec()).await;
-        done.map(verified).map_err(|error| translate(&self.name, error))
+        done.map_err(|error| translate(&self.name, error))
     }
 
     fn decode(&mut self, max: u32) -> Result<DecodeStream, BackendError> {
@@ -68,7 +54,7 @@ impl Target for LlamaTarget {
                     () = sender.closed() => break,
                 };
                 let Some(step) = step else { break };
-                if sender.send(step.map(verified).map_err(|error| translate(&name, error))).is_err() {
+                if sender.send(step.map_err(|error| translate(&name, error))).is_err() {
                     break;
                 }
             }
@@ -119,8 +105,6 @@ impl Drafter for LlamaDrafter {
         min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError> {
         let done = self.session.propose(output.to_vec(), max, min_probability).await;
-        let proposals = done.map_err(|error| translate(&self.name, error))?;
-        let same = |p: tightwad_engine::Proposal| Proposal { token: p.token, probability: p.probability };
-        Ok(proposals.into_iter().map(same).collect())
+        done.map_err(|error| translate(&self.name, error))
     }
 }
