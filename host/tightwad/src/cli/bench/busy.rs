@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
-use super::prompts::set;
+use super::prompts::prose;
 
 /// One stream against several at once.
 #[derive(Debug, clap::Args)]
@@ -73,7 +73,7 @@ impl Busy {
     async fn measure(&self, endpoint: &str, streams: usize) -> Result<Measured> {
         let client = reqwest::Client::new();
         let start = Instant::now();
-        let prompts = set("prose", streams);
+        let prompts: Vec<String> = (0..streams).map(prose).collect();
         let all = try_join_all(prompts.iter().map(|prompt| self.stream(&client, endpoint, prompt))).await?;
         let took = start.elapsed().as_secs_f64();
         let tokens: u64 = all.iter().map(|(tokens, _, _)| tokens).sum();

@@ -25,6 +25,9 @@ pub(super) struct Speed {
     /// A drafter's model.
     #[arg(long)]
     draft: Option<PathBuf>,
+    /// Only this set: prose, or repetitive.
+    #[arg(long)]
+    set: Option<String>,
     /// Prompts of each set.
     #[arg(long, default_value_t = 10)]
     prompts: usize,
@@ -47,6 +50,7 @@ struct Contestant {
     name: String,
     backend: SharedBackend,
     took: Duration,
+    tokens: u32,
     drafted: u32,
     accepted: u32,
     ties: u32,
@@ -58,7 +62,7 @@ impl Speed {
         let engine = PluginEngine::new(None, Limits::default());
         let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
         let factory = HostFactory::new(Library::new(Arc::new(engine), None));
-        for name in SETS {
+        for name in SETS.into_iter().filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
             let mut contestants = self.contestants(&factory).await?;
             for prompt in set(name, self.prompts) {
                 self.round(&mut contestants, &prompt).await?;
@@ -88,11 +92,12 @@ impl Speed {
     }
 
     /// One prompt, answered by all. The prompt is in the cache of all but the first, unmeasured run.
-    async fn round(&self, contestants: &mut [Contestant], prompt: &str) -> Result<()> {
+    async fn round(&self, contestants: &mut [Contestant], prompt: &Prompt) -> Result<()> {
         let (truth, _, _) = self.answer(&contestants[0].backend, prompt).await?;
         for contestant in contestants {
             let (text, took, outcome) = self.answer(&contestant.backend, prompt).await?;
             contestant.took += took;
+            contestant.tokens += outcome.usage.completion_tokens;
             contestant.drafted += outcome.report.drafted;
             contestant.accepted += outcome.report.accepted;
             contestant.ties += outcome.report.ties;
@@ -101,12 +106,12 @@ impl Speed {
         Ok(())
     }
 
-    async fn answer(&self, backend: &SharedBackend, prompt: &str) -> Result<(String, Duration, Outcome)> {
+    async fn answer(&self, backend: &SharedBackend, prompt: &Prompt) -> Result<(String, Duration, Outcome)> {
         let spec =
             SamplingSpec { temperature: self.temperature, top_p: 0.95, seed: 5, ..SamplingSpec::default() };
         let request = Request {
             id: "bench".to_owned(),
-            prompt: Prompt::Text(prompt.to_owned()),
+            prompt: prompt.clone(),
             sampling: Sampling::new(spec)?,
             max_tokens: Some(self.tokens),
             stop: Vec::new(),
@@ -138,13 +143,15 @@ impl Speed {
             if self.json {
                 println!(
                     "{}",
-                    json!({"set": set, "drafter": one.name, "ratio": ratio, "drafted": one.drafted,
+                    json!({"set": set, "drafter": one.name, "ratio": ratio, "tokens": one.tokens,
+                        "drafted": one.drafted,
                         "accepted": one.accepted, "ties": one.ties, "different": one.different})
                 );
             } else {
                 println!(
-                    "  {:20} {ratio:5.2}x  {:6} drafted, {:3.0} % accepted, {} ties, {} answers differ",
+                    "  {:20} {ratio:5.2}x  {:6} tokens, {:6} drafted, {:3.0} % accepted, {} ties, {} answers differ",
                     one.name,
+                    one.tokens,
                     one.drafted,
                     100.0 * share,
                     one.ties,
@@ -160,6 +167,7 @@ fn contestant(name: &str, backend: SharedBackend) -> Contestant {
         name: name.to_owned(),
         backend,
         took: Duration::ZERO,
+        tokens: 0,
         drafted: 0,
         accepted: 0,
         ties: 0,
