@@ -9,7 +9,7 @@ const PRIOR: f64 = 2.0;
 /// The weight of what earlier requests brought, in tokens.
 const HANDED_ON: f64 = 6.0;
 /// Upper bounds of the confidence buckets.
-const BOUNDS: [f32; 3] = [0.5, 0.75, 0.9];
+const BOUNDS: [f32; 5] = [0.5, 0.7, 0.82, 0.9, 0.95];
 /// Positions told apart; later ones share the last.
 const POSITIONS: usize = 16;
 

@@ -73,9 +73,9 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller for drafters with these facts.
+    /// A controller for a target and drafters with these facts.
     #[must_use]
-    pub fn new(facts: &[Facts], max_draft: u32) -> Self {
+    pub fn new(verification: Verification, facts: &[Facts], max_draft: u32) -> Self {
         let drafter = |facts: &Facts| Drafter {
             acceptance: Acceptance::default(),
             drafting: Drafting::expecting(facts.token as f64),
@@ -85,7 +85,7 @@ impl Controller {
         };
         Self {
             drafters: facts.iter().map(drafter).collect(),
-            verification: Verification::default(),
+            verification,
             max_draft,
             lost: 0.0,
             spent: 0.0,

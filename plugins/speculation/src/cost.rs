@@ -96,9 +96,22 @@ impl Line {
 pub struct Verification {
     one: Average,
     line: Line,
+    /// Nanoseconds a row of a pass over nine, as the host expects; 0: unknown.
+    row: f64,
 }
 
 impl Verification {
+    /// A target that is expected to take `token` nanoseconds for one row and `row` for each row of
+    /// a longer pass; 0: unknown.
+    #[must_use]
+    pub fn expecting(token: u64, row: u64) -> Self {
+        let mut one = Average::default();
+        if token > 0 {
+            one.observe(token as f64);
+        }
+        Self { one, line: Line::default(), row: row as f64 }
+    }
+
     /// Notes a pass over `rows` rows.
     pub fn observe(&mut self, rows: usize, nanoseconds: f64) {
         if rows <= 1 {
@@ -139,7 +152,7 @@ impl Verification {
         self.one.get()
     }
 
-    /// The cost of `rows` rows; an optimistic guess where little was measured.
+    /// The cost of `rows` rows; an optimistic guess where nothing is known.
     #[must_use]
     pub fn cost(&self, rows: usize) -> f64 {
         let one = self.one.get().unwrap_or(1.0);
@@ -149,7 +162,10 @@ impl Verification {
         let mut line = self.line;
         // Where only one length was measured, the slope is the one from a single row to there.
         line.add(0.3, 1.0, one);
-        line.add(0.02, 9.0, 3.5 * one);
+        match self.row {
+            row if row > 0.0 => line.add(0.3, 9.0, 9.0 * row),
+            _ => line.add(0.02, 9.0, 3.5 * one),
+        }
         line.at(rows as f64).max(one)
     }
 }

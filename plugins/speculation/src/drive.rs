@@ -3,6 +3,7 @@
 use tightwad_plugin_sdk::{Commit, Draft, DrafterFacts, Error, Job, Proposal};
 
 use crate::controller::{Controller, Facts, Plan};
+use crate::cost::Verification;
 use crate::memory;
 
 /// A draft that was made while the target verified the one before it.
@@ -32,7 +33,9 @@ impl<'a> Drive<'a> {
             token: facts.token,
         };
         let facts: Vec<Facts> = job.drafters().iter().map(known).collect();
-        let mut controller = Controller::new(&facts, max_draft);
+        let target = job.target();
+        let verification = Verification::expecting(target.token, target.row);
+        let mut controller = Controller::new(verification, &facts, max_draft);
         memory::read(&job.memory(), &mut controller);
         let overlaps = facts.iter().map(|facts| facts.overlaps).collect();
         let fixed = crate::settings::number(&job.settings(), "fixed_draft");

@@ -50,25 +50,26 @@ pub fn read(note: &str, controller: &mut Controller) {
 mod tests {
     use super::*;
     use crate::controller::{Facts, Plan};
+    use crate::cost::Verification;
 
     #[test]
     fn a_note_carries_over_and_nonsense_changes_nothing() {
         let facts = [Facts::default()];
-        let mut first = Controller::new(&facts, 32);
+        let mut first = Controller::new(Verification::default(), &facts, 32);
         first.decoded(4, 40_000_000);
         for _ in 0..30 {
             first.verified(0, &[0.95; 8], 8, 40_000_000);
         }
         let note = write(&first);
         assert!(note.len() < 2048, "{}", note.len());
-        let mut second = Controller::new(&facts, 32);
+        let mut second = Controller::new(Verification::default(), &facts, 32);
         read("v1 1 nonsense", &mut second);
         read("", &mut second);
         assert_eq!(second.plan(&[false], 100), Plan::Decode(4));
         read(&note, &mut second);
         assert_eq!(second.plan(&[false], 100), Plan::Draft { drafter: 0, max: 32, min_probability: 0.0 });
         assert!(second.cut(0, &[0.95; 32], 100) >= 8);
-        let mut other = Controller::new(&[Facts::default(); 2], 32);
+        let mut other = Controller::new(Verification::default(), &[Facts::default(); 2], 32);
         read(&note, &mut other);
         assert_eq!(other.plan(&[false; 2], 100), Plan::Decode(4));
     }

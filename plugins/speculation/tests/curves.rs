@@ -1,6 +1,7 @@
 //! The controller on recorded cost curves, with drafters of known quality.
 
 use tightwad_speculation::controller::{Controller, Facts, Plan};
+use tightwad_speculation::cost::Verification;
 
 const SMOL: &[(usize, f64)] = &[
     (1, 7.4),
@@ -36,6 +37,11 @@ fn cost(curve: &[(usize, f64)], rows: usize) -> f64 {
     if x0 == x1 { y1 } else { y0 + (y1 - y0) * (rows - x0) as f64 / (x1 - x0) as f64 }
 }
 
+/// What a host measures when it loads the target.
+fn expected(curve: &[(usize, f64)]) -> Verification {
+    Verification::expecting((cost(curve, 1) * 1e6) as u64, (cost(curve, 9) / 9.0 * 1e6) as u64)
+}
+
 /// A drafter: acceptance of each token, its claimed confidence, cost in ms a token.
 struct Drafter {
     acceptance: f64,
@@ -58,7 +64,7 @@ fn speedup(curve: &[(usize, f64)], drafters: &[Drafter], tokens: usize) -> f64 {
         ms => Facts { token: nanos(ms), ..Facts::default() },
     };
     let facts: Vec<Facts> = drafters.iter().map(facts).collect();
-    let mut controller = Controller::new(&facts, 32);
+    let mut controller = Controller::new(expected(curve), &facts, 32);
     let (mut done, mut time) = (0, 0.0);
     while done < tokens {
         let mut asked = vec![false; drafters.len()];
@@ -148,7 +154,7 @@ fn copied_passages_gain_and_confident_nonsense_does_not_lose() {
     for (right, at_least) in [(true, 1.4), (false, 0.97)] {
         let (mut note, mut done, mut time, mut last) = (String::new(), 0, 0.0, 0.0);
         for _ in 0..12 {
-            let mut controller = Controller::new(&[Facts::default()], 32);
+            let mut controller = Controller::new(expected(SMOL), &[Facts::default()], 32);
             tightwad_speculation::memory::read(&note, &mut controller);
             let (tokens, took) = copied(&mut controller, right, 160);
             (done, time, last) = (done + tokens, time + took, tokens as f64 * cost(SMOL, 1) / took);

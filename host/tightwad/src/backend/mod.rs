@@ -16,7 +16,7 @@ pub use llama::Llama;
 pub use lookup::Lookup;
 pub use output::{Output, decode_to_end};
 pub use relay::relay;
-pub use session::{Committed, DecodeStream, Drafter, Expected, OpenTarget, Proposal, Target, Verified};
+pub use session::{Committed, DecodeStream, Drafter, Expected, OpenTarget, Pass, Proposal, Target, Verified};
 
 use std::sync::Arc;
 

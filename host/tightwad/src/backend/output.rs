@@ -225,6 +225,10 @@ mod tests {
         fn bytes(&self, token: TokenId) -> Vec<u8> {
             vec![token as u8]
         }
+
+        fn expected(&self) -> crate::backend::Pass {
+            crate::backend::Pass::default()
+        }
     }
 
     /// Commits `text` byte by byte; returns what was sent after each and the finish.

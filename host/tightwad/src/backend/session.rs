@@ -24,6 +24,18 @@ pub trait Target: Send + Sync {
 
     /// The bytes of `token` (empty for special tokens).
     fn bytes(&self, token: TokenId) -> Vec<u8>;
+
+    /// How long a forward pass is expected to take.
+    fn expected(&self) -> Pass;
+}
+
+/// How long a target's forward pass is expected to take; zero: unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Over one row.
+    pub token: Duration,
+    /// Each row of a pass over many.
+    pub row: Duration,
 }
 
 /// How long drafting is expected to take.

@@ -7,6 +7,7 @@ use wasmtime::component::Resource;
 
 use super::bindings::tightwad::plugin::decoding::{
     Commit, Draft, DrafterFacts, Error, Host, HostJob, HostPendingCommit, HostPendingDraft, Proposal,
+    TargetFacts,
 };
 use super::job::{Begun, Committed, Job};
 use super::state::{JobHandle, PendingCommit, PendingDraft, State};
@@ -55,6 +56,12 @@ impl HostJob for State {
     async fn remaining(&mut self, _: Resource<JobHandle>) -> Result<u32> {
         self.meter.call()?;
         Ok(self.job.as_ref().map_or(0, Job::remaining))
+    }
+
+    async fn target(&mut self, _: Resource<JobHandle>) -> Result<TargetFacts> {
+        self.meter.call()?;
+        let expected = self.job.as_ref().map(Job::expected).unwrap_or_default();
+        Ok(TargetFacts { token: nanoseconds(expected.token), row: nanoseconds(expected.row) })
     }
 
     async fn drafters(&mut self, _: Resource<JobHandle>) -> Result<Vec<DrafterFacts>> {

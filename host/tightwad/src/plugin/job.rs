@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tightwad_engine::TokenId;
 use tokio::task::JoinSet;
 
-use crate::backend::{BackendError, Drafter, Expected, Output, Proposal, Target, Verified};
+use crate::backend::{BackendError, Drafter, Expected, Output, Pass, Proposal, Target, Verified};
 
 /// What happened while a job ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +48,7 @@ struct Seat {
 /// A request in the hands of a mode.
 pub struct Job {
     target: Option<Box<dyn Target>>,
+    expected: Pass,
     /// Aborted when the job is dropped, which frees the target's sequence at once.
     verifying: JoinSet<Verification>,
     verifying_length: usize,
@@ -78,6 +79,7 @@ impl Job {
             drafting: JoinSet::new(),
         };
         Self {
+            expected: target.expected(),
             target: Some(target),
             verifying: JoinSet::new(),
             verifying_length: 0,
@@ -106,6 +108,10 @@ impl Job {
 
     pub(super) fn remaining(&self) -> u32 {
         self.output.remaining()
+    }
+
+    pub(super) fn expected(&self) -> Pass {
+        self.expected
     }
 
     pub(super) fn drafters(&self) -> impl Iterator<Item = (&str, bool, Expected)> {

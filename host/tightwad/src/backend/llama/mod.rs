@@ -103,7 +103,7 @@ impl Backend for Llama {
         let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
         Ok(OpenTarget {
             cached: session.reused(),
-            session: Box::new(LlamaTarget::new(&self.name, session, self.engine.weights().clone())),
+            session: Box::new(LlamaTarget::new(&self.name, session, &self.engine)),
             prompt,
             max_tokens,
             sampling: request.sampling.clone(),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tightwad_engine::{Engine, Session, SessionError, TokenId, Weights};
 use tokio::sync::mpsc;
 
-use crate::backend::{BackendError, DecodeStream, Drafter, Expected, Proposal, Target, Verified};
+use crate::backend::{BackendError, DecodeStream, Drafter, Expected, Pass, Proposal, Target, Verified};
 
 /// The engine's error as a backend's.
 pub(super) fn translate(backend: &str, error: SessionError) -> BackendError {
@@ -27,11 +27,14 @@ pub(super) struct LlamaTarget {
     name: Arc<str>,
     session: Session,
     weights: Arc<Weights>,
+    expected: Pass,
 }
 
 impl LlamaTarget {
-    pub(super) fn new(name: &Arc<str>, session: Session, weights: Arc<Weights>) -> Self {
-        Self { name: name.clone(), session, weights }
+    pub(super) fn new(name: &Arc<str>, session: Session, engine: &Engine) -> Self {
+        let stats = engine.stats();
+        let expected = Pass { token: stats.token_time(), row: stats.row_time() };
+        Self { name: name.clone(), session, weights: engine.weights().clone(), expected }
     }
 }
 
@@ -64,6 +67,10 @@ impl Target for LlamaTarget {
 
     fn bytes(&self, token: TokenId) -> Vec<u8> {
         self.weights.bytes(token)
+    }
+
+    fn expected(&self) -> Pass {
+        self.expected
     }
 }
 
