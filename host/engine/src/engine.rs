@@ -93,6 +93,12 @@ impl Engine {
         self.config.context
     }
 
+    /// Sequences that run at once.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.config.slots
+    }
+
     /// True when forward passes run on this machine's processor, where models take turns.
     #[must_use]
     pub fn takes_turns(&self) -> bool {
@@ -142,8 +148,11 @@ impl Engine {
             return Err(SessionError::EmptyPrompt);
         }
         let size = self.weights.vocabulary_size();
-        if let Some(token) = open.prompt.iter().find(|token| **token >= size) {
+        if let Some(token) = open.prompt.iter().chain(&open.output).find(|token| **token >= size) {
             return Err(SessionError::UnknownToken(*token));
+        }
+        if !open.output.is_empty() && open.output.len() >= open.max_tokens as usize {
+            return Err(SessionError::Finished);
         }
         let (context, generate) = (self.config.context, open.max_tokens);
         if prompt.saturating_add(generate) > context {

@@ -10,6 +10,7 @@
 //! hold (GPUs), positions closer than the measured threshold are decided again by a one-token pass.
 
 mod constraint;
+mod draft;
 mod engine;
 mod error;
 mod quantize;
@@ -21,6 +22,7 @@ mod template;
 mod weights;
 
 pub use constraint::{Constraint, ConstraintError};
+pub use draft::{Draft, InvalidTree};
 pub use engine::{Engine, EngineConfig};
 pub use error::{LoadError, SessionError};
 pub use llguidance::api::TopLevelGrammar;
@@ -28,6 +30,6 @@ pub use quantize::{Quantization, quantize};
 pub use runtime::prepare;
 pub use sampling::{Sampling, SamplingSpec, TokenId, TokenLogprobs};
 pub use scheduler::Stats;
-pub use session::{Committed, Finish, OpenSession, Proposal, Session, Verified};
+pub use session::{Committed, Finish, OpenSession, Proposal, Scored, Session, Verified};
 pub use template::{ChatTemplate, TemplateError};
 pub use weights::Weights;

@@ -1,21 +1,23 @@
 //! One sequence on an engine, as its owner sees it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::scheduler::{Command, Commands, Work};
-use crate::{Constraint, Sampling, SessionError, TokenId, TokenLogprobs};
+use crate::{Constraint, Draft, Sampling, SessionError, TokenId, TokenLogprobs};
 
 /// What to open.
 #[derive(Clone)]
 pub struct OpenSession {
     /// The prompt; not empty.
     pub prompt: Vec<TokenId>,
+    /// What was generated after it already, elsewhere: generation goes on behind it.
+    pub output: Vec<TokenId>,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// What the output must look like.
     pub constraint: Option<Constraint>,
-    /// Most tokens to generate.
+    /// Most tokens to generate, `output` included.
     pub max_tokens: u32,
     /// Evaluate the prompt before the opening is answered (targets), or with the first work
     /// (drafters, which may never be asked).
@@ -32,7 +34,7 @@ pub struct Committed {
 }
 
 /// Why a sequence ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// The model ended its turn, or a stop string was reached.
@@ -47,7 +49,7 @@ pub struct Verified {
     /// What was committed: accepted proposals and one token more, unless the sequence ended. The
     /// token that ends a turn is not among them.
     pub committed: Vec<Committed>,
-    /// How many proposals were accepted.
+    /// How many proposals were accepted: of a tree, on one path.
     pub accepted: u32,
     /// Positions decided again by the one-token path.
     pub ties: u32,
@@ -64,6 +66,21 @@ pub struct Proposal {
     pub probability: f32,
 }
 
+/// What the model thinks of one token of a given text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// The token.
+    pub token: TokenId,
+    /// Natural logarithm of the model's probability for it.
+    pub logprob: f32,
+    /// How many tokens were more probable.
+    pub rank: u32,
+    /// The most probable token there.
+    pub best: TokenId,
+    /// Its log-probability.
+    pub best_logprob: f32,
+}
+
 /// An open sequence. Dropping it frees the sequence within one tick of the engine.
 pub struct Session {
     pub(crate) id: u64,
@@ -78,14 +95,15 @@ impl Session {
         self.reused
     }
 
-    /// Verifies `draft` (may be empty) in one forward pass and commits the target's own tokens.
+    /// Verifies `draft` (may be empty) in one forward pass and commits the target's own tokens. Of a
+    /// tree, as many paths are verified as there are free slots, one more than that.
     ///
     /// # Errors
     ///
     /// [`SessionError::Finished`] after the end; engine failures.
-    pub async fn verify(&mut self, draft: Vec<TokenId>) -> Result<Verified, SessionError> {
+    pub async fn verify(&mut self, draft: impl Into<Draft>) -> Result<Verified, SessionError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Work::Verify { draft, reply })?;
+        self.send(Work::Verify { draft: draft.into(), reply })?;
         answer.await.map_err(|_| SessionError::Stopped)?
     }
 
@@ -118,6 +136,18 @@ impl Session {
     ) -> Result<Vec<Proposal>, SessionError> {
         let (reply, answer) = oneshot::channel();
         self.send(Work::Propose { output, max, min_probability, proposals: Vec::new(), reply })?;
+        answer.await.map_err(|_| SessionError::Stopped)?
+    }
+
+    /// Scores `text` as a continuation of the prompt, in as few forward passes as fit the engine's
+    /// ticks. Nothing is committed, and the session is finished afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::TooLong`] when prompt and text do not fit the context; engine failures.
+    pub async fn score(&mut self, text: Vec<TokenId>) -> Result<Vec<Scored>, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Work::Score { text, scored: Vec::new(), reply })?;
         answer.await.map_err(|_| SessionError::Stopped)?
     }
 

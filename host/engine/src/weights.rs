@@ -1,6 +1,6 @@
 //! A loaded model: its weights, its vocabulary and what is known about it.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -19,6 +19,7 @@ pub struct Weights {
     pub(crate) model: LlamaModel,
     path: PathBuf,
     vocabulary: [u8; 32],
+    digest: [u8; 32],
     grammars: OnceLock<Result<Arc<ParserFactory>, String>>,
 }
 
@@ -35,8 +36,9 @@ impl Weights {
             let reason = format!("llama.cpp could not load it ({error})");
             LoadError::Malformed { path: path.to_owned(), reason }
         })?;
-        let vocabulary = digest(&model);
-        Ok(Arc::new(Self { model, path: path.to_owned(), vocabulary, grammars: OnceLock::new() }))
+        let vocabulary = vocabulary_digest(&model);
+        let digest = file_digest(path).map_err(|error| unreadable(path, &error))?;
+        Ok(Arc::new(Self { model, path: path.to_owned(), vocabulary, digest, grammars: OnceLock::new() }))
     }
 
     /// The file the model came from.
@@ -49,6 +51,32 @@ impl Weights {
     #[must_use]
     pub fn vocabulary(&self) -> [u8; 32] {
         self.vocabulary
+    }
+
+    /// What the model is: `llama 135M Q4_1`.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let architecture = self.model.meta_val_str("general.architecture").unwrap_or_default();
+        format!("{architecture} {} {}", size_label(self.model.n_params()), self.quantization())
+    }
+
+    /// How the weights are stored, as the GGUF says it.
+    fn quantization(&self) -> &'static str {
+        let kind = self.model.meta_val_str("general.file_type").ok().and_then(|kind| kind.parse().ok());
+        let named = kind.and_then(|kind: usize| FILE_TYPES.get(kind).copied());
+        named.filter(|name| !name.is_empty()).unwrap_or("mixed")
+    }
+
+    /// Bytes of the weights.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.model.size()
+    }
+
+    /// SHA-256 over samples of the file: files with equal digests generate the same.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
     }
 
     /// Number of tokens in the vocabulary.
@@ -124,7 +152,7 @@ pub(crate) fn llama(token: TokenId) -> LlamaToken {
     LlamaToken(token.cast_signed())
 }
 
-fn digest(model: &LlamaModel) -> [u8; 32] {
+fn vocabulary_digest(model: &LlamaModel) -> [u8; 32] {
     let mut hash = Sha256::new();
     for (_, bytes) in model.tokens(true) {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -133,9 +161,53 @@ fn digest(model: &LlamaModel) -> [u8; 32] {
     hash.finalize().into()
 }
 
+fn unreadable(path: &Path, error: &std::io::Error) -> LoadError {
+    LoadError::Unreadable { path: path.to_owned(), reason: error.to_string() }
+}
+
+/// Bytes of one sample of the file, and how many there are: reading all of a large file would take
+/// longer than loading it.
+const SAMPLE: u64 = 64 << 10;
+const SAMPLES: u64 = 64;
+
+/// Over the length, the first samples' worth of bytes (all metadata of most models), and samples
+/// spread evenly over the rest.
+fn file_digest(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut hash = Sha256::new();
+    hash.update(length.to_le_bytes());
+    let mut sample = Vec::new();
+    let head = SAMPLE * SAMPLES;
+    let rest = length.saturating_sub(head);
+    let spread = (0..SAMPLES).map(|index| (head + rest / SAMPLES * index, SAMPLE));
+    for (start, bytes) in std::iter::once((0, head)).chain(spread) {
+        sample.clear();
+        file.seek(SeekFrom::Start(start))?;
+        (&mut file).take(bytes).read_to_end(&mut sample)?;
+        hash.update(&sample);
+    }
+    Ok(hash.finalize().into())
+}
+
+/// `llama_ftype` of llama.h, by number; empty: not used any more.
+const FILE_TYPES: [&str; 39] = [
+    "F32", "F16", "Q4_0", "Q4_1", "", "", "", "Q8_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L",
+    "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS", "IQ1_S",
+    "IQ4_NL", "IQ3_S", "IQ3_M", "IQ2_S", "IQ2_M", "IQ4_XS", "IQ1_M", "BF16", "", "", "", "TQ1_0", "TQ2_0",
+    "MXFP4",
+];
+
+/// A number of parameters as model names write it.
+fn size_label(parameters: u64) -> String {
+    match parameters as f64 {
+        many @ 1e9.. => format!("{:.1}B", many / 1e9),
+        few => format!("{:.0}M", few / 1e6),
+    }
+}
+
 fn check_header(path: &Path) -> Result<(), LoadError> {
-    let unreadable =
-        |error: std::io::Error| LoadError::Unreadable { path: path.to_owned(), reason: error.to_string() };
+    let unreadable = |error: std::io::Error| unreadable(path, &error);
     let mut magic = [0u8; 4];
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     match file.read_exact(&mut magic) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use tightwad_engine::{
-    Engine, EngineConfig, Finish, OpenSession, Sampling, SamplingSpec, SessionError, TokenId,
+    Draft, Engine, EngineConfig, Finish, OpenSession, Sampling, SamplingSpec, SessionError, TokenId,
 };
 
 fn model() -> PathBuf {
@@ -33,6 +33,7 @@ fn sampling(temperature: f32) -> Sampling {
 fn open(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> OpenSession {
     OpenSession {
         prompt: engine.weights().tokenize(text, true),
+        output: Vec::new(),
         sampling: sampling(temperature),
         constraint: None,
         max_tokens,
@@ -41,8 +42,13 @@ fn open(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> OpenS
 }
 
 async fn plain(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> Vec<TokenId> {
-    let mut session = engine.open(open(engine, text, temperature, max_tokens)).await.unwrap();
-    let mut steps = session.decode(max_tokens).unwrap();
+    generated(engine, open(engine, text, temperature, max_tokens)).await
+}
+
+async fn generated(engine: &Engine, open: OpenSession) -> Vec<TokenId> {
+    let most = open.max_tokens;
+    let mut session = engine.open(open).await.unwrap();
+    let mut steps = session.decode(most).unwrap();
     let mut tokens = Vec::new();
     while let Some(step) = steps.recv().await {
         tokens.extend(step.unwrap().committed.iter().map(|committed| committed.token));
@@ -90,6 +96,83 @@ async fn verification_commits_what_plain_decoding_would_have() {
             assert!(accepted > 10, "right drafts are accepted: {accepted}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_is_verified_in_one_pass_and_its_right_path_is_committed() {
+    let engine = load(config());
+    for temperature in [0.0, 0.8] {
+        let truth = plain(&engine, PROMPTS[2], temperature, 40).await;
+        let mut session = engine.open(open(&engine, PROMPTS[2], temperature, 40)).await.unwrap();
+        let mut tokens: Vec<TokenId> = Vec::new();
+        let passes = engine.stats().ticks();
+        for (round, right) in [2, 0, 1, 2, 1].into_iter().enumerate() {
+            let next: Vec<TokenId> = truth[tokens.len()..].iter().copied().take(4).collect();
+            // Three paths that part at their third token; which of them is right changes.
+            let path = |index: usize| {
+                let mut path = next.clone();
+                if index != right {
+                    path[2] = path[2] % 100 + 200 + index as u32;
+                }
+                path
+            };
+            let verified = session.verify(Draft::of((0..3).map(path))).await.unwrap();
+            assert_eq!(verified.accepted, 4, "round {round}");
+            tokens.extend(verified.committed.iter().map(|committed| committed.token));
+            // A list after a tree, and nothing after that.
+            let next: Vec<TokenId> = truth[tokens.len()..].iter().copied().take(2).collect();
+            let verified = session.verify(next).await.unwrap();
+            tokens.extend(verified.committed.iter().map(|committed| committed.token));
+        }
+        assert_eq!(tokens, truth);
+        assert_eq!(engine.stats().ticks() - passes, 10, "one pass a verification");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_without_free_slots_is_its_first_path() {
+    let engine = load(EngineConfig { slots: 1, ..config() });
+    let truth = plain(&engine, PROMPTS[0], 0.0, 20).await;
+    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 20)).await.unwrap();
+    let draft = Draft::of([truth[..3].to_vec(), vec![truth[0], 99]]);
+    let verified = session.verify(draft).await.unwrap();
+    assert_eq!(verified.accepted, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_where_another_was_left() {
+    let engine = load(config());
+    let spec = SamplingSpec {
+        temperature: 0.8,
+        seed: 3,
+        frequency_penalty: 0.9,
+        presence_penalty: 0.3,
+        ..SamplingSpec::default()
+    };
+    let sampling = Sampling::new(spec).unwrap();
+    let whole = OpenSession { sampling, ..open(&engine, PROMPTS[1], 0.8, 30) };
+    let truth = generated(&engine, whole.clone()).await;
+    for known in [1, 7, 29] {
+        let resumed = OpenSession { output: truth[..known].to_vec(), ..whole.clone() };
+        assert_eq!(generated(&engine, resumed).await, truth[known..], "after {known}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_scored_as_it_was_generated() {
+    let engine = load(config());
+    let truth = plain(&engine, PROMPTS[2], 0.0, 80).await;
+    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90)).await.unwrap();
+    let scored = session.score(truth.clone()).await.unwrap();
+    assert_eq!(scored.len(), truth.len());
+    for (one, token) in scored.iter().zip(&truth) {
+        assert_eq!((one.token, one.rank, one.best), (*token, 0, *token));
+        assert!(one.logprob <= 0.0 && (one.logprob - one.best_logprob).abs() < 1e-6);
+    }
+    assert!(matches!(session.score(truth).await, Err(SessionError::Finished)));
+    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90)).await.unwrap();
+    let odd = session.score(vec![truth[0], 4242, truth[2]]).await.unwrap();
+    assert!(odd[1].rank > 0 && odd[1].logprob < odd[1].best_logprob);
 }
 
 #[tokio::test(flavor = "multi_thread")]

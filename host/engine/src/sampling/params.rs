@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::TokenId;
 
 /// Sampling settings as a caller states them; [`Sampling::new`] validates them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SamplingSpec {
     /// 0 is greedy; otherwise logits are divided by it.
     pub temperature: f32,

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::{OpenSession, Proposal, SessionError, TokenId, Verified};
+use crate::{Draft, OpenSession, Proposal, Scored, SessionError, TokenId, Verified};
 
 /// Where sessions send their commands.
 pub(crate) type Commands = mpsc::Sender<Command>;
@@ -25,9 +25,11 @@ pub(crate) enum Work {
     /// Evaluate the prompt, all but its last token; then the opening is answered.
     Prefill { reused: u32, reply: oneshot::Sender<Result<u32, SessionError>> },
     /// Verify `draft` in one forward pass.
-    Verify { draft: Vec<TokenId>, reply: oneshot::Sender<Result<Verified, SessionError>> },
+    Verify { draft: Draft, reply: oneshot::Sender<Result<Verified, SessionError>> },
     /// Generate `left` more tokens, one step a token.
     Decode { left: u32, steps: UnboundedSender<Result<Verified, SessionError>> },
+    /// Score `text`, of which `scored` is done.
+    Score { text: Vec<TokenId>, scored: Vec<Scored>, reply: oneshot::Sender<Result<Vec<Scored>, SessionError>> },
     /// As a drafter: continue `output` by up to `max` tokens.
     Propose {
         output: Vec<TokenId>,

@@ -76,6 +76,11 @@ impl<'a> Context<'a> {
         self.llama.get_logits_ith(row as i32)
     }
 
+    /// Makes the cache of `to` that of `from`.
+    pub(super) fn copy(&mut self, from: usize, to: usize) -> Result<(), SessionError> {
+        self.llama.copy_kv_cache_seq(from as i32, to as i32, None, None).map_err(failed)
+    }
+
     /// Forgets everything of `slot` from `position` on.
     pub(super) fn truncate(&mut self, slot: usize, position: usize) {
         // Fails only for models whose state cannot be cut (recurrent ones): those start over.

@@ -10,6 +10,7 @@ mod context;
 mod plan;
 mod propose;
 mod queue;
+mod score;
 mod sequence;
 mod slots;
 mod stats;

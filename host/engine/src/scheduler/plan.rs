@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Work;
 use super::context::{MAX_ROWS, Row};
 use super::sequence::Sequence;
+use super::{Work, score};
+use crate::TokenId;
 
 /// Pending tokens that are evaluated together with the row that is wanted.
 const TAIL: usize = 8;
@@ -61,24 +62,25 @@ impl Pace {
 pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mut Vec<Row>) -> Vec<Planned> {
     let ready = || running.iter().filter(|(_, sequence)| sequence.work.is_some());
     if let Some((id, sequence)) = ready().find(|(_, sequence)| sequence.partial.is_some()) {
-        rows.extend(sequence.rows(sequence.pending(), &[]));
+        rows.extend(sequence.rows(sequence.slot, sequence.pending(), &[]));
         return vec![Planned { id: *id, step: Step::Token { row: rows.len() - 1 } }];
     }
     let mut planned = Vec::new();
     let (after, before): (Vec<_>, Vec<_>) = ready().partition(|(id, _)| **id >= pace.next);
     let turn = || after.iter().chain(&before);
     for (id, sequence) in turn() {
-        let draft = sequence.draft();
-        let needed = sequence.pending() + draft.len();
         if !sequence.wants_token() || sequence.pending() > TAIL {
             continue;
         }
+        let needed: usize = sequence.parts().map(|(_, draft)| sequence.pending() + draft.len()).sum();
         if rows.len() + needed > MAX_ROWS {
             pace.next = **id;
             break;
         }
         let row = rows.len() + sequence.pending() - 1;
-        rows.extend(sequence.rows(sequence.pending(), draft));
+        for (slot, draft) in sequence.parts() {
+            rows.extend(sequence.rows(slot, sequence.pending(), draft));
+        }
         planned.push(Planned { id: **id, step: Step::Token { row } });
     }
     let mut budget = pace.rows().saturating_sub(rows.len()).max(FEWEST).min(MAX_ROWS - rows.len());
@@ -91,7 +93,7 @@ pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mu
         }
         let count = (sequence.pending() - 1).min(budget);
         budget -= count;
-        rows.extend(sequence.rows(count, &[]));
+        rows.extend(sequence.rows(sequence.slot, count, &[]));
         planned.push(Planned { id: *id, step: Step::Prefill { rows: count } });
     }
     planned
@@ -102,10 +104,19 @@ impl Sequence {
         !matches!(self.work, Some(Work::Prefill { .. }) | None)
     }
 
-    fn draft(&self) -> &[crate::TokenId] {
-        match &self.work {
-            Some(Work::Verify { draft, .. }) => draft,
+    /// The slots that take part in the next pass, each with what is evaluated there after the
+    /// pending tokens.
+    fn parts(&self) -> impl Iterator<Item = (usize, &[TokenId])> {
+        let first = match &self.work {
+            Some(Work::Verify { draft, .. }) => draft.first(),
+            Some(Work::Score { text, scored, .. }) => score::chunk(text, scored.len()),
             _ => &[],
-        }
+        };
+        let others = match &self.work {
+            Some(Work::Verify { draft, .. }) => draft.paths().get(1..).unwrap_or_default(),
+            _ => &[],
+        };
+        let branches = self.branches.iter().copied().zip(others.iter().map(Vec::as_slice));
+        std::iter::once((self.slot, first)).chain(branches)
     }
 }

@@ -1,7 +1,8 @@
 //! All sequences of an engine: those that run and those that wait.
 //!
-//! Invariant: every running sequence holds one slot; `waiting` in the counters is the length of the
-//! queue plus the openings that are still on their way here.
+//! Invariant: every running sequence holds one slot, and one more a branch while it verifies a
+//! tree; `waiting` in the counters is the length of the queue plus the openings that are still on
+//! their way here.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::context::{Context, Row};
 use super::plan::{self, Pace, Planned, Step};
 use super::sequence::Sequence;
 use super::slots::Slots;
-use super::{Command, Stats, Work, propose, verify};
+use super::{Command, Stats, Work, propose, score, verify};
 use crate::sampling::Picker;
 use crate::{EngineConfig, OpenSession, SessionError, Weights};
 
@@ -69,7 +70,7 @@ impl Sequences {
     pub(super) fn accept(&mut self, command: Command, context: &mut Context<'_>) {
         match command {
             Command::Open { id, open, reply } => self.queue.push_back(Waiting { id, open, reply }),
-            Command::Close { id } => self.close(id),
+            Command::Close { id } => self.close(id, context),
             Command::Work { id, work } => {
                 self.answered.remove(&id);
                 self.give(id, work, context);
@@ -80,7 +81,8 @@ impl Sequences {
     /// Gives free slots to those that wait longest.
     pub(super) fn admit(&mut self, context: &mut Context<'_>) {
         while let Some(next) = self.queue.front() {
-            let Some((slot, kept)) = self.slots.take(&next.open.prompt) else { return };
+            let known = [next.open.prompt.as_slice(), &next.open.output].concat();
+            let Some((slot, kept)) = self.slots.take(&known) else { return };
             let Some(Waiting { id, open, reply }) = self.queue.pop_front() else { return };
             context.truncate(slot, kept);
             let stats = &self.judge.stats;
@@ -88,9 +90,12 @@ impl Sequences {
             stats.active.fetch_add(1, Ordering::AcqRel);
             stats.reused.fetch_add(kept as u64, Ordering::Relaxed);
             let prefill = open.prefill;
-            let mut sequence = Sequence::new(*open, slot, kept);
+            let (mut sequence, resumed) = Sequence::new(*open, slot, kept);
             let reused = u32::try_from(kept).unwrap_or(u32::MAX);
-            if prefill && sequence.pending() > 1 {
+            if let Err(error) = resumed {
+                sequence.finished = true;
+                let _ = reply.send(Err(error));
+            } else if prefill && sequence.pending() > 1 {
                 sequence.work = Some(Work::Prefill { reused, reply });
             } else {
                 let _ = reply.send(Ok(reused));
@@ -132,6 +137,7 @@ impl Sequences {
             {
                 sequence.fail(&error);
             }
+            self.release(one.id, context);
         }
         true
     }
@@ -147,6 +153,7 @@ impl Sequences {
                 Some(work @ Work::Propose { .. }) => {
                     propose::advance(sequence, work, row, context, &mut self.judge)?
                 }
+                Some(work @ Work::Score { .. }) => score::advance(sequence, work, row, context),
                 Some(work) => verify::advance(sequence, work, row, context, &mut self.judge)?,
                 None => false,
             },
@@ -162,16 +169,30 @@ impl Sequences {
         let Some(sequence) = self.running.get_mut(&id) else { return };
         let ended = sequence.finished;
         sequence.work = Some(work);
-        if ended {
-            sequence.fail(&SessionError::Finished);
-        } else if matches!(sequence.work, Some(Work::Propose { .. })) {
-            propose::begin(sequence, self.context_size, context);
-        } else {
-            verify::begin(sequence, self.context_size);
+        match &sequence.work {
+            _ if ended => sequence.fail(&SessionError::Finished),
+            Some(Work::Propose { .. }) => propose::begin(sequence, self.context_size, context),
+            Some(Work::Score { .. }) => score::begin(sequence, self.context_size),
+            _ => {
+                if let Err(error) = verify::begin(sequence, self.context_size, &mut self.slots, context) {
+                    sequence.fail(&error);
+                    self.release(id, context);
+                }
+            }
         }
     }
 
-    fn close(&mut self, id: u64) {
+    /// Gives the slots of a tree's branches back, empty.
+    fn release(&mut self, id: u64, context: &mut Context<'_>) {
+        let Some(sequence) = self.running.get_mut(&id) else { return };
+        for branch in sequence.branches.drain(..) {
+            context.truncate(branch, 0);
+            self.slots.free(branch, Vec::new());
+        }
+    }
+
+    fn close(&mut self, id: u64, context: &mut Context<'_>) {
+        self.release(id, context);
         self.answered.remove(&id);
         let stats = &self.judge.stats;
         if let Some(mut sequence) = self.running.remove(&id) {

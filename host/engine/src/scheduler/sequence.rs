@@ -10,6 +10,8 @@ use crate::{Constraint, OpenSession, Sampling, SessionError, TokenId, Verified};
 
 pub(super) struct Sequence {
     pub slot: usize,
+    /// Slots that hold the same as `slot`, for the branches of a tree while it is verified.
+    pub branches: Vec<usize>,
     pub prompt: usize,
     pub tokens: Vec<TokenId>,
     pub evaluated: usize,
@@ -30,9 +32,12 @@ pub(super) struct Pick {
 }
 
 impl Sequence {
-    pub(super) fn new(open: OpenSession, slot: usize, evaluated: usize) -> Self {
-        Self {
+    /// A sequence whose slot holds the first `evaluated` tokens; an error beside it where its
+    /// constraint refuses what was generated elsewhere.
+    pub(super) fn new(open: OpenSession, slot: usize, evaluated: usize) -> (Self, Result<(), SessionError>) {
+        let mut sequence = Self {
             slot,
+            branches: Vec::new(),
             prompt: open.prompt.len(),
             history: History::of_prompt(&open.prompt),
             tokens: open.prompt,
@@ -43,7 +48,9 @@ impl Sequence {
             work: None,
             finished: false,
             partial: None,
-        }
+        };
+        let resumed = open.output.iter().try_for_each(|token| sequence.push(*token));
+        (sequence, resumed)
     }
 
     /// Tokens that are not in the cache.
@@ -56,14 +63,19 @@ impl Sequence {
         (self.max_tokens as usize).saturating_sub(self.tokens.len() - self.prompt)
     }
 
-    /// Rows of the first `count` pending tokens and of the `draft` after them; logits from the last
-    /// pending token on.
-    pub(super) fn rows<'a>(&'a self, count: usize, draft: &'a [TokenId]) -> impl Iterator<Item = Row> + 'a {
+    /// Rows in `slot` of the first `count` pending tokens and of the `draft` after them; logits from
+    /// the last pending token on.
+    pub(super) fn rows<'a>(
+        &'a self,
+        slot: usize,
+        count: usize,
+        draft: &'a [TokenId],
+    ) -> impl Iterator<Item = Row> + 'a {
         let last = self.tokens.len() - 1;
         let pending = self.tokens[self.evaluated..self.evaluated + count].iter();
         pending.chain(draft).enumerate().map(move |(offset, token)| {
             let position = self.evaluated + offset;
-            Row { slot: self.slot, position, token: *token, logits: position >= last }
+            Row { slot, position, token: *token, logits: position >= last }
         })
     }
 
@@ -149,6 +161,7 @@ impl Sequence {
             Some(Work::Verify { reply, .. }) => drop(reply.send(Err(error.clone()))),
             Some(Work::Decode { steps, .. }) => drop(steps.send(Err(error.clone()))),
             Some(Work::Propose { reply, .. }) => drop(reply.send(Err(error.clone()))),
+            Some(Work::Score { reply, .. }) => drop(reply.send(Err(error.clone()))),
         }
     }
 }

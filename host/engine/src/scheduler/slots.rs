@@ -39,6 +39,14 @@ impl Slots {
         Some((index, kept))
     }
 
+    /// Takes the free slot whose cache is worth least, for a branch of a tree.
+    pub(super) fn borrow(&mut self) -> Option<usize> {
+        let free = self.0.iter().enumerate().filter(|(_, slot)| !slot.taken);
+        let index = free.min_by_key(|(_, slot)| slot.cached.len()).map(|(index, _)| index)?;
+        self.0[index] = Slot { taken: true, cached: Vec::new() };
+        Some(index)
+    }
+
     /// Gives `index` back; its cache holds `cached`.
     pub(super) fn free(&mut self, index: usize, cached: Vec<TokenId>) {
         self.0[index] = Slot { taken: false, cached };

@@ -6,16 +6,30 @@ use super::Work;
 use super::context::Context;
 use super::queue::Judge;
 use super::sequence::Sequence;
+use super::slots::Slots;
 use crate::sampling::logprobs;
 use crate::{Committed, Finish, SessionError, TokenId, Verified};
 
-/// Cuts what was asked for to what may still be generated.
-pub(super) fn begin(sequence: &mut Sequence, context_size: usize) {
+/// Cuts what was asked for to what may still be generated, and to as many paths as there are slots.
+pub(super) fn begin(
+    sequence: &mut Sequence,
+    context_size: usize,
+    slots: &mut Slots,
+    context: &mut Context<'_>,
+) -> Result<(), SessionError> {
     let room = context_size.saturating_sub(sequence.tokens.len());
     let most = sequence.remaining().min(room).saturating_sub(1);
-    if let Some(Work::Verify { draft, .. }) = &mut sequence.work {
-        draft.truncate(most);
+    let Some(Work::Verify { draft, .. }) = &mut sequence.work else { return Ok(()) };
+    draft.truncate(most);
+    // A branch is a copy of the cache: what is not in it yet would have to be evaluated in each.
+    let branches = if sequence.evaluated + 1 == sequence.tokens.len() { draft.paths().len() } else { 1 };
+    for _ in 1..branches {
+        let Some(branch) = slots.borrow() else { break };
+        sequence.branches.push(branch);
+        context.copy(sequence.slot, branch)?;
     }
+    draft.keep_paths(1 + sequence.branches.len());
+    Ok(())
 }
 
 /// Commits from the logits of `row` on and answers; true when the session was answered.
@@ -26,15 +40,19 @@ pub(super) fn advance(
     context: &mut Context<'_>,
     judge: &mut Judge,
 ) -> Result<bool, SessionError> {
-    let draft: &[TokenId] = match &work {
+    let paths: &[Vec<TokenId>] = match &work {
         // After a tie the rest of the draft is dropped.
-        Work::Verify { draft, .. } if sequence.partial.is_none() => draft,
+        Work::Verify { draft, .. } if sequence.partial.is_none() => draft.paths(),
         _ => &[],
     };
     let mut verified = sequence.partial.take().unwrap_or_default();
-    let rows_in_cache = sequence.tokens.len() + draft.len();
-    let judged = judge_rows(sequence, draft, row, &mut verified, context, judge);
-    sequence.evaluated = rows_in_cache;
+    let before = sequence.tokens.len();
+    let mut tree = Tree::new(paths, row, sequence.pending());
+    let judged = judge_rows(sequence, &mut tree, &mut verified, context, judge);
+    if let Some(branch) = tree.best.checked_sub(1) {
+        std::mem::swap(&mut sequence.slot, &mut sequence.branches[branch]);
+    }
+    sequence.evaluated = before + tree.depth(tree.best);
     sequence.keep(sequence.tokens.len() - 1, context);
     let tie = match judged {
         Ok(tie) => tie,
@@ -55,17 +73,55 @@ pub(super) fn advance(
     Ok(answer(sequence, work, verified))
 }
 
+/// The rows of a tree: one path after the other, each with the pending tokens before it.
+struct Tree<'a> {
+    paths: &'a [Vec<TokenId>],
+    first: usize,
+    pending: usize,
+    /// The path that the committed tokens follow, or followed longest.
+    best: usize,
+}
+
+impl<'a> Tree<'a> {
+    fn new(paths: &'a [Vec<TokenId>], first: usize, pending: usize) -> Self {
+        Self { paths, first, pending, best: 0 }
+    }
+
+    fn depth(&self, path: usize) -> usize {
+        self.paths.get(path).map_or(0, Vec::len)
+    }
+
+    /// The row whose logits choose the token after `depth` tokens of the best path.
+    fn row(&self, depth: usize) -> usize {
+        let before: usize = (0..self.best).map(|path| self.pending + self.depth(path)).sum();
+        self.first + before + depth
+    }
+
+    /// True when some path goes on with `token` after the first `depth` tokens of the best one.
+    fn follow(&mut self, depth: usize, token: TokenId) -> bool {
+        let Some(own) = self.paths.get(self.best) else { return false };
+        let common = &own[..depth];
+        let goes_on = |path: &Vec<TokenId>| path.starts_with(common) && path.get(depth) == Some(&token);
+        match self.paths.iter().position(goes_on) {
+            Some(path) => {
+                self.best = path;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 /// Commits while the proposals are what the target itself chooses; true at a tie.
 fn judge_rows(
     sequence: &mut Sequence,
-    draft: &[TokenId],
-    row: usize,
+    tree: &mut Tree<'_>,
     verified: &mut Verified,
     context: &Context<'_>,
     judge: &mut Judge,
 ) -> Result<bool, SessionError> {
-    for index in 0..=draft.len() {
-        let logits = context.logits(row + index);
+    for depth in 0.. {
+        let logits = context.logits(tree.row(depth));
         let pick = sequence.pick(logits, &mut judge.picker, judge.tie_threshold)?;
         if pick.tie {
             return Ok(true);
@@ -78,7 +134,7 @@ fn judge_rows(
         let logprobs = wanted.map(|n| logprobs(logits, pick.token, usize::from(n)));
         verified.committed.push(Committed { token: pick.token, logprobs });
         sequence.push(pick.token)?;
-        let accepted = draft.get(index) == Some(&pick.token);
+        let accepted = tree.follow(depth, pick.token);
         verified.accepted += u32::from(accepted);
         if sequence.constraint.as_ref().is_some_and(crate::Constraint::is_complete) {
             verified.finish = Some(Finish::Stop);
