@@ -97,6 +97,14 @@ impl Draft {
         }
     }
 
+    /// Cuts every path before the first number that is no token of a vocabulary of `size`.
+    pub(crate) fn keep_known(&mut self, size: u32) {
+        let known = |path: Vec<TokenId>| path.into_iter().take_while(|token| *token < size).collect();
+        if self.paths.iter().flatten().any(|token| *token >= size) {
+            *self = Self::of(std::mem::take(&mut self.paths).into_iter().map(known));
+        }
+    }
+
     /// Leaves out all paths but the first `most`.
     pub(crate) fn keep_paths(&mut self, most: usize) {
         self.paths.truncate(most);

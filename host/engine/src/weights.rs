@@ -108,9 +108,12 @@ impl Weights {
         tokens.into_iter().map(|token| token.0.unsigned_abs()).collect()
     }
 
-    /// The bytes of `token`; empty for special tokens.
+    /// The bytes of `token`; empty for special tokens, and for numbers that are no tokens.
     #[must_use]
     pub fn bytes(&self, token: TokenId) -> Vec<u8> {
+        if token >= self.vocabulary_size() {
+            return Vec::new();
+        }
         self.model.vocab().token_to_piece(llama(token), false, None)
     }
 
@@ -193,9 +196,9 @@ fn file_digest(path: &Path) -> std::io::Result<[u8; 32]> {
 /// `llama_ftype` of llama.h, by number; empty: not used any more.
 const FILE_TYPES: [&str; 39] = [
     "F32", "F16", "Q4_0", "Q4_1", "", "", "", "Q8_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L",
-    "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS", "IQ1_S",
-    "IQ4_NL", "IQ3_S", "IQ3_M", "IQ2_S", "IQ2_M", "IQ4_XS", "IQ1_M", "BF16", "", "", "", "TQ1_0", "TQ2_0",
-    "MXFP4",
+    "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS",
+    "IQ1_S", "IQ4_NL", "IQ3_S", "IQ3_M", "IQ2_S", "IQ2_M", "IQ4_XS", "IQ1_M", "BF16", "", "", "", "TQ1_0",
+    "TQ2_0", "MXFP4",
 ];
 
 /// A number of parameters as model names write it.

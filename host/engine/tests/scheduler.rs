@@ -169,7 +169,7 @@ async fn a_text_is_scored_as_it_was_generated() {
         assert_eq!((one.token, one.rank, one.best), (*token, 0, *token));
         assert!(one.logprob <= 0.0 && (one.logprob - one.best_logprob).abs() < 1e-6);
     }
-    assert!(matches!(session.score(truth).await, Err(SessionError::Finished)));
+    assert!(matches!(session.score(truth.clone()).await, Err(SessionError::Finished)));
     let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90)).await.unwrap();
     let odd = session.score(vec![truth[0], 4242, truth[2]]).await.unwrap();
     assert!(odd[1].rank > 0 && odd[1].logprob < odd[1].best_logprob);

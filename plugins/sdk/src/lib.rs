@@ -22,8 +22,7 @@ mod hook;
 
 pub use bindings::tightwad::plugin::clock::now;
 pub use bindings::tightwad::plugin::decoding::{
-    Commit, Draft, DrafterFacts, Error, Job, PendingCommit, PendingDraft, Proposal, TargetFacts,
-    Token,
+    Commit, Draft, DrafterFacts, Error, Job, PendingCommit, PendingDraft, Proposal, TargetFacts, Token,
 };
 pub use bindings::tightwad::plugin::log::{Level, write as log};
 #[doc(hidden)]

@@ -7,7 +7,7 @@ const DECAY: f64 = 0.97;
 /// Weight of the prior, in tokens.
 const PRIOR: f64 = 2.0;
 /// The weight of what earlier requests brought, in tokens.
-const HANDED_ON: f64 = 6.0;
+const HANDED_ON: f64 = 12.0;
 /// Upper bounds of the confidence buckets.
 const BOUNDS: [f32; 5] = [0.5, 0.7, 0.82, 0.9, 0.95];
 /// Positions told apart; later ones share the last.
@@ -46,6 +46,12 @@ impl Acceptance {
             self.positions[position.min(POSITIONS - 1)].observe(hit);
             self.buckets[bucket(*probability)].observe(hit);
         }
+    }
+
+    /// How much is known, in verified drafts.
+    #[must_use]
+    pub fn evidence(&self) -> f64 {
+        self.positions[0].trials
     }
 
     /// Numbers of a note.

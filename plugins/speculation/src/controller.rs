@@ -1,8 +1,9 @@
 //! Decides what the next round does: pure, so that it is tested on recorded cost curves.
 //!
 //! Invariant: what drafting has lost against plain decoding, worst case of the next round
-//! included, stays below [`START`] single-token passes plus [`SHARE`] of all time spent. Earlier
-//! gains, up to [`CREDIT`] passes, may be risked again.
+//! included, stays below [`START`] single-token passes plus [`SHARE`] of all time spent; where the
+//! target is far away and a drafter has shown what it can do, a few ways there and back more may be
+//! risked. Earlier gains, up to [`CREDIT`] passes, may be risked again.
 
 use crate::acceptance::Acceptance;
 use crate::cost::{Drafting, Verification};
@@ -19,6 +20,11 @@ const INHERITED: f64 = 10.0;
 const MARGIN: f64 = 1.03;
 /// Drafted rounds after which the cost of one row is measured again.
 const STALE: u32 = 64;
+/// The share of plain decoding that may go into the way to a target far away and back: stretches of it
+/// are long enough for that.
+const TRAVEL: f64 = 0.02;
+/// Verified drafts, or drafts compared with what was decoded, after which a drafter is known.
+const KNOWN: f64 = 5.0;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +51,8 @@ pub struct Facts {
     pub startup: u64,
     /// Nanoseconds a token.
     pub token: u64,
+    /// Nanoseconds of the way there and back.
+    pub round_trip: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -78,10 +86,10 @@ impl Controller {
     pub fn new(verification: Verification, facts: &[Facts], max_draft: u32) -> Self {
         let drafter = |facts: &Facts| Drafter {
             acceptance: Acceptance::default(),
-            drafting: Drafting::expecting(facts.token as f64),
+            drafting: Drafting::expecting(facts.token as f64, facts.round_trip as f64),
             overlaps: facts.overlaps,
             startup: facts.startup as f64,
-            free: facts.startup == 0 && facts.token == 0,
+            free: facts.startup == 0 && facts.token == 0 && facts.round_trip == 0,
         };
         Self {
             drafters: facts.iter().map(drafter).collect(),
@@ -102,13 +110,32 @@ impl Controller {
         self.lost.clamp(-INHERITED * one, 0.5 * START * one)
     }
 
+    /// The drafters whose proposals can be compared with what a plain decode brings, at no cost: they
+    /// take next to nothing, or a processor of their own.
+    #[must_use]
+    pub fn shadows(&self, tokens: u32) -> Vec<usize> {
+        let away = self.verification.away() > 0.0;
+        let costless = |drafter: &Drafter| drafter.overlaps || (drafter.free && away);
+        let all = self.drafters.iter().enumerate().filter(|(_, drafter)| tokens > 2 && costless(drafter));
+        all.map(|(index, _)| index).collect()
+    }
+
+    /// Notes how far a proposal agreed with what was decoded meanwhile.
+    pub fn shadowed(&mut self, drafter: usize, probabilities: &[f32], agreed: usize, nanoseconds: u64) {
+        self.drafted(drafter, probabilities.len(), nanoseconds, true);
+        self.drafters[drafter].acceptance.observe(probabilities, agreed.min(probabilities.len()));
+    }
+
     /// The next step. `asked` drafters were asked in this round already and brought nothing.
     #[must_use]
     pub fn plan(&self, asked: &[bool], remaining: u32) -> Plan {
         let Some(one) = self.verification.one() else { return Plan::Decode(4.min(remaining)) };
         let longest = self.max_draft.min(remaining.saturating_sub(1));
-        if longest == 0 || self.since_one > STALE {
+        if longest == 0 {
             return Plan::Decode(1);
+        }
+        if self.since_one > STALE {
+            return self.decode(remaining.min(8));
         }
         let open = |index: &usize| !asked.get(*index).copied().unwrap_or(false);
         let drafters = || (0..self.drafters.len()).filter(open);
@@ -136,7 +163,7 @@ impl Controller {
             reach *= acceptance.given(*probability);
             expected += reach;
             let cost = self.verification.cost(index + 2);
-            if !self.affordable(cost - one, one) {
+            if !self.affordable(cost - one, one, acceptance) {
                 break;
             }
             if expected / cost > best_rate {
@@ -157,6 +184,12 @@ impl Controller {
         }
     }
 
+    /// Notes time that was spent on nothing but a draft made ahead.
+    pub fn waited(&mut self, nanoseconds: u64) {
+        self.lost += nanoseconds as f64;
+        self.spent += nanoseconds as f64;
+    }
+
     /// Notes a verification of tokens with these probabilities.
     pub fn verified(&mut self, drafter: usize, probabilities: &[f32], accepted: usize, nanoseconds: u64) {
         let time = nanoseconds as f64;
@@ -175,7 +208,7 @@ impl Controller {
     /// Notes plain decoding of `tokens` tokens.
     pub fn decoded(&mut self, tokens: usize, nanoseconds: u64) {
         if tokens > 0 {
-            self.verification.observe(1, nanoseconds as f64 / tokens as f64);
+            self.verification.decoded(tokens, nanoseconds as f64);
             self.spent += nanoseconds as f64;
             self.since_one = 0;
             self.idle += 1;
@@ -192,8 +225,8 @@ impl Controller {
         for length in 1..=longest {
             reach *= drafter.acceptance.at(length as usize - 1);
             expected += reach;
-            let cost = self.round(drafter, length as usize);
-            if !self.affordable(cost - one, one) {
+            let cost = self.round(drafter, length as usize, reach);
+            if !self.affordable(cost - one, one, &drafter.acceptance) {
                 break;
             }
             // What it takes to begin is paid back over the rounds to come.
@@ -206,26 +239,31 @@ impl Controller {
     }
 
     fn probe(&self, drafter: &Drafter, one: f64) -> Option<(u32, f64)> {
-        let cost = self.round(drafter, 1);
+        let cost = self.round(drafter, 1, 0.0);
         let due = self.lost <= 0.25 * SHARE * self.spent - (cost - one);
         (due && cost < 3.0 * one).then_some((1, 1.0 / cost))
     }
 
-    fn round(&self, drafter: &Drafter, length: usize) -> f64 {
+    /// What a round of `length` proposals takes, all of which are accepted with the chance `reach`.
+    fn round(&self, drafter: &Drafter, length: usize, reach: f64) -> f64 {
         let drafting = drafter.startup + drafter.drafting.cost(length);
         let verifying = self.verification.cost(length + 1);
-        if drafter.overlaps { verifying.max(drafting) } else { verifying + drafting }
+        // What was drafted ahead is of use only when all before it was accepted.
+        let hidden = if drafter.overlaps { reach * drafter.acceptance.at(length) } else { 0.0 };
+        hidden * verifying.max(drafting) + (1.0 - hidden) * (verifying + drafting)
     }
 
-    fn affordable(&self, risk: f64, one: f64) -> bool {
-        self.lost + risk <= START * one + SHARE * self.spent
+    fn affordable(&self, risk: f64, one: f64, known: &Acceptance) -> bool {
+        let away = self.verification.away();
+        let journey = if known.evidence() >= KNOWN { 2.0 * away + away.min(2.0 * START * one) } else { 0.0 };
+        self.lost + risk <= START * one + SHARE * self.spent + journey
     }
 
     /// The confidence at which one more token costs more time than it saves.
     fn threshold(&self, index: usize, max: u32, rate: f64, _one: f64) -> f32 {
         let drafter = &self.drafters[index];
         let length = max as usize;
-        let marginal = self.round(drafter, length + 1) - self.round(drafter, length);
+        let marginal = self.round(drafter, length + 1, 0.0) - self.round(drafter, length, 0.0);
         (0.5 * rate * marginal).clamp(0.0, 0.5) as f32
     }
 
@@ -234,6 +272,8 @@ impl Controller {
     fn decode(&self, remaining: u32) -> Plan {
         let free = self.drafters.iter().any(|drafter| drafter.free);
         let tokens = if free { (1 + self.idle / 16).min(3) } else { self.plain };
-        Plan::Decode(tokens.min(remaining.max(1)))
+        let one = self.verification.one().unwrap_or(1.0).max(1.0);
+        let far = (self.verification.away() / (TRAVEL * one)).ceil().min(4096.0) as u32;
+        Plan::Decode(tokens.max(far).min(remaining.max(1)))
     }
 }

@@ -98,24 +98,39 @@ pub struct Verification {
     line: Line,
     /// Nanoseconds a row of a pass over nine, as the host expects; 0: unknown.
     row: f64,
+    /// Nanoseconds of the way there and back, paid by every call.
+    away: f64,
 }
 
 impl Verification {
     /// A target that is expected to take `token` nanoseconds for one row and `row` for each row of
-    /// a longer pass; 0: unknown.
+    /// a longer pass (0: unknown), `away` nanoseconds from here and back.
     #[must_use]
-    pub fn expecting(token: u64, row: u64) -> Self {
+    pub fn expecting(token: u64, row: u64, away: u64) -> Self {
         let mut one = Average::default();
         if token > 0 {
             one.observe(token as f64);
         }
-        Self { one, line: Line::default(), row: row as f64 }
+        Self { one, line: Line::default(), row: row as f64, away: away as f64 }
+    }
+
+    /// The way there and back.
+    #[must_use]
+    pub fn away(&self) -> f64 {
+        self.away
+    }
+
+    /// Notes plain decoding of `tokens` tokens in one call.
+    pub fn decoded(&mut self, tokens: usize, nanoseconds: f64) {
+        // The way was measured earlier; it is never all of what a call took.
+        let there = (nanoseconds - self.away).max(0.2 * nanoseconds);
+        self.one.observe(there / tokens as f64);
     }
 
     /// Notes a pass over `rows` rows.
     pub fn observe(&mut self, rows: usize, nanoseconds: f64) {
         if rows <= 1 {
-            self.one.observe(nanoseconds);
+            self.decoded(1, nanoseconds);
             return;
         }
         let mut value = nanoseconds;
@@ -146,16 +161,16 @@ impl Verification {
         }
     }
 
-    /// The cost of one row, once measured.
+    /// The cost of one token of plain decoding, the way not counted, once measured.
     #[must_use]
     pub fn one(&self) -> Option<f64> {
         self.one.get()
     }
 
-    /// The cost of `rows` rows; an optimistic guess where nothing is known.
+    /// The cost of a call that verifies with `rows` rows; an optimistic guess where nothing is known.
     #[must_use]
     pub fn cost(&self, rows: usize) -> f64 {
-        let one = self.one.get().unwrap_or(1.0);
+        let one = self.one.get().unwrap_or(1.0) + self.away;
         if rows <= 1 {
             return one;
         }
@@ -163,7 +178,7 @@ impl Verification {
         // Where only one length was measured, the slope is the one from a single row to there.
         line.add(0.3, 1.0, one);
         match self.row {
-            row if row > 0.0 => line.add(0.3, 9.0, 9.0 * row),
+            row if row > 0.0 => line.add(0.3, 9.0, 9.0 * row + self.away),
             _ => line.add(0.02, 9.0, 3.5 * one),
         }
         line.at(rows as f64).max(one)
@@ -174,18 +189,19 @@ impl Verification {
 #[derive(Debug, Clone, Default)]
 pub struct Drafting {
     line: Line,
-    /// What a token was said to take.
+    /// What a token was said to take, and a call besides.
     expected: f64,
+    away: f64,
 }
 
 impl Drafting {
     /// Numbers of a note.
     pub(crate) const NUMBERS: usize = 5;
 
-    /// A drafter of which only the cost of a token is known.
+    /// A drafter of which only the cost of a token is known, and of the way there and back.
     #[must_use]
-    pub fn expecting(expected: f64) -> Self {
-        Self { line: Line::default(), expected }
+    pub fn expecting(expected: f64, away: f64) -> Self {
+        Self { line: Line::default(), expected, away }
     }
 
     /// Notes a proposal of `tokens` tokens.
@@ -198,8 +214,8 @@ impl Drafting {
     #[must_use]
     pub fn cost(&self, tokens: usize) -> f64 {
         let mut line = self.line;
-        line.add(0.1, 0.0, self.expected);
-        line.add(0.1, 8.0, self.expected * 9.0);
+        line.add(0.1, 0.0, self.expected + self.away);
+        line.add(0.1, 8.0, self.expected * 9.0 + self.away);
         line.at(tokens as f64).max(0.0)
     }
 

@@ -6,6 +6,9 @@ use crate::controller::{Controller, Facts, Plan};
 use crate::cost::Verification;
 use crate::memory;
 
+/// Most tokens that are proposed while the target decodes.
+const SHADOW: u32 = 16;
+
 /// A draft that was made while the target verified the one before it.
 struct Ahead {
     drafter: usize,
@@ -27,14 +30,16 @@ impl<'a> Drive<'a> {
     #[must_use]
     pub fn new(job: &'a Job) -> Self {
         let max_draft = crate::settings::number(&job.settings(), "max_draft").unwrap_or(32).min(64);
+        let overlap = crate::settings::flag(&job.settings(), "overlap").unwrap_or(true);
         let known = |facts: &DrafterFacts| Facts {
-            overlaps: !facts.shares_processor,
+            overlaps: overlap && !facts.shares_processor,
             startup: facts.startup,
             token: facts.token,
+            round_trip: facts.round_trip,
         };
         let facts: Vec<Facts> = job.drafters().iter().map(known).collect();
         let target = job.target();
-        let verification = Verification::expecting(target.token, target.row);
+        let verification = Verification::expecting(target.token, target.row, target.round_trip);
         let mut controller = Controller::new(verification, &facts, max_draft);
         memory::read(&job.memory(), &mut controller);
         let overlaps = facts.iter().map(|facts| facts.overlaps).collect();
@@ -81,9 +86,23 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// Decodes plainly; drafters that cost nothing propose meanwhile, to see how they would have done.
     fn decode(&mut self, tokens: u32) -> Result<bool, Error> {
+        let most = tokens.min(SHADOW);
+        let ask =
+            |drafter: usize| Some((drafter, self.job.begin_propose(drafter as u32, &[], most, 0.0).ok()?));
+        let shadows: Vec<_> = self.controller.shadows(tokens).into_iter().filter_map(ask).collect();
         let commit = if tokens <= 1 { self.job.verify(&[])? } else { self.job.decode(tokens)? };
         self.controller.decoded(commit.tokens.len(), commit.nanoseconds);
+        for (drafter, pending) in shadows {
+            let Ok(Draft { proposals, nanoseconds }) = pending.wait() else { continue };
+            let own: Vec<f32> = proposals.iter().map(|proposal| proposal.probability).collect();
+            let both = proposals.iter().zip(&commit.tokens);
+            let agreed = both.take_while(|(proposal, token)| proposal.token == **token).count();
+            // What was not decoded says nothing.
+            let compared = own.len().min(commit.tokens.len());
+            self.controller.shadowed(drafter, &own[..compared], agreed, nanoseconds);
+        }
         Ok(commit.finished)
     }
 
@@ -116,6 +135,7 @@ impl<'a> Drive<'a> {
         }
         let Draft { mut proposals, nanoseconds } = drafting?.wait()?;
         self.controller.drafted(drafter, proposals.len(), nanoseconds, true);
+        self.controller.waited(nanoseconds.saturating_sub(commit.nanoseconds));
         let bonus = commit.tokens.last().copied();
         if proposals.len() > 1 && proposals.first().map(|proposal| proposal.token) == bonus {
             proposals.remove(0);

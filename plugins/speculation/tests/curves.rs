@@ -39,7 +39,13 @@ fn cost(curve: &[(usize, f64)], rows: usize) -> f64 {
 
 /// What a host measures when it loads the target.
 fn expected(curve: &[(usize, f64)]) -> Verification {
-    Verification::expecting((cost(curve, 1) * 1e6) as u64, (cost(curve, 9) / 9.0 * 1e6) as u64)
+    expected_away(curve, 0.0)
+}
+
+/// The same, of a target `away` milliseconds from here and back.
+fn expected_away(curve: &[(usize, f64)], away: f64) -> Verification {
+    let nanos = |ms: f64| (ms * 1e6) as u64;
+    Verification::expecting(nanos(cost(curve, 1)), nanos(cost(curve, 9) / 9.0), nanos(away))
 }
 
 /// A drafter: acceptance of each token, its claimed confidence, cost in ms a token.
@@ -51,6 +57,18 @@ struct Drafter {
 
 /// Milliseconds a token, plain decoding over this run: above 1 is faster than plain.
 fn speedup(curve: &[(usize, f64)], drafters: &[Drafter], tokens: usize) -> f64 {
+    speedup_away(curve, drafters, tokens, 0.0, &mut String::new())
+}
+
+/// The same with a target `away` milliseconds from here and back, and what an earlier request noted.
+/// Plain decoding goes that way once.
+fn speedup_away(
+    curve: &[(usize, f64)],
+    drafters: &[Drafter],
+    tokens: usize,
+    away: f64,
+    note: &mut String,
+) -> f64 {
     let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
     let mut random = || {
         seed ^= seed << 13;
@@ -64,7 +82,8 @@ fn speedup(curve: &[(usize, f64)], drafters: &[Drafter], tokens: usize) -> f64 {
         ms => Facts { token: nanos(ms), ..Facts::default() },
     };
     let facts: Vec<Facts> = drafters.iter().map(facts).collect();
-    let mut controller = Controller::new(expected(curve), &facts, 32);
+    let mut controller = Controller::new(expected_away(curve, away), &facts, 32);
+    tightwad_speculation::memory::read(note, &mut controller);
     let (mut done, mut time) = (0, 0.0);
     while done < tokens {
         let mut asked = vec![false; drafters.len()];
@@ -73,8 +92,14 @@ fn speedup(curve: &[(usize, f64)], drafters: &[Drafter], tokens: usize) -> f64 {
             match controller.plan(&asked, remaining) {
                 Plan::Decode(n) => {
                     let n = (n as usize).min(tokens - done);
-                    let took = cost(curve, 1) * n as f64;
+                    let took = cost(curve, 1) * n as f64 + away;
                     controller.decoded(n, nanos(took));
+                    for index in controller.shadows(n as u32) {
+                        let drafter = &drafters[index];
+                        let length = n.min(16);
+                        let agreed = (0..length).take_while(|_| random() < drafter.acceptance).count();
+                        controller.shadowed(index, &vec![drafter.confidence; length], agreed, 1000);
+                    }
                     done += n;
                     time += took;
                     break;
@@ -91,7 +116,7 @@ fn speedup(curve: &[(usize, f64)], drafters: &[Drafter], tokens: usize) -> f64 {
                         continue;
                     }
                     let accepted = (0..length).take_while(|_| random() < drafter.acceptance).count();
-                    let took = cost(curve, length + 1);
+                    let took = cost(curve, length + 1) + away;
                     controller.verified(index, &probabilities[..length], accepted, nanos(took));
                     done += accepted + 1;
                     time += took;
@@ -100,7 +125,8 @@ fn speedup(curve: &[(usize, f64)], drafters: &[Drafter], tokens: usize) -> f64 {
             }
         }
     }
-    cost(curve, 1) * done as f64 / time
+    *note = tightwad_speculation::memory::write(&controller);
+    (cost(curve, 1) * done as f64 + away) / time
 }
 
 /// The best that a draft length fixed in hindsight could reach.
@@ -197,4 +223,34 @@ fn copied(controller: &mut Controller, right: bool, tokens: usize) -> (usize, f6
         matched = if done % 44 < 40 { matched + accepted + 1 } else { 0 };
     }
     (done, time)
+}
+
+/// Twenty requests of 128 tokens to a target far away: nothing is lost on a drafter that is no good, and
+/// one that is good gains where the way is short enough for that.
+#[test]
+fn a_target_far_away_is_not_asked_in_vain() {
+    for (curve, acceptance, away, at_least) in [
+        (SMOL, 0.0, 4.0, 0.97),
+        (SMOL, 0.0, 20.0, 0.97),
+        (SMOL, 0.0, 80.0, 0.97),
+        (QWEN, 0.0, 4.0, 0.97),
+        (QWEN, 0.3, 80.0, 0.97),
+        (FLAT, 0.0, 20.0, 0.97),
+        (SMOL, 0.98, 4.0, 1.3),
+        (SMOL, 0.98, 20.0, 0.97),
+        (QWEN, 0.98, 20.0, 1.2),
+        (FLAT, 0.9, 20.0, 2.0),
+        (FLAT, 0.98, 80.0, 1.5),
+    ] {
+        let (mut note, mut plain, mut own) = (String::new(), 0.0, 0.0);
+        for _ in 0..20 {
+            let drafter = Drafter { acceptance, confidence: 0.8, cost: 0.001 };
+            let speedup = speedup_away(curve, &[drafter], 128, away, &mut note);
+            let alone = cost(curve, 1) * 128.0 + away;
+            (plain, own) = (plain + alone, own + alone / speedup);
+        }
+        let all = plain / own;
+        println!("{all} at {acceptance}, {away} ms away");
+        assert!(all >= at_least, "{all} at {acceptance}, {away} ms away");
+    }
 }

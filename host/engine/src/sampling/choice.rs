@@ -1,6 +1,6 @@
 //! Picking one token at one position.
 
-use super::noise::{GUMBEL_MAX, GUMBEL_MIN, gumbel, gumbel_above};
+use super::noise::{CHUNK, FAR, GUMBEL_MAX, GUMBEL_MIN, Noise, reaches_far};
 use super::{History, Sampling, TokenId};
 
 /// The outcome of one pick.
@@ -53,15 +53,14 @@ impl Picker {
             *logit /= sampling.temperature;
         }
         let threshold = context.tie_threshold / sampling.temperature;
-        let narrow = self.noisy_best(sampling, context.position, sampling.top_p * (1.0 - 2.0 * threshold))?;
+        let narrow = self.noisy_best(context, sampling.top_p * (1.0 - 2.0 * threshold))?;
         if threshold == 0.0 {
             return Some(Choice { token: narrow.0, tie: false });
         }
         // A token at the edge of the nucleus may be in or out: both edges must agree.
-        let wide =
-            self.noisy_best(sampling, context.position, (sampling.top_p * (1.0 + 2.0 * threshold)).min(1.0))?;
+        let wide = self.noisy_best(context, (sampling.top_p * (1.0 + 2.0 * threshold)).min(1.0))?;
         let tie = narrow.0 != wide.0 || narrow.1 < 2.0 * threshold || wide.1 < 2.0 * threshold;
-        let exact = self.noisy_best(sampling, context.position, sampling.top_p)?;
+        let exact = self.noisy_best(context, sampling.top_p)?;
         Some(Choice { token: exact.0, tie })
     }
 
@@ -103,7 +102,9 @@ impl Picker {
     }
 
     /// Best token of the filtered distribution with noise, and its lead over the second.
-    fn noisy_best(&mut self, sampling: &Sampling, position: u32, top_p: f32) -> Option<(TokenId, f32)> {
+    fn noisy_best(&mut self, context: &Context<'_>, top_p: f32) -> Option<(TokenId, f32)> {
+        let (sampling, position) = (context.sampling, context.position);
+        let second_matters = context.tie_threshold > 0.0;
         let max = maximum(&self.logits);
         if max == f32::NEG_INFINITY {
             return None;
@@ -114,6 +115,31 @@ impl Picker {
             floor = floor.max(max + sampling.min_p.ln());
         }
         let logits = &self.logits;
+        let best = logits.iter().position(|logit| *logit == max)? as TokenId;
+        let mut noise = Noise::new(sampling.seed, position);
+        let head = logits[best as usize] + noise.of(best);
+        // Starting from the best leaves most of the others without a chance from the beginning.
+        let mut race = Race { best: Some(best), first: head, second: f32::NEG_INFINITY };
+        let mut enter = |race: &mut Race, id: TokenId| {
+            let logit = logits[id as usize];
+            let bar = race.bar(second_matters);
+            if id != best
+                && let Some(noise) = noise.above(bar - logit, id)
+            {
+                race.enter(id, logit + noise);
+            }
+        };
+        if sampling.top_k == 0 && top_p >= 1.0 {
+            for (chunk, own) in (0..).zip(logits.chunks(CHUNK)) {
+                let far = race.bar(second_matters) - maximum(own) >= FAR;
+                if far && !reaches_far(sampling.seed, position, chunk) {
+                    continue;
+                }
+                let ids = (chunk * CHUNK as u32..).zip(own).filter(|(_, logit)| **logit >= floor);
+                ids.for_each(|(id, _)| enter(&mut race, id));
+            }
+            return race.lead();
+        }
         self.kept.clear();
         self.kept.extend((0..logits.len() as TokenId).filter(|id| logits[*id as usize] >= floor));
         if sampling.top_k > 0 {
@@ -122,16 +148,7 @@ impl Picker {
         if top_p < 1.0 {
             keep_nucleus(&mut self.kept, logits, top_p);
         }
-        // Starting from the best leaves most of the others without a chance from the beginning.
-        let best = *self.kept.iter().min_by(|a, b| best_first(logits)(a, b))?;
-        let head = logits[best as usize] + gumbel(sampling.seed, position, best);
-        let mut race = Race { best: Some(best), first: head, second: f32::NEG_INFINITY };
-        for id in self.kept.iter().filter(|id| **id != best) {
-            let logit = logits[*id as usize];
-            if let Some(noise) = gumbel_above(race.second - logit, sampling.seed, position, *id) {
-                race.enter(*id, logit + noise);
-            }
-        }
+        self.kept.iter().for_each(|id| enter(&mut race, *id));
         race.lead()
     }
 }
@@ -162,6 +179,11 @@ impl Race {
         }
     }
 
+    /// The score that matters to whoever comes next.
+    fn bar(&self, second_matters: bool) -> f32 {
+        if second_matters { self.second } else { self.first }
+    }
+
     /// The winner and its lead over the second.
     fn lead(&self) -> Option<(TokenId, f32)> {
         self.best.map(|token| (token, self.first - self.second))
@@ -169,7 +191,16 @@ impl Race {
 }
 
 fn maximum(logits: &[f32]) -> f32 {
-    logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    // In lanes, for vector instructions.
+    let (chunks, rest) = logits.as_chunks::<16>();
+    let greater = |a: f32, b: f32| if b > a { b } else { a };
+    let lanes = chunks.iter().fold([f32::NEG_INFINITY; 16], |mut lanes, chunk| {
+        for (lane, logit) in lanes.iter_mut().zip(chunk) {
+            *lane = greater(*lane, *logit);
+        }
+        lanes
+    });
+    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, greater)
 }
 
 fn best_first(logits: &[f32]) -> impl Fn(&TokenId, &TokenId) -> std::cmp::Ordering + Copy + '_ {

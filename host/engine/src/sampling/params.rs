@@ -62,7 +62,7 @@ pub struct InvalidSampling {
 }
 
 /// Valid sampling settings; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Sampling(Arc<SamplingSpec>);
 
 impl Sampling {

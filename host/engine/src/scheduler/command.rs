@@ -29,7 +29,11 @@ pub(crate) enum Work {
     /// Generate `left` more tokens, one step a token.
     Decode { left: u32, steps: UnboundedSender<Result<Verified, SessionError>> },
     /// Score `text`, of which `scored` is done.
-    Score { text: Vec<TokenId>, scored: Vec<Scored>, reply: oneshot::Sender<Result<Vec<Scored>, SessionError>> },
+    Score {
+        text: Vec<TokenId>,
+        scored: Vec<Scored>,
+        reply: oneshot::Sender<Result<Vec<Scored>, SessionError>>,
+    },
     /// As a drafter: continue `output` by up to `max` tokens.
     Propose {
         output: Vec<TokenId>,

@@ -17,7 +17,7 @@ use super::sequence::Sequence;
 use super::slots::Slots;
 use super::{Command, Stats, Work, propose, score, verify};
 use crate::sampling::Picker;
-use crate::{EngineConfig, OpenSession, SessionError, Weights};
+use crate::{EngineConfig, OpenSession, SessionError, TokenId, Weights};
 
 struct Waiting {
     id: u64,
@@ -169,16 +169,21 @@ impl Sequences {
         let Some(sequence) = self.running.get_mut(&id) else { return };
         let ended = sequence.finished;
         sequence.work = Some(work);
+        let known = |tokens: &[TokenId]| tokens.iter().find(|token| **token >= context.vocabulary).copied();
+        let unknown = match &sequence.work {
+            Some(Work::Propose { output: tokens, .. } | Work::Score { text: tokens, .. }) => known(tokens),
+            _ => None,
+        };
         match &sequence.work {
             _ if ended => sequence.fail(&SessionError::Finished),
+            _ if unknown.is_some() => {
+                sequence.fail(&SessionError::UnknownToken(unknown.unwrap_or_default()));
+                // A drafter may be asked again.
+                sequence.finished = false;
+            }
             Some(Work::Propose { .. }) => propose::begin(sequence, self.context_size, context),
             Some(Work::Score { .. }) => score::begin(sequence, self.context_size),
-            _ => {
-                if let Err(error) = verify::begin(sequence, self.context_size, &mut self.slots, context) {
-                    sequence.fail(&error);
-                    self.release(id, context);
-                }
-            }
+            _ => verify::begin(sequence, self.context_size, &mut self.slots, context),
         }
     }
 

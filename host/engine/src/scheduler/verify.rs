@@ -16,20 +16,21 @@ pub(super) fn begin(
     context_size: usize,
     slots: &mut Slots,
     context: &mut Context<'_>,
-) -> Result<(), SessionError> {
+) {
     let room = context_size.saturating_sub(sequence.tokens.len());
     let most = sequence.remaining().min(room).saturating_sub(1);
-    let Some(Work::Verify { draft, .. }) = &mut sequence.work else { return Ok(()) };
+    let Some(Work::Verify { draft, .. }) = &mut sequence.work else { return };
     draft.truncate(most);
+    // llama.cpp would refuse the whole pass, everyone's work with it.
+    draft.keep_known(context.vocabulary);
     // A branch is a copy of the cache: what is not in it yet would have to be evaluated in each.
     let branches = if sequence.evaluated + 1 == sequence.tokens.len() { draft.paths().len() } else { 1 };
     for _ in 1..branches {
         let Some(branch) = slots.borrow() else { break };
         sequence.branches.push(branch);
-        context.copy(sequence.slot, branch)?;
+        context.copy(sequence.slot, branch);
     }
     draft.keep_paths(1 + sequence.branches.len());
-    Ok(())
 }
 
 /// Commits from the logits of `row` on and answers; true when the session was answered.

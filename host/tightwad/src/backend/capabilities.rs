@@ -14,10 +14,19 @@ impl Capabilities {
     /// Knows what to do with tools in a conversation.
     pub const TOOLS: Self = Self(8);
 
+    /// Scores whole answers.
+    pub const SCORE: Self = Self(16);
+
     /// The union of two sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// What is in both sets.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// True when every capability of `other` is in this set.

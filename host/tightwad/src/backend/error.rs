@@ -21,6 +21,14 @@ pub enum BackendError {
         /// Requests in its queue.
         waiting: usize,
     },
+    /// The backend has enough to do, in its own words: try again later (HTTP 429).
+    #[error("{backend}: {message}")]
+    Busy {
+        /// The backend's name.
+        backend: String,
+        /// What it said.
+        message: String,
+    },
     /// The backend lacks a capability.
     #[error("{backend} cannot {capability}")]
     Unsupported {
@@ -49,9 +57,24 @@ impl BackendError {
         Self::Unsupported { backend: backend.to_owned(), capability }
     }
 
+    /// True when another backend may do what this one did not.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Overloaded { .. } | Self::Busy { .. })
+    }
+
     /// `backend` broke.
     #[must_use]
     pub fn failed(backend: &str, message: impl ToString) -> Self {
         Self::Failed { backend: backend.to_owned(), message: message.to_string() }
     }
+}
+
+/// The reason at the bottom: the ones above only say that a request failed.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut reason = error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    reason.to_string()
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use tightwad_engine::TokenId;
 
-use super::{Backend, BackendError, Capabilities, Drafter, Expected, OpenTarget, Proposal, Sink};
+use super::{Backend, BackendError, Capabilities, Drafter, Expected, Processor, Proposal, Sink, Task};
 use crate::types::{Outcome, Request};
 
 /// Earlier places compared; the latest first.
@@ -45,10 +45,10 @@ impl Backend for Lookup {
         Err(BackendError::unsupported(&self.name, "generate"))
     }
 
-    async fn open_drafter(&self, target: &OpenTarget) -> Result<Box<dyn Drafter>, BackendError> {
+    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         let mut text = Text::new(self.min_match);
-        text.extend(&target.prompt);
-        let prompt = target.prompt.len();
+        text.extend(&task.prompt);
+        let prompt = task.prompt.len();
         Ok(Box::new(LookupDrafter { name: self.name.clone(), text, prompt }))
     }
 }
@@ -65,9 +65,8 @@ impl Drafter for LookupDrafter {
         &self.name
     }
 
-    /// It takes next to nothing, so that drafting ahead gains nothing.
-    fn shares_processor(&self) -> bool {
-        true
+    fn processor(&self) -> Processor {
+        Processor::Nothing
     }
 
     fn expected(&self) -> Expected {

@@ -3,27 +3,42 @@
 //! What a backend can do is a set of capabilities, checked when a script is loaded.
 
 mod capabilities;
+mod discovery;
 mod error;
+mod fallback;
+mod lines;
 mod llama;
 mod lookup;
+mod node;
 mod output;
 mod relay;
 mod session;
+mod text;
+mod translate;
 
 pub use capabilities::Capabilities;
+pub use discovery::{Announcement, Found, discover};
 pub use error::BackendError;
+pub use fallback::Fallback;
 pub use llama::Llama;
 pub use lookup::Lookup;
-pub use output::{Output, decode_to_end};
+pub use node::{Counts as NodeCounts, Node, NodeHealth, NodeSpec, probe};
+pub use output::{Output, decode_to_end, generate_plainly};
 pub use relay::relay;
-pub use session::{Committed, DecodeStream, Drafter, Expected, OpenTarget, Pass, Proposal, Target, Verified};
+pub use session::{
+    Committed, Drafter, Expected, Left, OpenTarget, Pass, Processor, Proposal, Target, Task, Tokenizer,
+    Verified,
+};
+pub use text::{Dialect, TextServer, TextServerSpec};
+pub use translate::Translated;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use tightwad_engine::Scored;
 use tokio::sync::mpsc;
 
-use crate::types::{Event, Outcome, Request};
+use crate::types::{Event, Load, ModelFacts, Outcome, Request};
 
 /// Receives the events of one request. A closed channel means that the client left: backends stop.
 pub type Sink = mpsc::Sender<Event>;
@@ -43,6 +58,21 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// What another machine must know of the model; `None`: there is no single one.
+    fn facts(&self) -> Option<ModelFacts> {
+        None
+    }
+
+    /// How busy it is.
+    fn load(&self) -> Load {
+        Load::default()
+    }
+
+    /// The vocabulary at work, where there is one.
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        None
+    }
+
     /// Answers a whole request; events go to `sink` as they become final.
     ///
     /// # Errors
@@ -50,22 +80,45 @@ pub trait Backend: Send + Sync {
     /// [`BackendError`] says whose fault it is and what to do.
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError>;
 
-    /// Opens a session that verifies, for a mode to drive.
+    /// Reads a request without opening anything: renders and tokenizes its prompt.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Invalid`] where the request cannot be read, [`BackendError::Unsupported`]
+    /// where the backend has no tokens.
+    async fn read(&self, _request: &Arc<Request>) -> Result<Task, BackendError> {
+        Err(BackendError::unsupported(self.name(), "read tokens"))
+    }
+
+    /// Opens a session that verifies, for a mode to drive; with `left`, from where another was left.
     ///
     /// # Errors
     ///
     /// [`BackendError::Unsupported`] where [`Capabilities::VERIFY`] is missing.
-    async fn open_target(&self, _request: &Request) -> Result<OpenTarget, BackendError> {
+    async fn open_target(
+        &self,
+        _request: &Arc<Request>,
+        _left: Option<&Left>,
+    ) -> Result<OpenTarget, BackendError> {
         Err(BackendError::unsupported(self.name(), "verify"))
     }
 
-    /// Opens a session that proposes, for the prompt and settings of `target`.
+    /// Opens a session that proposes.
     ///
     /// # Errors
     ///
     /// [`BackendError::Unsupported`] where [`Capabilities::PROPOSE`] is missing.
-    async fn open_drafter(&self, _target: &OpenTarget) -> Result<Box<dyn Drafter>, BackendError> {
+    async fn open_drafter(&self, _task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         Err(BackendError::unsupported(self.name(), "propose"))
+    }
+
+    /// Scores `answer` as an answer to `request`, token by token.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Unsupported`] where [`Capabilities::SCORE`] is missing.
+    async fn score(&self, _request: &Arc<Request>, _answer: &str) -> Result<Vec<Scored>, BackendError> {
+        Err(BackendError::unsupported(self.name(), "score"))
     }
 }
 

@@ -3,10 +3,12 @@
 //! Invariant: `pending` holds the bytes that were committed and not sent; nothing in it that could
 //! still become a stop string, or the rest of a character, is ever sent.
 
+use std::sync::Arc;
+
 use tightwad_engine::TokenId;
 
-use super::{BackendError, Committed, OpenTarget, Sink, Target, Verified};
-use crate::types::{Event, Finish, Request, TextLogprobs, Usage};
+use super::{Backend, BackendError, Committed, OpenTarget, Sink, Target, Verified};
+use crate::types::{Event, Finish, Outcome, Report, Request, TextLogprobs, Usage};
 
 /// Streams the committed tokens of one request: whole UTF-8 characters, no part of a stop string.
 pub struct Output {
@@ -25,16 +27,17 @@ pub struct Output {
 impl Output {
     /// For the request that `opened` answers.
     #[must_use]
-    pub fn new(request: &Request, opened: &OpenTarget, sink: Sink) -> Self {
+    pub fn new(opened: &OpenTarget, sink: Sink) -> Self {
+        let task = &opened.task;
         let usage = Usage {
-            prompt_tokens: u32::try_from(opened.prompt.len()).unwrap_or(u32::MAX),
+            prompt_tokens: u32::try_from(task.prompt.len()).unwrap_or(u32::MAX),
             completion_tokens: 0,
             cached_tokens: opened.cached,
         };
         Self {
             sink,
-            stop: request.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
-            max_tokens: opened.max_tokens,
+            stop: task.request.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
+            max_tokens: task.max_tokens,
             usage,
             tokens: Vec::new(),
             pending: Vec::new(),
@@ -151,6 +154,33 @@ impl Output {
     }
 }
 
+/// Opens a session on `backend` and lets it decode: what every backend that verifies can do.
+///
+/// # Errors
+///
+/// The backend's, and [`BackendError::Cancelled`] when the client has left.
+pub async fn generate_plainly(
+    backend: &dyn Backend,
+    request: Request,
+    sink: Sink,
+) -> Result<Outcome, BackendError> {
+    let request = Arc::new(request);
+    let opened = tokio::select! {
+        opened = backend.open_target(&request, None) => opened?,
+        () = sink.closed() => return Err(BackendError::Cancelled),
+    };
+    let mut output = Output::new(&opened, sink);
+    let mut session = opened.session;
+    let ties = decode_to_end(session.as_mut(), &mut output).await?;
+    let (finish, usage) = output.end();
+    let exact = session.is_exact();
+    Ok(Outcome {
+        finish,
+        usage,
+        report: Report { mode: "plain".to_owned(), exact, ties, ..Report::default() },
+    })
+}
+
 /// Generates plainly until `output` is over; returns the ties that were decided again.
 ///
 /// # Errors
@@ -159,11 +189,10 @@ impl Output {
 pub async fn decode_to_end(target: &mut dyn Target, output: &mut Output) -> Result<u32, BackendError> {
     let mut ties = 0;
     while !output.is_over() {
-        let mut steps = target.decode(output.remaining())?;
+        target.decode(output.remaining()).await?;
         let mut any = false;
-        while let Some(step) = next(&mut steps, output).await? {
+        while let Some(step) = next(target, output).await? {
             any = true;
-            let step = step?;
             ties += step.ties;
             if output.commit(&step, &*target).await? {
                 break;
@@ -176,12 +205,9 @@ pub async fn decode_to_end(target: &mut dyn Target, output: &mut Output) -> Resu
     Ok(ties)
 }
 
-async fn next(
-    steps: &mut super::DecodeStream,
-    output: &Output,
-) -> Result<Option<Result<Verified, BackendError>>, BackendError> {
+async fn next(target: &mut dyn Target, output: &Output) -> Result<Option<Verified>, BackendError> {
     tokio::select! {
-        step = steps.recv() => Ok(step),
+        step = target.step() => step,
         () = output.abandoned() => Err(BackendError::Cancelled),
     }
 }
@@ -204,22 +230,37 @@ fn incomplete_tail(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Task, Tokenizer};
     use super::*;
-    use crate::types::{Format, Prompt, ToolChoice};
-    use tightwad_engine::{Sampling, SamplingSpec};
+    use tightwad_engine::Draft;
     use tokio::sync::mpsc;
 
     /// A target whose tokens are bytes; it never generates.
     struct Bytes;
 
     #[async_trait::async_trait]
+    impl Tokenizer for Bytes {
+        async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
+            Ok(text.bytes().map(u32::from).collect())
+        }
+
+        async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
+            Ok(tokens.iter().map(|token| *token as u8).collect())
+        }
+    }
+
+    #[async_trait::async_trait]
     impl Target for Bytes {
-        async fn verify(&mut self, _draft: &[TokenId]) -> Result<Verified, BackendError> {
+        async fn verify(&mut self, _draft: &Draft) -> Result<Verified, BackendError> {
             Err(BackendError::unsupported("bytes", "verify"))
         }
 
-        fn decode(&mut self, _max: u32) -> Result<super::super::DecodeStream, BackendError> {
+        async fn decode(&mut self, _max: u32) -> Result<(), BackendError> {
             Err(BackendError::unsupported("bytes", "decode"))
+        }
+
+        async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
+            Ok(None)
         }
 
         fn bytes(&self, token: TokenId) -> Vec<u8> {
@@ -229,31 +270,26 @@ mod tests {
         fn expected(&self) -> crate::backend::Pass {
             crate::backend::Pass::default()
         }
+
+        fn processor(&self) -> crate::backend::Processor {
+            crate::backend::Processor::Here
+        }
     }
 
     /// Commits `text` byte by byte; returns what was sent after each and the finish.
     async fn run(text: &[u8], stop: &[&str], max_tokens: u32) -> (Vec<String>, Option<Finish>) {
-        let request = Request {
-            id: String::new(),
-            prompt: Prompt::Text(String::new()),
-            sampling: Sampling::new(SamplingSpec::default()).unwrap(),
-            max_tokens: None,
-            stop: stop.iter().map(|stop| (*stop).to_owned()).collect(),
-            format: Format::Text,
-            tools: Vec::new(),
-            tool_choice: ToolChoice::None,
-        };
-        let opened = OpenTarget {
-            session: Box::new(Bytes),
-            prompt: vec![1],
-            cached: 0,
+        let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
+        let task = Task {
+            request: Arc::new(Request { stop, ..Request::default() }),
+            prompt: Arc::from([1]),
+            text: Arc::from(""),
             max_tokens,
-            sampling: request.sampling.clone(),
             constraint: None,
-            vocabulary: [0; 32],
+            tokenizer: Arc::new(Bytes),
         };
+        let opened = OpenTarget { session: Box::new(Bytes), cached: 0, task };
         let (sink, mut events) = mpsc::channel(100);
-        let mut output = Output::new(&request, &opened, sink);
+        let mut output = Output::new(&opened, sink);
         let mut sent = Vec::new();
         for byte in text {
             let committed = vec![Committed { token: u32::from(*byte), logprobs: None }];

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_engine::{Engine, EngineConfig};
 
 use super::gauges::Observed;
-use crate::backend::{Llama, Lookup, SharedBackend};
+use crate::backend::{
+    Fallback, Found, Llama, Lookup, Node, SharedBackend, TextServer, TextServerSpec, discover,
+};
 use crate::mode::Speculation;
 use crate::plugin::Library;
-use crate::script::{Factory, LookupSpec, ModelSpec, SpeculationSpec};
+use crate::script::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec, check_fallback};
 
 /// Tokens that a lookup must match when the script does not say.
 const MIN_MATCH: u32 = 2;
@@ -69,6 +72,32 @@ impl Factory for HostFactory {
     async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, String> {
         let name = spec.name.unwrap_or_else(|| "lookup".to_owned());
         Ok(Arc::new(Lookup::new(&name, spec.min_match.unwrap_or(MIN_MATCH))))
+    }
+
+    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, String> {
+        let node = Arc::new(Node::connect(&spec.spec).await?);
+        self.observe(|observed| observed.nodes.push(Arc::downgrade(&node)));
+        let node: SharedBackend = node;
+        if spec.fallback.is_empty() {
+            return Ok(node);
+        }
+        check_fallback(&node, &spec.fallback)?;
+        Ok(Arc::new(Fallback::new(node, spec.fallback)))
+    }
+
+    async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, String> {
+        let server = TextServer::connect(&spec).await?;
+        if spec.replay {
+            tracing::warn!(
+                server = spec.url,
+                "verify = \"replay\" lets this server generate freely and compares: exact, and never faster than the server alone"
+            );
+        }
+        Ok(Arc::new(server))
+    }
+
+    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, String> {
+        discover(wait).await
     }
 
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String> {

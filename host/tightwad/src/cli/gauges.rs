@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::backend::{Backend, Llama};
+use crate::backend::{Backend, Llama, Node};
 use crate::mode::Speculation;
 use crate::server::Collector;
 
@@ -16,6 +16,7 @@ use crate::server::Collector;
 #[derive(Default)]
 pub(super) struct Observed {
     pub models: Vec<Weak<Llama>>,
+    pub nodes: Vec<Weak<Node>>,
     pub modes: Vec<Weak<Speculation>>,
 }
 
@@ -51,7 +52,24 @@ impl Collector for Gauges {
         family(&mut encoder, "engine_ties", "Positions decided again", ties, counter)?;
         let modes: Vec<Arc<Speculation>> = observed.modes.iter().filter_map(Weak::upgrade).collect();
         let fallbacks = sums(&modes, |mode| mode.totals().fallbacks.load(Ordering::Relaxed));
-        family(&mut encoder, "mode_fallbacks", "Requests that a plugin did not finish", fallbacks, counter)
+        family(&mut encoder, "mode_fallbacks", "Requests that a plugin did not finish", fallbacks, counter)?;
+        let wasted = sums(&modes, |mode| mode.totals().wasted.load(Ordering::Relaxed));
+        family(&mut encoder, "mode_wasted_tokens", "Tokens proposed and not verified", wasted, counter)?;
+        let nodes: Vec<Arc<Node>> = observed.nodes.iter().filter_map(Weak::upgrade).collect();
+        let up = sums(&nodes, |node| u64::from(node.is_up()));
+        family(&mut encoder, "node_up", "1 while a node answers", up, gauge)?;
+        let calls = sums(&nodes, |node| node.counts().calls.load(Ordering::Relaxed));
+        family(&mut encoder, "node_calls", "Calls made to a node", calls, counter)?;
+        let lost = sums(&nodes, |node| node.counts().lost.load(Ordering::Relaxed));
+        family(&mut encoder, "node_lost", "Calls that brought nothing, or nonsense", lost, counter)?;
+        let resyncs = sums(&nodes, |node| node.counts().resyncs.load(Ordering::Relaxed));
+        family(
+            &mut encoder,
+            "node_resyncs",
+            "Sessions opened again from the committed tokens",
+            resyncs,
+            counter,
+        )
     }
 }
 

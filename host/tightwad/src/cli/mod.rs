@@ -3,8 +3,11 @@
 
 mod bench;
 mod chat;
+mod doctor;
 mod factory;
 mod gauges;
+mod listen;
+mod node;
 mod quantize;
 mod run;
 
@@ -26,9 +29,12 @@ struct Arguments {
 enum Command {
     /// Serves the models of a Lua script.
     Run(run::Run),
+    /// Lends models to other machines.
+    Node(node::Node),
     /// Talks to an endpoint.
     Chat(chat::Chat),
-
+    /// Checks a script, its models and the nodes around, and says how to mend what is wrong.
+    Doctor(doctor::Doctor),
     /// Measures, side by side in one run.
     Bench(bench::Bench),
     /// Makes a smaller copy of a model, for drafting.
@@ -56,7 +62,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
     runtime.context("cannot start the runtime")?.block_on(async {
         match command {
             Command::Run(run) => run.run().await,
+            Command::Node(node) => node.run().await,
             Command::Chat(chat) => chat.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Bench(bench) => bench.run().await,
             Command::Quantize(quantize) => quantize.run(),
         }

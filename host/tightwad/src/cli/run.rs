@@ -1,20 +1,18 @@
 //! `tightwad run`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use tokio::net::{TcpListener, lookup_host};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Result, bail};
 
 use super::factory::HostFactory;
 use super::gauges::Gauges;
+use super::listen;
 use crate::plugin::{Library, Limits, PluginEngine};
 use crate::script::{self, Changes, Factory, Script};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
 
-const LISTEN: &str = "127.0.0.1:8088";
+pub(super) const LISTEN: &str = "127.0.0.1:8088";
 
 /// Serves the models of a Lua script.
 #[derive(Debug, clap::Args)]
@@ -38,14 +36,14 @@ pub(super) struct Run {
     check: bool,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a setting has the form KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Run {
     pub(super) async fn run(self) -> Result<()> {
-        let factory = Arc::new(HostFactory::new(self.library()?));
+        let factory = Arc::new(HostFactory::new(library(self.plugins.as_deref())?));
         let script = self.load(&factory).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
         if self.check {
@@ -53,7 +51,8 @@ impl Run {
             return Ok(());
         }
         let token = self.token.clone().or(script.token);
-        let listener = self.bind(script.listen.as_deref(), token.is_some()).await?;
+        let wanted = self.listen.as_deref().or(script.listen.as_deref()).unwrap_or(LISTEN);
+        let listener = listen::bind(wanted, token.is_some(), "`token` in tw.serve or TIGHTWAD_TOKEN").await?;
         let changes = script::watch(&self.script);
         eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
         let table = Arc::new(RouteTable::new(Routes::new(script.models)));
@@ -61,39 +60,14 @@ impl Run {
         metrics.register(Box::new(Gauges(factory.observed())));
         let reloading = tokio::spawn(self.reload(factory, table.clone(), changes));
         let state = ServerState::new(table, metrics, token.as_deref());
-        server::serve(listener, state, interrupted()?).await?;
+        server::serve(listener, state, listen::interrupted()?).await?;
         reloading.abort();
         Ok(())
-    }
-
-    fn library(&self) -> Result<Library> {
-        if let Some(folder) = self.plugins.as_ref().filter(|folder| !folder.is_dir()) {
-            bail!("--plugins {}: there is no such folder", folder.display());
-        }
-        let engine = PluginEngine::new(cache().as_deref(), Limits::default());
-        let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
-        Ok(Library::new(Arc::new(engine), self.plugins.clone()))
     }
 
     async fn load(&self, factory: &Arc<HostFactory>) -> Result<Script> {
         let factory: Arc<dyn Factory> = factory.clone();
         Ok(script::load(&self.script, factory, &self.settings).await?)
-    }
-
-    /// Beyond loopback, only with a token.
-    async fn bind(&self, script: Option<&str>, has_token: bool) -> Result<TcpListener> {
-        let wanted = self.listen.as_deref().or(script).unwrap_or(LISTEN);
-        let found = lookup_host(wanted)
-            .await
-            .with_context(|| format!("cannot listen on '{wanted}': it is no address such as 127.0.0.1:8088"));
-        let addresses: Vec<SocketAddr> = found?.collect();
-        if !has_token && addresses.iter().any(|address| !address.ip().is_loopback()) {
-            bail!(
-                "listening on {wanted} lets other machines in: set a token, with `token` in tw.serve or TIGHTWAD_TOKEN"
-            );
-        }
-        let bound = TcpListener::bind(addresses.as_slice()).await;
-        bound.with_context(|| format!("cannot listen on {wanted}; choose another address with --listen"))
     }
 
     /// Replaces the routes whenever the script changes; a script that does not load changes nothing.
@@ -125,24 +99,14 @@ impl Run {
     }
 }
 
-/// Completes at the first signal to end; a second one ends the process at once.
-fn interrupted() -> Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        eprintln!("finishing the running requests; once more to stop at once");
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            std::process::exit(1);
-        });
-    })
+/// The plugins: built-in ones, and those of `folder`.
+pub(super) fn library(folder: Option<&Path>) -> Result<Library> {
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("--plugins {}: there is no such folder", folder.display());
+    }
+    let engine = PluginEngine::new(cache().as_deref(), Limits::default());
+    let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
+    Ok(Library::new(Arc::new(engine), folder.map(Path::to_owned)))
 }
 
 /// Where compiled components are kept.

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 
 use super::health::Health;
 use crate::backend::{
-    Backend, BackendError, Capabilities, Drafter, OpenTarget, Output, SharedBackend, Sink, decode_to_end,
+    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Output, Scored, SharedBackend, Sink,
+    Task, Tokenizer, decode_to_end,
 };
 use crate::plugin::{Job, Plugin, PluginError, Tally};
-use crate::types::{Outcome, Report, Request};
+use crate::types::{Load, ModelFacts, Outcome, Report, Request};
 
 /// Sums over all requests, for metrics.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Totals {
     pub drafted: AtomicU64,
     /// Proposals committed.
     pub accepted: AtomicU64,
+    /// Proposals that were never verified.
+    pub wasted: AtomicU64,
     /// Requests finished by plain decoding because the plugin failed.
     pub fallbacks: AtomicU64,
 }
@@ -72,7 +75,7 @@ impl Speculation {
     async fn open_drafters(&self, opened: &OpenTarget) -> Vec<Box<dyn Drafter>> {
         let mut drafters = Vec::new();
         for drafter in &self.drafters {
-            match drafter.open_drafter(opened).await {
+            match drafter.open_drafter(&opened.task).await {
                 Ok(drafter) => drafters.push(drafter),
                 Err(error) => tracing::warn!(drafter = drafter.name(), %error, "left out of this request"),
             }
@@ -88,21 +91,23 @@ impl Speculation {
         Ok((job, outcome.err()))
     }
 
-    fn report(&self, tally: Tally, drafters: Vec<String>, fallback: Option<String>) -> Report {
+    fn report(&self, tally: Tally, exact: bool, drafters: Vec<String>, fallback: Option<String>) -> Report {
         for (sum, value) in [
             (&self.totals.rounds, tally.rounds),
             (&self.totals.drafted, tally.drafted),
             (&self.totals.accepted, tally.accepted),
+            (&self.totals.wasted, tally.wasted),
             (&self.totals.fallbacks, u32::from(fallback.is_some())),
         ] {
             sum.fetch_add(u64::from(value), Ordering::Relaxed);
         }
         Report {
             mode: "speculation".to_owned(),
-            exact: true,
+            exact,
             rounds: tally.rounds,
             drafted: tally.drafted,
             accepted: tally.accepted,
+            wasted: tally.wasted,
             ties: tally.ties,
             drafters,
             plugins: vec![(self.plugin.label().to_owned(), self.plugin.sha256().to_owned())],
@@ -110,9 +115,9 @@ impl Speculation {
         }
     }
 
-    async fn open(&self, request: &Request, sink: &Sink) -> Result<OpenTarget, BackendError> {
+    async fn open(&self, request: &Arc<Request>, sink: &Sink) -> Result<OpenTarget, BackendError> {
         tokio::select! {
-            opened = self.target.open_target(request) => opened,
+            opened = self.target.open_target(request, None) => opened,
             () = sink.closed() => Err(BackendError::Cancelled),
         }
     }
@@ -133,35 +138,60 @@ impl Backend for Speculation {
         self.target.vocabulary()
     }
 
+    fn facts(&self) -> Option<ModelFacts> {
+        self.target.facts()
+    }
+
+    fn load(&self) -> Load {
+        self.target.load()
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        self.target.tokenizer()
+    }
+
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        let request = Arc::new(request);
         let opened = self.open(&request, &sink).await?;
         let tried = self.health.allows();
         let drafters = if tried { self.open_drafters(&opened).await } else { Vec::new() };
         let names = drafters.iter().map(|drafter| drafter.name().to_owned()).collect();
-        let output = Output::new(&request, &opened, sink);
+        let output = Output::new(&opened, sink);
         let job = Job::new(opened.session, drafters, output, self.settings.clone(), self.memory.clone());
         let (job, stopped) = if tried { self.drive(job).await? } else { (job, None) };
         let (target, mut output, mut tally, failure) = job.settle().await;
         if let Some(failure) = failure {
             return Err(failure);
         }
+        let mut target = target.ok_or_else(|| BackendError::failed(&self.name, "the target is lost"))?;
         let mut fallback = stopped.map(|error| error.to_string());
         if !output.is_over() {
             let reason = fallback.get_or_insert_with(|| early(self.plugin.label(), tried));
             tracing::warn!(request = request.id, reason, "finishing by plain decoding");
-            let mut target = target.ok_or_else(|| BackendError::failed(&self.name, "the target is lost"))?;
             tally.ties += decode_to_end(target.as_mut(), &mut output).await?;
         }
         let (finish, usage) = output.end();
-        Ok(Outcome { finish, usage, report: self.report(tally, names, fallback) })
+        Ok(Outcome { finish, usage, report: self.report(tally, target.is_exact(), names, fallback) })
     }
 
-    async fn open_target(&self, request: &Request) -> Result<OpenTarget, BackendError> {
-        self.target.open_target(request).await
+    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
+        self.target.read(request).await
     }
 
-    async fn open_drafter(&self, target: &OpenTarget) -> Result<Box<dyn Drafter>, BackendError> {
-        self.target.open_drafter(target).await
+    async fn open_target(
+        &self,
+        request: &Arc<Request>,
+        left: Option<&Left>,
+    ) -> Result<OpenTarget, BackendError> {
+        self.target.open_target(request, left).await
+    }
+
+    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+        self.target.open_drafter(task).await
+    }
+
+    async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
+        self.target.score(request, answer).await
     }
 }
 

@@ -61,7 +61,11 @@ impl HostJob for State {
     async fn target(&mut self, _: Resource<JobHandle>) -> Result<TargetFacts> {
         self.meter.call()?;
         let expected = self.job.as_ref().map(Job::expected).unwrap_or_default();
-        Ok(TargetFacts { token: nanoseconds(expected.token), row: nanoseconds(expected.row) })
+        Ok(TargetFacts {
+            token: nanoseconds(expected.token),
+            row: nanoseconds(expected.row),
+            round_trip: nanoseconds(expected.round_trip),
+        })
     }
 
     async fn drafters(&mut self, _: Resource<JobHandle>) -> Result<Vec<DrafterFacts>> {
@@ -71,6 +75,7 @@ impl HostJob for State {
             shares_processor,
             startup: nanoseconds(expected.startup),
             token: nanoseconds(expected.token),
+            round_trip: nanoseconds(expected.round_trip),
         };
         Ok(self.job.iter().flat_map(Job::drafters).map(facts).collect())
     }

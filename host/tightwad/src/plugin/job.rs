@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tightwad_engine::TokenId;
+use tightwad_engine::{Draft, TokenId};
 use tokio::task::JoinSet;
 
 use crate::backend::{BackendError, Drafter, Expected, Output, Pass, Proposal, Target, Verified};
@@ -20,6 +20,8 @@ pub struct Tally {
     pub drafted: u32,
     /// Proposals that the target committed.
     pub accepted: u32,
+    /// Proposals that were never verified.
+    pub wasted: u32,
     /// Positions decided again by the one-token path.
     pub ties: u32,
 }
@@ -71,9 +73,10 @@ impl Job {
         settings: String,
         memory: Arc<Mutex<String>>,
     ) -> Self {
+        let processor = target.processor();
         let seat = |drafter: Box<dyn Drafter>| Seat {
             name: drafter.name().to_owned(),
-            shares_processor: drafter.shares_processor(),
+            shares_processor: drafter.processor().is_shared_with(&processor),
             expected: drafter.expected(),
             session: Some(drafter),
             drafting: JoinSet::new(),
@@ -132,10 +135,11 @@ impl Job {
     }
 
     /// Begins a verification; false when one is under way.
-    pub(super) fn begin_verify(&mut self, mut draft: Vec<TokenId>) -> bool {
+    pub(super) fn begin_verify(&mut self, draft: Vec<TokenId>) -> bool {
+        let mut draft = Draft::from(draft);
         draft.truncate(self.remaining().saturating_sub(1) as usize);
         let Some(mut target) = self.target.take() else { return false };
-        self.verifying_length = draft.len();
+        self.verifying_length = draft.depth();
         self.verifying.spawn(async move {
             let start = Instant::now();
             let verified = target.verify(&draft).await;
@@ -171,23 +175,20 @@ impl Job {
     pub(super) async fn decode(&mut self, max: u32) -> Option<Committed> {
         let max = max.min(self.remaining());
         let start = Instant::now();
-        let mut steps = match self.target.as_mut()?.decode(max) {
-            Ok(steps) => steps,
-            Err(error) => return Some(self.fail(error)),
-        };
         let mut all = Committed::default();
-        loop {
+        if let Err(error) = self.target.as_mut()?.decode(max).await {
+            return Some(self.fail(error));
+        }
+        while !all.finished {
+            let Some(target) = &mut self.target else { break };
             let step = tokio::select! {
-                step = steps.recv() => step,
-                () = self.output.abandoned() => Some(Err(BackendError::Cancelled)),
+                step = target.step() => step,
+                () = self.output.abandoned() => Err(BackendError::Cancelled),
             };
-            let Some(step) = step else { break };
+            let Some(step) = step.transpose() else { break };
             let one = self.commit(step, Duration::ZERO, 0).await;
             all.tokens.extend(one.tokens);
             all.finished |= one.finished;
-            if all.finished {
-                break;
-            }
         }
         all.took = start.elapsed();
         Some(all)
@@ -226,6 +227,7 @@ impl Job {
             None => Ok((Vec::new(), Duration::ZERO)),
             Some(Ok((session, Ok(proposals), took))) => {
                 seat.session = Some(session);
+                self.tally.wasted += u32::try_from(proposals.len()).unwrap_or(u32::MAX);
                 Ok((proposals, took))
             }
             Some(Ok((_, Err(error), _))) => {
@@ -248,7 +250,9 @@ impl Job {
         };
         if drafted > 0 {
             self.tally.rounds += 1;
-            self.tally.drafted += u32::try_from(drafted).unwrap_or(u32::MAX);
+            let drafted = u32::try_from(drafted).unwrap_or(u32::MAX);
+            self.tally.drafted += drafted;
+            self.tally.wasted = self.tally.wasted.saturating_sub(drafted);
             self.tally.accepted += verified.accepted;
         }
         self.tally.ties += verified.ties;

@@ -1,11 +1,12 @@
 //! What scripts ask for; who makes it is not their business.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use crate::backend::SharedBackend;
+use crate::backend::{Found, NodeSpec, SharedBackend, TextServerSpec};
 
 /// `tw.model{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,6 +36,14 @@ pub struct LookupSpec {
     pub min_match: Option<u32>,
 }
 
+/// `tw.node{}`.
+pub struct LentSpec {
+    /// The node.
+    pub spec: NodeSpec,
+    /// Who stands by, in order.
+    pub fallback: Vec<SharedBackend>,
+}
+
 /// `tw.speculation{}`.
 pub struct SpeculationSpec {
     /// Verifies.
@@ -54,6 +63,12 @@ pub trait Factory: Send + Sync {
     async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, String>;
     /// A drafter without a model.
     async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, String>;
+    /// A model on another machine.
+    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, String>;
+    /// A server that speaks text.
+    async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, String>;
+    /// The nodes that make themselves known within this time.
+    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, String>;
     /// Speculation over backends.
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String>;
 }

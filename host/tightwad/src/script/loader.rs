@@ -37,7 +37,7 @@ pub async fn load(
         .map_err(|error| ScriptError::new(format!("cannot read the script {shown}: {error}")))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let (lua, limits) = sandbox::state()?;
-    let tw = api::table(&lua, folder, &factory, settings, &limits)?;
+    let tw = api::table(&lua, folder, &factory, settings)?;
     sandbox::set_require(&lua, folder, &tw)?;
     let chunk = lua.load(source).set_name(format!("@{shown}")).set_mode(mlua::chunk::ChunkMode::Text);
     let main = chunk.into_function()?;

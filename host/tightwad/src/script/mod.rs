@@ -15,7 +15,8 @@ mod request;
 mod sandbox;
 mod watch;
 
+pub use api::check_fallback;
 pub use error::ScriptError;
-pub use factory::{Factory, LookupSpec, ModelSpec, SpeculationSpec};
+pub use factory::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
 pub use loader::{Script, load};
 pub use watch::{Changes, watch};

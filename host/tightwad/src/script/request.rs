@@ -123,12 +123,7 @@ impl Record {
             None => self.shown = Some(outcome.clone()),
             Some(before) => {
                 before.finish = outcome.finish;
-                let (sum, new) = (&mut before.report, &outcome.report);
-                sum.exact &= new.exact;
-                sum.rounds += new.rounds;
-                sum.drafted += new.drafted;
-                sum.accepted += new.accepted;
-                sum.ties += new.ties;
+                before.report.add(&outcome.report);
             }
         }
     }

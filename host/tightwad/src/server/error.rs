@@ -45,6 +45,28 @@ impl ApiError {
         Self { parameter: Some("model".to_owned()), code: Some("model_not_found"), ..error }
     }
 
+    /// A message between machines was changed on its way: it may be sent again.
+    pub(super) fn garbled(message: impl Into<String>) -> Self {
+        Self { code: Some("garbled"), ..Self::invalid(None, message) }
+    }
+
+    /// A session is gone, or stands elsewhere than its caller.
+    pub(super) fn out_of_step(message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::CONFLICT, "invalid_request_error", message);
+        Self { code: Some("out_of_step"), ..error }
+    }
+
+    /// There are too many sessions.
+    pub(super) fn too_many(message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
+        Self { code: Some("rate_limit_exceeded"), ..error }
+    }
+
+    /// The server broke.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
+    }
+
     /// The body is larger than `limit` bytes.
     pub(super) fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {} MB", limit >> 20);
@@ -70,14 +92,9 @@ impl From<BackendError> for ApiError {
             BackendError::Invalid { parameter, code, .. } => {
                 Self { code, ..Self::invalid(parameter, message) }
             }
-            BackendError::Overloaded { .. } => Self {
-                code: Some("rate_limit_exceeded"),
-                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
-            },
+            BackendError::Overloaded { .. } | BackendError::Busy { .. } => Self::too_many(message),
             BackendError::Unsupported { .. } => Self::invalid(None, message),
-            BackendError::Cancelled | BackendError::Failed { .. } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
-            }
+            BackendError::Cancelled | BackendError::Failed { .. } => Self::failed(message),
         }
     }
 }

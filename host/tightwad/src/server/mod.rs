@@ -8,13 +8,16 @@ mod handlers;
 mod limit;
 mod metrics;
 mod models;
+pub mod node;
 mod reply;
 mod routes;
 mod state;
 mod table;
 
 use std::future::Future;
+use std::net::SocketAddr;
 
+use axum::serve::ListenerExt;
 pub use metrics::{Collector, Metrics};
 pub use state::ServerState;
 pub use table::{RouteTable, Routes};
@@ -30,5 +33,12 @@ pub async fn serve(
     state: ServerState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, routes::router(state)).with_graceful_shutdown(shutdown).await
+    // Small messages must not wait for the answer to the ones before.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection cannot be set to send at once");
+        }
+    });
+    let service = routes::router(state).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
 }

@@ -8,15 +8,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 use super::limit::{BODY_LIMIT, refuse_large};
-use super::{ServerState, auth, error, handlers, metrics, models};
+use super::{ServerState, auth, error, handlers, metrics, models, node};
 
 pub(super) fn router(state: ServerState) -> Router {
+    let lent = if state.lends() { node::routes() } else { Router::new() };
     Router::new()
         .route("/v1/chat/completions", post(handlers::chat))
         .route("/v1/completions", post(handlers::completions))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::one))
         .route("/metrics", get(metrics::show))
+        .merge(lent)
         // The token guards everything above; whether the server lives is no secret.
         .route_layer(from_fn_with_state(state.clone(), auth::require_token))
         .route("/health", get(handlers::health))

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::error::ApiError;
+use super::node::Lent;
 use super::{Metrics, RouteTable};
 
 /// Routes, metrics and the bearer token; cheap to clone.
@@ -10,12 +12,29 @@ pub struct ServerState {
     pub(super) table: Arc<RouteTable>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) token: Option<Arc<str>>,
+    lent: Option<Lent>,
 }
 
 impl ServerState {
     /// `token`: what clients must send as a bearer token; `None` lets everyone in.
     #[must_use]
     pub fn new(table: Arc<RouteTable>, metrics: Arc<Metrics>, token: Option<&str>) -> Self {
-        Self { table, metrics, token: token.map(Into::into) }
+        Self { table, metrics, token: token.map(Into::into), lent: None }
+    }
+
+    /// Also lends models to other hosts.
+    #[must_use]
+    pub fn lending(self, lent: Lent) -> Self {
+        Self { lent: Some(lent), ..self }
+    }
+
+    /// True when models are lent.
+    pub(super) fn lends(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// What is lent.
+    pub(super) fn lent(&self) -> Result<&Lent, ApiError> {
+        self.lent.as_ref().ok_or_else(|| ApiError::failed("this server lends no models"))
     }
 }

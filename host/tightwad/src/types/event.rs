@@ -48,6 +48,8 @@ pub struct Report {
     pub drafted: u32,
     /// Proposed tokens that the target committed.
     pub accepted: u32,
+    /// Tokens proposed and not verified: drafted ahead in vain, or not worth it.
+    pub wasted: u32,
     /// Positions decided again by the one-token path.
     pub ties: u32,
     /// Names of the drafters.
@@ -57,6 +59,19 @@ pub struct Report {
     /// Why the plugin was left before the end, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+}
+
+impl Report {
+    /// Adds the figures of another part of the same answer.
+    pub fn add(&mut self, other: &Self) {
+        self.exact &= other.exact;
+        self.rounds += other.rounds;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+        self.wasted += other.wasted;
+        self.ties += other.ties;
+        self.fallback = self.fallback.take().or_else(|| other.fallback.clone());
+    }
 }
 
 /// The end of a generation.

@@ -1,10 +1,12 @@
 //! One request, independent of the protocol it came by.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tightwad_engine::Sampling;
 
 /// A conversation or a raw text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Prompt {
     /// Rendered with the model's chat template.
     Chat(Vec<Message>),
@@ -14,11 +16,12 @@ pub enum Prompt {
 
 /// One message of a conversation, in OpenAI's shape: `role`, `content`, and whatever else the
 /// template knows (`name`, `tool_calls`, `tool_call_id`). Content parts are joined to one string.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Message(pub serde_json::Map<String, Value>);
 
 /// A function the model may call, in OpenAI's shape.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
     /// The function's name.
     pub name: String,
@@ -29,7 +32,8 @@ pub struct Tool {
 }
 
 /// Whether and which tool must be called.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ToolChoice {
     /// The model decides.
     #[default]
@@ -43,7 +47,8 @@ pub enum ToolChoice {
 }
 
 /// The form the output must have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Any text.
     #[default]
@@ -75,4 +80,20 @@ pub struct Request {
     pub tools: Vec<Tool>,
     /// Whether and which tool must be called.
     pub tool_choice: ToolChoice,
+}
+
+impl Default for Request {
+    /// An empty text, answered freely.
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            prompt: Prompt::Text(String::new()),
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop: Vec::new(),
+            format: Format::default(),
+            tools: Vec::new(),
+            tool_choice: ToolChoice::default(),
+        }
+    }
 }

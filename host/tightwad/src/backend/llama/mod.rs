@@ -6,12 +6,16 @@ mod session;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_engine::{ChatTemplate, Engine, OpenSession, SessionError, TemplateError};
+use tightwad_engine::{
+    ChatTemplate, Engine, OpenSession, Scored, SessionError, TemplateError, TokenId, Weights,
+};
 
 use self::prompt::Prepared;
 use self::session::{LlamaDrafter, LlamaTarget};
-use super::{Backend, BackendError, Capabilities, Drafter, OpenTarget, Output, Sink, decode_to_end};
-use crate::types::{Outcome, Report, Request};
+use super::{
+    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Sink, Task, Tokenizer, generate_plainly,
+};
+use crate::types::{Load, ModelFacts, Outcome, Request, hexadecimal};
 
 /// A model that this process runs.
 #[derive(Clone)]
@@ -36,7 +40,7 @@ impl Llama {
     }
 
     /// Renders, tokenizes and compiles, which may take long for a long prompt or a big schema.
-    async fn prepare(&self, request: &Request) -> Result<Prepared, BackendError> {
+    async fn prepare(&self, request: &Arc<Request>) -> Result<Prepared, BackendError> {
         let (backend, request) = (self.clone(), request.clone());
         let work = move || prompt::prepare(backend.engine.weights(), &backend.template, &request);
         let done = tokio::task::spawn_blocking(work).await;
@@ -66,7 +70,8 @@ impl Backend for Llama {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let always = Capabilities::GENERATE.and(Capabilities::VERIFY).and(Capabilities::PROPOSE);
+        let both = Capabilities::VERIFY.and(Capabilities::PROPOSE);
+        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE);
         match self.template.as_ref() {
             Ok(template) if template.knows_tools() => always.and(Capabilities::TOOLS),
             _ => always,
@@ -77,51 +82,108 @@ impl Backend for Llama {
         Some(self.engine.weights().vocabulary())
     }
 
-    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        let opened = tokio::select! {
-            opened = self.open_target(&request) => opened?,
-            () = sink.closed() => return Err(BackendError::Cancelled),
-        };
-        let mut output = Output::new(&request, &opened, sink);
-        let mut session = opened.session;
-        let ties = decode_to_end(session.as_mut(), &mut output).await?;
-        let (finish, usage) = output.end();
-        let report = Report { mode: "plain".to_owned(), exact: true, ties, ..Report::default() };
-        Ok(Outcome { finish, usage, report })
-    }
-
-    async fn open_target(&self, request: &Request) -> Result<OpenTarget, BackendError> {
-        let Prepared { prompt, constraint } = self.prepare(request).await?;
-        let max_tokens = self.limit(prompt.len(), request.max_tokens)?;
-        let open = OpenSession {
-            prompt: prompt.clone(),
-            sampling: request.sampling.clone(),
-            constraint: constraint.clone(),
-            max_tokens,
-            prefill: true,
-        };
-        let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
-        Ok(OpenTarget {
-            cached: session.reused(),
-            session: Box::new(LlamaTarget::new(&self.name, session, &self.engine)),
-            prompt,
-            max_tokens,
-            sampling: request.sampling.clone(),
-            constraint,
-            vocabulary: self.engine.weights().vocabulary(),
+    fn facts(&self) -> Option<ModelFacts> {
+        let (weights, stats) = (self.engine.weights(), self.engine.stats());
+        let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Some(ModelFacts {
+            vocabulary: hexadecimal(&weights.vocabulary()),
+            weights: hexadecimal(&weights.digest()),
+            description: weights.description(),
+            bytes: weights.size(),
+            context: self.engine.context(),
+            slots: self.engine.slots(),
+            tools: self.capabilities().has(Capabilities::TOOLS),
+            token_ns: nanoseconds(stats.token_time()),
+            row_ns: nanoseconds(stats.row_time()),
         })
     }
 
-    async fn open_drafter(&self, target: &OpenTarget) -> Result<Box<dyn Drafter>, BackendError> {
-        let fits = self.limit(target.prompt.len(), None)?;
-        let open = OpenSession {
-            prompt: target.prompt.clone(),
-            sampling: target.sampling.clone(),
-            constraint: target.constraint.clone(),
-            max_tokens: target.max_tokens.min(fits),
-            prefill: false,
-        };
+    fn load(&self) -> Load {
+        let stats = self.engine.stats();
+        Load { active: stats.active(), waiting: stats.waiting() }
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        Some(Arc::new(Vocabulary(self.engine.weights().clone())))
+    }
+
+    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        generate_plainly(self, request, sink).await
+    }
+
+    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
+        let Prepared { prompt, text, constraint } = self.prepare(request).await?;
+        Ok(Task {
+            max_tokens: self.limit(prompt.len(), request.max_tokens)?,
+            request: request.clone(),
+            prompt: prompt.into(),
+            text: text.into(),
+            constraint,
+            tokenizer: Arc::new(Vocabulary(self.engine.weights().clone())),
+        })
+    }
+
+    async fn open_target(
+        &self,
+        request: &Arc<Request>,
+        left: Option<&Left>,
+    ) -> Result<OpenTarget, BackendError> {
+        let mut task = self.read(request).await?;
+        if let Some(left) = left {
+            task.prompt = left.prompt.clone();
+            task.max_tokens = left.max_tokens;
+        }
+        let output = left.map(|left| left.output.clone()).unwrap_or_default();
+        let open = OpenSession { output, prefill: true, ..open(&task) };
         let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
-        Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, target.prompt.len())))
+        let cached = session.reused();
+        let session = Box::new(LlamaTarget::new(&self.name, session, &self.engine));
+        Ok(OpenTarget { session, cached, task })
+    }
+
+    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+        let mut open = open(task);
+        open.max_tokens = task.max_tokens.min(self.limit(task.prompt.len(), None)?);
+        if open.constraint.is_none() && prompt::is_constrained(&task.request) {
+            open.constraint = self.prepare(&task.request).await?.constraint;
+        }
+        let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
+        Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, task.prompt.len())))
+    }
+
+    async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
+        let mut task = self.read(request).await?;
+        let answer = self.engine.weights().tokenize(answer, false);
+        task.max_tokens = u32::try_from(answer.len()).unwrap_or(u32::MAX);
+        task.constraint = None;
+        let open = OpenSession { prefill: true, ..open(&task) };
+        let mut session = self.engine.open(open).await.map_err(|error| self.error(error))?;
+        session.score(answer).await.map_err(|error| self.error(error))
+    }
+}
+
+/// A session for `task`, to be opened lazily.
+fn open(task: &Task) -> OpenSession {
+    OpenSession {
+        prompt: task.prompt.to_vec(),
+        output: Vec::new(),
+        sampling: task.request.sampling.clone(),
+        constraint: task.constraint.clone(),
+        max_tokens: task.max_tokens,
+        prefill: false,
+    }
+}
+
+/// The vocabulary of a model in this process.
+struct Vocabulary(Arc<Weights>);
+
+#[async_trait]
+impl Tokenizer for Vocabulary {
+    async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
+        Ok(self.0.tokenize(text, false))
+    }
+
+    async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
+        Ok(tokens.iter().flat_map(|token| self.0.bytes(*token)).collect())
     }
 }

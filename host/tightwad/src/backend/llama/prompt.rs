@@ -9,6 +9,7 @@ use crate::types::{Format, Message, Prompt, Request, Tool, ToolChoice};
 /// What a session is opened with.
 pub(super) struct Prepared {
     pub prompt: Vec<TokenId>,
+    pub text: String,
     pub constraint: Option<Constraint>,
 }
 
@@ -18,11 +19,12 @@ pub(super) fn prepare(
     template: &Result<ChatTemplate, TemplateError>,
     request: &Request,
 ) -> Result<Prepared, BackendError> {
-    let prompt = match &request.prompt {
-        Prompt::Text(text) => weights.tokenize(text, true),
+    let (prompt, text) = match &request.prompt {
+        Prompt::Text(text) => (weights.tokenize(text, true), text.clone()),
         Prompt::Chat(messages) => {
             let template = template.as_ref().map_err(|error| invalid("messages", error))?;
-            weights.tokenize_rendered(&render(template, messages, request)?)
+            let text = render(template, messages, request)?;
+            (weights.tokenize_rendered(&text), text)
         }
     };
     let constraint = match grammar(request)? {
@@ -31,7 +33,13 @@ pub(super) fn prepare(
         }
         None => None,
     };
-    Ok(Prepared { prompt, constraint })
+    Ok(Prepared { prompt, text, constraint })
+}
+
+/// True when the output must have some form.
+pub(super) fn is_constrained(request: &Request) -> bool {
+    let called = !matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None);
+    !matches!(request.format, Format::Text) || (called && !request.tools.is_empty())
 }
 
 fn render(template: &ChatTemplate, messages: &[Message], request: &Request) -> Result<String, BackendError> {

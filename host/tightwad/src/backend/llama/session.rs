@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_engine::{Engine, Session, SessionError, TokenId, Weights};
+use tightwad_engine::{Draft, Engine, Session, SessionError, TokenId, Weights};
 use tokio::sync::mpsc;
 
-use crate::backend::{BackendError, DecodeStream, Drafter, Expected, Pass, Proposal, Target, Verified};
+use crate::backend::{BackendError, Drafter, Expected, Pass, Processor, Proposal, Target, Verified};
 
 /// The engine's error as a backend's.
 pub(super) fn translate(backend: &str, error: SessionError) -> BackendError {
@@ -22,47 +22,53 @@ pub(super) fn translate(backend: &str, error: SessionError) -> BackendError {
     }
 }
 
+fn processor(engine: &Engine) -> Processor {
+    if engine.takes_turns() { Processor::Here } else { Processor::Own }
+}
+
 /// A session that verifies.
 pub(super) struct LlamaTarget {
     name: Arc<str>,
     session: Session,
+    /// Of the decode under way; dropping it ends the engine's work.
+    steps: Option<mpsc::UnboundedReceiver<Result<Verified, SessionError>>>,
     weights: Arc<Weights>,
     expected: Pass,
+    processor: Processor,
 }
 
 impl LlamaTarget {
     pub(super) fn new(name: &Arc<str>, session: Session, engine: &Engine) -> Self {
         let stats = engine.stats();
-        let expected = Pass { token: stats.token_time(), row: stats.row_time() };
-        Self { name: name.clone(), session, weights: engine.weights().clone(), expected }
+        let expected = Pass { token: stats.token_time(), row: stats.row_time(), ..Pass::default() };
+        Self {
+            name: name.clone(),
+            session,
+            steps: None,
+            weights: engine.weights().clone(),
+            expected,
+            processor: processor(engine),
+        }
     }
 }
 
 #[async_trait]
 impl Target for LlamaTarget {
-    async fn verify(&mut self, draft: &[TokenId]) -> Result<Verified, BackendError> {
-        let done = self.session.verify(draft.to_vec()).await;
+    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
+        let done = self.session.verify(draft.clone()).await;
         done.map_err(|error| translate(&self.name, error))
     }
 
-    fn decode(&mut self, max: u32) -> Result<DecodeStream, BackendError> {
-        let mut steps = self.session.decode(max).map_err(|error| translate(&self.name, error))?;
-        let (sender, stream) = mpsc::unbounded_channel();
-        let name = self.name.clone();
-        tokio::spawn(async move {
-            // Ends when the reader is gone, which ends the engine's work too.
-            loop {
-                let step = tokio::select! {
-                    step = steps.recv() => step,
-                    () = sender.closed() => break,
-                };
-                let Some(step) = step else { break };
-                if sender.send(step.map_err(|error| translate(&name, error))).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(stream)
+    async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
+        let steps = self.session.decode(max).map_err(|error| translate(&self.name, error))?;
+        self.steps = Some(steps);
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
+        let Some(steps) = &mut self.steps else { return Ok(None) };
+        let step = steps.recv().await;
+        step.transpose().map_err(|error| translate(&self.name, error))
     }
 
     fn bytes(&self, token: TokenId) -> Vec<u8> {
@@ -72,13 +78,17 @@ impl Target for LlamaTarget {
     fn expected(&self) -> Pass {
         self.expected
     }
+
+    fn processor(&self) -> Processor {
+        self.processor.clone()
+    }
 }
 
 /// A session that proposes.
 pub(super) struct LlamaDrafter {
     name: Arc<str>,
     session: Session,
-    shares_processor: bool,
+    processor: Processor,
     expected: Expected,
 }
 
@@ -86,8 +96,9 @@ impl LlamaDrafter {
     pub(super) fn new(name: &Arc<str>, session: Session, engine: &Engine, prompt: usize) -> Self {
         let stats = engine.stats();
         let unread = u32::try_from(prompt).unwrap_or(u32::MAX).saturating_sub(session.reused());
-        let expected = Expected { startup: stats.row_time() * unread, token: stats.token_time() };
-        Self { name: name.clone(), session, shares_processor: engine.takes_turns(), expected }
+        let expected =
+            Expected { startup: stats.row_time() * unread, token: stats.token_time(), ..Expected::default() };
+        Self { name: name.clone(), session, processor: processor(engine), expected }
     }
 }
 
@@ -97,8 +108,8 @@ impl Drafter for LlamaDrafter {
         &self.name
     }
 
-    fn shares_processor(&self) -> bool {
-        self.shares_processor
+    fn processor(&self) -> Processor {
+        self.processor.clone()
     }
 
     fn expected(&self) -> Expected {

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use tightwad_engine::TokenId;
 
-use crate::backend::{Backend, BackendError, Capabilities, Drafter, Expected, OpenTarget, Proposal, Sink};
+use crate::backend::{
+    Backend, BackendError, Capabilities, Drafter, Expected, Processor, Proposal, Sink, Task,
+};
 use crate::types::{Outcome, Request};
 
 /// Proposes nonsense.
@@ -23,7 +25,7 @@ impl Backend for Useless {
         Err(BackendError::unsupported("useless", "generate"))
     }
 
-    async fn open_drafter(&self, _target: &OpenTarget) -> Result<Box<dyn Drafter>, BackendError> {
+    async fn open_drafter(&self, _task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         Ok(Box::new(Self))
     }
 }
@@ -34,8 +36,8 @@ impl Drafter for Useless {
         "useless"
     }
 
-    fn shares_processor(&self) -> bool {
-        true
+    fn processor(&self) -> Processor {
+        Processor::Nothing
     }
 
     fn expected(&self) -> Expected {

@@ -58,15 +58,7 @@ impl Sum {
         self.usage.completion_tokens += outcome.usage.completion_tokens;
         match &mut self.report {
             None => self.report = Some(outcome.report.clone()),
-            Some(sum) => {
-                let other = &outcome.report;
-                sum.exact &= other.exact;
-                sum.rounds += other.rounds;
-                sum.drafted += other.drafted;
-                sum.accepted += other.accepted;
-                sum.ties += other.ties;
-                sum.fallback = sum.fallback.take().or_else(|| other.fallback.clone());
-            }
+            Some(sum) => sum.add(&outcome.report),
         }
     }
 

@@ -1,0 +1,9 @@
+//! Handles of llama.cpp that the binding crate does not give: a context whose threads live as long as
+//! it does, and the rows it is fed with.
+
+mod batch;
+mod context;
+mod threads;
+
+pub(crate) use batch::Batch;
+pub(crate) use context::{Context, ContextParams};

@@ -1,0 +1,289 @@
+//! The way to a node: sealed messages over HTTP with keep-alive, tried again where that is safe.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::breaker::Breaker;
+use crate::backend::error::innermost;
+use crate::backend::{BackendError, Processor};
+use crate::types::node::{NodeFacts, seal, unseal};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(3);
+/// A call that takes longer than this is watched: does the node still answer at all?
+const WATCH_AFTER: Duration = Duration::from_secs(2);
+/// How long a node may take to say that it lives.
+const ALIVE: Duration = Duration::from_secs(2);
+/// Signs of life missed in a row before a call is given up.
+const MISSED: u32 = 3;
+/// First and longest pause between two tries.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// What went wrong with a call, by what to do about it.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// Nothing, or nonsense, came back: the same call may be made again.
+    Lost(String),
+    /// The node lost the session, or stands elsewhere: open it again.
+    OutOfStep(String),
+    /// No other try would help.
+    Refused(BackendError),
+}
+
+/// What happened on the way, for metrics.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Calls made.
+    pub calls: AtomicU64,
+    /// Calls that brought nothing, or nonsense.
+    pub lost: AtomicU64,
+    /// Sessions opened again.
+    pub resyncs: AtomicU64,
+}
+
+/// A node and the way there.
+pub(super) struct Link {
+    /// Names the node in errors: `big at http://...`.
+    pub name: String,
+    /// Where the node computes.
+    pub processor: Processor,
+    url: String,
+    token: Option<String>,
+    http: reqwest::Client,
+    breaker: Breaker,
+    /// The way there and back, as calls measured it.
+    round_trip: Mutex<Option<Duration>>,
+    pub counts: Counts,
+}
+
+impl Link {
+    pub(super) fn new(name: String, url: &str, token: Option<String>) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(15))
+            .pool_idle_timeout(Duration::from_secs(50))
+            .build()?;
+        let url = url.trim_end_matches('/').to_owned();
+        let (breaker, round_trip, counts) = (Breaker::default(), Mutex::default(), Counts::default());
+        let processor = Processor::of(&url);
+        Ok(Self { name, processor, url, token, http, breaker, round_trip, counts })
+    }
+
+    /// What the node says of itself.
+    pub(super) async fn facts(&self) -> Result<NodeFacts, Fault> {
+        let asked = self.request(Method::GET, "/v1/node").timeout(CONNECT + ALIVE);
+        let response = self.checked(asked.send().await).await?;
+        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+        unseal(&body, true).map_err(|error| self.garbled(&error))
+    }
+
+    /// Makes one call; a node that no longer answers is noticed within seconds, a slow one is not
+    /// hurried.
+    pub(super) async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        call: &Q,
+    ) -> Result<A, Fault> {
+        self.admitted()?;
+        let exchange = async {
+            let response = self.checked(self.post(path, call)?.send().await).await?;
+            let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+            unseal(&body, true).map_err(|error| self.garbled(&error))
+        };
+        let outcome = self.watched(exchange).await;
+        self.breaker.note(!matches!(outcome, Err(Fault::Lost(_))));
+        outcome
+    }
+
+    /// Makes a call that is answered line by line.
+    pub(super) async fn stream<Q: Serialize>(&self, path: &str, call: &Q) -> Result<Response, Fault> {
+        self.admitted()?;
+        let exchange = async { self.checked(self.post(path, call)?.send().await).await };
+        let outcome = self.watched(exchange).await;
+        self.breaker.note(!matches!(outcome, Err(Fault::Lost(_))));
+        outcome
+    }
+
+    /// Waits for `work`, which depends on the node, for as long as the node lives.
+    pub(super) async fn watched<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::select! {
+            outcome = work => outcome,
+            silent = self.silence() => Err(silent),
+        }
+    }
+
+    /// Completes when the node has stopped to answer.
+    async fn silence(&self) -> Fault {
+        tokio::time::sleep(WATCH_AFTER).await;
+        let mut missed = 0;
+        loop {
+            let asked = self.request(Method::GET, "/health").timeout(ALIVE).send().await;
+            missed = if asked.is_ok_and(|answer| answer.status().is_success()) { 0 } else { missed + 1 };
+            if missed >= MISSED {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                return Fault::Lost(format!("{} does not answer any more", self.name));
+            }
+            tokio::time::sleep(ALIVE / 2).await;
+        }
+    }
+
+    /// Tells the node that a session is not needed any more; whether it hears it does not matter.
+    pub(super) fn close(&self, session: &str) {
+        let asked = self.request(Method::DELETE, &format!("/v1/node/sessions/{session}")).timeout(ALIVE);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // An idle session expires by itself.
+            runtime.spawn(async move { drop(asked.send().await) });
+        }
+    }
+
+    /// Repeats `attempt` with growing pauses, as long as calls are lost and `patience` lasts.
+    pub(super) async fn patiently<T, F>(
+        &self,
+        patience: Duration,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let mut pause = Pause::new(patience);
+        loop {
+            match attempt().await {
+                Err(Fault::Lost(reason)) => pause.wait(self, reason).await?,
+                other => return other,
+            }
+        }
+    }
+
+    /// The way there and back; zero until it was measured.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trip.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
+    }
+
+    /// Notes a call that took `took`, `there` of it on the node. Queues on the way only make it longer:
+    /// a shorter one is believed at once, a longer one slowly.
+    pub(super) fn measured(&self, took: Duration, there: Duration) {
+        let way = took.saturating_sub(there);
+        let mut known = self.round_trip.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(known.map_or(way, |known| way.min(known.mul_f64(0.9) + way.mul_f64(0.1))));
+    }
+
+    /// True when the node answered lately, or was not asked.
+    pub(super) fn is_up(&self) -> bool {
+        !self.breaker.is_open()
+    }
+
+    fn admitted(&self) -> Result<(), Fault> {
+        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+        if self.breaker.allows() {
+            return Ok(());
+        }
+        Err(Fault::Lost(format!("{} failed too often and is left alone for a moment", self.name)))
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    fn post<Q: Serialize>(&self, path: &str, call: &Q) -> Result<RequestBuilder, Fault> {
+        let body = seal(call).map_err(|error| Fault::Refused(BackendError::failed(&self.name, error)))?;
+        Ok(self.request(Method::POST, path).body(body))
+    }
+
+    /// The response, where it is a good one.
+    async fn checked(&self, sent: reqwest::Result<Response>) -> Result<Response, Fault> {
+        let response = sent.map_err(|error| self.lost(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+        let error: Value = serde_json::from_slice(&body).map_err(|error| self.garbled(&error))?;
+        Err(self.refusal(status, &error["error"]))
+    }
+
+    fn refusal(&self, status: StatusCode, error: &Value) -> Fault {
+        let message = error["message"].as_str().unwrap_or("it did not say why").to_owned();
+        let code = error["code"].as_str();
+        match status {
+            StatusCode::CONFLICT => Fault::OutOfStep(message),
+            StatusCode::BAD_REQUEST if code == Some("garbled") => Fault::Lost(message),
+            StatusCode::BAD_REQUEST => Fault::Refused(BackendError::Invalid {
+                message,
+                parameter: known(&PARAMETERS, error["param"].as_str()),
+                code: known(&CODES, code),
+            }),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Fault::Refused(BackendError::Busy { backend: self.name.clone(), message })
+            }
+            StatusCode::UNAUTHORIZED => {
+                let message = "it does not take this token: give the one it was started with as `token`";
+                Fault::Refused(BackendError::failed(&self.name, message))
+            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                Fault::Lost(format!("{}: {message}", self.name))
+            }
+            _ => Fault::Refused(BackendError::failed(&self.name, format!("{status}: {message}"))),
+        }
+    }
+
+    pub(super) fn lost(&self, error: &dyn std::error::Error) -> Fault {
+        self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        Fault::Lost(format!("{}: {}", self.name, innermost(error)))
+    }
+
+    pub(super) fn garbled(&self, error: &impl ToString) -> Fault {
+        self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        Fault::Lost(format!("{} sent an answer that is none: {}", self.name, error.to_string()))
+    }
+}
+
+/// Fields of a request that a node may complain about.
+const PARAMETERS: [&str; 7] =
+    ["messages", "prompt", "max_tokens", "tools", "tool_choice", "response_format", "grammar"];
+/// OpenAI's codes that a node may pass on.
+const CODES: [&str; 1] = ["context_length_exceeded"];
+
+fn known(all: &[&'static str], own: Option<&str>) -> Option<&'static str> {
+    all.iter().copied().find(|one| Some(*one) == own)
+}
+
+/// Growing, jittered pauses, up to a point in time.
+pub(super) struct Pause {
+    until: Instant,
+    next: Duration,
+    /// Others stand by: a node that is known to be down is not waited for.
+    short: bool,
+}
+
+/// Patience below which others are taken to stand by.
+const SHORT: Duration = Duration::from_secs(5);
+
+impl Pause {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { until: Instant::now() + patience, next: BACKOFF.0, short: patience < SHORT }
+    }
+
+    /// Waits before another try; the last `reason` when patience is over.
+    pub(super) async fn wait(&mut self, link: &Link, reason: String) -> Result<(), Fault> {
+        if Instant::now() + self.next > self.until || (self.short && !link.is_up()) {
+            return Err(Fault::Lost(reason));
+        }
+        tracing::info!(node = link.name, reason, "trying again");
+        // Hosts that lost the same node do not all come back at once.
+        tokio::time::sleep(self.next.mul_f64(0.5 + fastrand::f64())).await;
+        self.next = (self.next * 2).min(BACKOFF.1);
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! A session that verifies, on a node.
+//!
+//! Invariant: `output` is what the caller got, and `hash` is the hash of prompt and output. The node
+//! may have lost the session or stand elsewhere: it says so, and the session is opened again with
+//! all that was committed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tightwad_engine::{Committed, Draft, TokenId, TokenLogprobs};
+
+use super::link::{Fault, Link, Pause};
+use super::steps::Steps;
+use super::vocabulary::Vocabulary;
+use super::{Node, error};
+use crate::backend::{BackendError, Left, Pass, Processor, Target, Task, Verified};
+use crate::types::Request;
+use crate::types::node::{
+    Base, DecodeCall, OpenCall, Opened, Role, Step, TokenHash, VerifyCall, WireLogprobs, WireRequest,
+};
+
+pub(super) struct NodeTarget {
+    link: Arc<Link>,
+    vocabulary: Arc<Vocabulary>,
+    model: String,
+    /// Digest of the weights that began the answer.
+    weights: String,
+    request: Arc<Request>,
+    prompt: Arc<[TokenId]>,
+    output: Vec<TokenId>,
+    hash: TokenHash,
+    max_tokens: u32,
+    session: Option<String>,
+    patience: Duration,
+    expected: Pass,
+    decoding: Option<Decoding>,
+}
+
+/// A decode under way.
+struct Decoding {
+    left: u32,
+    /// Absent until the node was asked, or after the stream broke.
+    steps: Option<Steps>,
+    pause: Pause,
+    finished: bool,
+}
+
+impl NodeTarget {
+    /// Opens a session; with `left`, from where another was left.
+    pub(super) async fn open(
+        node: &Node,
+        request: &Arc<Request>,
+        left: Option<&Left>,
+    ) -> Result<(Self, Task, u32), Fault> {
+        let call = OpenCall {
+            model: node.model.clone(),
+            role: Role::Target,
+            request: match left {
+                Some(_) => WireRequest::without_prompt(request),
+                None => WireRequest::from(request.as_ref()),
+            },
+            tokens: left.map(|left| left.prompt.to_vec()).unwrap_or_default(),
+            output: left.map(|left| left.output.clone()).unwrap_or_default(),
+            max_tokens: left.map(|left| left.max_tokens),
+        };
+        let ask = || open(&node.link, &node.facts.weights, &call);
+        let opened = node.link.patiently(node.patience, ask).await?;
+        let prompt = left.map_or_else(|| opened.tokens.clone().into(), |left| left.prompt.clone());
+        let mut hash = TokenHash::of(&prompt);
+        hash.extend(&call.output);
+        let session = Self {
+            link: node.link.clone(),
+            vocabulary: node.vocabulary.clone(),
+            model: node.model.clone(),
+            weights: node.facts.weights.clone(),
+            request: request.clone(),
+            prompt: prompt.clone(),
+            output: call.output,
+            hash,
+            max_tokens: opened.max_tokens,
+            session: Some(opened.session),
+            patience: node.patience,
+            expected: Pass {
+                token: Duration::from_nanos(node.facts.token_ns),
+                row: Duration::from_nanos(node.facts.row_ns),
+                round_trip: node.link.round_trip(),
+            },
+            decoding: None,
+        };
+        let task = Task {
+            request: request.clone(),
+            prompt,
+            text: opened.text.into(),
+            max_tokens: opened.max_tokens,
+            constraint: None,
+            tokenizer: node.vocabulary.clone(),
+        };
+        Ok((session, task, opened.cached))
+    }
+
+    /// The session's id; opens it again where it was lost.
+    async fn session(&mut self) -> Result<String, Fault> {
+        if let Some(session) = &self.session {
+            return Ok(session.clone());
+        }
+        let call = OpenCall {
+            model: self.model.clone(),
+            role: Role::Target,
+            request: WireRequest::without_prompt(&self.request),
+            tokens: self.prompt.to_vec(),
+            output: self.output.clone(),
+            max_tokens: Some(self.max_tokens),
+        };
+        let opened = open(&self.link, &self.weights, &call).await?;
+        self.link.counts.resyncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        tracing::info!(
+            node = self.link.name,
+            request = self.request.id,
+            committed = self.output.len(),
+            cached = opened.cached,
+            "the session was opened again"
+        );
+        self.session = Some(opened.session.clone());
+        Ok(opened.session)
+    }
+
+    fn base(&self) -> Base {
+        let at = u32::try_from(self.prompt.len() + self.output.len()).unwrap_or(u32::MAX);
+        Base { at, hash: self.hash }
+    }
+
+    async fn try_verify(&mut self, draft: &Draft) -> Result<Step, Fault> {
+        let path = format!("/v1/node/sessions/{}/verify", self.session().await?);
+        let call = VerifyCall::new(self.base(), draft);
+        let start = Instant::now();
+        let step: Step = self.link.call(&path, &call).await?;
+        self.link.measured(start.elapsed(), Duration::from_micros(step.us));
+        if step.tokens.is_empty() && step.finish.is_none() {
+            return Err(Fault::Lost(format!("{} committed nothing", self.link.name)));
+        }
+        Ok(step)
+    }
+
+    /// The next step of a decode; `None` when the node says that it is over.
+    async fn try_step(&mut self, max: u32) -> Result<Option<Step>, Fault> {
+        let open = self.decoding.as_ref().is_some_and(|decoding| decoding.steps.is_some());
+        if !open {
+            let path = format!("/v1/node/sessions/{}/decode", self.session().await?);
+            let response = self.link.stream(&path, &DecodeCall { base: self.base(), max }).await?;
+            if let Some(decoding) = &mut self.decoding {
+                decoding.steps = Some(Steps::new(response));
+            }
+        }
+        let link = self.link.clone();
+        match self.decoding.as_mut().and_then(|decoding| decoding.steps.as_mut()) {
+            Some(steps) => link.watched(steps.next(&link)).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Forgets a session that is lost, and says whether to try again.
+    async fn recover(&mut self, fault: Fault, pause: &mut Pause) -> Result<(), Fault> {
+        match fault {
+            Fault::Lost(reason) => pause.wait(&self.link, reason).await,
+            Fault::OutOfStep(reason) => {
+                tracing::info!(node = self.link.name, request = self.request.id, reason, "out of step");
+                self.forget();
+                // A node that loses every session at once must not be asked without a pause.
+                pause.wait(&self.link, reason).await
+            }
+            Fault::Refused(error) => Err(Fault::Refused(error)),
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.link.close(&session);
+        }
+    }
+
+    fn take(&mut self, step: Step) -> Verified {
+        let mut verified =
+            Verified { accepted: step.accepted, ties: step.ties, finish: step.finish, ..Verified::default() };
+        let mut logprobs = step.logprobs.into_iter();
+        for (token, piece) in step.tokens {
+            self.vocabulary.learn(token, piece);
+            self.output.push(token);
+            self.hash.extend(&[token]);
+            let logprobs = logprobs.next().map(|logprobs| self.learn(logprobs));
+            verified.committed.push(Committed { token, logprobs });
+        }
+        verified
+    }
+
+    fn learn(&self, logprobs: WireLogprobs) -> TokenLogprobs {
+        let top = logprobs.top.into_iter().map(|(token, piece, logprob)| {
+            self.vocabulary.learn(token, piece);
+            (token, logprob)
+        });
+        TokenLogprobs { logprob: logprobs.logprob, top: top.collect() }
+    }
+}
+
+/// Opens a session on weights that must be these.
+async fn open(link: &Link, weights: &str, call: &OpenCall) -> Result<Opened, Fault> {
+    let opened: Opened = link.call("/v1/node/sessions", call).await?;
+    if opened.weights == weights {
+        return Ok(opened);
+    }
+    link.close(&opened.session);
+    // It may be mended as it came about, while the request waits.
+    Err(Fault::Lost(format!(
+        "{} serves another model as '{}' than when the script was loaded: start it with that model again, or load the script again",
+        link.name, call.model
+    )))
+}
+
+#[async_trait]
+impl Target for NodeTarget {
+    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
+        self.decoding = None;
+        let mut pause = Pause::new(self.patience);
+        loop {
+            match self.try_verify(draft).await {
+                Ok(step) => return Ok(self.take(step)),
+                // The same call is answered with the same step, should the first one have arrived.
+                Err(fault) => {
+                    self.recover(fault, &mut pause).await.map_err(|fault| error(&self.link, fault))?
+                }
+            }
+        }
+    }
+
+    async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
+        let pause = Pause::new(self.patience);
+        self.decoding = Some(Decoding { left: max, steps: None, pause, finished: false });
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
+        loop {
+            let Some(decoding) = &self.decoding else { return Ok(None) };
+            if decoding.left == 0 || decoding.finished {
+                self.decoding = None;
+                return Ok(None);
+            }
+            let fault = match self.try_step(decoding.left).await {
+                Ok(Some(step)) => {
+                    let verified = self.take(step);
+                    if let Some(decoding) = &mut self.decoding {
+                        let committed = u32::try_from(verified.committed.len()).unwrap_or(u32::MAX);
+                        decoding.left = decoding.left.saturating_sub(committed);
+                        decoding.finished = verified.finish.is_some();
+                        decoding.pause = Pause::new(self.patience);
+                    }
+                    return Ok(Some(verified));
+                }
+                Ok(None) => Fault::OutOfStep(format!("{} ended a decode too early", self.link.name)),
+                // Tokens may have been on their way that are now committed there and not here.
+                Err(Fault::Lost(reason)) => {
+                    self.forget();
+                    Fault::Lost(reason)
+                }
+                Err(fault) => fault,
+            };
+            let Some(mut decoding) = self.decoding.take() else { return Ok(None) };
+            decoding.steps = None;
+            let recovered = self.recover(fault, &mut decoding.pause).await;
+            self.decoding = Some(decoding);
+            recovered.map_err(|fault| error(&self.link, fault))?;
+        }
+    }
+
+    fn bytes(&self, token: TokenId) -> Vec<u8> {
+        self.vocabulary.piece(token).map(|piece| piece.to_vec()).unwrap_or_default()
+    }
+
+    fn expected(&self) -> Pass {
+        self.expected
+    }
+
+    fn processor(&self) -> Processor {
+        self.link.processor.clone()
+    }
+}
+
+impl Drop for NodeTarget {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}

@@ -1,0 +1,167 @@
+//! The way to a text server.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+use super::{Dialect, TextServerSpec};
+use crate::backend::error::innermost;
+use crate::backend::{BackendError, Processor};
+use crate::types::Request;
+
+/// How long a connection may take to come about, and a list of models.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Tries of a call that did not reach the server.
+const TRIES: u32 = 4;
+/// The pause before the second try; it doubles.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A server and one of its models.
+pub(super) struct Client {
+    pub model: String,
+    pub dialect: Dialect,
+    url: String,
+    token: Option<String>,
+    http: reqwest::Client,
+    /// Seconds a drafted token took lately, and seconds besides.
+    pace: Mutex<Option<(f64, f64)>>,
+}
+
+impl Client {
+    pub(super) async fn connect(spec: &TextServerSpec) -> Result<Self, String> {
+        let http = reqwest::Client::builder().connect_timeout(CONNECT).tcp_nodelay(true).build();
+        let http = http.map_err(|error| error.to_string())?;
+        let url = spec.url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        let mut client = Self {
+            model: spec.model.clone().unwrap_or_default(),
+            dialect: spec.dialect,
+            url,
+            token: spec.token.clone(),
+            http,
+            pace: Mutex::default(),
+        };
+        let names = client.names().await?;
+        match &spec.model {
+            None if names.len() == 1 => client.model.clone_from(&names[0]),
+            None => {
+                let known = names.join(", ");
+                return Err(format!("{} has several models: choose one with `model`: {known}", client.url));
+            }
+            // Ollama's names may leave out the tag; a llama-server answers to any name.
+            Some(wanted) if client.dialect != Dialect::LlamaServer => {
+                let same = |name: &String| name == wanted || name.strip_suffix(":latest") == Some(wanted);
+                if !names.iter().any(same) {
+                    let known = names.join(", ");
+                    return Err(format!("{} has no model '{wanted}'; it has: {known}", client.url));
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(client)
+    }
+
+    async fn names(&self) -> Result<Vec<String>, String> {
+        let asked = self.authorized(self.http.get(format!("{}{}", self.url, self.dialect.models())));
+        let lost = |error: reqwest::Error| {
+            format!("{} does not answer: {}; is the server running there?", self.url, innermost(&error))
+        };
+        let response = asked.timeout(CONNECT * 2).send().await.map_err(lost)?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(format!("{} wants its API key: give it as `token`", self.url));
+        }
+        let list: Value = response.json().await.map_err(lost)?;
+        Ok(self.dialect.names(&list))
+    }
+
+    /// Where the server computes.
+    pub(super) fn processor(&self) -> Processor {
+        Processor::of(&self.url)
+    }
+
+    /// Begins a whole answer.
+    pub(super) async fn begin(&self, request: &Request) -> Result<Response, BackendError> {
+        let (path, body) = super::body::whole(self.dialect, &self.model, request);
+        self.post(path, &body).await
+    }
+
+    /// Continues `text` by up to `tokens` of the server's tokens: text, and probabilities where it says
+    /// them.
+    pub(super) async fn complete(&self, text: &str, tokens: u32) -> Result<(String, Vec<f32>), BackendError> {
+        let (path, body) = self.dialect.continuation(&self.model, text, tokens);
+        let start = Instant::now();
+        let response = self.post(path, &body).await?;
+        let answer: Value = response.json().await.map_err(|error| self.lost(&error))?;
+        let Some(drafted) = self.dialect.continued(&answer) else {
+            return Err(BackendError::failed(&self.url, format!("it answered without a text: {answer}")));
+        };
+        self.paced(start.elapsed(), tokens);
+        Ok((drafted.to_owned(), self.dialect.probabilities(&answer)))
+    }
+
+    /// How long a token takes, and what a call takes besides.
+    pub(super) fn pace(&self) -> (Duration, Duration) {
+        let known = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (token, call) = known.unwrap_or((0.02, 0.02));
+        (Duration::from_secs_f64(token), Duration::from_secs_f64(call))
+    }
+
+    fn paced(&self, took: Duration, tokens: u32) {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = took.as_secs_f64() / f64::from(tokens + 1);
+        let (known, call) = pace.unwrap_or((token, token));
+        *pace = Some((0.8 * known + 0.2 * token, call));
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// Tries again where the server was not reached: then it has done nothing yet.
+    async fn post(&self, path: &str, body: &Value) -> Result<Response, BackendError> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            match self.sent(path, body).await {
+                Err(error) if error.is_connect() => {
+                    tracing::info!(server = self.url, error = innermost(&error), "trying again");
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    pause *= 2;
+                }
+                other => return self.checked(other.map_err(|error| self.lost(&error))?).await,
+            }
+        }
+        self.checked(self.sent(path, body).await.map_err(|error| self.lost(&error))?).await
+    }
+
+    async fn sent(&self, path: &str, body: &Value) -> reqwest::Result<Response> {
+        self.authorized(self.http.post(format!("{}{path}", self.url))).json(body).send().await
+    }
+
+    async fn checked(&self, response: Response) -> Result<Response, BackendError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let error: Value = serde_json::from_str(&text).unwrap_or_default();
+        let told = error["error"]["message"].as_str().or(error["error"].as_str());
+        let message = told.unwrap_or(text.trim()).to_owned();
+        Err(match status {
+            StatusCode::BAD_REQUEST => BackendError::Invalid {
+                message: format!("{}: {message}", self.model),
+                parameter: None,
+                code: None,
+            },
+            StatusCode::TOO_MANY_REQUESTS => BackendError::Busy { backend: self.url.clone(), message },
+            _ => BackendError::failed(&self.url, format!("{status}: {message}")),
+        })
+    }
+
+    pub(super) fn lost(&self, error: &dyn std::error::Error) -> BackendError {
+        BackendError::failed(&self.url, innermost(error))
+    }
+}

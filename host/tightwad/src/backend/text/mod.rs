@@ -1,0 +1,111 @@
+//! Servers that speak text: llama-server, Ollama, and everything with OpenAI's interface. They answer
+//! whole requests; they draft by text, which the target's vocabulary cuts into tokens; and they can
+//! stand as a target by replay, which is exact and no faster than the server itself.
+
+mod align;
+mod body;
+mod client;
+mod dialect;
+mod drafter;
+mod events;
+mod replay;
+mod tools;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub(super) use self::align::aligned;
+use self::client::Client;
+pub use self::dialect::Dialect;
+use self::drafter::TextDrafter;
+use self::events::Events;
+use self::replay::ReplayTarget;
+use super::{Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Sink, Task};
+use crate::types::{Event, Finish, Outcome, Report, Request, Usage};
+
+/// How a server is reached, and as what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TextServerSpec {
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// `http://HOST:PORT`, without `/v1`.
+    pub url: String,
+    /// The model's name there; default: the only one it has.
+    pub model: Option<String>,
+    /// Its API key.
+    pub token: Option<String>,
+    /// The name in reports; default: the model's.
+    pub name: Option<String>,
+    /// It may be a target, by replay.
+    pub replay: bool,
+}
+
+/// A model behind such a server.
+pub struct TextServer {
+    name: String,
+    client: Arc<Client>,
+    replay: bool,
+}
+
+impl TextServer {
+    /// Asks the server which models it has.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: it does not answer, or has no such model.
+    pub async fn connect(spec: &TextServerSpec) -> Result<Self, String> {
+        let client = Arc::new(Client::connect(spec).await?);
+        let name = spec.name.clone().unwrap_or_else(|| client.model.clone());
+        Ok(Self { name, client, replay: spec.replay })
+    }
+
+    /// Streams the answer into `sink`.
+    async fn stream(&self, request: &Request, sink: &Sink) -> Result<(Finish, Usage), BackendError> {
+        let mut events = Events::begin(&self.client, request).await?;
+        while let Some(event) = events.next().await? {
+            let sent = sink.send(Event { text: event.text, logprobs: event.logprobs }).await;
+            sent.map_err(|_| BackendError::Cancelled)?;
+        }
+        Ok((events.finish(), events.usage()))
+    }
+}
+
+#[async_trait]
+impl Backend for TextServer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let always = Capabilities::GENERATE.and(Capabilities::PROPOSE).and(Capabilities::TOOLS);
+        if self.replay { always.and(Capabilities::VERIFY) } else { always }
+    }
+
+    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        let (finish, usage) = tokio::select! {
+            done = self.stream(&request, &sink) => done?,
+            () = sink.closed() => return Err(BackendError::Cancelled),
+        };
+        let report = Report { mode: "plain".to_owned(), exact: true, ..Report::default() };
+        Ok(Outcome { finish, usage, report })
+    }
+
+    async fn open_target(
+        &self,
+        request: &Arc<Request>,
+        left: Option<&Left>,
+    ) -> Result<OpenTarget, BackendError> {
+        if !self.replay {
+            return Err(BackendError::unsupported(&self.name, "verify"));
+        }
+        if left.is_some() {
+            return Err(BackendError::unsupported(&self.name, "go on where another target was left"));
+        }
+        ReplayTarget::open(&self.client, request).await
+    }
+
+    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+        Ok(Box::new(TextDrafter::new(&self.name, &self.client, task)))
+    }
+}

@@ -1,0 +1,145 @@
+//! The table `tw`.
+
+mod log;
+mod model;
+mod nodes;
+mod serve;
+mod speculation;
+mod text;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mlua::{Function, IntoLua, Lua, Table};
+
+pub use self::nodes::check_fallback;
+pub(super) use self::serve::Served;
+use super::factory::Factory;
+use super::handle::Handle;
+use crate::backend::SharedBackend;
+
+/// Calls each function with the user's table, and raises what it refuses at the user's line. Tail
+/// calls would lose that line.
+const PRELUDE: &str = r#"
+local tw, raw, where = ...
+for name, f in pairs(raw) do
+  tw[name] = function(spec)
+    local at = where(2)
+    if type(spec) ~= "table" then
+      error(at .. "tw." .. name .. " takes a table, as in tw." .. name .. "{ ... }", 0)
+    end
+    local value, err = f(spec)
+    if err then error(at .. err, 0) end
+    return value
+  end
+end
+"#;
+
+/// Builds `tw`.
+pub(super) fn table(
+    lua: &Lua,
+    folder: &Path,
+    factory: &Arc<dyn Factory>,
+    settings: &[(String, String)],
+) -> mlua::Result<Table> {
+    let tw = lua.create_table()?;
+    tw.raw_set("version", env!("CARGO_PKG_VERSION"))?;
+    tw.raw_set("settings", lua.create_table_from(settings.iter().cloned())?)?;
+    tw.raw_set("log", log::table(lua)?)?;
+    let raw = lua.create_table()?;
+    let makers = Makers { lua, folder, factory };
+    raw.raw_set("model", makers.backend(model::model, |f, spec| async move { f.model(spec).await })?)?;
+    raw.raw_set("lookup", makers.backend(model::lookup, |f, spec| async move { f.lookup(spec).await })?)?;
+    raw.raw_set("node", makers.backend(nodes::node, |f, spec| async move { f.node(spec).await })?)?;
+    for (name, read) in text::SERVERS {
+        raw.raw_set(name, makers.backend(read, |f, spec| async move { f.text_server(spec).await })?)?;
+    }
+    let speculate = makers.backend(speculation::spec, |f, spec| async move { f.speculation(spec).await })?;
+    raw.raw_set("speculation", speculate)?;
+    raw.raw_set(
+        "discover",
+        makers.value(nodes::discovery, |f, wait| async move { f.discover(wait).await })?,
+    )?;
+    raw.raw_set("serve", makers.value(serve::served, |_, served| async move { Ok(served) })?)?;
+    let place = lua.create_function(|lua, level: usize| Ok(place(lua, level + 1)))?;
+    lua.load(PRELUDE).set_name("=tightwad").call::<()>((tw.clone(), raw, place))?;
+    Ok(tw)
+}
+
+/// What the functions of `tw` are made with.
+struct Makers<'a> {
+    lua: &'a Lua,
+    folder: &'a Path,
+    factory: &'a Arc<dyn Factory>,
+}
+
+/// Reads a table of a script: what it asks for, or what is wrong with it.
+type Read<S> = fn(&Lua, &Table, &Path) -> Result<S, String>;
+
+impl Makers<'_> {
+    /// A function that makes a backend of a table.
+    fn backend<S, F>(&self, read: Read<S>, make: fn(Arc<dyn Factory>, S) -> F) -> mlua::Result<Function>
+    where
+        S: Send + 'static,
+        F: Future<Output = Result<SharedBackend, String>> + Send + 'static,
+    {
+        self.function(read, make, |_, backend| Ok(Handle(backend)))
+    }
+
+    /// A function that makes any value of a table.
+    fn value<S, T, F>(&self, read: Read<S>, make: fn(Arc<dyn Factory>, S) -> F) -> mlua::Result<Function>
+    where
+        S: Send + 'static,
+        T: IntoLua + Send + 'static,
+        F: Future<Output = Result<T, String>> + Send + 'static,
+    {
+        self.function(read, make, |_, value| Ok(value))
+    }
+
+    /// Returns the value, or nil and why not.
+    fn function<S, T, F, V>(
+        &self,
+        read: Read<S>,
+        make: fn(Arc<dyn Factory>, S) -> F,
+        shown: fn(&Lua, T) -> mlua::Result<V>,
+    ) -> mlua::Result<Function>
+    where
+        S: Send + 'static,
+        T: Send + 'static,
+        V: IntoLua + 'static,
+        F: Future<Output = Result<T, String>> + Send + 'static,
+    {
+        let (folder, factory) = (self.folder.to_owned(), self.factory.clone());
+        self.lua.create_async_function(move |lua, table: Table| {
+            let (spec, factory) = (read(&lua, &table, &folder), factory.clone());
+            async move {
+                let made = match spec {
+                    Ok(spec) => make(factory, spec).await,
+                    Err(error) => Err(error),
+                };
+                Ok(match made {
+                    Ok(value) => (Some(shown(&lua, value)?), None),
+                    Err(error) => (None, Some(error)),
+                })
+            }
+        })
+    }
+}
+
+/// `file:line: ` of a level of the stack; empty where there is none.
+fn place(lua: &Lua, level: usize) -> String {
+    // The function that asks is a level itself, which the caller's count leaves out.
+    let at = lua.inspect_stack(level - 1, |debug| {
+        let source = debug.source().short_src.map(|source| source.to_string());
+        source.zip(debug.current_line())
+    });
+    at.flatten().map(|(source, line)| format!("{source}:{line}: ")).unwrap_or_default()
+}
+
+/// Relative paths start at the script, `~` is the user's home.
+fn resolve(folder: &Path, path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => folder.join(path),
+    }
+}

@@ -1,0 +1,152 @@
+//! Opening sessions.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, State};
+use axum::response::Response;
+
+use super::super::ServerState;
+use super::super::error::ApiError;
+use super::Lent;
+use super::body::{Raw, read, sealed};
+use super::registry::{Entry, Place};
+use super::state::{DrafterSession, Session, TargetSession};
+use crate::backend::{BackendError, Left, SharedBackend, Task};
+use crate::types::Request;
+use crate::types::node::{OpenCall, Opened, Role};
+
+/// How often a session that waits for a sequence looks for one that is idle.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(super) async fn open(
+    State(state): State<ServerState>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    body: Raw,
+) -> Result<Response, ApiError> {
+    let lent = state.lent()?;
+    let call: OpenCall = read(body)?;
+    let place = lent.registry.place(client.ip()).map_err(ApiError::too_many)?;
+    let backend = lent.model(&call.model)?;
+    let request = Request::try_from(call.request.clone());
+    let request =
+        Arc::new(request.map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string()))?);
+    let opening = async {
+        match call.role {
+            Role::Target => target(&backend, &request, &call).await,
+            Role::Drafter => drafter(&backend, &request, &call).await,
+        }
+    };
+    let (session, opened) = lent.with_room(&call.model, opening).await?;
+    Ok(sealed(&lent.register(&call, &backend, place, session, opened)))
+}
+
+impl Lent {
+    pub(super) fn model(&self, name: &str) -> Result<SharedBackend, ApiError> {
+        let found = self.models.get(name).cloned();
+        found.ok_or_else(|| ApiError::unknown_model(name, self.models.keys().map(String::as_str)))
+    }
+
+    /// Waits for `opening`; when that takes long, idle sessions on the same model make room.
+    pub(super) async fn with_room<T>(
+        &self,
+        model: &str,
+        opening: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, ApiError> {
+        let mut opening = std::pin::pin!(opening);
+        loop {
+            tokio::select! {
+                opened = &mut opening => return opened.map_err(ApiError::from),
+                () = tokio::time::sleep(LOOK) => {
+                    if self.model(model)?.load().waiting > 0 {
+                        self.registry.make_room(model);
+                    }
+                }
+            }
+        }
+    }
+
+    fn register(
+        &self,
+        call: &OpenCall,
+        backend: &SharedBackend,
+        place: Place,
+        session: Session,
+        opened: Opened,
+    ) -> Opened {
+        let weights = backend.facts().map(|facts| facts.weights).unwrap_or_default();
+        let opened = Opened { session: self.registry.name(), weights, ..opened };
+        let id = opened.session.clone();
+        self.registry.add(Entry::new(id, call.model.clone(), session, place));
+        opened
+    }
+}
+
+/// Fields that are filled in when the session is registered.
+fn opened(cached: u32, max_tokens: u32) -> Opened {
+    Opened {
+        session: String::new(),
+        weights: String::new(),
+        tokens: Vec::new(),
+        text: String::new(),
+        cached,
+        max_tokens,
+        startup_ns: 0,
+    }
+}
+
+async fn target(
+    backend: &SharedBackend,
+    request: &Arc<Request>,
+    call: &OpenCall,
+) -> Result<(Session, Opened), BackendError> {
+    let left = left(request, call);
+    let target = backend.open_target(request, left.as_ref()).await?;
+    let mut opened = opened(target.cached, target.task.max_tokens);
+    if left.is_none() {
+        opened.tokens = target.task.prompt.to_vec();
+        opened.text = target.task.text.to_string();
+    }
+    let session = TargetSession::new(target.session, &target.task.prompt, &call.output);
+    Ok((Session::Target(session), opened))
+}
+
+/// Where the caller wants to go on, when it sent the prompt's tokens.
+fn left(request: &Request, call: &OpenCall) -> Option<Left> {
+    if call.tokens.is_empty() {
+        return None;
+    }
+    let max_tokens = call.max_tokens.or(request.max_tokens).unwrap_or(u32::MAX);
+    Some(Left { prompt: call.tokens.clone().into(), output: call.output.clone(), max_tokens })
+}
+
+async fn drafter(
+    backend: &SharedBackend,
+    request: &Arc<Request>,
+    call: &OpenCall,
+) -> Result<(Session, Opened), BackendError> {
+    let task = match left(request, call) {
+        None => backend.read(request).await?,
+        Some(left) => {
+            let unsupported = || BackendError::unsupported(backend.name(), "propose");
+            Task {
+                request: request.clone(),
+                prompt: left.prompt,
+                text: "".into(),
+                max_tokens: left.max_tokens,
+                constraint: None,
+                tokenizer: backend.tokenizer().ok_or_else(unsupported)?,
+            }
+        }
+    };
+    let drafter = backend.open_drafter(&task).await?;
+    let expected = drafter.expected();
+    let mut opened = opened(0, task.max_tokens);
+    opened.startup_ns = u64::try_from(expected.startup.as_nanos()).unwrap_or(u64::MAX);
+    if call.tokens.is_empty() {
+        opened.tokens = task.prompt.to_vec();
+        opened.text = task.text.to_string();
+    }
+    Ok((Session::Drafter(DrafterSession::new(drafter, &task.prompt, &call.output)), opened))
+}

@@ -1,0 +1,159 @@
+//! Calls on open sessions. A call goes on when its caller's connection breaks, so that the same call made
+//! again finds its answer; closing the session ends it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+
+use super::super::ServerState;
+use super::super::error::ApiError;
+use super::body::{Raw, read, sealed};
+use super::registry::Entry;
+use super::state::{OutOfStep, Session};
+use crate::backend::BackendError;
+use crate::types::node::{DecodeCall, ProposeAnswer, ProposeCall, Step, VerifyCall, seal};
+
+/// Steps that wait for a slow reader before a decode pauses.
+const BUFFER: usize = 64;
+
+impl From<OutOfStep> for ApiError {
+    fn from(OutOfStep(message): OutOfStep) -> Self {
+        Self::out_of_step(message)
+    }
+}
+
+fn entry(state: &ServerState, id: &str) -> Result<Arc<Entry>, ApiError> {
+    let found = state.lent()?.registry.get(id);
+    found.ok_or_else(|| {
+        ApiError::out_of_step(format!(
+            "there is no session '{id}': it expired, made room, or was before a restart"
+        ))
+    })
+}
+
+fn wrong_role(wanted: &str) -> ApiError {
+    ApiError::invalid(None, format!("this session was not opened as a {wanted}"))
+}
+
+/// Runs `work` to its end, whatever happens to the connection.
+async fn run<T: Send + 'static>(
+    entry: &Arc<Entry>,
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    entry.touch();
+    let task = tokio::spawn(work);
+    entry.runs(task.abort_handle());
+    let done = task.await;
+    entry.touch();
+    done.unwrap_or_else(|_| Err(ApiError::out_of_step("the session was closed".to_owned())))
+}
+
+pub(super) async fn verify(
+    State(state): State<ServerState>,
+    Path(id): Path<String>,
+    body: Raw,
+) -> Result<Response, ApiError> {
+    let call: VerifyCall = read(body)?;
+    let draft = call.draft().map_err(|error| ApiError::invalid(Some("parents"), error.to_string()))?;
+    let entry = entry(&state, &id)?;
+    let held = entry.clone();
+    let work = async move {
+        let start = Instant::now();
+        let mut session = held.session.lock().await;
+        let Session::Target(session) = &mut *session else { return Err(wrong_role("target")) };
+        if let Some(step) = session.answered(&call) {
+            return Ok(step);
+        }
+        session.check(call.base)?;
+        let verified = session.target.verify(&draft).await.map_err(ApiError::from)?;
+        let mut step = session.commit(verified);
+        step.us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        session.remember(call, step.clone());
+        Ok(step)
+    };
+    Ok(sealed(&run(&entry, work).await?))
+}
+
+pub(super) async fn propose(
+    State(state): State<ServerState>,
+    Path(id): Path<String>,
+    body: Raw,
+) -> Result<Response, ApiError> {
+    let call: ProposeCall = read(body)?;
+    if call.max == 0 {
+        return Err(ApiError::invalid(Some("max"), "a proposal has at least one token"));
+    }
+    let entry = entry(&state, &id)?;
+    let held = entry.clone();
+    let work = async move {
+        let start = Instant::now();
+        let mut session = held.session.lock().await;
+        let Session::Drafter(session) = &mut *session else { return Err(wrong_role("drafter")) };
+        let output = session.follow(&call)?;
+        let proposals = session.propose(&output, &call).await.map_err(ApiError::from)?;
+        let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(ProposeAnswer { proposals, us })
+    };
+    Ok(sealed(&run(&entry, work).await?))
+}
+
+pub(super) async fn decode(
+    State(state): State<ServerState>,
+    Path(id): Path<String>,
+    body: Raw,
+) -> Result<Response, ApiError> {
+    let call: DecodeCall = read(body)?;
+    let entry = entry(&state, &id)?;
+    entry.touch();
+    let mut session = entry.session.clone().lock_owned().await;
+    let Session::Target(target) = &mut *session else { return Err(wrong_role("target")) };
+    target.check(call.base)?;
+    target.forget();
+    target.target.decode(call.max).await.map_err(ApiError::from)?;
+    let (lines, read) = mpsc::channel(BUFFER);
+    let held = entry.clone();
+    let task = tokio::spawn(async move { steps(&held, session, lines).await });
+    entry.runs(task.abort_handle());
+    let lines = stream::unfold(read, |mut read| async move {
+        let line: Bytes = read.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), read))
+    });
+    Ok(([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+/// One line a step, until the decode is over or nobody reads any more.
+async fn steps(entry: &Entry, mut session: OwnedMutexGuard<Session>, lines: mpsc::Sender<Bytes>) {
+    let Session::Target(session) = &mut *session else { return };
+    loop {
+        let step = tokio::select! {
+            step = session.target.step() => step,
+            () = lines.closed() => return,
+        };
+        entry.touch();
+        let step = match step {
+            Ok(None) => return,
+            Ok(Some(verified)) => session.commit(verified),
+            Err(BackendError::Cancelled) => return,
+            Err(error) => Step { error: Some(error.to_string()), ..Step::default() },
+        };
+        let Ok(mut line) = seal(&step) else { return };
+        line.push(b'\n');
+        if lines.send(line.into()).await.is_err() || step.error.is_some() {
+            return;
+        }
+    }
+}
+
+pub(super) async fn close(
+    State(state): State<ServerState>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    state.lent()?.registry.remove(&id);
+    Ok(StatusCode::NO_CONTENT)
+}

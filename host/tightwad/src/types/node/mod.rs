@@ -1,0 +1,87 @@
+//! The messages between a host and a node: `host/PROTOCOL.md` explains every field.
+
+mod calls;
+mod hash;
+mod seal;
+
+pub use calls::{
+    Base, DecodeCall, DetokenizeCall, Detokenized, OpenCall, Opened, Piece, ProposeAnswer, ProposeCall, Role,
+    ScoreAnswer, ScoreCall, ScoredToken, Step, TokenizeCall, Tokenized, VerifyCall, WireLogprobs,
+    WireRequest,
+};
+pub use hash::TokenHash;
+pub use seal::{Broken, seal, unseal};
+use serde::{Deserialize, Serialize};
+
+/// The version of these messages. A node of another version is refused.
+pub const PROTOCOL: u32 = 1;
+
+/// What a model is, as far as another machine must know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// SHA-256 over all tokens, in hexadecimal: equal digests exchange token ids.
+    pub vocabulary: String,
+    /// SHA-256 over samples of the weights' file, in hexadecimal: equal digests generate the same.
+    pub weights: String,
+    /// As the GGUF says it: `llama 135M Q4_1`.
+    pub description: String,
+    /// Bytes of the weights.
+    pub bytes: u64,
+    /// Tokens a sequence may have.
+    pub context: u32,
+    /// Sequences that run at once.
+    pub slots: u32,
+    /// True when the chat template knows tools.
+    pub tools: bool,
+    /// Nanoseconds of a forward pass over one row.
+    pub token_ns: u64,
+    /// Nanoseconds of each row of a pass over many.
+    pub row_ns: u64,
+}
+
+impl ModelFacts {
+    /// [`ModelFacts::vocabulary`] as bytes; `None` where it is no digest.
+    #[must_use]
+    pub fn vocabulary_digest(&self) -> Option<[u8; 32]> {
+        let byte = |at: usize| u8::from_str_radix(self.vocabulary.get(2 * at..2 * at + 2)?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+        bytes?.try_into().ok()
+    }
+}
+
+/// How busy a model is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Sequences that are open.
+    pub active: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
+}
+
+/// A model that a node lends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeModel {
+    /// The name to ask for.
+    pub name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub facts: ModelFacts,
+    /// How busy it is.
+    #[serde(flatten)]
+    pub load: Load,
+}
+
+/// What `GET /v1/node` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// The node's version.
+    pub tightwad: String,
+    /// The version of the messages.
+    pub protocol: u32,
+    /// The node's clock, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Open sessions.
+    pub sessions: usize,
+    /// The models it lends.
+    pub models: Vec<NodeModel>,
+}
