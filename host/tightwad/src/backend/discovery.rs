@@ -2,6 +2,7 @@
 //! addresses need not be typed.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
@@ -32,18 +33,23 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Announces a node on `port` that lends `models`.
+    /// Announces a node that listens on `address` and lends `models`: on every network of this machine
+    /// where it listens on all of them.
     ///
     /// # Errors
     ///
     /// Why this machine cannot send multicasts.
-    pub fn new(port: u16, models: &[String]) -> Result<Self, String> {
+    pub fn new(address: SocketAddr, models: &[String]) -> Result<Self, String> {
+        let (ip, port) = (address.ip(), address.port());
         let host = hostname();
         let instance = format!("{host}-{port}");
         let models = models.join(",");
         let properties = [(VERSION, env!("CARGO_PKG_VERSION")), (MODELS, models.as_str())];
-        let info = ServiceInfo::new(SERVICE, &instance, &format!("{host}.local."), "", port, &properties[..]);
-        let info = info.map_err(|error| error.to_string())?.enable_addr_auto();
+        let dns = format!("{host}.local.");
+        let own = if ip.is_unspecified() { String::new() } else { ip.to_string() };
+        let info = ServiceInfo::new(SERVICE, &instance, &dns, own.as_str(), port, &properties[..]);
+        let info = info.map_err(|error| error.to_string())?;
+        let info = if ip.is_unspecified() { info.enable_addr_auto() } else { info };
         let name = info.get_fullname().to_owned();
         let daemon = ServiceDaemon::new().map_err(|error| error.to_string())?;
         daemon.register(info).map_err(|error| error.to_string())?;

@@ -1,5 +1,6 @@
 //! `tightwad node`: lends models to other machines.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +82,7 @@ impl Node {
         let state =
             ServerState::new(table, metrics, self.token.as_deref()).lending(Lent::new(models, limits));
         eprintln!("tightwad lends {} at http://{address}", names.join(", "));
-        let _announcement = (!self.quiet).then(|| announce(address.port(), &names)).flatten();
+        let _announcement = (!self.quiet).then(|| announce(address, &names)).flatten();
         server::serve(listener, state, listen::interrupted()?).await?;
         Ok(())
     }
@@ -100,8 +101,8 @@ impl Node {
 }
 
 /// A node that cannot be found can still be used by its address.
-fn announce(port: u16, models: &[String]) -> Option<Announcement> {
-    match Announcement::new(port, models) {
+fn announce(address: SocketAddr, models: &[String]) -> Option<Announcement> {
+    match Announcement::new(address, models) {
         Ok(announcement) => Some(announcement),
         Err(error) => {
             tracing::warn!(

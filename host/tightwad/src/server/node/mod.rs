@@ -31,9 +31,9 @@ impl Lent {
     /// Lends `models` by name. Must be called within the runtime: idle sessions are looked for there.
     #[must_use]
     pub fn new(models: impl IntoIterator<Item = (String, SharedBackend)>, limits: SessionLimits) -> Self {
-        let registry = Arc::new(Registry::new(limits));
-        registry::sweep(&registry);
-        Self { models: Arc::new(models.into_iter().collect()), registry }
+        let (registry, models) = (Arc::new(Registry::new(limits)), Arc::new(models.into_iter().collect()));
+        registry::sweep(&registry, &models);
+        Self { models, registry }
     }
 
     /// Sessions that are open.

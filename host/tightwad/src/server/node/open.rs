@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
@@ -17,9 +16,6 @@ use crate::backend::{BackendError, Left, SharedBackend, Task};
 use crate::types::Request;
 use crate::types::node::{OpenCall, Opened, Role};
 
-/// How often a session that waits for a sequence looks for one that is idle.
-const LOOK: Duration = Duration::from_millis(100);
-
 pub(super) async fn open(
     State(state): State<ServerState>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
@@ -32,13 +28,10 @@ pub(super) async fn open(
     let request = Request::try_from(call.request.clone());
     let request =
         Arc::new(request.map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string()))?);
-    let opening = async {
-        match call.role {
-            Role::Target => target(&backend, &request, &call).await,
-            Role::Drafter => drafter(&backend, &request, &call).await,
-        }
+    let (session, opened) = match call.role {
+        Role::Target => target(&backend, &request, &call).await?,
+        Role::Drafter => drafter(&backend, &request, &call).await?,
     };
-    let (session, opened) = lent.with_room(&call.model, opening).await?;
     Ok(sealed(&lent.register(&call, &backend, place, session, opened)))
 }
 
@@ -46,25 +39,6 @@ impl Lent {
     pub(super) fn model(&self, name: &str) -> Result<SharedBackend, ApiError> {
         let found = self.models.get(name).cloned();
         found.ok_or_else(|| ApiError::unknown_model(name, self.models.keys().map(String::as_str)))
-    }
-
-    /// Waits for `opening`; when that takes long, idle sessions on the same model make room.
-    pub(super) async fn with_room<T>(
-        &self,
-        model: &str,
-        opening: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, ApiError> {
-        let mut opening = std::pin::pin!(opening);
-        loop {
-            tokio::select! {
-                opened = &mut opening => return opened.map_err(ApiError::from),
-                () = tokio::time::sleep(LOOK) => {
-                    if self.model(model)?.load().waiting > 0 {
-                        self.registry.make_room(model);
-                    }
-                }
-            }
-        }
     }
 
     fn register(

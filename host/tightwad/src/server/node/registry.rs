@@ -3,7 +3,7 @@
 //! Invariant: a session is in the table until it is closed, expires, or makes room for another; then
 //! nothing but a call that is still running holds it, and its sequence is freed with that call.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::state::Session;
+use crate::backend::SharedBackend;
 
 /// How many sessions there may be, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +31,10 @@ impl Default for SessionLimits {
     }
 }
 
-/// A session that has been idle for this long makes room for one that waits.
+/// A session that has been idle for this long makes room for a request that waits.
 const EVICTABLE: Duration = Duration::from_millis(500);
+/// How often idle sessions are looked for.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One session with what the table must know of it.
 pub(super) struct Entry {
@@ -155,12 +158,12 @@ impl Registry {
     }
 
     /// Lets the session on `model` that has been idle longest make room.
-    pub(super) fn make_room(&self, model: &str) {
+    fn make_room(&self, model: &str) {
         let mut entries = lock(&self.entries);
         let own = entries.values().filter(|entry| entry.model == model);
         let idlest = own.map(|entry| (entry.idle(), entry.id.clone())).max();
         if let Some((idle, id)) = idlest.filter(|(idle, _)| *idle >= EVICTABLE) {
-            tracing::info!(session = id, idle_ms = idle.as_millis(), "makes room for another session");
+            tracing::info!(session = id, idle_ms = idle.as_millis(), "makes room for another request");
             entries.remove(&id);
         }
     }
@@ -171,16 +174,17 @@ impl Registry {
     }
 }
 
-/// Looks for idle sessions, for as long as the registry lives.
-pub(super) fn sweep(registry: &Arc<Registry>) {
+/// Closes sessions that expired, and those that others wait for, for as long as the registry lives.
+pub(super) fn sweep(registry: &Arc<Registry>, models: &Arc<BTreeMap<String, SharedBackend>>) {
     let registry: Weak<Registry> = Arc::downgrade(registry);
+    let models = models.clone();
     tokio::spawn(async move {
-        loop {
-            let Some(alive) = registry.upgrade() else { return };
-            let pause = (alive.limits.idle / 4).min(Duration::from_secs(5));
+        while let Some(alive) = registry.upgrade() {
             alive.expire();
+            let waiting = models.iter().filter(|(_, backend)| backend.load().waiting > 0);
+            waiting.for_each(|(model, _)| alive.make_room(model));
             drop(alive);
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(LOOK).await;
         }
     });
 }

@@ -33,7 +33,7 @@ pub(super) async fn score(State(state): State<ServerState>, body: Raw) -> Result
     let call: ScoreCall = read(body)?;
     let backend = lent.model(&call.model)?;
     let (request, tokenizer) = (request(call.request)?, tokenizer(&backend)?);
-    let scored = lent.with_room(&call.model, backend.score(&request, &call.answer)).await?;
+    let scored = backend.score(&request, &call.answer).await?;
     let mut tokens = Vec::with_capacity(scored.len());
     for one in scored {
         let text = tokenizer.detokenize(&[one.token]).await?;

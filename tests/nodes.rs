@@ -1,0 +1,303 @@
+//! Machines that work together: what a node computes is what this machine would have computed.
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
+// The turn of a test is held for all of it.
+#![allow(clippy::await_holding_lock)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use support::{BINARY, Node, PROMPTS, Process, Server, alone, environment, smollm2, smollm2_q2, tightwad};
+use tightwad_netlab::{Machine, Proxy};
+
+fn settings() -> [Value; 2] {
+    [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]
+}
+
+/// SmolLM2 here, on a node, and in every stack of both.
+fn script(node: &str) -> String {
+    format!(
+        r#"local tw = require "tightwad"
+local here = tw.model {{ path = "{}", name = "here", context = 1024 }}
+local away = tw.node {{ url = "{node}", model = "smollm2" }}
+local small = tw.node {{ url = "{node}", model = "q2" }}
+return tw.serve {{ models = {{
+  here = here,
+  away = away,
+  target = tw.speculation {{ target = away, draft = tw.lookup {{}} }},
+  drafter = tw.speculation {{ target = here, draft = small }},
+  both = tw.speculation {{ target = away, draft = {{ tw.lookup {{}}, small }} }},
+  serial = tw.speculation {{ target = away, draft = here, overlap = false }},
+  overlapping = tw.speculation {{ target = away, draft = here }},
+}} }}"#,
+        smollm2().display()
+    )
+}
+
+const STACKS: [&str; 6] = ["away", "target", "drafter", "both", "serial", "overlapping"];
+
+#[tokio::test]
+async fn a_node_gives_the_same_tokens_as_this_machine() {
+    let _alone = alone();
+    let node = Node::start(&[("smollm2", &smollm2()), ("q2", &smollm2_q2())], &["--context", "1024"]);
+    let server = Server::start(&script(&node.url()));
+    let mut accepted = 0;
+    for settings in settings() {
+        for prompt in &PROMPTS[..4] {
+            let (here, _) = server.ask("here", prompt, settings.clone()).await;
+            for model in STACKS {
+                let (text, report) = server.ask(model, prompt, settings.clone()).await;
+                assert_eq!(text, here, "{model}, {settings}, {prompt}: {report}");
+                assert_eq!(report["exact"], true);
+                assert!(report["fallback"].is_null(), "{report}");
+                accepted += report["accepted"].as_u64().unwrap();
+            }
+        }
+    }
+    assert!(accepted > 0, "no draft was ever accepted");
+    // Nothing is left behind on the node.
+    let client = reqwest::Client::new();
+    for _ in 0..100 {
+        let facts: Value =
+            client.get(format!("{}/v1/node", node.url())).send().await.unwrap().json().await.unwrap();
+        if facts["sessions"] == 0 && facts["models"][0]["active"] == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("sessions are left on the node");
+}
+
+#[tokio::test]
+async fn schemas_penalties_logprobs_and_many_at_once_travel() {
+    let _alone = alone();
+    let node = Node::start(&[("smollm2", &smollm2()), ("q2", &smollm2_q2())], &["--context", "1024"]);
+    let server = Server::start(&script(&node.url()));
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}},
+        "required": ["city"], "additionalProperties": false});
+    let cases = [
+        json!({"temperature": 0, "frequency_penalty": 1.2, "repeat_penalty": 1.1}),
+        json!({"temperature": 0.7, "response_format": {"type": "json_schema", "json_schema": {"name": "c", "schema": schema}}}),
+        json!({"temperature": 0.9, "top_k": 20, "logit_bias": {"28": -100, "30": 5}, "stop": ["Paris is"]}),
+    ];
+    for settings in cases {
+        let (here, _) = server.ask("here", "Describe Paris as JSON.", settings.clone()).await;
+        let asked = ["away", "target", "drafter", "both"];
+        let asked = asked.map(|model| server.ask(model, "Describe Paris as JSON.", settings.clone()));
+        for (text, report) in join_all(asked).await {
+            assert_eq!(text, here, "{settings}: {report}");
+        }
+    }
+    let logprobs = |model: &str| {
+        json!({"model": model, "messages": [{"role": "user", "content": PROMPTS[3]}], "max_tokens": 12,
+               "temperature": 0, "logprobs": true, "top_logprobs": 3})
+    };
+    let (_, here) = server.post("/v1/chat/completions", &logprobs("here")).await;
+    let (_, away) = server.post("/v1/chat/completions", &logprobs("target")).await;
+    assert_eq!(here["choices"][0]["logprobs"], away["choices"][0]["logprobs"]);
+    assert!(here["choices"][0]["logprobs"]["content"].as_array().unwrap().len() > 5);
+    // What the node cannot do is the client's to mend, and says so.
+    let long = json!({"model": "away", "messages": [{"role": "user", "content": "word ".repeat(3000)}]});
+    let (status, answer) = server.post("/v1/chat/completions", &long).await;
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("context_length_exceeded")), "{answer}");
+}
+
+/// Two machines, each in a network namespace, and a link with delay between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn across_machines_and_delays_the_tokens_are_the_same_and_few_bytes_travel() {
+    let _alone = alone();
+    if !tightwad_netlab::available() {
+        eprintln!("skipped: network namespaces need root and iproute2");
+        return;
+    }
+    let (host, lender) = (Machine::new(0).unwrap(), Machine::new(1).unwrap());
+    let inside = SocketAddr::new(lender.address().into(), 7710);
+    let mut command = lender.command(BINARY);
+    environment(&mut command).args(["node", "--quiet", "--token", "t", "--context", "1024"]);
+    command.args(["--listen", &inside.to_string(), "--threads", "1"]);
+    command.arg("--model").arg(format!("smollm2={}", smollm2().display()));
+    let _node = Process::start(&mut command);
+    let link = Proxy::start(SocketAddr::new(host.gateway().into(), 0), inside).await.unwrap();
+    let script = format!(
+        r#"local tw = require "tightwad"
+local here = tw.model {{ path = "{}", name = "here", context = 1024, threads = 1 }}
+local away = tw.node {{ url = "http://{}", token = "t" }}
+return tw.serve {{ token = "t", models = {{
+  here = here, away = away,
+  lookup = tw.speculation {{ target = away, draft = tw.lookup {{}} }},
+  overlapping = tw.speculation {{ target = away, draft = here }},
+}} }}"#,
+        smollm2().display(),
+        link.address()
+    );
+    let listen = SocketAddr::new(host.address().into(), 8088).to_string();
+    let mut server = Server::on(host.command(BINARY), &listen, &script, &[]);
+    let token = [("authorization", "Bearer t")];
+    let headers = token.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    let client = reqwest::Client::builder().default_headers(headers.into_iter().collect());
+    server.client = client.build().unwrap();
+    for settings in settings() {
+        let (here, _) = server.ask("here", PROMPTS[1], settings.clone()).await;
+        for delay in [0, 2, 10, 40] {
+            link.faults().delay(Duration::from_millis(delay));
+            for model in ["away", "lookup", "overlapping"] {
+                let before = link.faults().bytes();
+                let (text, report) = server.ask(model, PROMPTS[1], settings.clone()).await;
+                assert_eq!(text, here, "{model} at {delay} ms: {report}");
+                let after = link.faults().bytes();
+                let bytes = after.0 + after.1 - before.0 - before.1;
+                println!("{model} at {delay} ms: {bytes} bytes for {} characters", text.len());
+            }
+        }
+    }
+    link.faults().delay(Duration::ZERO);
+    let before = link.faults().bytes();
+    let body = json!({"model": "lookup", "messages": [{"role": "user", "content": PROMPTS[1]}], "temperature": 0,
+        "max_tokens": 200, "logit_bias": {"0": -100, "2": -100}});
+    let (_, answer) = server.post("/v1/chat/completions", &body).await;
+    let after = link.faults().bytes();
+    let tokens = answer["usage"]["completion_tokens"].as_u64().unwrap();
+    let each = (after.0 + after.1 - before.0 - before.1) / tokens;
+    assert!(each < 200, "{each} bytes a committed token: {}", answer["tightwad"]);
+}
+
+#[tokio::test]
+async fn tokens_guard_a_node_and_everything_is_bounded() {
+    let _alone = alone();
+    let node = Node::start(&[("smollm2", &smollm2())], &["--token", "secret", "--slots", "4", "--queue", "4"]);
+    let client = reqwest::Client::new();
+    let url = |path: &str| format!("{}{path}", node.url());
+    assert_eq!(client.get(url("/health")).send().await.unwrap().status(), 200);
+    for path in ["/v1/node", "/v1/models", "/metrics"] {
+        assert_eq!(client.get(url(path)).send().await.unwrap().status(), 401);
+    }
+    let wrong = client.get(url("/v1/node")).bearer_auth("guess").send().await.unwrap();
+    assert_eq!(wrong.status(), 401);
+    let script = |token: &str, model: &str| {
+        let script = support::Script::new(&format!(
+            "local tw = require \"tightwad\"\nlocal a = tw.node {{ url = \"{}\"{token}{model} }}\nreturn tw.serve {{ models = {{ a = a }} }}",
+            node.url()
+        ));
+        let done = tightwad(&["run", &script.path().display().to_string(), "--check"]);
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, error) = script(", token = \"guess\"", "");
+    assert!(code == Some(1) && error.contains("script.lua:2") && error.contains("does not take this token"), "{error}");
+    let (code, error) = script(", token = \"secret\"", ", model = \"big\"");
+    assert!(code == Some(1) && error.contains("lends no model 'big'; it has: smollm2"), "{error}");
+    let (code, error) = script(", token = \"secret\"", "");
+    assert_eq!(code, Some(0), "{error}");
+
+    // Without a token, other machines are not let in.
+    let listen = ["node", "--listen", "0.0.0.0:0", "--model", &format!("a={}", smollm2().display())];
+    let done = tightwad(&listen);
+    let error = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(1), "{error}");
+    assert!(error.contains("lets other machines in: set a token, with --token"), "{error}");
+
+    let large = client.post(url("/v1/node/sessions")).bearer_auth("secret").body(vec![b' '; 11 << 20]);
+    assert_eq!(large.send().await.unwrap().status(), 413);
+    for (path, body, status) in [
+        ("/v1/node/sessions", "{", 400),
+        ("/v1/node/sessions", r#"{"model": "gone", "role": "target", "request": {"id": "", "prompt": {"text": "a"}}}"#, 404),
+        ("/v1/node/sessions", r#"{"model": "smollm2", "role": "target", "request": {"id": "", "prompt": {"text": "a"}, "sampling": {"top_p": 7}}}"#, 400),
+        ("/v1/node/sessions/none/verify", r#"{"at": 1, "hash": "00"}"#, 409),
+        ("/v1/node/sessions/none/verify", r#"{"at":1,"hash":"00","sum":"12345678"}"#, 400),
+    ] {
+        let asked = client.post(url(path)).bearer_auth("secret").body(body).send().await.unwrap();
+        let (found, text) = (asked.status().as_u16(), asked.text().await.unwrap());
+        assert_eq!(found, status, "{path} {body}: {text}");
+        assert!(text.contains("\"error\""), "{text}");
+    }
+
+    // One client opens 300 sessions and closes none.
+    let open = json!({"model": "smollm2", "role": "target", "request": {"id": "x", "prompt": {"text": "Once"}}});
+    let opening = (0..300).map(|_| client.post(url("/v1/node/sessions")).bearer_auth("secret").json(&open).send());
+    let mut counts = std::collections::BTreeMap::<u16, usize>::new();
+    let deadline = tokio::time::timeout(Duration::from_secs(60), join_all(opening)).await.unwrap();
+    for answer in deadline {
+        *counts.entry(answer.unwrap().status().as_u16()).or_default() += 1;
+    }
+    println!("300 openings: {counts:?}");
+    assert!(counts[&429] >= 268 && counts[&200] >= 4 && counts.len() == 2, "{counts:?}");
+    // Another call still works, and so does a host.
+    let asked = client.post(url("/v1/chat/completions")).bearer_auth("secret");
+    let body = json!({"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4});
+    let answer = asked.json(&body).timeout(Duration::from_secs(60)).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "those that are idle make room");
+}
+
+/// As `host/PROTOCOL.md` tells: by hand, with nothing but HTTP and JSON.
+#[tokio::test]
+async fn the_protocol_can_be_followed_by_hand() {
+    let _alone = alone();
+    let node = Node::start(&[("smollm2", &smollm2())], &["--context", "512"]);
+    let client = reqwest::Client::new();
+    let post = async |path: &str, body: Value| -> (u16, Value) {
+        let answer = client.post(format!("{}{path}", node.url())).json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    };
+    let request = json!({"id": "1", "prompt": {"text": "The capital of France is"}, "sampling": {"temperature": 0.0}, "max_tokens": 20});
+    let (_, opened) = post("/v1/node/sessions", json!({"model": "smollm2", "role": "target", "request": request})).await;
+    let session = opened["session"].as_str().unwrap();
+    let tokens: Vec<u32> = serde_json::from_value(opened["tokens"].clone()).unwrap();
+    let hash = tightwad::types::node::TokenHash::of(&tokens);
+    let base = json!({"at": tokens.len(), "hash": hash});
+    let mut call = base.clone();
+    call["draft"] = json!([1, 2, 3]);
+    let path = format!("/v1/node/sessions/{session}/verify");
+    let (status, step) = post(&path, call.clone()).await;
+    assert_eq!(status, 200, "{step}");
+    assert_eq!(step["tokens"][0][1], " Paris");
+    // The same call again is answered with the same step, a call from elsewhere with 409.
+    let (_, again) = post(&path, call.clone()).await;
+    assert_eq!(again, step);
+    call["draft"] = json!([7]);
+    let (status, refused) = post(&path, call).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("out_of_step")));
+    // A tree: the right path is the second one.
+    let committed: Vec<u32> = step["tokens"].as_array().unwrap().iter().map(|t| t[0].as_u64().unwrap() as u32).collect();
+    let (_, texts) = post("/v1/node/tokenize", json!({"model": "smollm2", "text": ". The"})).await;
+    let right: Vec<u32> = serde_json::from_value(texts["tokens"].clone()).unwrap();
+    let mut hash = hash;
+    hash.extend(&committed);
+    let call = json!({"at": tokens.len() + committed.len(), "hash": hash,
+        "draft": [99, right[0], right[1]], "parents": [-1, -1, 1]});
+    let (status, step) = post(&path, call).await;
+    assert_eq!(status, 200, "{step}");
+    assert!(step["accepted"].as_u64().unwrap() >= 1, "{step}");
+    let score = json!({"model": "smollm2", "request": request, "answer": " Paris. It is green"});
+    let (_, scored) = post("/v1/node/score", score).await;
+    let scored = scored["tokens"].as_array().unwrap();
+    assert_eq!((scored[0]["text"].as_str(), scored[0]["rank"].as_u64()), (Some(" Paris"), Some(0)));
+    assert!(scored.last().unwrap()["rank"].as_u64().unwrap() > 0);
+    let closed = client.delete(format!("{}/v1/node/sessions/{session}", node.url())).send().await.unwrap();
+    assert_eq!(closed.status(), 204);
+}
+
+#[tokio::test]
+async fn the_doctor_finds_nodes_and_names_what_is_wrong() {
+    let _alone = alone();
+    let mut command = Command::new(BINARY);
+    environment(&mut command).args(["node", "--listen", "127.0.0.1:0"]);
+    command.arg("--model").arg(format!("smollm2={}", smollm2().display()));
+    let node = Process::start(&mut command);
+    let done = tightwad(&["doctor", "--node", &format!("http://{}", node.address), "--wait", "2"]);
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(text.contains("ok    node") && text.contains("lends smollm2 (llama 135M Q4_1"), "{text}");
+    let found = tightwad(&["doctor", "--wait", "3"]);
+    println!("{}", String::from_utf8_lossy(&found.stdout));
+    let script = support::Script::new("local tw = require \"tightwad\"\nlocal a = tw.node { url = \"http://127.0.0.1:1\" }");
+    let done = tightwad(&["doctor", &script.path().display().to_string(), "--wait", "0.2", "--json"]);
+    assert_eq!(done.status.code(), Some(1));
+    let lines = String::from_utf8_lossy(&done.stdout).into_owned();
+    let findings: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bad = findings.iter().find(|finding| finding["verdict"] == "fail").unwrap();
+    let detail = bad["detail"].as_str().unwrap();
+    assert!(detail.contains("script.lua:2") && detail.contains("is `tightwad node` running there"), "{detail}");
+}

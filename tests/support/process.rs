@@ -1,0 +1,64 @@
+//! A process of ours that says where it listens.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// Ended by its process id when dropped.
+pub struct Process {
+    child: Child,
+    /// What follows `http://` in the line that says where it listens.
+    pub address: String,
+    pub log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts `command` and waits until it says where it listens.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut address = None;
+        while address.is_none() {
+            let Some(Ok(line)) = lines.next() else { break };
+            address = line.split("at http://").nth(1).filter(|_| line.starts_with("tightwad ")).map(|rest| {
+                rest.trim_end_matches("/v1").to_owned()
+            });
+            log.lock().unwrap().push_str(&format!("{line}\n"));
+        }
+        let Some(address) = address else { panic!("it did not start: {}", log.lock().unwrap()) };
+        let rest = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                rest.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        Self { child, address, log }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends it a signal by its process id.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn logged(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,118 @@
+//! A running `tightwad run`.
+
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{BINARY, Process, Script, environment};
+
+/// A running server; ended by its process id when dropped.
+pub struct Server {
+    pub process: Process,
+    pub address: String,
+    pub client: reqwest::Client,
+    pub script: Script,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// One server at a time: more threads than cores would slow all of them down many times over.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to run several processes at once: for the tests of a file that do.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Server {
+    /// Starts `tightwad run` with a script.
+    pub fn start(text: &str) -> Self {
+        Self::with(text, &[])
+    }
+
+    pub fn with(text: &str, arguments: &[&str]) -> Self {
+        Self::on(Command::new(BINARY), "127.0.0.1:0", text, arguments)
+    }
+
+    /// Starts it by a `command` of its own, on an address of its own.
+    pub fn on(mut command: Command, listen: &str, text: &str, arguments: &[&str]) -> Self {
+        let turn = turn();
+        let script = Script::new(text);
+        let command = environment(&mut command).arg("run").arg(script.path());
+        let process = Process::start(command.args(["--listen", listen]).args(arguments));
+        Self {
+            address: process.address.clone(),
+            process,
+            client: reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap(),
+            script,
+            _turn: turn,
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Posts JSON; returns status and JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let response = self.client.post(self.url(path)).json(body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.client.get(self.url(path)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// The answer to one question, and its `tightwad` object.
+    pub async fn ask(&self, model: &str, question: &str, more: Value) -> (String, Value) {
+        let mut body = json!({
+            "model": model, "messages": [{"role": "user", "content": question}],
+            "max_tokens": 48, "temperature": 0, "seed": 11,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        let (status, answer) = self.post("/v1/chat/completions", &body).await;
+        assert_eq!(status, 200, "{answer}");
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+        (text, answer["tightwad"].clone())
+    }
+
+    /// The events of a stream, `[DONE]` left out.
+    pub async fn stream(&self, body: &Value) -> Vec<Value> {
+        let response = self.client.post(self.url("/v1/chat/completions")).json(body).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let text = response.text().await.unwrap();
+        let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        assert_eq!(data.last(), Some(&"[DONE]"), "{text}");
+        data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    /// The sum of a metric over its labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let own = text.lines().filter(|line| line.starts_with(name));
+        own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until `metric` is `value`; how long that took.
+    pub async fn wait_for(&self, metric: &str, value: f64) -> Duration {
+        let start = std::time::Instant::now();
+        while self.metric(metric).await != value {
+            assert!(start.elapsed() < Duration::from_secs(30), "{metric} never became {value}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        start.elapsed()
+    }
+
+    pub fn logged(&self) -> String {
+        self.process.logged()
+    }
+}
