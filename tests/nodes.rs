@@ -1,8 +1,6 @@
 //! Machines that work together: what a node computes is what this machine would have computed.
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-// The turn of a test is held for all of it.
-#![allow(clippy::await_holding_lock)]
 
 mod support;
 
@@ -23,7 +21,7 @@ fn settings() -> [Value; 2] {
 fn script(node: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
-local here = tw.model {{ path = "{}", name = "here", context = 1024 }}
+local here = tw.model {{ path = "{}", name = "here", context = 1024, threads = 1 }}
 local away = tw.node {{ url = "{node}", model = "smollm2" }}
 local small = tw.node {{ url = "{node}", model = "q2" }}
 return tw.serve {{ models = {{
@@ -44,7 +42,10 @@ const STACKS: [&str; 6] = ["away", "target", "drafter", "both", "serial", "overl
 #[tokio::test]
 async fn a_node_gives_the_same_tokens_as_this_machine() {
     let _alone = alone();
-    let node = Node::start(&[("smollm2", &smollm2()), ("q2", &smollm2_q2())], &["--context", "1024"]);
+    let node = Node::start(
+        &[("smollm2", &smollm2()), ("q2", &smollm2_q2())],
+        &["--context", "1024", "--threads", "1"],
+    );
     let server = Server::start(&script(&node.url()));
     let mut accepted = 0;
     for settings in settings() {
@@ -76,7 +77,10 @@ async fn a_node_gives_the_same_tokens_as_this_machine() {
 #[tokio::test]
 async fn schemas_penalties_logprobs_and_many_at_once_travel() {
     let _alone = alone();
-    let node = Node::start(&[("smollm2", &smollm2()), ("q2", &smollm2_q2())], &["--context", "1024"]);
+    let node = Node::start(
+        &[("smollm2", &smollm2()), ("q2", &smollm2_q2())],
+        &["--context", "1024", "--threads", "1"],
+    );
     let server = Server::start(&script(&node.url()));
     let schema = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}},
         "required": ["city"], "additionalProperties": false});
@@ -169,7 +173,8 @@ return tw.serve {{ token = "t", models = {{
 #[tokio::test]
 async fn tokens_guard_a_node_and_everything_is_bounded() {
     let _alone = alone();
-    let node = Node::start(&[("smollm2", &smollm2())], &["--token", "secret", "--slots", "4", "--queue", "4"]);
+    let node =
+        Node::start(&[("smollm2", &smollm2())], &["--token", "secret", "--slots", "4", "--queue", "4"]);
     let client = reqwest::Client::new();
     let url = |path: &str| format!("{}{path}", node.url());
     assert_eq!(client.get(url("/health")).send().await.unwrap().status(), 200);
@@ -187,7 +192,10 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
     let (code, error) = script(", token = \"guess\"", "");
-    assert!(code == Some(1) && error.contains("script.lua:2") && error.contains("does not take this token"), "{error}");
+    assert!(
+        code == Some(1) && error.contains("script.lua:2") && error.contains("does not take this token"),
+        "{error}"
+    );
     let (code, error) = script(", token = \"secret\"", ", model = \"big\"");
     assert!(code == Some(1) && error.contains("lends no model 'big'; it has: smollm2"), "{error}");
     let (code, error) = script(", token = \"secret\"", "");
@@ -204,8 +212,16 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
     assert_eq!(large.send().await.unwrap().status(), 413);
     for (path, body, status) in [
         ("/v1/node/sessions", "{", 400),
-        ("/v1/node/sessions", r#"{"model": "gone", "role": "target", "request": {"id": "", "prompt": {"text": "a"}}}"#, 404),
-        ("/v1/node/sessions", r#"{"model": "smollm2", "role": "target", "request": {"id": "", "prompt": {"text": "a"}, "sampling": {"top_p": 7}}}"#, 400),
+        (
+            "/v1/node/sessions",
+            r#"{"model": "gone", "role": "target", "request": {"id": "", "prompt": {"text": "a"}}}"#,
+            404,
+        ),
+        (
+            "/v1/node/sessions",
+            r#"{"model": "smollm2", "role": "target", "request": {"id": "", "prompt": {"text": "a"}, "sampling": {"top_p": 7}}}"#,
+            400,
+        ),
         ("/v1/node/sessions/none/verify", r#"{"at": 1, "hash": "00"}"#, 409),
         ("/v1/node/sessions/none/verify", r#"{"at":1,"hash":"00","sum":"12345678"}"#, 400),
     ] {
@@ -216,8 +232,10 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
     }
 
     // One client opens 300 sessions and closes none.
-    let open = json!({"model": "smollm2", "role": "target", "request": {"id": "x", "prompt": {"text": "Once"}}});
-    let opening = (0..300).map(|_| client.post(url("/v1/node/sessions")).bearer_auth("secret").json(&open).send());
+    let open =
+        json!({"model": "smollm2", "role": "target", "request": {"id": "x", "prompt": {"text": "Once"}}});
+    let opening =
+        (0..300).map(|_| client.post(url("/v1/node/sessions")).bearer_auth("secret").json(&open).send());
     let mut counts = std::collections::BTreeMap::<u16, usize>::new();
     let deadline = tokio::time::timeout(Duration::from_secs(60), join_all(opening)).await.unwrap();
     for answer in deadline {
@@ -243,7 +261,8 @@ async fn the_protocol_can_be_followed_by_hand() {
         (answer.status().as_u16(), answer.json().await.unwrap())
     };
     let request = json!({"id": "1", "prompt": {"text": "The capital of France is"}, "sampling": {"temperature": 0.0}, "max_tokens": 20});
-    let (_, opened) = post("/v1/node/sessions", json!({"model": "smollm2", "role": "target", "request": request})).await;
+    let (_, opened) =
+        post("/v1/node/sessions", json!({"model": "smollm2", "role": "target", "request": request})).await;
     let session = opened["session"].as_str().unwrap();
     let tokens: Vec<u32> = serde_json::from_value(opened["tokens"].clone()).unwrap();
     let hash = tightwad::types::node::TokenHash::of(&tokens);
@@ -261,7 +280,8 @@ async fn the_protocol_can_be_followed_by_hand() {
     let (status, refused) = post(&path, call).await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("out_of_step")));
     // A tree: the right path is the second one.
-    let committed: Vec<u32> = step["tokens"].as_array().unwrap().iter().map(|t| t[0].as_u64().unwrap() as u32).collect();
+    let committed: Vec<u32> =
+        step["tokens"].as_array().unwrap().iter().map(|t| t[0].as_u64().unwrap() as u32).collect();
     let (_, texts) = post("/v1/node/tokenize", json!({"model": "smollm2", "text": ". The"})).await;
     let right: Vec<u32> = serde_json::from_value(texts["tokens"].clone()).unwrap();
     let mut hash = hash;
@@ -292,12 +312,17 @@ async fn the_doctor_finds_nodes_and_names_what_is_wrong() {
     assert!(text.contains("ok    node") && text.contains("lends smollm2 (llama 135M Q4_1"), "{text}");
     let found = tightwad(&["doctor", "--wait", "3"]);
     println!("{}", String::from_utf8_lossy(&found.stdout));
-    let script = support::Script::new("local tw = require \"tightwad\"\nlocal a = tw.node { url = \"http://127.0.0.1:1\" }");
+    let script = support::Script::new(
+        "local tw = require \"tightwad\"\nlocal a = tw.node { url = \"http://127.0.0.1:1\" }",
+    );
     let done = tightwad(&["doctor", &script.path().display().to_string(), "--wait", "0.2", "--json"]);
     assert_eq!(done.status.code(), Some(1));
     let lines = String::from_utf8_lossy(&done.stdout).into_owned();
     let findings: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let bad = findings.iter().find(|finding| finding["verdict"] == "fail").unwrap();
     let detail = bad["detail"].as_str().unwrap();
-    assert!(detail.contains("script.lua:2") && detail.contains("is `tightwad node` running there"), "{detail}");
+    assert!(
+        detail.contains("script.lua:2") && detail.contains("is `tightwad node` running there"),
+        "{detail}"
+    );
 }

@@ -28,7 +28,7 @@ impl LlamaServer {
             .env("LD_LIBRARY_PATH", &programs)
             .arg("--model")
             .arg(smollm2())
-            .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--threads", "2", "--no-webui"])
+            .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--threads", "1", "--no-webui"])
             .args(["--parallel", &slots.to_string(), "--ctx-size", &context, "--alias", "smollm2"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

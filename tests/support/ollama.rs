@@ -92,13 +92,14 @@ async fn answer(model: Model, body: Value, path: &'static str) -> Response {
     let streamed = body["stream"] != false;
     let pieces = events(response).map(move |event| piece(&event, chat));
     if streamed {
-        let lines = pieces.filter_map(|piece| async move {
-            Some(Ok::<_, Infallible>(format!("{}\n", piece?)))
-        });
+        let lines =
+            pieces.filter_map(|piece| async move { Some(Ok::<_, Infallible>(format!("{}\n", piece?))) });
         return ([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response();
     }
     let all: Vec<Value> = pieces.filter_map(|piece| async move { piece }).collect().await;
-    let text = |piece: &Value| piece["response"].as_str().or(piece["message"]["content"].as_str()).unwrap_or("").to_owned();
+    let text = |piece: &Value| {
+        piece["response"].as_str().or(piece["message"]["content"].as_str()).unwrap_or("").to_owned()
+    };
     let whole: String = all.iter().map(text).collect();
     let mut last = all.last().unwrap().clone();
     if chat {

@@ -21,9 +21,11 @@ impl Process {
         let mut address = None;
         while address.is_none() {
             let Some(Ok(line)) = lines.next() else { break };
-            address = line.split("at http://").nth(1).filter(|_| line.starts_with("tightwad ")).map(|rest| {
-                rest.trim_end_matches("/v1").to_owned()
-            });
+            address = line
+                .split("at http://")
+                .nth(1)
+                .filter(|_| line.starts_with("tightwad "))
+                .map(|rest| rest.trim_end_matches("/v1").to_owned());
             log.lock().unwrap().push_str(&format!("{line}\n"));
         }
         let Some(address) = address else { panic!("it did not start: {}", log.lock().unwrap()) };

@@ -1,7 +1,7 @@
 //! A running `tightwad run`.
 
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,20 +14,40 @@ pub struct Server {
     pub address: String,
     pub client: reqwest::Client,
     pub script: Script,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
+}
+
+/// The right to run something; given back when dropped, from whichever thread.
+pub struct Turn(&'static (Mutex<bool>, Condvar));
+
+impl Turn {
+    fn take(lock: &'static (Mutex<bool>, Condvar)) -> Self {
+        let mut taken = lock.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken {
+            taken = lock.1.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken = true;
+        Self(lock)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.1.notify_one();
+    }
 }
 
 /// One server at a time: more threads than cores would slow all of them down many times over.
-static ONE: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+fn turn() -> Turn {
+    static ONE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    Turn::take(&ONE)
 }
 
 /// The right to run several processes at once: for the tests of a file that do.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn alone() -> Turn {
+    static ALONE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    Turn::take(&ALONE)
 }
 
 impl Server {
@@ -38,6 +58,14 @@ impl Server {
 
     pub fn with(text: &str, arguments: &[&str]) -> Self {
         Self::on(Command::new(BINARY), "127.0.0.1:0", text, arguments)
+    }
+
+    /// Another server beside one that runs.
+    pub fn process_of(text: &str) -> Process {
+        let script = Box::leak(Box::new(Script::new(text)));
+        let mut command = Command::new(BINARY);
+        environment(&mut command).arg("run").arg(script.path()).args(["--listen", "127.0.0.1:0"]);
+        Process::start(&mut command)
     }
 
     /// Starts it by a `command` of its own, on an address of its own.

@@ -147,7 +147,12 @@ async fn carry(from: OwnedReadHalf, to: OwnedWriteHalf, faults: &Faults, back: b
     tokio::join!(take(from, sender, faults, back), give(to, pieces, faults, back));
 }
 
-async fn take(mut from: OwnedReadHalf, pieces: mpsc::Sender<(Instant, Vec<u8>)>, faults: &Faults, back: bool) {
+async fn take(
+    mut from: OwnedReadHalf,
+    pieces: mpsc::Sender<(Instant, Vec<u8>)>,
+    faults: &Faults,
+    back: bool,
+) {
     let meter = if back { &faults.down } else { &faults.up };
     let mut buffer = vec![0; PIECE];
     while let Ok(read) = from.read(&mut buffer).await {

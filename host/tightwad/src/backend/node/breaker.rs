@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Failures in a row after which a node is left alone.
 const FAILURES: u32 = 3;
 /// For how long, first and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// A circuit breaker: closed while the node answers; open for growing pauses while it does not, and
 /// after each of them one call finds out.

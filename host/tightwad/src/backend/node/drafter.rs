@@ -14,10 +14,10 @@ use super::link::{Fault, Link};
 use crate::backend::{BackendError, Drafter, Expected, Processor, Proposal, Task};
 use crate::types::node::{Base, OpenCall, Opened, ProposeAnswer, ProposeCall, Role, TokenHash, WireRequest};
 
-/// How long a proposal may take, whatever was expected.
+/// How long a proposal may take, whatever was expected, and how many times what was expected: a request
+/// goes on without a drafter that is late.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How many times what was expected it may take.
-const SLACK: u32 = 20;
+const SLACK: u32 = 5;
 
 pub(super) struct NodeDrafter {
     name: String,
@@ -63,7 +63,7 @@ impl NodeDrafter {
             output: Vec::new(),
             max_tokens: Some(self.task.max_tokens),
         };
-        let opened: Opened = self.link.call("/v1/node/sessions", &call).await?;
+        let opened: Opened = self.link.call("/v1/node/sessions", &call, super::OPENING).await?;
         if opened.weights != self.weights {
             self.link.close(&opened.session);
             let changed = "it serves another model under this name than when the script was loaded";
@@ -89,7 +89,7 @@ impl NodeDrafter {
         let call = ProposeCall { base: Base { at, hash }, tokens, max, min_probability };
         let start = Instant::now();
         let path = format!("/v1/node/sessions/{session}/propose");
-        match self.link.call::<_, ProposeAnswer>(&path, &call).await {
+        match self.link.call::<_, ProposeAnswer>(&path, &call, super::OPENING).await {
             Ok(answer) => {
                 self.link.measured(start.elapsed(), Duration::from_micros(answer.us));
                 self.known = output.to_vec();

@@ -84,12 +84,13 @@ impl Link {
         unseal(&body, true).map_err(|error| self.garbled(&error))
     }
 
-    /// Makes one call; a node that no longer answers is noticed within seconds, a slow one is not
-    /// hurried.
+    /// Makes one call. A node that no longer answers is noticed within seconds; one that lives may take
+    /// up to `limit`: an answer may be lost although both ends live.
     pub(super) async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
         path: &str,
         call: &Q,
+        limit: Duration,
     ) -> Result<A, Fault> {
         self.admitted()?;
         let exchange = async {
@@ -97,25 +98,38 @@ impl Link {
             let body = response.bytes().await.map_err(|error| self.lost(&error))?;
             unseal(&body, true).map_err(|error| self.garbled(&error))
         };
-        let outcome = self.watched(exchange).await;
+        let outcome = self.watched(exchange, limit).await;
         self.breaker.note(!matches!(outcome, Err(Fault::Lost(_))));
         outcome
     }
 
     /// Makes a call that is answered line by line.
-    pub(super) async fn stream<Q: Serialize>(&self, path: &str, call: &Q) -> Result<Response, Fault> {
+    pub(super) async fn stream<Q: Serialize>(
+        &self,
+        path: &str,
+        call: &Q,
+        limit: Duration,
+    ) -> Result<Response, Fault> {
         self.admitted()?;
         let exchange = async { self.checked(self.post(path, call)?.send().await).await };
-        let outcome = self.watched(exchange).await;
+        let outcome = self.watched(exchange, limit).await;
         self.breaker.note(!matches!(outcome, Err(Fault::Lost(_))));
         outcome
     }
 
-    /// Waits for `work`, which depends on the node, for as long as the node lives.
-    pub(super) async fn watched<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    /// Waits for `work`, which depends on the node, for as long as the node lives and `limit` lasts.
+    pub(super) async fn watched<T>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>>,
+        limit: Duration,
+    ) -> Result<T, Fault> {
         tokio::select! {
             outcome = work => outcome,
             silent = self.silence() => Err(silent),
+            () = tokio::time::sleep(limit) => {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                Err(Fault::Lost(format!("{}: no answer within {:.1} s", self.name, limit.as_secs_f64())))
+            }
         }
     }
 

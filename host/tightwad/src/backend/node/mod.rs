@@ -90,6 +90,20 @@ async fn asked(link: &Link) -> Result<NodeFacts, String> {
     Ok(facts)
 }
 
+/// Least time for a call that computes, and how many times what was expected it may take: the node may
+/// be busy with others.
+const LEAST: Duration = Duration::from_secs(4);
+const SLACK: u32 = 20;
+/// Time for opening a session: it waits its turn and reads the prompt.
+const OPENING: Duration = Duration::from_secs(20);
+/// Time for a call that computes nothing.
+const QUICK: Duration = Duration::from_secs(10);
+
+/// How long a call that should take `expected` may take.
+fn limit(expected: Duration) -> Duration {
+    LEAST.max(expected * SLACK)
+}
+
 /// A model on a node.
 pub struct Node {
     name: String,
@@ -196,7 +210,7 @@ impl Backend for Node {
             text: String::new(),
             request: Some(WireRequest::from(request.as_ref())),
         };
-        let ask = || self.link.call::<_, Tokenized>("/v1/node/tokenize", &call);
+        let ask = || self.link.call::<_, Tokenized>("/v1/node/tokenize", &call, QUICK);
         let read = self.link.patiently(self.patience, ask).await.map_err(|fault| self.error(fault))?;
         Ok(Task {
             request: request.clone(),
@@ -231,7 +245,10 @@ impl Backend for Node {
             request: WireRequest::from(request.as_ref()),
             answer: answer.to_owned(),
         };
-        let ask = || self.link.call::<_, ScoreAnswer>("/v1/node/score", &call);
+        // A token has some three letters; the prompt must be read too.
+        let tokens = u32::try_from(call.answer.len() / 3 + 4096).unwrap_or(u32::MAX);
+        let limit = limit(Duration::from_nanos(self.facts.row_ns) * tokens);
+        let ask = || self.link.call::<_, ScoreAnswer>("/v1/node/score", &call, limit);
         let scored = self.link.patiently(self.patience, ask).await.map_err(|fault| self.error(fault))?;
         Ok(scored.tokens.into_iter().map(Scored::from).collect())
     }

@@ -13,7 +13,7 @@ use tightwad_engine::{Committed, Draft, TokenId, TokenLogprobs};
 use super::link::{Fault, Link, Pause};
 use super::steps::Steps;
 use super::vocabulary::Vocabulary;
-use super::{Node, error};
+use super::{Node, OPENING, error, limit};
 use crate::backend::{BackendError, Left, Pass, Processor, Target, Task, Verified};
 use crate::types::Request;
 use crate::types::node::{
@@ -134,7 +134,9 @@ impl NodeTarget {
         let path = format!("/v1/node/sessions/{}/verify", self.session().await?);
         let call = VerifyCall::new(self.base(), draft);
         let start = Instant::now();
-        let step: Step = self.link.call(&path, &call).await?;
+        let rows = u32::try_from(call.draft.len()).unwrap_or(u32::MAX);
+        let limit = limit(self.expected.token + self.expected.row * rows + self.expected.round_trip);
+        let step: Step = self.link.call(&path, &call, limit).await?;
         self.link.measured(start.elapsed(), Duration::from_micros(step.us));
         if step.tokens.is_empty() && step.finish.is_none() {
             return Err(Fault::Lost(format!("{} committed nothing", self.link.name)));
@@ -147,14 +149,15 @@ impl NodeTarget {
         let open = self.decoding.as_ref().is_some_and(|decoding| decoding.steps.is_some());
         if !open {
             let path = format!("/v1/node/sessions/{}/decode", self.session().await?);
-            let response = self.link.stream(&path, &DecodeCall { base: self.base(), max }).await?;
+            let call = DecodeCall { base: self.base(), max };
+            let response = self.link.stream(&path, &call, limit(self.expected.token)).await?;
             if let Some(decoding) = &mut self.decoding {
                 decoding.steps = Some(Steps::new(response));
             }
         }
         let link = self.link.clone();
         match self.decoding.as_mut().and_then(|decoding| decoding.steps.as_mut()) {
-            Some(steps) => link.watched(steps.next(&link)).await,
+            Some(steps) => link.watched(steps.next(&link), limit(self.expected.token)).await,
             None => Ok(None),
         }
     }
@@ -204,7 +207,7 @@ impl NodeTarget {
 
 /// Opens a session on weights that must be these.
 async fn open(link: &Link, weights: &str, call: &OpenCall) -> Result<Opened, Fault> {
-    let opened: Opened = link.call("/v1/node/sessions", call).await?;
+    let opened: Opened = link.call("/v1/node/sessions", call, OPENING).await?;
     if opened.weights == weights {
         return Ok(opened);
     }

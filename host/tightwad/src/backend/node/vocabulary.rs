@@ -42,7 +42,7 @@ impl Vocabulary {
 impl Tokenizer for Vocabulary {
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
         let call = TokenizeCall { model: self.model.clone(), text: text.to_owned(), request: None };
-        let answer = self.link.call::<_, Tokenized>("/v1/node/tokenize", &call).await;
+        let answer = self.link.call::<_, Tokenized>("/v1/node/tokenize", &call, super::QUICK).await;
         answer.map(|answer| answer.tokens).map_err(|fault| super::error(&self.link, fault))
     }
 
@@ -53,7 +53,7 @@ impl Tokenizer for Vocabulary {
         unknown.dedup();
         if !unknown.is_empty() {
             let call = DetokenizeCall { model: self.model.clone(), tokens: unknown.clone() };
-            let answer = self.link.call::<_, Detokenized>("/v1/node/detokenize", &call).await;
+            let answer = self.link.call::<_, Detokenized>("/v1/node/detokenize", &call, super::QUICK).await;
             let answer = answer.map_err(|fault| super::error(&self.link, fault))?;
             unknown.into_iter().zip(answer.pieces).for_each(|(token, piece)| self.learn(token, piece));
         }
