@@ -105,8 +105,11 @@ impl Busy {
         let mut body = response.error_for_status()?.bytes_stream();
         let (mut first, mut text) = (None, Vec::new());
         while let Some(piece) = body.next().await {
-            first.get_or_insert_with(|| start.elapsed());
             text.extend_from_slice(&piece?);
+            // Some servers begin with an event that has no text.
+            if first.is_none() && begun(&text) {
+                first = Some(start.elapsed());
+            }
         }
         let text = String::from_utf8_lossy(&text);
         let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
@@ -116,4 +119,12 @@ impl Busy {
         let tokens = usage.next_back().context("the endpoint does not say how many tokens it made")?;
         Ok((tokens, first.unwrap_or_default(), start.elapsed()))
     }
+}
+
+/// True when an event with text has come.
+fn begun(stream: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(stream);
+    let mut events =
+        text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    events.any(|event| event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty()))
 }

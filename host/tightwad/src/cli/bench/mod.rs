@@ -1,6 +1,8 @@
 //! `tightwad bench`: measurements, side by side in one run, as ratios.
 
 mod busy;
+mod contest;
+mod network;
 mod prompts;
 mod speed;
 mod useless;
@@ -19,6 +21,8 @@ enum What {
     /// Plain decoding against speculation with every drafter, prompt by prompt, and whether every
     /// answer is the same.
     Speed(speed::Speed),
+    /// A target on another machine, over links of growing delay.
+    Network(network::Network),
     /// One stream against several at once, at one endpoint or at two in turn.
     Busy(busy::Busy),
 }
@@ -27,6 +31,7 @@ impl Bench {
     pub(super) async fn run(self) -> Result<()> {
         match self.what {
             What::Speed(speed) => speed.run().await,
+            What::Network(network) => network.run().await,
             What::Busy(busy) => busy.run().await,
         }
     }

@@ -1,0 +1,170 @@
+//! Ways to answer the same prompts, side by side: prompt by prompt, so that whatever slows the machine
+//! down slows all of them down.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde_json::{Map, Value, json};
+use tightwad_engine::{Sampling, SamplingSpec};
+
+use crate::backend::{SharedBackend, relay};
+use crate::cli::factory::HostFactory;
+use crate::plugin::{Library, Limits, PluginEngine};
+use crate::script::{Factory, LookupSpec, ModelSpec, SpeculationSpec};
+use crate::types::{Outcome, Prompt, Request};
+
+/// One way to answer, with its sums.
+pub(super) struct Contestant {
+    pub name: String,
+    backend: SharedBackend,
+    pub took: Duration,
+    pub tokens: u32,
+    pub drafted: u32,
+    pub accepted: u32,
+    pub wasted: u32,
+    pub ties: u32,
+    pub different: usize,
+    /// Bytes on the wire, where someone counts them.
+    pub bytes: u64,
+}
+
+impl Contestant {
+    pub(super) fn new(name: &str, backend: SharedBackend) -> Self {
+        Self {
+            name: name.to_owned(),
+            backend,
+            took: Duration::ZERO,
+            tokens: 0,
+            drafted: 0,
+            accepted: 0,
+            wasted: 0,
+            ties: 0,
+            different: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The share of drafted tokens that was accepted.
+    pub(super) fn share(&self) -> f64 {
+        f64::from(self.accepted) / f64::from(self.drafted.max(1))
+    }
+
+    /// Bytes a committed token.
+    pub(super) fn bytes_a_token(&self) -> f64 {
+        self.bytes as f64 / f64::from(self.tokens.max(1))
+    }
+
+    /// The figures as JSON; `plain` is the time of the first contestant.
+    pub(super) fn json(&self, set: &str, plain: Duration) -> Value {
+        json!({
+            "set": set, "name": self.name, "ratio": self.ratio(plain), "seconds": self.took.as_secs_f64(),
+            "tokens": self.tokens, "drafted": self.drafted, "accepted": self.accepted, "wasted": self.wasted,
+            "ties": self.ties, "different": self.different, "bytes_a_token": self.bytes_a_token(),
+        })
+    }
+
+    /// How many times as fast as `plain`.
+    pub(super) fn ratio(&self, plain: Duration) -> f64 {
+        plain.as_secs_f64() / self.took.as_secs_f64().max(1e-9)
+    }
+}
+
+/// How answers are generated.
+pub(super) struct Contest {
+    pub tokens: u32,
+    pub temperature: f32,
+}
+
+impl Contest {
+    /// One prompt, answered by all; the first one's text is the truth. The prompt is in the cache of all
+    /// but the first, unmeasured run. `wire` counts bytes.
+    pub(super) async fn round(
+        &self,
+        contestants: &mut [Contestant],
+        prompt: &Prompt,
+        wire: impl Fn() -> u64,
+    ) -> Result<()> {
+        let (truth, _, _) = self.answer(&contestants[0].backend, prompt).await?;
+        for contestant in contestants {
+            let before = wire();
+            let (text, took, outcome) = self.answer(&contestant.backend, prompt).await?;
+            contestant.bytes += wire() - before;
+            contestant.took += took;
+            contestant.tokens += outcome.usage.completion_tokens;
+            contestant.drafted += outcome.report.drafted;
+            contestant.accepted += outcome.report.accepted;
+            contestant.wasted += outcome.report.wasted;
+            contestant.ties += outcome.report.ties;
+            contestant.different += usize::from(text != truth);
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, backend: &SharedBackend, prompt: &Prompt) -> Result<(String, Duration, Outcome)> {
+        let spec =
+            SamplingSpec { temperature: self.temperature, top_p: 0.95, seed: 5, ..SamplingSpec::default() };
+        let request = Request {
+            id: "bench".to_owned(),
+            prompt: prompt.clone(),
+            sampling: Sampling::new(spec)?,
+            max_tokens: Some(self.tokens),
+            ..Request::default()
+        };
+        let mut text = String::new();
+        let start = Instant::now();
+        let outcome = relay(backend.as_ref(), request, |event| {
+            text.push_str(&event.text);
+            async { true }
+        });
+        let outcome = outcome.await?;
+        Ok((text, start.elapsed(), outcome))
+    }
+}
+
+/// A factory without a cache of compiled components.
+pub(super) fn factory() -> Result<HostFactory> {
+    let engine = PluginEngine::new(None, Limits::default());
+    let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
+    Ok(HostFactory::new(Library::new(Arc::new(engine), None)))
+}
+
+pub(super) fn made(result: Result<SharedBackend, String>) -> Result<SharedBackend> {
+    match result {
+        Ok(backend) => Ok(backend),
+        Err(error) => bail!("{error}"),
+    }
+}
+
+pub(super) async fn model(factory: &HostFactory, path: &Path, threads: Option<u32>) -> Result<SharedBackend> {
+    let spec = ModelSpec {
+        path: path.to_owned(),
+        name: None,
+        context: Some(2048),
+        slots: Some(4),
+        queue: None,
+        threads,
+        gpu_layers: None,
+    };
+    made(factory.model(spec).await)
+}
+
+pub(super) async fn lookup(factory: &HostFactory) -> Result<SharedBackend> {
+    made(factory.lookup(LookupSpec { name: None, min_match: None }).await)
+}
+
+/// Speculation with settings for the plugin.
+pub(super) async fn stack(
+    factory: &HostFactory,
+    target: &SharedBackend,
+    drafter: SharedBackend,
+    settings: Value,
+) -> Result<SharedBackend> {
+    let settings = match settings {
+        Value::Object(settings) => settings,
+        _ => Map::new(),
+    };
+    let spec = SpeculationSpec { target: target.clone(), drafters: vec![drafter], plugin: None, settings };
+    made(factory.speculation(spec).await)
+}
