@@ -110,12 +110,14 @@ impl Controller {
         self.lost.clamp(-INHERITED * one, 0.5 * START * one)
     }
 
-    /// The drafters whose proposals can be compared with what a plain decode brings, at no cost: they
-    /// take next to nothing, or a processor of their own.
+    /// The drafters whose proposals can be compared with what a plain decode of `tokens` tokens brings, at
+    /// no cost: they take next to nothing, or a processor of their own and less time than the decode.
     #[must_use]
     pub fn shadows(&self, tokens: u32) -> Vec<usize> {
         let away = self.verification.away() > 0.0;
-        let costless = |drafter: &Drafter| drafter.overlaps || (drafter.free && away);
+        let time = 0.8 * f64::from(tokens) * self.verification.one().unwrap_or(0.0);
+        let done = |drafter: &Drafter| drafter.startup + drafter.drafting.cost(tokens.min(16) as usize) < time;
+        let costless = |drafter: &Drafter| (drafter.overlaps && done(drafter)) || (drafter.free && away);
         let all = self.drafters.iter().enumerate().filter(|(_, drafter)| tokens > 2 && costless(drafter));
         all.map(|(index, _)| index).collect()
     }

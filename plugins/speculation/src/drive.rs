@@ -105,6 +105,7 @@ impl<'a> Drive<'a> {
             // What was not decoded says nothing.
             let compared = own.len().min(commit.tokens.len());
             self.controller.shadowed(drafter, &own[..compared], agreed, nanoseconds);
+            self.controller.waited(nanoseconds.saturating_sub(commit.nanoseconds));
         }
         Ok(commit.finished)
     }
