@@ -69,8 +69,40 @@ function tw.model(spec) end
 ---@return tightwad.Backend
 function tw.lookup(spec) end
 
+---A model on another machine that runs `tightwad node`.
+---@param spec { url: string, model?: string, token?: string, name?: string, fallback?: tightwad.Backend|tightwad.Backend[], patience?: number }
+---@return tightwad.Backend
+function tw.node(spec) end
+
+---@class tightwad.Server
+---@field url string http://HOST:PORT
+---@field model? string
+---@field token? string its API key
+---@field name? string
+---@field verify? "replay" may be a target: it generates freely, and what was drafted is compared
+
+---A llama-server: drafts by text, answers whole requests.
+---@param spec tightwad.Server
+---@return tightwad.Backend
+function tw.llama_server(spec) end
+
+---An Ollama server: drafts by text, answers whole requests.
+---@param spec tightwad.Server
+---@return tightwad.Backend
+function tw.ollama(spec) end
+
+---Any server with OpenAI's interface: drafts by text, answers whole requests.
+---@param spec tightwad.Server
+---@return tightwad.Backend
+function tw.openai(spec) end
+
+---The nodes on the local network that make themselves known.
+---@param spec { seconds?: number }
+---@return { name: string, url: string, version: string, models: string[] }[]
+function tw.discover(spec) end
+
 ---Drafters propose, the target verifies; the output is the target's own.
----@param spec { target: tightwad.Backend, draft: tightwad.Backend|tightwad.Backend[], max_draft?: integer, plugin?: string, settings?: table }
+---@param spec { target: tightwad.Backend, draft: tightwad.Backend|tightwad.Backend[], max_draft?: integer, overlap?: boolean, translate?: boolean, plugin?: string, settings?: table }
 ---@return tightwad.Backend
 function tw.speculation(spec) end
 

@@ -22,7 +22,7 @@ const MARGIN: f64 = 1.03;
 const STALE: u32 = 64;
 /// The share of plain decoding that may go into the way to a target far away and back: stretches of it
 /// are long enough for that.
-const TRAVEL: f64 = 0.02;
+const TRAVEL: f64 = 0.012;
 /// Verified drafts, or drafts compared with what was decoded, after which a drafter is known.
 const KNOWN: f64 = 5.0;
 
@@ -116,8 +116,12 @@ impl Controller {
     pub fn shadows(&self, tokens: u32) -> Vec<usize> {
         let away = self.verification.away() > 0.0;
         let time = 0.8 * f64::from(tokens) * self.verification.one().unwrap_or(0.0);
-        let done = |drafter: &Drafter| drafter.startup + drafter.drafting.cost(tokens.min(16) as usize) < time;
-        let costless = |drafter: &Drafter| (drafter.overlaps && done(drafter)) || (drafter.free && away);
+        let done =
+            |drafter: &Drafter| drafter.startup + drafter.drafting.cost(tokens.min(16) as usize) < time;
+        // One that is known need not be tried at every turn.
+        let due = |drafter: &Drafter| drafter.acceptance.evidence() < KNOWN || self.idle % 8 == 7;
+        let own = |drafter: &Drafter| drafter.overlaps && due(drafter) && done(drafter);
+        let costless = |drafter: &Drafter| own(drafter) || (drafter.free && away);
         let all = self.drafters.iter().enumerate().filter(|(_, drafter)| tokens > 2 && costless(drafter));
         all.map(|(index, _)| index).collect()
     }
@@ -275,7 +279,8 @@ impl Controller {
         let free = self.drafters.iter().any(|drafter| drafter.free);
         let tokens = if free { (1 + self.idle / 16).min(3) } else { self.plain };
         let one = self.verification.one().unwrap_or(1.0).max(1.0);
-        let far = (self.verification.away() / (TRAVEL * one)).ceil().min(4096.0) as u32;
+        let far = self.verification.away() / (TRAVEL * one) * (1.0 + 0.5 * f64::from(self.idle));
+        let far = far.ceil().min(4096.0) as u32;
         Plan::Decode(tokens.max(far).min(remaining.max(1)))
     }
 }

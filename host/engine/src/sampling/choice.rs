@@ -103,8 +103,7 @@ impl Picker {
 
     /// Best token of the filtered distribution with noise, and its lead over the second.
     fn noisy_best(&mut self, context: &Context<'_>, top_p: f32) -> Option<(TokenId, f32)> {
-        let (sampling, position) = (context.sampling, context.position);
-        let second_matters = context.tie_threshold > 0.0;
+        let sampling = context.sampling;
         let max = maximum(&self.logits);
         if max == f32::NEG_INFINITY {
             return None;
@@ -114,32 +113,23 @@ impl Picker {
         if sampling.min_p > 0.0 {
             floor = floor.max(max + sampling.min_p.ln());
         }
-        let logits = &self.logits;
-        let best = logits.iter().position(|logit| *logit == max)? as TokenId;
-        let mut noise = Noise::new(sampling.seed, position);
-        let head = logits[best as usize] + noise.of(best);
-        // Starting from the best leaves most of the others without a chance from the beginning.
-        let mut race = Race { best: Some(best), first: head, second: f32::NEG_INFINITY };
-        let mut enter = |race: &mut Race, id: TokenId| {
-            let logit = logits[id as usize];
-            let bar = race.bar(second_matters);
-            if id != best
-                && let Some(noise) = noise.above(bar - logit, id)
-            {
-                race.enter(id, logit + noise);
-            }
-        };
-        if sampling.top_k == 0 && top_p >= 1.0 {
-            for (chunk, own) in (0..).zip(logits.chunks(CHUNK)) {
-                let far = race.bar(second_matters) - maximum(own) >= FAR;
-                if far && !reaches_far(sampling.seed, position, chunk) {
-                    continue;
-                }
-                let ids = (chunk * CHUNK as u32..).zip(own).filter(|(_, logit)| **logit >= floor);
-                ids.for_each(|(id, _)| enter(&mut race, id));
-            }
-            return race.lead();
+        let favourite = self.logits.iter().position(|logit| *logit == max)? as TokenId;
+        let all = sampling.top_k == 0 && top_p >= 1.0;
+        if !all {
+            self.keep(sampling, floor, top_p);
         }
+        let mut race = NoisyRace::new(&self.logits, context, favourite);
+        if all {
+            race.enter_all(floor)
+        } else {
+            self.kept.iter().for_each(|id| race.enter(*id))
+        }
+        race.race.lead()
+    }
+
+    /// Applies the filters.
+    fn keep(&mut self, sampling: &Sampling, floor: f32, top_p: f32) {
+        let logits = &self.logits;
         self.kept.clear();
         self.kept.extend((0..logits.len() as TokenId).filter(|id| logits[*id as usize] >= floor));
         if sampling.top_k > 0 {
@@ -148,8 +138,57 @@ impl Picker {
         if top_p < 1.0 {
             keep_nucleus(&mut self.kept, logits, top_p);
         }
-        self.kept.iter().for_each(|id| enter(&mut race, *id));
-        race.lead()
+    }
+}
+
+/// A race of logits with noise. It starts with the favourite, which leaves most of the others without
+/// a chance from the beginning.
+struct NoisyRace<'a> {
+    logits: &'a [f32],
+    favourite: TokenId,
+    seed: u64,
+    position: u32,
+    noise: Noise,
+    race: Race,
+    /// The second matters only where a tie is possible.
+    second_matters: bool,
+}
+
+impl<'a> NoisyRace<'a> {
+    fn new(logits: &'a [f32], context: &Context<'_>, favourite: TokenId) -> Self {
+        let (seed, position) = (context.sampling.seed, context.position);
+        let mut noise = Noise::new(seed, position);
+        let first = logits[favourite as usize] + noise.of(favourite);
+        let race = Race { best: Some(favourite), first, second: f32::NEG_INFINITY };
+        let second_matters = context.tie_threshold > 0.0;
+        Self { logits, favourite, seed, position, noise, race, second_matters }
+    }
+
+    /// The score that matters to whoever comes next.
+    fn bar(&self) -> f32 {
+        if self.second_matters { self.race.second } else { self.race.first }
+    }
+
+    fn enter(&mut self, id: TokenId) {
+        let logit = self.logits[id as usize];
+        let needed = self.bar() - logit;
+        if id != self.favourite
+            && let Some(noise) = self.noise.above(needed, id)
+        {
+            self.race.enter(id, logit + noise);
+        }
+    }
+
+    /// Enters every token at or above `floor`, chunk by chunk: most chunks have nobody with a chance.
+    fn enter_all(&mut self, floor: f32) {
+        for (chunk, own) in (0..).zip(self.logits.chunks(CHUNK)) {
+            let far = self.bar() - maximum(own) >= FAR;
+            if far && !reaches_far(self.seed, self.position, chunk) {
+                continue;
+            }
+            let ids = (chunk * CHUNK as u32..).zip(own).filter(|(_, logit)| **logit >= floor);
+            ids.for_each(|(id, _)| self.enter(id));
+        }
     }
 }
 
@@ -177,11 +216,6 @@ impl Race {
         } else if score > self.second {
             self.second = score;
         }
-    }
-
-    /// The score that matters to whoever comes next.
-    fn bar(&self, second_matters: bool) -> f32 {
-        if second_matters { self.second } else { self.first }
     }
 
     /// The winner and its lead over the second.

@@ -53,48 +53,34 @@ impl NodeTarget {
         request: &Arc<Request>,
         left: Option<&Left>,
     ) -> Result<(Self, Task, u32), Fault> {
-        let call = OpenCall {
-            model: node.model.clone(),
-            role: Role::Target,
-            request: match left {
-                Some(_) => WireRequest::without_prompt(request),
-                None => WireRequest::from(request.as_ref()),
-            },
-            tokens: left.map(|left| left.prompt.to_vec()).unwrap_or_default(),
-            output: left.map(|left| left.output.clone()).unwrap_or_default(),
-            max_tokens: left.map(|left| left.max_tokens),
-        };
+        let call = first_call(node, request, left);
         let ask = || open(&node.link, &node.facts.weights, &call);
         let opened = node.link.patiently(node.patience, ask).await?;
         let prompt = left.map_or_else(|| opened.tokens.clone().into(), |left| left.prompt.clone());
         let mut hash = TokenHash::of(&prompt);
         hash.extend(&call.output);
+        let task = Task {
+            request: request.clone(),
+            prompt: prompt.clone(),
+            text: opened.text.into(),
+            max_tokens: opened.max_tokens,
+            constraint: None,
+            tokenizer: node.vocabulary.clone(),
+        };
         let session = Self {
             link: node.link.clone(),
             vocabulary: node.vocabulary.clone(),
             model: node.model.clone(),
             weights: node.facts.weights.clone(),
             request: request.clone(),
-            prompt: prompt.clone(),
+            prompt,
             output: call.output,
             hash,
             max_tokens: opened.max_tokens,
             session: Some(opened.session),
             patience: node.patience,
-            expected: Pass {
-                token: Duration::from_nanos(node.facts.token_ns),
-                row: Duration::from_nanos(node.facts.row_ns),
-                round_trip: node.link.round_trip(),
-            },
+            expected: expected(node),
             decoding: None,
-        };
-        let task = Task {
-            request: request.clone(),
-            prompt,
-            text: opened.text.into(),
-            max_tokens: opened.max_tokens,
-            constraint: None,
-            tokenizer: node.vocabulary.clone(),
         };
         Ok((session, task, opened.cached))
     }
@@ -202,6 +188,29 @@ impl NodeTarget {
             (token, logprob)
         });
         TokenLogprobs { logprob: logprobs.logprob, top: top.collect() }
+    }
+}
+
+/// Opens a session for a whole request, or from where another target was left.
+fn first_call(node: &Node, request: &Request, left: Option<&Left>) -> OpenCall {
+    OpenCall {
+        model: node.model.clone(),
+        role: Role::Target,
+        request: match left {
+            Some(_) => WireRequest::without_prompt(request),
+            None => WireRequest::from(request),
+        },
+        tokens: left.map(|left| left.prompt.to_vec()).unwrap_or_default(),
+        output: left.map(|left| left.output.clone()).unwrap_or_default(),
+        max_tokens: left.map(|left| left.max_tokens),
+    }
+}
+
+fn expected(node: &Node) -> Pass {
+    Pass {
+        token: Duration::from_nanos(node.facts.token_ns),
+        row: Duration::from_nanos(node.facts.row_ns),
+        round_trip: node.link.round_trip(),
     }
 }
 

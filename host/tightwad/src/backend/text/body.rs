@@ -30,42 +30,18 @@ fn text(request: &Request) -> &str {
 }
 
 fn openai(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Value) {
-    let sampling = &request.sampling;
     let mut body = Map::new();
-    let mut set = |key: &str, value: Value| body.insert(key.to_owned(), value);
+    let mut set = |key: &str, value: Value| drop(body.insert(key.to_owned(), value));
     set("model", model.into());
     set("stream", true.into());
     set("stream_options", json!({"include_usage": true}));
-    set("temperature", sampling.temperature.into());
-    set("top_p", sampling.top_p.into());
-    set("seed", (sampling.seed & i64::MAX.cast_unsigned()).into());
-    set("presence_penalty", sampling.presence_penalty.into());
-    set("frequency_penalty", sampling.frequency_penalty.into());
-    if let Some(most) = request.max_tokens {
-        set("max_tokens", most.into());
-    }
-    if !request.stop.is_empty() {
-        set("stop", json!(request.stop));
-    }
-    if !sampling.logit_bias.is_empty() {
-        let biases = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias)));
-        set("logit_bias", Value::Object(biases.collect()));
-    }
-    match &request.format {
-        Format::Text | Format::Grammar(_) => {}
-        Format::JsonObject => drop(set("response_format", json!({"type": "json_object"}))),
-        Format::JsonSchema(schema) => {
-            let named = json!({"name": "answer", "schema": schema, "strict": true});
-            set("response_format", json!({"type": "json_schema", "json_schema": named}));
-        }
-    }
+    sampling(request, &mut set);
+    form(request, &mut set);
     let chat = messages(request);
-    if let Some(top) = sampling.logprobs {
+    if let Some(top) = request.sampling.logprobs {
+        set("logprobs", if chat.is_some() { true.into() } else { top.into() });
         if chat.is_some() {
-            set("logprobs", true.into());
             set("top_logprobs", top.into());
-        } else {
-            set("logprobs", top.into());
         }
     }
     if chat.is_some() && !request.tools.is_empty() {
@@ -84,6 +60,38 @@ fn openai(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Va
     };
     dialect.add_own(&mut body, request);
     (path, Value::Object(body))
+}
+
+/// How tokens are chosen, and how many.
+fn sampling(request: &Request, set: &mut impl FnMut(&str, Value)) {
+    let sampling = &request.sampling;
+    set("temperature", sampling.temperature.into());
+    set("top_p", sampling.top_p.into());
+    set("seed", (sampling.seed & i64::MAX.cast_unsigned()).into());
+    set("presence_penalty", sampling.presence_penalty.into());
+    set("frequency_penalty", sampling.frequency_penalty.into());
+    if let Some(most) = request.max_tokens {
+        set("max_tokens", most.into());
+    }
+    if !request.stop.is_empty() {
+        set("stop", json!(request.stop));
+    }
+    if !sampling.logit_bias.is_empty() {
+        let biases = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias)));
+        set("logit_bias", Value::Object(biases.collect()));
+    }
+}
+
+/// The form of the answer.
+fn form(request: &Request, set: &mut impl FnMut(&str, Value)) {
+    match &request.format {
+        Format::Text | Format::Grammar(_) => {}
+        Format::JsonObject => set("response_format", json!({"type": "json_object"})),
+        Format::JsonSchema(schema) => {
+            let named = json!({"name": "answer", "schema": schema, "strict": true});
+            set("response_format", json!({"type": "json_schema", "json_schema": named}));
+        }
+    }
 }
 
 fn tool_choice(choice: &ToolChoice) -> Value {

@@ -17,23 +17,29 @@ use crate::types::{Finish, Prompt, Request};
 
 /// Pieces by number and back.
 #[derive(Default)]
-pub(super) struct Pieces(Mutex<(Vec<Arc<str>>, HashMap<Arc<str>, TokenId>)>);
+pub(super) struct Pieces(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    texts: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, TokenId>,
+}
 
 impl Pieces {
     fn number(&self, text: &str) -> TokenId {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = known.1.get(text) {
+        if let Some(number) = known.numbers.get(text) {
             return *number;
         }
-        let (text, number): (Arc<str>, _) = (text.into(), known.0.len() as TokenId);
-        known.0.push(text.clone());
-        known.1.insert(text, number);
+        let (text, number): (Arc<str>, _) = (text.into(), known.texts.len() as TokenId);
+        known.texts.push(text.clone());
+        known.numbers.insert(text, number);
         number
     }
 
     fn text(&self, number: TokenId) -> Arc<str> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.0.get(number as usize).cloned().unwrap_or_default()
+        known.texts.get(number as usize).cloned().unwrap_or_default()
     }
 }
 

@@ -2,14 +2,15 @@
 
 mod calls;
 mod hash;
+mod request;
 mod seal;
 
 pub use calls::{
     Base, DecodeCall, DetokenizeCall, Detokenized, OpenCall, Opened, Piece, ProposeAnswer, ProposeCall, Role,
     ScoreAnswer, ScoreCall, ScoredToken, Step, TokenizeCall, Tokenized, VerifyCall, WireLogprobs,
-    WireRequest,
 };
 pub use hash::TokenHash;
+pub use request::WireRequest;
 pub use seal::{Broken, seal, unseal};
 use serde::{Deserialize, Serialize};
 
@@ -84,4 +85,8 @@ pub struct NodeFacts {
     pub sessions: usize,
     /// The models it lends.
     pub models: Vec<NodeModel>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
