@@ -105,6 +105,13 @@ impl Draft {
         }
     }
 
+    /// Leaves out last paths until no more than `most` tokens are left, or one path.
+    pub(crate) fn keep_rows(&mut self, most: usize) {
+        while self.paths.len() > 1 && self.paths.iter().map(Vec::len).sum::<usize>() > most {
+            self.paths.pop();
+        }
+    }
+
     /// Leaves out all paths but the first `most`.
     pub(crate) fn keep_paths(&mut self, most: usize) {
         self.paths.truncate(most);

@@ -140,6 +140,24 @@ async fn a_tree_without_free_slots_is_its_first_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn drafts_that_are_too_long_or_no_tokens_at_all_hold_nothing_up() {
+    let engine = load(config());
+    let truth = plain(&engine, PROMPTS[0], 0.0, 12).await;
+    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 480)).await.unwrap();
+    let first = session.verify(vec![7; 600]).await.unwrap();
+    assert_eq!(first.committed[0].token, truth[0]);
+    let mut draft = truth[1..3].to_vec();
+    draft.push(u32::MAX);
+    let second = session.verify(draft).await.unwrap();
+    assert_eq!(second.accepted, 2);
+    let many = Draft::of((0..200).map(|n| vec![truth[4], n, n, n, n]));
+    let third = session.verify(many).await.unwrap();
+    assert!(third.accepted >= 1);
+    let unknown = session.propose(vec![u32::MAX], 3, 0.0).await;
+    assert!(matches!(unknown, Err(SessionError::UnknownToken(u32::MAX))), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_on_where_another_was_left() {
     let engine = load(config());
     let spec = SamplingSpec {

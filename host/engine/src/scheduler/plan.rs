@@ -9,7 +9,7 @@ use super::{Work, score};
 use crate::TokenId;
 
 /// Pending tokens that are evaluated together with the row that is wanted.
-const TAIL: usize = 8;
+pub(super) const TAIL: usize = 8;
 /// How long a pass with a piece of a prompt in it should take: others go on, and a cancelled
 /// sequence is freed, no later than that.
 const TICK: Duration = Duration::from_millis(50);

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::Work;
-use super::context::Context;
+use super::context::{Context, MAX_ROWS};
+use super::plan::TAIL;
 use super::queue::Judge;
 use super::sequence::Sequence;
 use super::slots::Slots;
@@ -20,7 +21,7 @@ pub(super) fn begin(
     let room = context_size.saturating_sub(sequence.tokens.len());
     let most = sequence.remaining().min(room).saturating_sub(1);
     let Some(Work::Verify { draft, .. }) = &mut sequence.work else { return };
-    draft.truncate(most);
+    draft.truncate(most.min(MAX_ROWS / 2));
     // llama.cpp would refuse the whole pass, everyone's work with it.
     draft.keep_known(context.vocabulary);
     // A branch is a copy of the cache: what is not in it yet would have to be evaluated in each.
@@ -31,6 +32,8 @@ pub(super) fn begin(
         context.copy(sequence.slot, branch);
     }
     draft.keep_paths(1 + sequence.branches.len());
+    // Everything must fit into one pass.
+    draft.keep_rows(MAX_ROWS - (TAIL + 1) * (1 + sequence.branches.len()));
 }
 
 /// Commits from the logits of `row` on and answers; true when the session was answered.

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -28,6 +29,9 @@ pub struct Totals {
     /// Requests finished by plain decoding because the plugin failed.
     pub fallbacks: AtomicU64,
 }
+
+/// How long a request waits for a drafter to begin.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// A target with drafters and the plugin that drives them.
 pub struct Speculation {
@@ -75,9 +79,14 @@ impl Speculation {
     async fn open_drafters(&self, opened: &OpenTarget) -> Vec<Box<dyn Drafter>> {
         let mut drafters = Vec::new();
         for drafter in &self.drafters {
-            match drafter.open_drafter(&opened.task).await {
-                Ok(drafter) => drafters.push(drafter),
-                Err(error) => tracing::warn!(drafter = drafter.name(), %error, "left out of this request"),
+            match tokio::time::timeout(OPENING, drafter.open_drafter(&opened.task)).await {
+                Ok(Ok(drafter)) => drafters.push(drafter),
+                Ok(Err(error)) => {
+                    tracing::warn!(drafter = drafter.name(), %error, "left out of this request")
+                }
+                Err(_) => {
+                    tracing::warn!(drafter = drafter.name(), "too slow to begin: left out of this request")
+                }
             }
         }
         drafters

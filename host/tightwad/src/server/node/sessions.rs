@@ -21,6 +21,8 @@ use crate::types::node::{DecodeCall, ProposeAnswer, ProposeCall, Step, VerifyCal
 
 /// Steps that wait for a slow reader before a decode pauses.
 const BUFFER: usize = 64;
+/// Most tokens of one draft, and of one proposal.
+const LONGEST: usize = 1024;
 
 impl From<OutOfStep> for ApiError {
     fn from(OutOfStep(message): OutOfStep) -> Self {
@@ -60,6 +62,9 @@ pub(super) async fn verify(
     body: Raw,
 ) -> Result<Response, ApiError> {
     let call: VerifyCall = read(body)?;
+    if call.draft.len() > LONGEST {
+        return Err(ApiError::invalid(Some("draft"), format!("a draft has at most {LONGEST} tokens")));
+    }
     let draft = call.draft().map_err(|error| ApiError::invalid(Some("parents"), error.to_string()))?;
     let entry = entry(&state, &id)?;
     let held = entry.clone();
@@ -86,8 +91,8 @@ pub(super) async fn propose(
     body: Raw,
 ) -> Result<Response, ApiError> {
     let call: ProposeCall = read(body)?;
-    if call.max == 0 {
-        return Err(ApiError::invalid(Some("max"), "a proposal has at least one token"));
+    if !(1..=LONGEST).contains(&(call.max as usize)) {
+        return Err(ApiError::invalid(Some("max"), format!("a proposal has 1 to {LONGEST} tokens")));
     }
     let entry = entry(&state, &id)?;
     let held = entry.clone();
@@ -109,6 +114,7 @@ pub(super) async fn decode(
     body: Raw,
 ) -> Result<Response, ApiError> {
     let call: DecodeCall = read(body)?;
+    let registry = state.lent()?.registry.clone();
     let entry = entry(&state, &id)?;
     entry.touch();
     let mut session = entry.session.clone().lock_owned().await;
@@ -118,7 +124,12 @@ pub(super) async fn decode(
     target.target.decode(call.max).await.map_err(ApiError::from)?;
     let (lines, read) = mpsc::channel(BUFFER);
     let held = entry.clone();
-    let task = tokio::spawn(async move { steps(&held, session, lines).await });
+    let task = tokio::spawn(async move {
+        if !steps(&held, session, lines).await {
+            // Where it stands now its caller cannot know.
+            registry.remove(&held.id);
+        }
+    });
     entry.runs(task.abort_handle());
     let lines = stream::unfold(read, |mut read| async move {
         let line: Bytes = read.recv().await?;
@@ -127,25 +138,28 @@ pub(super) async fn decode(
     Ok(([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-/// One line a step, until the decode is over or nobody reads any more.
-async fn steps(entry: &Entry, mut session: OwnedMutexGuard<Session>, lines: mpsc::Sender<Bytes>) {
-    let Session::Target(session) = &mut *session else { return };
+/// One line a step, until the decode is over; false when nobody reads any more.
+async fn steps(entry: &Entry, mut session: OwnedMutexGuard<Session>, lines: mpsc::Sender<Bytes>) -> bool {
+    let Session::Target(session) = &mut *session else { return true };
     loop {
         let step = tokio::select! {
             step = session.target.step() => step,
-            () = lines.closed() => return,
+            () = lines.closed() => return false,
         };
         entry.touch();
         let step = match step {
-            Ok(None) => return,
+            Ok(None) => return true,
             Ok(Some(verified)) => session.commit(verified),
-            Err(BackendError::Cancelled) => return,
+            Err(BackendError::Cancelled) => return false,
             Err(error) => Step { error: Some(error.to_string()), ..Step::default() },
         };
-        let Ok(mut line) = seal(&step) else { return };
+        let Ok(mut line) = seal(&step) else { return false };
         line.push(b'\n');
-        if lines.send(line.into()).await.is_err() || step.error.is_some() {
-            return;
+        if lines.send(line.into()).await.is_err() {
+            return false;
+        }
+        if step.error.is_some() {
+            return true;
         }
     }
 }

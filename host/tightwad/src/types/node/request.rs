@@ -1,6 +1,7 @@
 //! A request as it travels.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tightwad_engine::{InvalidSampling, Sampling, SamplingSpec};
 
 use super::is_default;
@@ -32,7 +33,10 @@ pub struct WireRequest {
 
 /// The settings that differ from the defaults.
 fn unusual<S: serde::Serializer>(spec: &SamplingSpec, serializer: S) -> Result<S::Ok, S::Error> {
-    let map = |spec: &SamplingSpec| serde_json::to_value(spec).map_err(serde::ser::Error::custom);
+    // By way of text, so that 0.8 stays 0.8: as a value it would become a number of twice the digits.
+    let text = |spec: &SamplingSpec| serde_json::to_string(spec);
+    let map = |spec: &SamplingSpec| text(spec).and_then(|text| serde_json::from_str::<Value>(&text));
+    let map = |spec: &SamplingSpec| map(spec).map_err(serde::ser::Error::custom);
     let (mut own, default) = (map(spec)?, map(&SamplingSpec::default())?);
     if let Some(fields) = own.as_object_mut() {
         fields.retain(|key, value| default.get(key) != Some(value));
