@@ -5,7 +5,10 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{LlamaServer, Node, Ollama, PROMPTS, Script, Server, alone, model, quick, smollm2, tightwad};
+use support::{
+    LlamaServer, Node, Ollama, PROMPTS, Script, Server, Vllm, alone, model, quick, smollm2, smollm2_q2,
+    tightwad,
+};
 
 fn settings() -> [Value; 2] {
     [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]
@@ -119,6 +122,42 @@ async fn ollama_s_api_is_spoken_as_it_is_documented() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_says_the_probabilities_of_a_prompt_verifies_in_one_pass() {
+    let _alone = alone();
+    let vllm = Vllm::start().await;
+    let script = format!(
+        r#"local tw = require "tightwad"
+local here = tw.model {{ path = "{0}", name = "here", context = 1024, threads = 1 }}
+local small = tw.model {{ path = "{1}", name = "small", context = 1024, threads = 1 }}
+local server = tw.openai {{ url = "{2}", verify = "logprobs", tokenizer = "{0}" }}
+return tw.serve {{ models = {{
+  here = here,
+  lookup = tw.speculation {{ target = server, draft = tw.lookup {{}}, settings = {{ fixed_draft = 6 }} }},
+  small = tw.speculation {{ target = server, draft = small, settings = {{ fixed_draft = 3 }} }},
+  free = tw.speculation {{ target = server, draft = {{ tw.lookup {{}}, small }} }},
+}} }}"#,
+        smollm2().display(),
+        smollm2_q2().display(),
+        vllm.url
+    );
+    let server = Server::start(&script);
+    let (mut drafted, mut accepted) = (0, 0);
+    for prompt in &PROMPTS[..4] {
+        let (here, _) = server.ask("here", prompt, json!({"temperature": 0})).await;
+        for model in ["lookup", "small", "free"] {
+            let (text, report) = server.ask(model, prompt, json!({"temperature": 0})).await;
+            assert_eq!(text, here, "{model}: {report}");
+            assert!(report["fallback"].is_null(), "{report}");
+            drafted += report["drafted"].as_u64().unwrap();
+            accepted += report["accepted"].as_u64().unwrap();
+        }
+    }
+    assert!(accepted > 20, "{accepted} of {drafted} accepted");
+    let asked = vllm.asked.lock().unwrap().clone();
+    assert!(asked.iter().any(|body| body["prompt_logprobs"] == 1 && body["max_tokens"] == 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_work_is_refused_with_the_way_out() {
     let _alone = alone();
     let node = Node::start(&[("smollm2", &smollm2())], &["--context", "1024", "--threads", "1"]);
@@ -144,6 +183,7 @@ async fn what_cannot_work_is_refused_with_the_way_out() {
             "'verify' in tw.ollama can be \"replay\"",
         ),
         ("tw.openai { url = s }", "'url' in tw.openai must be a string"),
+        ("tw.openai { url = \"http://127.0.0.1:1\", verify = \"logprobs\" }", "needs 'tokenizer'"),
         ("tw.node { url = \"http://127.0.0.1:1\", fallbck = s }", "did you mean 'fallback'?"),
     ] {
         let error = refused(line);

@@ -79,7 +79,8 @@ function tw.node(spec) end
 ---@field model? string
 ---@field token? string its API key
 ---@field name? string
----@field verify? "replay" may be a target: it generates freely, and what was drafted is compared
+---@field verify? "replay"|"logprobs" may be a target: it generates freely and what was drafted is compared, or in one pass by its `prompt_logprobs` (tw.openai only)
+---@field tokenizer? string with "logprobs": a GGUF file of the same model, for its vocabulary
 
 ---A llama-server: drafts by text, answers whole requests.
 ---@param spec tightwad.Server

@@ -6,6 +6,7 @@ mod node;
 mod ollama;
 mod process;
 mod server;
+mod vllm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub use ollama::Ollama;
 pub use process::Process;
 pub use server::{Server, alone};
 use tempfile::TempDir;
+pub use vllm::Vllm;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tightwad");
 

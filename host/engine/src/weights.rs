@@ -30,8 +30,20 @@ impl Weights {
     ///
     /// [`LoadError`] when the file is missing, is no GGUF or is not whole.
     pub fn load(path: &Path, gpu_layers: u32) -> Result<Arc<Self>, LoadError> {
+        Self::read(path, LlamaModelParams::default().with_n_gpu_layers(gpu_layers))
+    }
+
+    /// Loads only the vocabulary and the chat template of a GGUF file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::load`].
+    pub fn vocabulary_of(path: &Path) -> Result<Arc<Self>, LoadError> {
+        Self::read(path, LlamaModelParams::default().with_vocab_only(true))
+    }
+
+    fn read(path: &Path, params: LlamaModelParams) -> Result<Arc<Self>, LoadError> {
         check_header(path)?;
-        let params = LlamaModelParams::default().with_n_gpu_layers(gpu_layers);
         let model = LlamaModel::load_from_file(runtime::backend()?, path, &params).map_err(|error| {
             let reason = format!("llama.cpp could not load it ({error})");
             LoadError::Malformed { path: path.to_owned(), reason }

@@ -29,7 +29,7 @@ pub use session::{
     Committed, Drafter, Expected, Left, OpenTarget, Pass, Processor, Proposal, Target, Task, Tokenizer,
     Verified,
 };
-pub use text::{Dialect, TextServer, TextServerSpec};
+pub use text::{Dialect, TextServer, TextServerSpec, Verification};
 pub use translate::Translated;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use tightwad_engine::{Engine, EngineConfig};
 
 use super::gauges::Observed;
 use crate::backend::{
-    Fallback, Found, Llama, Lookup, Node, SharedBackend, TextServer, TextServerSpec, discover,
+    Fallback, Found, Llama, Lookup, Node, SharedBackend, TextServer, TextServerSpec, Verification, discover,
 };
 use crate::mode::Speculation;
 use crate::plugin::Library;
@@ -87,7 +87,7 @@ impl Factory for HostFactory {
 
     async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, String> {
         let server = TextServer::connect(&spec).await?;
-        if spec.replay {
+        if spec.verify == Verification::Replay {
             tracing::warn!(
                 server = spec.url,
                 "verify = \"replay\" lets this server generate freely and compares: exact, and never faster than the server alone"

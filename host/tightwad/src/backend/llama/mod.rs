@@ -1,6 +1,6 @@
 //! llama.cpp in process.
 
-mod prompt;
+pub(super) mod prompt;
 mod session;
 
 use std::sync::Arc;
@@ -175,7 +175,7 @@ fn open(task: &Task) -> OpenSession {
 }
 
 /// The vocabulary of a model in this process.
-struct Vocabulary(Arc<Weights>);
+pub(super) struct Vocabulary(pub Arc<Weights>);
 
 #[async_trait]
 impl Tokenizer for Vocabulary {

@@ -7,14 +7,14 @@ use crate::backend::BackendError;
 use crate::types::{Format, Message, Prompt, Request, Tool, ToolChoice};
 
 /// What a session is opened with.
-pub(super) struct Prepared {
+pub(in crate::backend) struct Prepared {
     pub prompt: Vec<TokenId>,
     pub text: String,
     pub constraint: Option<Constraint>,
 }
 
 /// Renders and tokenizes the prompt and compiles the output's form.
-pub(super) fn prepare(
+pub(in crate::backend) fn prepare(
     weights: &Weights,
     template: &Result<ChatTemplate, TemplateError>,
     request: &Request,

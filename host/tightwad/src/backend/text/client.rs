@@ -86,13 +86,18 @@ impl Client {
         self.post(path, &body).await
     }
 
+    /// Asks, and reads the whole answer.
+    pub(super) async fn ask(&self, path: &str, body: &Value) -> Result<Value, BackendError> {
+        let response = self.post(path, body).await?;
+        response.json().await.map_err(|error| self.lost(&error))
+    }
+
     /// Continues `text` by up to `tokens` of the server's tokens: text, and probabilities where it says
     /// them.
     pub(super) async fn complete(&self, text: &str, tokens: u32) -> Result<(String, Vec<f32>), BackendError> {
         let (path, body) = self.dialect.continuation(&self.model, text, tokens);
         let start = Instant::now();
-        let response = self.post(path, &body).await?;
-        let answer: Value = response.json().await.map_err(|error| self.lost(&error))?;
+        let answer = self.ask(path, &body).await?;
         let Some(drafted) = self.dialect.continued(&answer) else {
             return Err(BackendError::failed(&self.url, format!("it answered without a text: {answer}")));
         };

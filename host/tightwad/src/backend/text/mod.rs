@@ -1,6 +1,7 @@
 //! Servers that speak text: llama-server, Ollama, and everything with OpenAI's interface. They answer
 //! whole requests; they draft by text, which the target's vocabulary cuts into tokens; and they can
-//! stand as a target by replay, which is exact and no faster than the server itself.
+//! stand as a target: in one pass where they say the log-probabilities of a prompt, else by replay, which
+//! is exact and no faster than the server itself.
 
 mod align;
 mod body;
@@ -8,20 +9,25 @@ mod client;
 mod dialect;
 mod drafter;
 mod events;
+mod logprobs;
 mod replay;
 mod tools;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tightwad_engine::Weights;
 
 pub(super) use self::align::aligned;
 use self::client::Client;
 pub use self::dialect::Dialect;
 use self::drafter::TextDrafter;
 use self::events::Events;
+use self::logprobs::{LogprobsTarget, Reader, is_greedy};
 use self::replay::ReplayTarget;
-use super::{Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Sink, Task};
+use super::llama::Vocabulary;
+use super::{Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Sink, Task, Tokenizer};
 use crate::types::{Event, Finish, Outcome, Report, Request, Usage};
 
 /// How a server is reached, and as what.
@@ -37,8 +43,19 @@ pub struct TextServerSpec {
     pub token: Option<String>,
     /// The name in reports; default: the model's.
     pub name: Option<String>,
-    /// It may be a target, by replay.
-    pub replay: bool,
+    /// Whether and how it may be a target.
+    pub verify: Verification,
+}
+
+/// How a server verifies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Verification {
+    /// Not at all.
+    None,
+    /// It generates freely, and what was proposed is compared.
+    Replay,
+    /// In one pass, by the log-probabilities of a prompt; this GGUF has the vocabulary of its model.
+    Logprobs(PathBuf),
 }
 
 /// A model behind such a server.
@@ -46,6 +63,7 @@ pub struct TextServer {
     name: String,
     client: Arc<Client>,
     replay: bool,
+    reader: Option<Arc<Reader>>,
 }
 
 impl TextServer {
@@ -57,7 +75,15 @@ impl TextServer {
     pub async fn connect(spec: &TextServerSpec) -> Result<Self, String> {
         let client = Arc::new(Client::connect(spec).await?);
         let name = spec.name.clone().unwrap_or_else(|| client.model.clone());
-        Ok(Self { name, client, replay: spec.replay })
+        let reader = match spec.verify.clone() {
+            Verification::Logprobs(path) => {
+                let loading = tokio::task::spawn_blocking(move || Weights::vocabulary_of(&path));
+                let weights = loading.await.map_err(|error| error.to_string())?;
+                Some(Arc::new(Reader::new(weights.map_err(|error| error.to_string())?)))
+            }
+            Verification::None | Verification::Replay => None,
+        };
+        Ok(Self { name, client, replay: spec.verify != Verification::None, reader })
     }
 
     /// Streams the answer into `sink`.
@@ -82,6 +108,15 @@ impl Backend for TextServer {
         if self.replay { always.and(Capabilities::VERIFY) } else { always }
     }
 
+    fn vocabulary(&self) -> Option<[u8; 32]> {
+        self.reader.as_ref().map(|reader| reader.weights.vocabulary())
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        let weights = self.reader.as_ref()?.weights.clone();
+        Some(Arc::new(Vocabulary(weights)))
+    }
+
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let (finish, usage) = tokio::select! {
             done = self.stream(&request, &sink) => done?,
@@ -98,6 +133,9 @@ impl Backend for TextServer {
     ) -> Result<OpenTarget, BackendError> {
         if !self.replay {
             return Err(BackendError::unsupported(&self.name, "verify"));
+        }
+        if let Some(reader) = self.reader.as_ref().filter(|_| is_greedy(request)) {
+            return LogprobsTarget::open(&self.client, reader, request, left);
         }
         if left.is_some() {
             return Err(BackendError::unsupported(&self.name, "go on where another target was left"));

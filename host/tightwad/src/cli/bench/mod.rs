@@ -7,7 +7,8 @@ mod prompts;
 mod speed;
 mod useless;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures, side by side in one run.
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,17 @@ enum What {
 }
 
 impl Bench {
+    /// Measures; told to end, it takes down what it made: processes, network namespaces.
     pub(super) async fn run(self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = self.measure() => done,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("interrupted"),
+        }
+    }
+
+    async fn measure(self) -> Result<()> {
         match self.what {
             What::Speed(speed) => speed.run().await,
             What::Network(network) => network.run().await,
