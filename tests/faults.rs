@@ -14,8 +14,6 @@ use support::{Node, PROMPTS, Server, alone, smollm2, smollm2_q2};
 use tightwad_netlab::{Faults, Proxy};
 use tokio::time::sleep;
 
-/// Requests under fire.
-const REQUESTS: usize = 200;
 /// Streams at once.
 const AT_ONCE: usize = 4;
 
@@ -67,9 +65,9 @@ async fn truths(server: &Server, tokens: u32) -> Vec<String> {
 }
 
 /// One fault after the other, until `done`.
-async fn under_fire(node: &mut Node, faults: &Arc<Faults>, done: &AtomicUsize) -> usize {
+async fn under_fire(node: &mut Node, faults: &Arc<Faults>, done: &AtomicUsize, requests: usize) -> usize {
     let (mut rounds, start) = (0, Instant::now());
-    while done.load(Ordering::Relaxed) < REQUESTS {
+    while done.load(Ordering::Relaxed) < requests {
         println!("{:?}: {} answered; fault {rounds}", start.elapsed(), done.load(Ordering::Relaxed));
         match rounds % 7 {
             0 => {
@@ -117,20 +115,19 @@ async fn under_fire(node: &mut Node, faults: &Arc<Faults>, done: &AtomicUsize) -
         rounds += 1;
         // Some requests go through between two faults.
         let next = done.load(Ordering::Relaxed) + 8;
-        while done.load(Ordering::Relaxed) < next.min(REQUESTS) {
+        while done.load(Ordering::Relaxed) < next.min(requests) {
             sleep(Duration::from_millis(20)).await;
         }
     }
     rounds
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_requests_under_fire_are_all_answered_and_all_right() {
-    let _alone = alone();
+/// Requests under fire, with fields `more` of `tw.node`: all are answered, and rightly. What the host logged.
+async fn all_right_under_fire(more: &str, requests: usize) -> String {
     smollm2_q2();
     let mut node = Node::start(&[("smollm2", &smollm2())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
-    let server = Arc::new(Server::start(&script(&link, ", patience = 60")));
+    let server = Arc::new(Server::start(&script(&link, more)));
     let truths = Arc::new(truths(&server, 20).await);
     let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let streams: Vec<_> = (0..AT_ONCE)
@@ -140,7 +137,7 @@ async fn two_hundred_requests_under_fire_are_all_answered_and_all_right() {
             tokio::spawn(async move {
                 loop {
                     let request = next.fetch_add(1, Ordering::Relaxed);
-                    if request >= REQUESTS {
+                    if request >= requests {
                         return;
                     }
                     let model = ["plain", "fast", "drafted"][request % 3];
@@ -161,18 +158,31 @@ async fn two_hundred_requests_under_fire_are_all_answered_and_all_right() {
     tokio::select! {
         () = work => {}
         () = async {
-            let rounds = under_fire(&mut node, link.faults(), &done).await;
+            let rounds = under_fire(&mut node, link.faults(), &done, requests).await;
             println!("{rounds} faults in {:.0} s", start.elapsed().as_secs_f64());
             std::future::pending::<()>().await;
         } => {}
     }
-    assert_eq!(done.load(Ordering::Relaxed), REQUESTS);
+    assert_eq!(done.load(Ordering::Relaxed), requests);
+    assert!(server.metric("tightwad_node_lost_total").await > 0.0);
+    server.logged()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_requests_under_fire_are_all_answered_and_all_right() {
+    let _alone = alone();
+    let log = all_right_under_fire(", patience = 60", 200).await;
     // The log says what happened.
-    let log = server.logged();
     for words in ["trying again", "the session was opened again", "out of step", "serves another model"] {
         assert!(log.contains(words), "'{words}' is not in the log:\n{log}");
     }
-    assert!(server.metric("tightwad_node_resyncs_total").await > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_target_that_stands_by_they_are_too() {
+    let _alone = alone();
+    let log = all_right_under_fire(", fallback = here", 200).await;
+    assert!(log.contains("the target is lost; the next one goes on"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
