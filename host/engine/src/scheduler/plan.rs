@@ -66,22 +66,12 @@ pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mu
         return vec![Planned { id: *id, step: Step::Token { row: rows.len() - 1 } }];
     }
     let mut planned = Vec::new();
-    let (after, before): (Vec<_>, Vec<_>) = ready().partition(|(id, _)| **id >= pace.next);
-    let turn = || after.iter().chain(&before);
-    for (id, sequence) in turn() {
-        if !sequence.wants_token() || sequence.pending() > TAIL {
-            continue;
-        }
-        let needed: usize = sequence.parts().map(|(_, draft)| sequence.pending() + draft.len()).sum();
-        if rows.len() + needed > MAX_ROWS {
-            pace.next = **id;
-            break;
-        }
+    for (id, sequence) in tokens(running, pace) {
         let row = rows.len() + sequence.pending() - 1;
         for (slot, draft) in sequence.parts() {
             rows.extend(sequence.rows(slot, sequence.pending(), draft));
         }
-        planned.push(Planned { id: **id, step: Step::Token { row } });
+        planned.push(Planned { id, step: Step::Token { row } });
     }
     let mut budget = pace.rows().saturating_sub(rows.len()).max(FEWEST).min(MAX_ROWS - rows.len());
     for (id, sequence) in ready() {
@@ -97,6 +87,24 @@ pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mu
         planned.push(Planned { id: *id, step: Step::Prefill { rows: count } });
     }
     planned
+}
+
+/// The sequences that get a token in this pass: as many as fit, whoever did not fit last time first; in
+/// the order of their slots, because llama.cpp computes only neighbours in that order together.
+fn tokens<'a>(running: &'a BTreeMap<u64, Sequence>, pace: &mut Pace) -> Vec<(u64, &'a Sequence)> {
+    let ready = running.iter().filter(|(_, sequence)| sequence.wants_token() && sequence.pending() <= TAIL);
+    let (after, before): (Vec<_>, Vec<_>) = ready.partition(|(id, _)| **id >= pace.next);
+    let (mut chosen, mut used) = (Vec::new(), 0);
+    for (id, sequence) in after.into_iter().chain(before) {
+        used += sequence.parts().map(|(_, draft)| sequence.pending() + draft.len()).sum::<usize>();
+        if used > MAX_ROWS {
+            pace.next = *id;
+            break;
+        }
+        chosen.push((*id, sequence));
+    }
+    chosen.sort_by_key(|(_, sequence)| sequence.slot);
+    chosen
 }
 
 impl Sequence {
