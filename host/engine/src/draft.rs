@@ -105,9 +105,11 @@ impl Draft {
         }
     }
 
-    /// Leaves out last paths until no more than `most` tokens are left, or one path.
-    pub(crate) fn keep_rows(&mut self, most: usize) {
-        while self.paths.len() > 1 && self.paths.iter().map(Vec::len).sum::<usize>() > most {
+    /// Leaves out last paths until no more than `most` rows are left, `each` of them before every path,
+    /// or one path.
+    pub(crate) fn keep_rows(&mut self, most: usize, each: usize) {
+        let rows = |paths: &[Vec<TokenId>]| paths.iter().map(|path| path.len() + each).sum::<usize>();
+        while self.paths.len() > 1 && rows(&self.paths) > most {
             self.paths.pop();
         }
     }

@@ -24,6 +24,8 @@ pub(super) fn begin(
     draft.truncate(most.min(MAX_ROWS / 2));
     // llama.cpp would refuse the whole pass, everyone's work with it.
     draft.keep_known(context.vocabulary);
+    // Everything must fit into one pass, each path behind pending tokens of its own.
+    draft.keep_rows(MAX_ROWS, TAIL + 1);
     // A branch is a copy of the cache: what is not in it yet would have to be evaluated in each.
     let branches = if sequence.evaluated + 1 == sequence.tokens.len() { draft.paths().len() } else { 1 };
     for _ in 1..branches {
@@ -32,8 +34,6 @@ pub(super) fn begin(
         context.copy(sequence.slot, branch);
     }
     draft.keep_paths(1 + sequence.branches.len());
-    // Everything must fit into one pass.
-    draft.keep_rows(MAX_ROWS - (TAIL + 1) * (1 + sequence.branches.len()));
 }
 
 /// Commits from the logits of `row` on and answers; true when the session was answered.

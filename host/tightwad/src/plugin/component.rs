@@ -10,6 +10,7 @@ use super::bindings::ExactModePre;
 use super::limits::{Meter, Stopped};
 use super::state::{JobHandle, State};
 use super::{Job, PluginEngine, PluginError};
+use crate::types::hexadecimal;
 
 /// The contract that this host speaks.
 const CONTRACT: &str = "tightwad:plugin@0.1.0";
@@ -44,7 +45,7 @@ impl Plugin {
         check_contract(engine, &component).map_err(contract)?;
         let linked = engine.linker.instantiate_pre(&component).and_then(ExactModePre::new);
         let instance = linked.map_err(|error| contract(format!("{error:#}")))?;
-        let sha256 = Sha256::digest(wasm).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hexadecimal(&Sha256::digest(wasm));
         let mut plugin = Self { engine: engine.clone(), instance, label: name.to_owned(), sha256 };
         plugin.label = plugin.describe().await?;
         Ok(plugin)

@@ -90,17 +90,6 @@ impl RequestHandle {
         change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The conversation's text, or the raw prompt.
-    fn prompt(&self) -> String {
-        match &self.request.prompt {
-            Prompt::Text(text) => text.clone(),
-            Prompt::Chat(messages) => {
-                let content = |message: &Message| message.0.get("content")?.as_str().map(str::to_owned);
-                messages.iter().filter_map(content).collect::<Vec<_>>().join("\n")
-            }
-        }
-    }
-
     fn messages(&self) -> Option<serde_json::Value> {
         match &self.request.prompt {
             Prompt::Text(_) => None,
@@ -144,7 +133,7 @@ impl UserData for RequestHandle {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
         fields.add_field_method_get("id", |_, this| Ok(this.request.id.clone()));
         fields.add_field_method_get("model", |_, this| Ok(this.model.clone()));
-        fields.add_field_method_get("prompt", |_, this| Ok(this.prompt()));
+        fields.add_field_method_get("prompt", |_, this| Ok(this.request.prompt.text()));
         fields.add_field_method_get("messages", |lua, this| lua.to_value(&this.messages()));
         fields.add_field_method_get("max_tokens", |_, this| Ok(this.request.max_tokens));
         fields.add_field_method_get("temperature", |_, this| Ok(this.request.sampling.temperature));

@@ -14,6 +14,20 @@ pub enum Prompt {
     Text(String),
 }
 
+impl Prompt {
+    /// The raw text, or the text of all messages, one a line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Chat(messages) => {
+                let content = |message: &Message| message.0.get("content")?.as_str().map(str::to_owned);
+                messages.iter().filter_map(content).collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+}
+
 /// One message of a conversation, in OpenAI's shape: `role`, `content`, and whatever else the
 /// template knows (`name`, `tool_calls`, `tool_call_id`). Content parts are joined to one string.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

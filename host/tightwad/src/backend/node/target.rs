@@ -53,7 +53,7 @@ impl NodeTarget {
         request: &Arc<Request>,
         left: Option<&Left>,
     ) -> Result<(Self, Task, u32), Fault> {
-        let call = first_call(node, request, left);
+        let call = open_call(&node.model, request, left);
         let ask = || open(&node.link, &node.facts.weights, &call);
         let opened = node.link.patiently(node.patience, ask).await?;
         let prompt = left.map_or_else(|| opened.tokens.clone().into(), |left| left.prompt.clone());
@@ -90,14 +90,8 @@ impl NodeTarget {
         if let Some(session) = &self.session {
             return Ok(session.clone());
         }
-        let call = OpenCall {
-            model: self.model.clone(),
-            role: Role::Target,
-            request: WireRequest::without_prompt(&self.request),
-            tokens: self.prompt.to_vec(),
-            output: self.output.clone(),
-            max_tokens: Some(self.max_tokens),
-        };
+        let (prompt, output, max_tokens) = (self.prompt.clone(), self.output.clone(), self.max_tokens);
+        let call = open_call(&self.model, &self.request, Some(&Left { prompt, output, max_tokens }));
         let opened = open(&self.link, &self.weights, &call).await?;
         self.link.counts.resyncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::info!(
@@ -192,9 +186,9 @@ impl NodeTarget {
 }
 
 /// Opens a session for a whole request, or from where another target was left.
-fn first_call(node: &Node, request: &Request, left: Option<&Left>) -> OpenCall {
+fn open_call(model: &str, request: &Request, left: Option<&Left>) -> OpenCall {
     OpenCall {
-        model: node.model.clone(),
+        model: model.to_owned(),
         role: Role::Target,
         request: match left {
             Some(_) => WireRequest::without_prompt(request),

@@ -13,7 +13,7 @@ use tightwad_engine::{Committed, Draft, TokenId, TokenLogprobs};
 use super::client::Client;
 use super::events::Events;
 use crate::backend::{BackendError, OpenTarget, Pass, Processor, Target, Task, Tokenizer, Verified};
-use crate::types::{Finish, Prompt, Request};
+use crate::types::{Finish, Request};
 
 /// Pieces by number and back.
 #[derive(Default)]
@@ -78,14 +78,7 @@ impl ReplayTarget {
     pub(super) async fn open(client: &Client, request: &Arc<Request>) -> Result<OpenTarget, BackendError> {
         let events = Events::begin(client, request).await?;
         let pieces = Arc::new(Pieces::default());
-        let text = match &request.prompt {
-            Prompt::Text(text) => text.clone(),
-            Prompt::Chat(messages) => {
-                let content =
-                    |message: &crate::types::Message| message.0.get("content")?.as_str().map(str::to_owned);
-                messages.iter().filter_map(content).collect::<Vec<_>>().join("\n")
-            }
-        };
+        let text = request.prompt.text();
         let task = Task {
             request: request.clone(),
             prompt: pieces.tokenize(&text).await?.into(),
