@@ -8,20 +8,22 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{PROMPTS, Server, model, quick, root, smollm2, smollm2_q2};
 
-/// SmolLM2 plain, with every drafter, and with a plugin that verifies nonsense.
+/// SmolLM2 plain, with every drafter, with drafts whatever they cost (the controller may find that none pays),
+/// and with a plugin that verifies nonsense.
 fn script() -> String {
     format!(
         r#"local tw = require "tightwad"
 local target = tw.model {{ path = "{}", name = "smollm2", context = 1024 }}
 local q2 = tw.model {{ path = "{}", name = "q2", context = 1024 }}
-local function fast(draft, plugin)
-  return tw.speculation {{ target = target, draft = draft, plugin = plugin }}
+local function fast(draft, plugin, settings)
+  return tw.speculation {{ target = target, draft = draft, plugin = plugin, settings = settings }}
 end
 return tw.serve {{ models = {{
   plain = target,
   lookup = fast(tw.lookup {{}}),
   q2 = fast(q2),
   both = fast {{ tw.lookup {{}}, q2 }},
+  always = fast({{ tw.lookup {{}}, q2 }}, nil, {{ fixed_draft = 4 }}),
   nonsense = fast(tw.lookup {{}}, "{}"),
 }} }}"#,
         smollm2().display(),
@@ -30,7 +32,7 @@ return tw.serve {{ models = {{
     )
 }
 
-const MODELS: [&str; 4] = ["lookup", "q2", "both", "nonsense"];
+const MODELS: [&str; 5] = ["lookup", "q2", "both", "always", "nonsense"];
 
 fn settings() -> [Value; 2] {
     [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]

@@ -17,7 +17,8 @@ fn settings() -> [Value; 2] {
     [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]
 }
 
-/// SmolLM2 here, on a node, and in every stack of both.
+/// SmolLM2 here, on a node, and in every stack of both. Two stacks draft whatever it costs: the controller
+/// of the others may well find, on a slow machine, that no draft pays.
 fn script(node: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
@@ -29,8 +30,8 @@ return tw.serve {{ models = {{
   away = away,
   target = tw.speculation {{ target = away, draft = tw.lookup {{}} }},
   drafter = tw.speculation {{ target = here, draft = small }},
-  both = tw.speculation {{ target = away, draft = {{ tw.lookup {{}}, small }} }},
-  serial = tw.speculation {{ target = away, draft = here, overlap = false }},
+  both = tw.speculation {{ target = away, draft = {{ tw.lookup {{}}, small }}, settings = {{ fixed_draft = 4 }} }},
+  serial = tw.speculation {{ target = away, draft = here, overlap = false, settings = {{ fixed_draft = 4 }} }},
   overlapping = tw.speculation {{ target = away, draft = here }},
 }} }}"#,
         smollm2().display()
