@@ -57,8 +57,16 @@ impl Engine {
     /// # Errors
     ///
     /// [`LoadError`] says what is wrong with the file or the configuration.
-    pub fn load(path: &Path, mut config: EngineConfig) -> Result<Self, LoadError> {
-        let weights = Weights::load(path, config.gpu_layers)?;
+    pub fn load(path: &Path, config: EngineConfig) -> Result<Self, LoadError> {
+        Self::start(Weights::load(path, config.gpu_layers)?, config)
+    }
+
+    /// Starts a thread for weights that are loaded; blocks until it was measured.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when there is no memory for the sequences.
+    pub fn start(weights: Arc<Weights>, mut config: EngineConfig) -> Result<Self, LoadError> {
         if config.context == 0 {
             config.context = weights.trained_context().min(4096);
         }

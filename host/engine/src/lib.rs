@@ -14,6 +14,7 @@ mod draft;
 mod engine;
 mod error;
 mod llama;
+pub mod pool;
 mod quantize;
 mod runtime;
 pub mod sampling;

@@ -12,6 +12,7 @@ use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
 use sha2::{Digest, Sha256};
 
+use crate::pool::{self, PoolConfig};
 use crate::{Constraint, ConstraintError, LoadError, TokenId, runtime};
 
 /// Weights and vocabulary; immutable.
@@ -33,6 +34,21 @@ impl Weights {
         Self::read(path, LlamaModelParams::default().with_n_gpu_layers(gpu_layers))
     }
 
+    /// Loads a GGUF file whose layers lie on the workers of `pool`; `progress` is told how much is
+    /// loaded, from 0 to 1. The process ends when a worker is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::load`].
+    pub fn load_pooled(
+        path: &Path,
+        pool: &PoolConfig,
+        progress: impl FnMut(f32) + 'static,
+    ) -> Result<Arc<Self>, LoadError> {
+        check_header(path)?;
+        Self::known(path, pool::load(path, pool, Box::new(progress))?)
+    }
+
     /// Loads only the vocabulary and the chat template of a GGUF file.
     ///
     /// # Errors
@@ -48,6 +64,10 @@ impl Weights {
             let reason = format!("llama.cpp could not load it ({error})");
             LoadError::Malformed { path: path.to_owned(), reason }
         })?;
+        Self::known(path, model)
+    }
+
+    fn known(path: &Path, model: LlamaModel) -> Result<Arc<Self>, LoadError> {
         let vocabulary = vocabulary_digest(&model);
         let digest = file_digest(path).map_err(|error| unreadable(path, &error))?;
         Ok(Arc::new(Self { model, path: path.to_owned(), vocabulary, digest, grammars: OnceLock::new() }))
@@ -221,7 +241,7 @@ fn size_label(parameters: u64) -> String {
     }
 }
 
-fn check_header(path: &Path) -> Result<(), LoadError> {
+pub(crate) fn check_header(path: &Path) -> Result<(), LoadError> {
     let unreadable = |error: std::io::Error| unreadable(path, &error);
     let mut magic = [0u8; 4];
     let mut file = std::fs::File::open(path).map_err(unreadable)?;

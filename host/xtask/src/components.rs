@@ -14,8 +14,9 @@ use crate::rust_src;
 use crate::shell::{cargo, output, root, run};
 
 /// Packages and the files they become, below `plugins/`.
-const COMPONENTS: [(&str, &str); 10] = [
+const COMPONENTS: [(&str, &str); 11] = [
     ("tightwad_speculation", "dist/speculation.wasm"),
+    ("tightwad_pooling", "dist/pooling.wasm"),
     ("fixture_loop_forever", "fixtures/dist/loop-forever.wasm"),
     ("fixture_allocate", "fixtures/dist/allocate.wasm"),
     ("fixture_panic", "fixtures/dist/panic.wasm"),

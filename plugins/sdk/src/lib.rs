@@ -1,5 +1,5 @@
 //! What a tightwad plugin is written with: the bindings of `wit/`, a panic hook that reaches the
-//! host's log, and a macro that exports a mode.
+//! host's log, and a macro for each world that exports its mode or policy.
 //!
 //! ```ignore
 //! struct Plain;
@@ -19,6 +19,9 @@
 #[doc(hidden)]
 pub mod bindings;
 mod hook;
+#[doc(hidden)]
+pub mod placement;
+mod pooling;
 
 pub use bindings::tightwad::plugin::clock::now;
 pub use bindings::tightwad::plugin::decoding::{
@@ -29,6 +32,9 @@ pub use bindings::tightwad::plugin::log::{Level, write as log};
 pub use bindings::{__export_exact_mode, exports};
 #[doc(hidden)]
 pub use hook::install as install_panic_hook;
+#[doc(hidden)]
+pub use placement::__export_placement;
+pub use pooling::{Layer, Machine, Plan, Pooling, Refusal, Shape, Share, Shortage};
 
 /// A mode that drives a request and cannot change its output.
 pub trait ExactMode {

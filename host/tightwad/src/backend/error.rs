@@ -71,7 +71,7 @@ impl BackendError {
 }
 
 /// The reason at the bottom: the ones above only say that a request failed.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut reason = error;
     while let Some(source) = reason.source() {
         reason = source;

@@ -1,17 +1,14 @@
 //! Backends in order: when one is lost, the next goes on from the last committed token, in the same
 //! stream.
-//!
-//! Invariant: `left` is what the client has been given, whichever backend it came from.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_engine::{Draft, TokenId};
 
 use super::{
-    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Pass, Processor, Scored, SharedBackend,
-    Sink, Target, Task, Tokenizer, Verified, generate_plainly,
+    Backend, BackendError, Capabilities, Drafter, Followed, Left, OpenTarget, Scored, SharedBackend, Sink,
+    Successor, Task, Tokenizer, generate_plainly,
 };
 use crate::types::{Load, ModelFacts, Outcome, Request};
 
@@ -124,56 +121,44 @@ impl Fallback {
         left: Option<&Left>,
     ) -> OpenTarget {
         let weights = |backend: &SharedBackend| backend.facts().map(|facts| facts.weights);
-        let task = opened.task.clone();
-        let session = FallbackTarget {
-            current: opened.session,
+        let others = Others {
+            request: opened.task.request.clone(),
             weights: weights(&self.first),
             // Nothing was committed yet: whoever answers now is the one whose answer it is, but only
             // the first one is what the script promised.
             exact: weights(&self.first) == weights(backend),
             rest,
-            request: task.request.clone(),
-            left: Left {
-                prompt: task.prompt.clone(),
-                output: left.map(|left| left.output.clone()).unwrap_or_default(),
-                max_tokens: task.max_tokens,
-            },
-            decoding: 0,
         };
-        OpenTarget { session: Box::new(session), cached: opened.cached, task }
+        Followed::open(opened, Box::new(others), left)
     }
 }
 
-struct FallbackTarget {
-    current: Box<dyn Target>,
+/// The backends that stand by.
+struct Others {
+    request: Arc<Request>,
     /// Digest of the weights that the script promised.
     weights: Option<String>,
     exact: bool,
     rest: VecDeque<SharedBackend>,
-    request: Arc<Request>,
-    left: Left,
-    /// Tokens still to decode.
-    decoding: u32,
 }
 
-impl FallbackTarget {
-    /// Goes over to the next backend, or returns `error`.
-    async fn next(&mut self, error: BackendError) -> Result<(), BackendError> {
-        let mut error = error;
+#[async_trait]
+impl Successor for Others {
+    async fn next(&mut self, lost: BackendError, left: &Left) -> Result<OpenTarget, BackendError> {
+        let mut error = lost;
         while error.is_loss() {
             let Some(backend) = self.rest.pop_front() else { return Err(error) };
             tracing::warn!(
                 request = self.request.id,
-                committed = self.left.output.len(),
+                committed = left.output.len(),
                 next = backend.name(),
                 %error,
                 "the target is lost; the next one goes on"
             );
-            match backend.open_target(&self.request, Some(&self.left)).await {
+            match backend.open_target(&self.request, Some(left)).await {
                 Ok(opened) => {
                     self.exact &= backend.facts().map(|facts| facts.weights) == self.weights;
-                    self.current = opened.session;
-                    return Ok(());
+                    return Ok(opened);
                 }
                 Err(next) => error = next,
             }
@@ -181,66 +166,7 @@ impl FallbackTarget {
         Err(error)
     }
 
-    fn note(&mut self, verified: &Verified) {
-        self.left.output.extend(verified.committed.iter().map(|committed| committed.token));
-    }
-}
-
-#[async_trait]
-impl Target for FallbackTarget {
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
-        loop {
-            match self.current.verify(draft).await {
-                Ok(verified) => {
-                    self.note(&verified);
-                    return Ok(verified);
-                }
-                Err(error) => self.next(error).await?,
-            }
-        }
-    }
-
-    async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        self.decoding = max;
-        while let Err(error) = self.current.decode(self.decoding).await {
-            self.next(error).await?;
-        }
-        Ok(())
-    }
-
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
-        loop {
-            match self.current.step().await {
-                Ok(Some(verified)) => {
-                    self.note(&verified);
-                    let committed = u32::try_from(verified.committed.len()).unwrap_or(u32::MAX);
-                    self.decoding = self.decoding.saturating_sub(committed);
-                    return Ok(Some(verified));
-                }
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    self.next(error).await?;
-                    self.decode(self.decoding).await?;
-                }
-            }
-        }
-    }
-
-    /// Text of tokens that came from another backend is known by none but that one; equal vocabularies
-    /// make the present one's as good.
-    fn bytes(&self, token: TokenId) -> Vec<u8> {
-        self.current.bytes(token)
-    }
-
-    fn expected(&self) -> Pass {
-        self.current.expected()
-    }
-
-    fn processor(&self) -> Processor {
-        self.current.processor()
-    }
-
     fn is_exact(&self) -> bool {
-        self.exact && self.current.is_exact()
+        self.exact
     }
 }

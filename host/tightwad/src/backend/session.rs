@@ -39,7 +39,7 @@ pub trait Target: Send + Sync {
 }
 
 /// Where something computes: what shares a processor takes turns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Processor {
     /// Nowhere in particular: it takes next to nothing.
     Nothing,

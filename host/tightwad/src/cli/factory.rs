@@ -6,14 +6,15 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tightwad_engine::{Engine, EngineConfig};
+use tightwad_engine::pool::PoolConfig;
+use tightwad_engine::{Engine, EngineConfig, LoadError, Weights};
 
 use super::gauges::Observed;
 use crate::backend::{
     Fallback, Found, Llama, Lookup, Node, SharedBackend, TextServer, TextServerSpec, Verification, discover,
 };
-use crate::mode::Speculation;
-use crate::plugin::Library;
+use crate::mode::{PoolSpec, Pooled, Pooling, Pools, Speculation};
+use crate::plugin::{Library, PlacementPlugin};
 use crate::script::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec, check_fallback};
 
 /// Tokens that a lookup must match when the script does not say.
@@ -24,17 +25,45 @@ const MIN_MATCH: u32 = 2;
 pub(super) struct HostFactory {
     library: Library,
     models: tokio::sync::Mutex<HashMap<ModelSpec, Weak<Llama>>>,
+    pools: Arc<Pools>,
     observed: Arc<RwLock<Observed>>,
 }
 
 impl HostFactory {
     pub(super) fn new(library: Library) -> Self {
-        Self { library, models: tokio::sync::Mutex::default(), observed: Arc::default() }
+        Self { library, models: tokio::sync::Mutex::default(), pools: Arc::default(), observed: Arc::default() }
     }
 
     /// What was made so far, for metrics.
     pub(super) fn observed(&self) -> Arc<RwLock<Observed>> {
         self.observed.clone()
+    }
+
+    /// The pools, for those who load and unload them.
+    pub(super) fn pools(&self) -> &Arc<Pools> {
+        &self.pools
+    }
+
+    /// The placement plugin `name`; default: the built-in one.
+    pub(super) async fn placement(&self, name: Option<&str>) -> Result<Arc<PlacementPlugin>, String> {
+        let plugin = self.library.placement(name.unwrap_or("pooling")).await;
+        plugin.map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    /// A model whose layers lie on workers. This process ends when one of them is lost.
+    pub(super) async fn pooled(
+        &self,
+        spec: ModelSpec,
+        pool: PoolConfig,
+        progress: impl Fn(f32) + Send + 'static,
+    ) -> Result<SharedBackend, String> {
+        let load = move |path: &Path, config| {
+            let weights = Weights::load_pooled(path, &pool, progress)?;
+            Engine::start(weights, config)
+        };
+        let model = loaded(&spec, load).await?;
+        self.observe(|observed| observed.models.push(Arc::downgrade(&model)));
+        Ok(model)
     }
 
     fn observe(&self, add: impl FnOnce(&mut Observed)) {
@@ -50,19 +79,7 @@ impl Factory for HostFactory {
         if let Some(loaded) = models.get(&spec).and_then(Weak::upgrade) {
             return Ok(loaded);
         }
-        let name = spec.name.clone().unwrap_or_else(|| stem(&spec.path));
-        let (path, config) = (spec.path.clone(), config(&spec));
-        let start = std::time::Instant::now();
-        let loading = tokio::task::spawn_blocking(move || Engine::load(&path, config));
-        let engine = loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        tracing::info!(
-            model = name,
-            seconds = start.elapsed().as_secs_f32(),
-            context = engine.context(),
-            tie_threshold = engine.tie_threshold(),
-            "loaded"
-        );
-        let model = Arc::new(Llama::new(&name, engine));
+        let model = loaded(&spec, Engine::load).await?;
         models.retain(|_, model| model.strong_count() > 0);
         models.insert(spec, Arc::downgrade(&model));
         self.observe(|observed| observed.models.push(Arc::downgrade(&model)));
@@ -100,6 +117,14 @@ impl Factory for HostFactory {
         discover(wait).await
     }
 
+    async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, String> {
+        if let Some(pool) = self.pools.find(&spec) {
+            return Ok(Arc::new(Pooled(pool)));
+        }
+        let plugin = self.placement(spec.plugin.as_deref()).await?;
+        Ok(Arc::new(Pooled(Pooling::new(spec, plugin, &self.pools).await?)))
+    }
+
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String> {
         let name = spec.plugin.as_deref().unwrap_or("speculation");
         let plugin = self.library.load(name).await.map_err(|error| error.to_string())?;
@@ -108,6 +133,26 @@ impl Factory for HostFactory {
         self.observe(|observed| observed.modes.push(Arc::downgrade(&mode)));
         Ok(mode)
     }
+}
+
+/// Loads a model off the runtime's threads.
+async fn loaded(
+    spec: &ModelSpec,
+    load: impl FnOnce(&Path, EngineConfig) -> Result<Engine, LoadError> + Send + 'static,
+) -> Result<Arc<Llama>, String> {
+    let name = spec.name.clone().unwrap_or_else(|| stem(&spec.path));
+    let (path, config) = (spec.path.clone(), config(spec));
+    let start = std::time::Instant::now();
+    let loading = tokio::task::spawn_blocking(move || load(&path, config));
+    let engine = loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    tracing::info!(
+        model = name,
+        seconds = start.elapsed().as_secs_f32(),
+        context = engine.context(),
+        tie_threshold = engine.tie_threshold(),
+        "loaded"
+    );
+    Ok(Arc::new(Llama::new(&name, engine)))
 }
 
 fn config(spec: &ModelSpec) -> EngineConfig {

@@ -38,3 +38,12 @@ pub(super) fn interrupted() -> Result<impl Future<Output = ()>> {
         });
     })
 }
+
+/// Ends this process when the one that started it ends: that is when its standard input closes.
+pub(super) fn end_with_parent() {
+    std::thread::spawn(|| {
+        // Nobody writes: this returns at the end.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+}

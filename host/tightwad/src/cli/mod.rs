@@ -3,13 +3,18 @@
 
 mod bench;
 mod chat;
+mod control;
 mod doctor;
 mod factory;
 mod gauges;
 mod listen;
 mod node;
+mod pool;
 mod quantize;
+mod remote;
 mod run;
+mod size;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -31,6 +36,14 @@ enum Command {
     Run(run::Run),
     /// Lends models to other machines.
     Node(node::Node),
+    /// Lends this machine's memory and computing to pools.
+    Worker(worker::Worker),
+    /// Plans pools: one model over many machines.
+    Pool(pool::Pool),
+    /// Loads and unloads models of a running host.
+    Model(remote::Model),
+    /// Shows what a running host serves, and what its pools are doing.
+    Status(remote::Status),
     /// Talks to an endpoint.
     Chat(chat::Chat),
     /// Checks a script, its models and the nodes around, and says how to mend what is wrong.
@@ -63,6 +76,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Run(run) => run.run().await,
             Command::Node(node) => node.run().await,
+            Command::Worker(worker) => worker.run().await,
+            Command::Pool(pool) => pool.run().await,
+            Command::Model(model) => model.run().await,
+            Command::Status(status) => status.run().await,
             Command::Chat(chat) => chat.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Bench(bench) => bench.run().await,

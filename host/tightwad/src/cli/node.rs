@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tightwad_engine::pool::PoolConfig;
 
 use super::factory::HostFactory;
 use super::gauges::Gauges;
 use super::{listen, run};
 use crate::backend::{Announcement, SharedBackend};
+use crate::mode::PoolSaid as Said;
 use crate::script::{Factory, ModelSpec};
 use crate::server::node::{Lent, SessionLimits};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
@@ -48,6 +50,9 @@ pub(super) struct Node {
     /// Seconds after which an idle session is closed.
     #[arg(long, default_value_t = SessionLimits::default().idle.as_secs())]
     idle: u64,
+    /// Where the layers of the one model lie, for the host that started this process.
+    #[arg(long, hide = true, value_parser = pool)]
+    pool: Option<PoolConfig>,
     /// Does not make itself known on the local network.
     #[arg(long)]
     quiet: bool,
@@ -60,16 +65,27 @@ fn named(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+fn pool(text: &str) -> Result<PoolConfig, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 impl Node {
     pub(super) async fn run(self) -> Result<()> {
         let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
+        if self.pool.is_some() {
+            listen::end_with_parent();
+        }
         let factory = HostFactory::new(run::library(None)?);
         let mut models: Vec<(String, SharedBackend)> = Vec::new();
         for (name, path) in &self.models {
             if models.iter().any(|(own, _)| own == name) {
                 bail!("--model {name}: this name is given twice");
             }
-            let loaded = factory.model(self.spec(name, path)).await;
+            let spec = self.spec(name, path);
+            let loaded = match self.pool.clone() {
+                None => factory.model(spec).await,
+                Some(pool) => factory.pooled(spec, pool, |done| say(&Said::Loading(done))).await,
+            };
             models.push((name.clone(), loaded.map_err(|error| anyhow::anyhow!(error))?));
         }
         let names: Vec<String> = models.iter().map(|(name, _)| name.clone()).collect();
@@ -82,6 +98,9 @@ impl Node {
         let state =
             ServerState::new(table, metrics, self.token.as_deref()).lending(Lent::new(models, limits));
         eprintln!("tightwad lends {} at http://{address}", names.join(", "));
+        if self.pool.is_some() {
+            say(&Said::Listening(address));
+        }
         let _announcement = (!self.quiet).then(|| announce(address, &names)).flatten();
         server::serve(listener, state, listen::interrupted()?).await?;
         Ok(())
@@ -97,6 +116,13 @@ impl Node {
             threads: self.threads,
             gpu_layers: self.gpu_layers,
         }
+    }
+}
+
+/// Tells the host that started this process; should it be gone, this process ends too.
+fn say(said: &Said) {
+    if let Ok(line) = serde_json::to_string(said) {
+        println!("{line}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
+use super::control::PoolControl;
 use super::factory::HostFactory;
 use super::gauges::Gauges;
 use super::listen;
@@ -58,8 +59,9 @@ impl Run {
         let table = Arc::new(RouteTable::new(Routes::new(script.models)));
         let metrics = Arc::new(Metrics::default());
         metrics.register(Box::new(Gauges(factory.observed())));
+        let control = Arc::new(PoolControl(factory.pools().clone()));
         let reloading = tokio::spawn(self.reload(factory, table.clone(), changes));
-        let state = ServerState::new(table, metrics, token.as_deref());
+        let state = ServerState::new(table, metrics, token.as_deref()).controlling(control);
         server::serve(listener, state, listen::interrupted()?).await?;
         reloading.abort();
         Ok(())

@@ -12,3 +12,14 @@ wasmtime::component::bindgen!({
         "tightwad:plugin/decoding.pending-commit": super::state::PendingCommit,
     },
 });
+
+/// The world of pooling policies. Its log is the modes' own.
+pub mod placement {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "placement",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: { "tightwad:plugin/log": super::tightwad::plugin::log },
+    });
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
+use crate::mode::PoolSpec;
 use crate::backend::{Found, NodeSpec, SharedBackend, TextServerSpec};
 
 /// `tw.model{}`.
@@ -69,6 +70,8 @@ pub trait Factory: Send + Sync {
     async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, String>;
     /// The nodes that make themselves known within this time.
     async fn discover(&self, wait: Duration) -> Result<Vec<Found>, String>;
+    /// A model over many machines.
+    async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, String>;
     /// Speculation over backends.
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String>;
 }

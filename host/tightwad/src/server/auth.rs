@@ -16,12 +16,17 @@ pub(super) async fn require_token(
     next: Next,
 ) -> Response {
     let Some(expected) = &state.token else { return next.run(request).await };
-    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // How long the comparison takes says nothing about the token.
-    if bool::from(given.as_bytes().ct_eq(expected.as_bytes())) {
+    if has_token(&request, expected) {
         next.run(request).await
     } else {
         ApiError::unauthorized().into_response()
     }
+}
+
+/// True when `request` brings the token `expected`.
+pub(super) fn has_token(request: &Request, expected: &str) -> bool {
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    // How long the comparison takes says nothing about the token.
+    bool::from(given.as_bytes().ct_eq(expected.as_bytes()))
 }

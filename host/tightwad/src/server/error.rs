@@ -37,6 +37,11 @@ impl ApiError {
         Self { code: Some("invalid_api_key"), ..error }
     }
 
+    /// The token may be right, but not from there.
+    pub(super) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
+    }
+
     /// No backend answers for `model`.
     pub(super) fn unknown_model<'a>(model: &str, known: impl Iterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.collect();

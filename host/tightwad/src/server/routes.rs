@@ -8,7 +8,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 use super::limit::{BODY_LIMIT, refuse_large};
-use super::{ServerState, auth, error, handlers, metrics, models, node};
+use super::{ServerState, auth, control, error, handlers, metrics, models, node};
 
 pub(super) fn router(state: ServerState) -> Router {
     let lent = if state.lends() { node::routes() } else { Router::new() };
@@ -17,6 +17,9 @@ pub(super) fn router(state: ServerState) -> Router {
         .route("/v1/completions", post(handlers::completions))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::one))
+        .route("/v1/tightwad/status", get(control::status))
+        .route("/v1/tightwad/models/{model}/load", post(control::load))
+        .route("/v1/tightwad/models/{model}/unload", post(control::unload))
         .route("/metrics", get(metrics::show))
         .merge(lent)
         // The token guards everything above; whether the server lives is no secret.

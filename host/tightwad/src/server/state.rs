@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use super::node::Lent;
-use super::{Metrics, RouteTable};
+use super::{Control, Metrics, RouteTable};
 
 /// Routes, metrics and the bearer token; cheap to clone.
 #[derive(Clone)]
@@ -13,19 +13,26 @@ pub struct ServerState {
     pub(super) metrics: Arc<Metrics>,
     pub(super) token: Option<Arc<str>>,
     lent: Option<Lent>,
+    pub(super) control: Option<Arc<dyn Control>>,
 }
 
 impl ServerState {
     /// `token`: what clients must send as a bearer token; `None` lets everyone in.
     #[must_use]
     pub fn new(table: Arc<RouteTable>, metrics: Arc<Metrics>, token: Option<&str>) -> Self {
-        Self { table, metrics, token: token.map(Into::into), lent: None }
+        Self { table, metrics, token: token.map(Into::into), lent: None, control: None }
     }
 
     /// Also lends models to other hosts.
     #[must_use]
     pub fn lending(self, lent: Lent) -> Self {
         Self { lent: Some(lent), ..self }
+    }
+
+    /// Lets people load and unload models.
+    #[must_use]
+    pub fn controlling(self, control: Arc<dyn Control>) -> Self {
+        Self { control: Some(control), ..self }
     }
 
     /// True when models are lent.

@@ -30,6 +30,11 @@ impl Routes {
         self.backends.keys().map(String::as_str)
     }
 
+    /// The backends by name, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SharedBackend)> {
+        self.backends.iter().map(|(name, backend)| (name.as_str(), backend))
+    }
+
     /// When these routes were made, in seconds since 1970.
     #[must_use]
     pub fn created(&self) -> u64 {

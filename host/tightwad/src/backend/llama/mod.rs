@@ -104,7 +104,7 @@ impl Backend for Llama {
     }
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(Vocabulary(self.engine.weights().clone())))
+        Some(Arc::new(WeightsTokenizer(self.engine.weights().clone())))
     }
 
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
@@ -119,7 +119,7 @@ impl Backend for Llama {
             prompt: prompt.into(),
             text: text.into(),
             constraint,
-            tokenizer: Arc::new(Vocabulary(self.engine.weights().clone())),
+            tokenizer: Arc::new(WeightsTokenizer(self.engine.weights().clone())),
         })
     }
 
@@ -175,10 +175,10 @@ fn open(task: &Task) -> OpenSession {
 }
 
 /// The vocabulary of a model in this process.
-pub(super) struct Vocabulary(pub Arc<Weights>);
+pub struct WeightsTokenizer(pub Arc<Weights>);
 
 #[async_trait]
-impl Tokenizer for Vocabulary {
+impl Tokenizer for WeightsTokenizer {
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
         Ok(self.0.tokenize(text, false))
     }

@@ -19,7 +19,7 @@ use self::link::{Fault, Link};
 use self::target::NodeTarget;
 use self::vocabulary::Vocabulary;
 use super::{
-    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Scored, Sink, Task, Tokenizer,
+    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Processor, Scored, Sink, Task, Tokenizer,
     generate_plainly,
 };
 use crate::types::node::{NodeFacts, PROTOCOL, ScoreAnswer, ScoreCall, TokenizeCall, Tokenized, WireRequest};
@@ -38,6 +38,9 @@ pub struct NodeSpec {
     pub name: Option<String>,
     /// How long a request waits for a lost node to come back.
     pub patience: Duration,
+    /// Someone else watches whether it lives: calls may take as long as they take. Where it computes, in
+    /// place of what its address says.
+    pub watched: Option<Processor>,
 }
 
 /// What a look at a node found.
@@ -57,7 +60,7 @@ pub struct NodeHealth {
 ///
 /// One sentence: it does not answer, or speaks another version.
 pub async fn probe(url: &str, token: Option<String>) -> Result<NodeHealth, String> {
-    let link = link(url, token)?;
+    let link = link(url, token, None)?;
     asked(&link).await?;
     let start = std::time::Instant::now();
     let facts = asked(&link).await?;
@@ -67,9 +70,9 @@ pub async fn probe(url: &str, token: Option<String>) -> Result<NodeHealth, Strin
     Ok(NodeHealth { facts, round_trip, skew })
 }
 
-fn link(url: &str, token: Option<String>) -> Result<Link, String> {
+fn link(url: &str, token: Option<String>, watched: Option<Processor>) -> Result<Link, String> {
     let shown = url.trim_end_matches('/');
-    let link = Link::new(format!("node {shown}"), shown, token);
+    let link = Link::new(format!("node {shown}"), shown, token, watched);
     link.map_err(|error| format!("'{url}' is no address of a node: {error}"))
 }
 
@@ -122,7 +125,7 @@ impl Node {
     ///
     /// One sentence: the node does not answer, speaks another version, or lends no such model.
     pub async fn connect(spec: &NodeSpec) -> Result<Self, String> {
-        let link = link(&spec.url, spec.token.clone())?;
+        let link = link(&spec.url, spec.token.clone(), spec.watched.clone())?;
         let facts = asked(&link).await?;
         let (model, facts) = choose(&link.name, facts, spec.model.as_deref())?;
         let name = spec.name.clone().unwrap_or_else(|| model.clone());

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tightwad_engine::{ChatTemplate, Committed, Draft, TemplateError, TokenId, Weights};
 
 use super::client::Client;
-use crate::backend::llama::{Vocabulary, prompt};
+use crate::backend::llama::{WeightsTokenizer, prompt};
 use crate::backend::{BackendError, Left, OpenTarget, Pass, Processor, Target, Task, Verified};
 use crate::types::{Finish, Format, Request};
 
@@ -40,7 +40,7 @@ impl Reader {
             text: read.text.into(),
             max_tokens: request.max_tokens.unwrap_or(u32::MAX / 2),
             constraint: None,
-            tokenizer: Arc::new(Vocabulary(self.weights.clone())),
+            tokenizer: Arc::new(WeightsTokenizer(self.weights.clone())),
         })
     }
 }

@@ -26,7 +26,7 @@ use self::drafter::TextDrafter;
 use self::events::Events;
 use self::logprobs::{LogprobsTarget, Reader, is_greedy};
 use self::replay::ReplayTarget;
-use super::llama::Vocabulary;
+use super::llama::WeightsTokenizer;
 use super::{Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Sink, Task, Tokenizer};
 use crate::types::{Event, Finish, Outcome, Report, Request, Usage};
 
@@ -114,7 +114,7 @@ impl Backend for TextServer {
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
         let weights = self.reader.as_ref()?.weights.clone();
-        Some(Arc::new(Vocabulary(weights)))
+        Some(Arc::new(WeightsTokenizer(weights)))
     }
 
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {

@@ -100,6 +100,7 @@ impl Network {
             token: Some("bench".to_owned()),
             name: None,
             patience: Duration::from_secs(30),
+            watched: None,
         };
         let start = Instant::now();
         let plain = loop {

@@ -3,6 +3,7 @@
 mod log;
 mod model;
 mod nodes;
+mod pooling;
 mod serve;
 mod speculation;
 mod text;
@@ -51,6 +52,8 @@ pub(super) fn table(
     raw.raw_set("model", makers.backend(model::model, |f, spec| async move { f.model(spec).await })?)?;
     raw.raw_set("lookup", makers.backend(model::lookup, |f, spec| async move { f.lookup(spec).await })?)?;
     raw.raw_set("node", makers.backend(nodes::node, |f, spec| async move { f.node(spec).await })?)?;
+    let pool = makers.backend(pooling::pooling, |f, spec| async move { f.pooling(spec).await })?;
+    raw.raw_set("pooling", pool)?;
     for (name, read) in text::SERVERS {
         raw.raw_set(name, makers.backend(read, |f, spec| async move { f.text_server(spec).await })?)?;
     }

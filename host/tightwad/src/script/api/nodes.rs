@@ -44,6 +44,7 @@ pub(super) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<LentSpec, Strin
         token: fields.optional("token", "a string")?,
         name: fields.optional("name", "a string")?,
         patience,
+        watched: None,
     };
     Ok(LentSpec { spec, fallback })
 }

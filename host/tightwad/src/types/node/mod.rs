@@ -44,9 +44,7 @@ impl ModelFacts {
     /// [`ModelFacts::vocabulary`] as bytes; `None` where it is no digest.
     #[must_use]
     pub fn vocabulary_digest(&self) -> Option<[u8; 32]> {
-        let byte = |at: usize| u8::from_str_radix(self.vocabulary.get(2 * at..2 * at + 2)?, 16).ok();
-        let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
-        bytes?.try_into().ok()
+        super::digest(&self.vocabulary)
     }
 }
 

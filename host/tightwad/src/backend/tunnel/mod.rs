@@ -1,0 +1,26 @@
+//! llama.cpp's RPC between two machines, through a worker's own port.
+//!
+//! The RPC protocol has no authentication, no signs of life, and sends the same weights again for every
+//! load. So both ends of a connection are ours: llama.cpp talks to loopback on either machine, and between
+//! them its commands travel in frames, behind the worker's token, with heartbeats; tensors that the
+//! worker has seen before travel as their SHA-256.
+
+mod alive;
+mod cache;
+mod far;
+mod frame;
+mod near;
+
+use std::time::Duration;
+
+pub use cache::Cache;
+pub use far::{Allowance, serve_tunnel};
+pub use near::{Meter, Tunnel, TunnelFault, TunnelWatch};
+
+/// What a tunnel asks the worker to upgrade its connection to.
+pub const UPGRADE: &str = "tightwad-rpc/1";
+
+/// How often both ends say that they live.
+const BEAT: Duration = Duration::from_secs(1);
+/// Silence after which the other end is lost: longer than a switch or an access point takes to come back.
+const SILENCE: Duration = Duration::from_secs(12);

@@ -1,0 +1,128 @@
+//! `tightwad pool`: planning a pool.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use serde_json::json;
+
+use super::factory::HostFactory;
+use super::run;
+use super::size::Size;
+use crate::mode::{PoolSpec, WorkerSpec, plan_pool};
+
+/// Pools: one model over many machines.
+#[derive(Debug, clap::Args)]
+pub(super) struct Pool {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Shows where the layers of a model would lie, or why it does not fit.
+    Plan(Plan),
+}
+
+impl Pool {
+    pub(super) async fn run(self) -> Result<()> {
+        match self.what {
+            What::Plan(plan) => plan.run().await,
+        }
+    }
+}
+
+/// What to plan.
+#[derive(Debug, clap::Args)]
+struct Plan {
+    /// The GGUF file.
+    model: PathBuf,
+    /// A worker; may be given several times.
+    #[arg(long = "worker", value_name = "URL")]
+    workers: Vec<String>,
+    /// The workers' bearer token.
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Puts no layers on this machine.
+    #[arg(long)]
+    no_local: bool,
+    /// Tokens a sequence may have.
+    #[arg(long)]
+    context: Option<u32>,
+    /// Sequences that run at once.
+    #[arg(long, default_value_t = 4)]
+    slots: u32,
+    /// The placement plugin.
+    #[arg(long)]
+    plugin: Option<String>,
+    /// A folder of plugins.
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    async fn run(self) -> Result<()> {
+        let factory = HostFactory::new(run::library(self.plugins.as_deref())?);
+        let plugin = factory.placement(self.plugin.as_deref()).await.map_err(|error| anyhow!(error))?;
+        let plan = plan_pool(self.spec()?, plugin).await.map_err(|error| anyhow!(error))?;
+        if self.json {
+            let workers = plan.workers.iter().map(|(name, found)| {
+                json!({"name": name, "facts": found.facts, "bandwidth": found.bandwidth,
+                       "round_trip_ns": found.round_trip.as_nanos() as u64})
+            });
+            let workers: Vec<_> = workers.collect();
+            println!("{:#}", json!({"parts": plan.parts, "token_ns": plan.token, "plugin": plan.plugin, "workers": workers}));
+            return Ok(());
+        }
+        println!("{:24} {:>10} {:>12} {:>12} {:>10} {:>12} {:>12}", "machine", "layers", "weights", "cache", "way", "link", "reads");
+        for part in &plan.parts {
+            let found = plan.workers.iter().find(|(name, _)| *name == part.machine).map(|(_, found)| found);
+            let layers = match part.layers {
+                0 => "-".to_owned(),
+                layers => format!("{}-{}", part.first, part.first + layers - 1),
+            };
+            let head = if part.output { " + output head" } else { "" };
+            println!(
+                "{:24} {layers:>10} {:>12} {:>12} {:>10} {:>12} {:>12}{head}",
+                part.machine,
+                Size(part.weights).to_string(),
+                Size(part.cache).to_string(),
+                found.map_or("-".to_owned(), |found| format!("{:.1} ms", found.round_trip.as_secs_f64() * 1e3)),
+                found.map_or("-".to_owned(), |found| format!("{}/s", Size(found.bandwidth))),
+                found.map_or("-".to_owned(), |found| format!("{}/s", Size(found.facts.speed))),
+            );
+        }
+        let idle = plan.workers.iter().filter(|(name, _)| !plan.parts.iter().any(|part| part.machine == *name));
+        for (name, _) in idle {
+            println!("{name:24} left out: it would make each token slower");
+        }
+        println!("{}: about {:.1} ms a token", plan.plugin, Duration::from_nanos(plan.token).as_secs_f64() * 1e3);
+        Ok(())
+    }
+
+    fn spec(&self) -> Result<PoolSpec> {
+        let worker = |url: &String| {
+            WorkerSpec::new(url, self.token.as_deref(), None)
+                .ok_or_else(|| anyhow!("--worker {url}: that is no address such as http://192.168.1.21:7711"))
+        };
+        Ok(PoolSpec {
+            path: self.model.clone(),
+            name: "model".to_owned(),
+            workers: self.workers.iter().map(worker).collect::<Result<_>>()?,
+            local: !self.no_local,
+            context: self.context,
+            slots: self.slots.max(1),
+            queue: None,
+            threads: None,
+            plugin: None,
+            pins: Vec::new(),
+            ttl: None,
+            pinned: false,
+            on_demand: true,
+            patience: Duration::ZERO,
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! The process that holds a pooled model: llama.cpp ends it when a worker is lost.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tightwad_engine::pool::PoolConfig;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
+
+use super::PoolSpec;
+
+/// What the process says on its standard output, a line each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum PoolSaid {
+    /// How much is loaded, from 0 to 1.
+    Loading(f32),
+    /// Ready, at this address.
+    Listening(SocketAddr),
+}
+
+/// The process; it ends when dropped.
+pub(super) struct Child {
+    process: tokio::process::Child,
+    said: Lines<BufReader<ChildStdout>>,
+    /// What it must be told to do anything.
+    pub(super) token: String,
+}
+
+impl Child {
+    pub(super) fn start(spec: &PoolSpec, config: &PoolConfig) -> std::io::Result<Self> {
+        let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["node", "--quiet", "--listen", "127.0.0.1:0", "--idle", "3600"]);
+        command.args(["--sessions-a-client", "256", "--slots", &spec.slots.to_string()]);
+        command.arg("--model").arg(format!("{}={}", spec.name, spec.path.display()));
+        command.arg("--pool").arg(serde_json::to_string(config)?);
+        let numbers = [("--context", spec.context), ("--queue", spec.queue), ("--threads", spec.threads)];
+        for (name, value) in numbers {
+            if let Some(value) = value {
+                command.args([name, &value.to_string()]);
+            }
+        }
+        // Other users see arguments, not the environment.
+        command.env("TIGHTWAD_TOKEN", &token);
+        // Looking for a debugger at every lost worker takes seconds.
+        command.env("GGML_NO_BACKTRACE", "1");
+        if std::env::var_os("TIGHTWAD_LOG").is_none() {
+            command.env("TIGHTWAD_LOG", "warn");
+        }
+        // Its standard input ends with this process, and so does it.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn()?;
+        let output = process.stdout.take().ok_or_else(|| std::io::Error::other("it has no output"))?;
+        Ok(Self { process, said: BufReader::new(output).lines(), token })
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// The next thing it says; an error when it ends.
+    pub(super) async fn said(&mut self) -> Result<PoolSaid, String> {
+        loop {
+            match self.said.next_line().await {
+                Ok(Some(line)) => {
+                    if let Ok(said) = serde_json::from_str(&line) {
+                        return Ok(said);
+                    }
+                }
+                _ => return Err(self.ended().await),
+            }
+        }
+    }
+
+    /// Completes when it ends, with how it did.
+    pub(super) async fn ended(&mut self) -> String {
+        match self.process.wait().await {
+            Ok(status) => format!("the process of the pool ended: {status}"),
+            Err(error) => format!("the process of the pool is lost: {error}"),
+        }
+    }
+
+    /// Ends it and waits until its memory is free.
+    pub(super) async fn stop(mut self) {
+        let _ = self.process.start_kill();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.process.wait()).await;
+    }
+}

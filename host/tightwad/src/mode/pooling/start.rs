@@ -1,0 +1,256 @@
+//! Starting a pool: look at the workers, place the layers, open the tunnels, load.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join_all, select_all};
+use tightwad_engine::pool::{self, ModelShape};
+
+use super::child::{Child, PoolSaid};
+use super::survey::{Absent, Found, survey};
+use super::{Phase, PoolSpec, Running, layout};
+use crate::backend::tunnel::Tunnel;
+use crate::backend::{Node, NodeSpec, Processor};
+use crate::plugin::PlacementPlugin;
+use crate::types::pool::{Machine, Plan, Refusal, Shape};
+
+/// The name of this machine in plans.
+pub(super) const HERE: &str = "here";
+
+/// How long a connection to a worker may take to come about.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Why a pool did not start.
+#[derive(Debug, Clone)]
+pub(super) enum NoStart {
+    /// It may if tried again.
+    Again(String),
+    /// It does not fit on the machines that are there.
+    TooBig(String),
+    /// Someone must change something first.
+    Never(String),
+}
+
+/// What a start needs to know.
+pub(super) struct Starter {
+    pub spec: PoolSpec,
+    pub model: ModelShape,
+    pub plugin: Arc<PlacementPlugin>,
+    /// The chat template knows tools.
+    pub tools: bool,
+    pub http: reqwest::Client,
+    /// Speed of this machine, measured when it is first needed.
+    pub speed: tokio::sync::OnceCell<u64>,
+}
+
+/// The workers that answered, and what is wrong with the others.
+pub(super) struct Survey {
+    pub found: Vec<(usize, Found)>,
+    pub absent: Vec<(usize, Absent)>,
+}
+
+/// A plan with what it was made of.
+pub(super) struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// What it places.
+    pub shape: Shape,
+    /// On what.
+    pub machines: Vec<Machine>,
+    /// For each machine, its number among the workers; `None`: this machine.
+    pub workers: Vec<Option<usize>>,
+}
+
+/// A pool that runs; it ends when dropped.
+pub(super) struct Live {
+    pub child: Child,
+    /// By name of the worker.
+    pub tunnels: Vec<(String, Tunnel)>,
+    pub running: Arc<Running>,
+}
+
+impl Live {
+    /// Completes when it cannot go on, with why.
+    pub(super) async fn lost(&mut self) -> String {
+        let broken = |(name, tunnel): &(String, Tunnel)| {
+            let (name, fault) = (name.clone(), tunnel.fault());
+            fault.map(|fault| format!("worker '{name}': {}", fault.0))
+        };
+        let ended = tokio::select! {
+            ended = self.child.ended() => ended,
+            fault = any_broken(&self.tunnels) => return fault,
+        };
+        // The process ends because a worker is lost, and the tunnel may know only now.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.tunnels.iter().find_map(broken).unwrap_or(ended)
+    }
+}
+
+/// Completes when a tunnel breaks.
+async fn any_broken(tunnels: &[(String, Tunnel)]) -> String {
+    if tunnels.is_empty() {
+        return std::future::pending().await;
+    }
+    let broken = |(name, tunnel): &'_ (String, Tunnel)| {
+        let name = name.clone();
+        let broken = tunnel.watch();
+        Box::pin(async move { format!("worker '{name}': {}", broken.broken().await.0) })
+    };
+    select_all(tunnels.iter().map(broken)).await.0
+}
+
+impl Starter {
+    /// Reads nothing and starts nothing yet.
+    pub(super) fn new(
+        spec: PoolSpec,
+        model: ModelShape,
+        plugin: Arc<PlacementPlugin>,
+        tools: bool,
+    ) -> Result<Self, String> {
+        let http = reqwest::Client::builder().connect_timeout(CONNECT).tcp_nodelay(true).build();
+        let http = http.map_err(|error| error.to_string())?;
+        Ok(Self { spec, model, plugin, tools, http, speed: tokio::sync::OnceCell::new() })
+    }
+
+    /// Looks at all workers at once.
+    pub(super) async fn survey(&self) -> Survey {
+        let looks = join_all(self.spec.workers.iter().map(|worker| survey(&self.http, worker))).await;
+        let mut survey = Survey { found: Vec::new(), absent: Vec::new() };
+        for (index, look) in looks.into_iter().enumerate() {
+            match look {
+                Ok(found) => survey.found.push((index, found)),
+                Err(absent) => survey.absent.push((index, absent)),
+            }
+        }
+        survey
+    }
+
+    /// Asks the plugin where the layers go.
+    pub(super) async fn plan(&self, survey: &Survey) -> Result<Planned, NoStart> {
+        let refused = survey.absent.iter().find(|(_, absent)| matches!(absent, Absent::Refused(_)));
+        if let Some((_, absent)) = refused {
+            return Err(NoStart::Never(absent.to_string()));
+        }
+        let (mut machines, mut workers) = (vec![self.here().await.map_err(NoStart::Never)?], vec![None]);
+        for (index, found) in &survey.found {
+            machines.push(self.machine(*index, found));
+            workers.push(Some(*index));
+        }
+        let shape = layout::shape(&self.spec, &self.model);
+        let placed = self.plugin.place(&shape, &machines).await;
+        let plugin = self.plugin.label();
+        let missing = || match survey.absent.is_empty() {
+            true => String::new(),
+            false => {
+                let absent: Vec<String> = survey.absent.iter().map(|(_, absent)| absent.to_string()).collect();
+                format!(" ({})", absent.join("; "))
+            }
+        };
+        match placed.map_err(|error| NoStart::Never(error.to_string()))? {
+            Ok(plan) => {
+                layout::check(&plan, &shape, &machines)
+                    .map_err(|wrong| NoStart::Never(format!("plugin {plugin} made a wrong plan: {wrong}")))?;
+                Ok(Planned { plan, shape, machines, workers })
+            }
+            Err(Refusal::TooBig(shortage)) => {
+                Err(NoStart::TooBig(layout::too_big(&shortage, &shape, &machines) + &missing()))
+            }
+            Err(Refusal::Other(reason)) => Err(NoStart::Never(reason + &missing())),
+        }
+    }
+
+    async fn here(&self) -> Result<Machine, String> {
+        let local = self.spec.local;
+        let threads = self.spec.threads.map_or_else(
+            || std::thread::available_parallelism().map_or(1, usize::from),
+            |threads| threads as usize,
+        );
+        let measured = self.speed.get_or_try_init(|| async move {
+            let measured = tokio::task::spawn_blocking(move || pool::measure_speed(threads)).await;
+            let speed = measured.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            Ok::<u64, String>(speed.0)
+        });
+        let speed = *measured.await?;
+        let free = pool::device().map_err(|error| error.to_string())?.free;
+        Ok(Machine {
+            name: HERE.to_owned(),
+            memory: free / 10 * 9,
+            speed,
+            bandwidth: 0,
+            round_trip: 0,
+            here: true,
+            max_layers: if local { u32::MAX } else { 0 },
+        })
+    }
+
+    fn machine(&self, index: usize, found: &Found) -> Machine {
+        Machine {
+            name: self.spec.workers[index].name.clone(),
+            memory: found.facts.free,
+            speed: found.facts.speed,
+            bandwidth: found.bandwidth,
+            round_trip: u64::try_from(found.round_trip.as_nanos()).unwrap_or(u64::MAX),
+            here: false,
+            max_layers: u32::MAX,
+        }
+    }
+
+    /// Starts the pool; `phase` is told how far it is.
+    pub(super) async fn start(&self, generation: u64, phase: impl Fn(Phase)) -> Result<Live, NoStart> {
+        phase(Phase::Loading(0.0));
+        let begun = Instant::now();
+        let survey = self.survey().await;
+        let planned = self.plan(&survey).await?;
+        let again = |error: std::io::Error| NoStart::Again(error.to_string());
+        let mut tunnels = Vec::new();
+        let mut addresses = vec![None; planned.machines.len()];
+        for share in &planned.plan.shares {
+            let machine = share.machine as usize;
+            let Some(worker) = planned.workers[machine].map(|worker| &self.spec.workers[worker]) else { continue };
+            let tunnel = Tunnel::open(self.http.clone(), &worker.url, worker.token.clone()).await.map_err(again)?;
+            addresses[machine] = Some(tunnel.address());
+            tunnels.push((worker.name.clone(), tunnel));
+        }
+        let config =
+            layout::config(&planned.plan, &planned.machines, |machine| addresses[machine], &self.spec.pins);
+        let config = config.map_err(NoStart::Never)?;
+        let mut child = Child::start(&self.spec, &config).map_err(again)?;
+        let address = loop {
+            let said = tokio::select! {
+                said = child.said() => said.map_err(NoStart::Again),
+                fault = any_broken(&tunnels) => Err(NoStart::Again(fault)),
+            };
+            match said? {
+                PoolSaid::Loading(done) => phase(Phase::Loading(done)),
+                PoolSaid::Listening(address) => break address,
+            }
+        };
+        let node = self.node(address, &child.token, config.here > 0).await.map_err(NoStart::Again)?;
+        let absent = survey.absent.iter().map(|(index, _)| self.spec.workers[*index].name.clone());
+        let meters = tunnels.iter().map(|(name, tunnel)| (name.clone(), tunnel.meter().clone()));
+        let running = Arc::new(Running {
+            generation,
+            node: Arc::new(node),
+            process: child.id(),
+            parts: layout::placed(&planned.plan, &planned.shape, &planned.machines),
+            absent: absent.collect(),
+            loading: begun.elapsed(),
+            meters: meters.collect(),
+        });
+        Ok(Live { child, tunnels, running })
+    }
+
+    async fn node(&self, address: std::net::SocketAddr, token: &str, here: bool) -> Result<Node, String> {
+        // Drafting here while workers compute is time won.
+        let processor = if here { Processor::Here } else { Processor::At(format!("pool {}", self.spec.name)) };
+        let spec = NodeSpec {
+            url: format!("http://{address}"),
+            model: None,
+            token: Some(token.to_owned()),
+            name: Some(self.spec.name.clone()),
+            patience: Duration::ZERO,
+            watched: Some(processor),
+        };
+        Node::connect(&spec).await
+    }
+}

@@ -1,0 +1,52 @@
+//! The store of one instance, and what its end means.
+
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use super::limits::{Meter, Stopped};
+use super::state::State;
+use super::{Job, PluginEngine, PluginError};
+
+/// A store under the engine's limits. `tokens`: how many may be generated, which allows for host calls.
+pub(super) fn open(engine: &PluginEngine, label: &str, tokens: u32, job: Option<Job>) -> Store<State> {
+    let state = State::new(label, Meter::new(engine.limits, tokens), job);
+    let mut store = Store::new(&engine.engine, state);
+    store.limiter(|state| &mut state.meter);
+    store.set_epoch_deadline(1);
+    // Each tick gives other requests a turn.
+    store.epoch_deadline_callback(|mut store| {
+        store.data_mut().meter.tick()?;
+        Ok(UpdateDeadline::Yield(1))
+    });
+    store
+}
+
+/// Why `call` did not return.
+pub(super) fn error(
+    engine: &PluginEngine,
+    call: &'static str,
+    error: &wasmtime::Error,
+    state: &State,
+) -> PluginError {
+    let plugin = state.name.clone();
+    let limits = engine.limits;
+    match error.downcast_ref::<Stopped>() {
+        Some(Stopped::OutOfMemory) => {
+            return PluginError::OutOfMemory { plugin, call, mebibytes: limits.memory >> 20 };
+        }
+        Some(Stopped::TimedOut) => {
+            let milliseconds = limits.compute.as_millis() as u64;
+            return PluginError::TimedOut { plugin, call, milliseconds };
+        }
+        Some(Stopped::Budget) => {
+            let calls = limits.calls + state.meter.calls_left;
+            return PluginError::Budget { plugin, call, calls };
+        }
+        None => {}
+    }
+    let trap = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
+    let reason = match &state.last_words {
+        Some(words) => format!("{words} ({trap})"),
+        None => trap,
+    };
+    PluginError::Trapped { plugin, call, reason }
+}
