@@ -7,6 +7,7 @@ mod ollama;
 mod process;
 mod server;
 mod vllm;
+mod worker;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use process::Process;
 pub use server::{Server, alone};
 use tempfile::TempDir;
 pub use vllm::Vllm;
+pub use worker::{Worker, listed, workers};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tightwad");
 

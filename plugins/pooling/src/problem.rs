@@ -49,6 +49,8 @@ pub struct Problem {
     pub weights: Vec<f64>,
     /// Bytes of memory before each layer, and of all.
     pub memory: Vec<u64>,
+    /// Bytes of memory that the output head takes.
+    pub head_memory: u64,
     /// The machines besides the host.
     pub workers: Vec<Worker>,
     /// Index of the host in the list of machines.
@@ -72,6 +74,7 @@ impl Problem {
             layers: shape.layers.len(),
             weights,
             memory,
+            head_memory: shape.output + shape.head_scratch,
             workers: Vec::new(),
             here: machines.iter().position(|machine| machine.here),
             starts: Vec::new(),
@@ -94,7 +97,7 @@ impl Problem {
         for p in 1..=self.layers {
             reach[p] = reach[p].max(reach[p - 1]);
         }
-        let with_head = room.and_then(|room| room.checked_sub(shape.output));
+        let with_head = room.and_then(|room| room.checked_sub(self.head_memory));
         let low_head = self.lows(with_head, machine.max_layers as usize)[self.layers];
         Worker {
             machine: index,
@@ -137,7 +140,7 @@ impl Problem {
             away.cost[q] = EACH + self.weights[q] * pace.reading;
         }
         let mut starts = vec![away];
-        if let Some(room) = room.and_then(|room| room.checked_sub(shape.output)) {
+        if let Some(room) = room.and_then(|room| room.checked_sub(self.head_memory)) {
             let mut with_head = Start { head_here: true, cost: infinite(), most: most(room) };
             for q in 0..=with_head.most {
                 with_head.cost[q] = EACH + cost::head_here(shape, pace) + self.weights[q] * pace.reading;

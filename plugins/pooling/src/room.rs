@@ -81,7 +81,7 @@ pub fn shortage(problem: &Problem, shape: &Shape, machines: &[Machine]) -> Short
     for start in &problem.starts {
         let covers = covers(problem, start.most);
         fits = fits.max(covers[all]);
-        let head = if start.head_here { 0 } else { shape.output };
+        let head = if start.head_here { 0 } else { problem.head_memory };
         for (bit, worker) in problem.workers.iter().enumerate() {
             // It needs a layer to hold the head.
             let from = covers[all ^ 1 << bit].min(layers - 1);
@@ -89,9 +89,9 @@ pub fn shortage(problem: &Problem, shape: &Shape, machines: &[Machine]) -> Short
         }
     }
     if let Some(here) = problem.here.filter(|_| problem.workers.is_empty()) {
-        lacks(here, problem.memory[layers] + shape.output, layers);
+        lacks(here, problem.memory[layers] + problem.head_memory, layers);
     }
     // No machine may hold so many layers: what is left has to be shared.
-    let left = problem.memory[layers] - problem.memory[fits] + shape.output;
+    let left = problem.memory[layers] - problem.memory[fits] + problem.head_memory;
     Shortage { missing: missing.unwrap_or(left), fits: fits as u32 }
 }

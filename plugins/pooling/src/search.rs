@@ -4,29 +4,31 @@ use tightwad_plugin_sdk::{Machine, Plan, Refusal, Shape, Share};
 
 use crate::chain::Found;
 use crate::problem::Problem;
-use crate::{climb, cost, exact, room};
+use crate::{climb, cost, exact, keep, room};
 
 /// Most workers that llama.cpp takes.
 pub const WORKERS: usize = 16;
 
 /// Steps that a search may take; one is a few nanoseconds.
-const STEPS: usize = 1_500_000;
+const STEPS: usize = 1_000_000;
 
-/// Places the layers of `shape` on `machines`.
+/// Places the layers of `shape` on `machines`; as `before`, where that is nearly as good.
 ///
 /// # Errors
 ///
 /// [`Refusal::TooBig`] when the memory is not enough, [`Refusal::Other`] when the question makes no
 /// sense.
-pub fn place(shape: &Shape, machines: &[Machine]) -> Result<Plan, Refusal> {
+pub fn place(shape: &Shape, machines: &[Machine], before: Option<&Plan>) -> Result<Plan, Refusal> {
     check(shape, machines).map_err(Refusal::Other)?;
     let problem = Problem::new(shape, machines);
     let found =
         if exact::steps(&problem) <= STEPS { exact::best(&problem) } else { climb::best(&problem, STEPS) };
-    match found {
-        Some(found) => Ok(plan(&problem, shape, machines, &found)),
-        None => Err(Refusal::TooBig(room::shortage(&problem, shape, machines))),
-    }
+    let Some(found) = found else {
+        return Err(Refusal::TooBig(room::shortage(&problem, shape, machines)));
+    };
+    let best = plan(&problem, shape, machines, &found);
+    let kept = before.and_then(|before| keep::kept(&problem, shape, machines, before, best.token));
+    Ok(kept.unwrap_or(best))
 }
 
 /// Says what is wrong with a question.
@@ -59,7 +61,7 @@ fn check(shape: &Shape, machines: &[Machine]) -> Result<(), String> {
 /// Bytes of everything.
 fn total(shape: &Shape) -> Option<u64> {
     let layers = shape.layers.iter().flat_map(|layer| [layer.weights, layer.cache]);
-    let mut sizes = layers.chain([shape.output, shape.scratch]);
+    let mut sizes = layers.chain([shape.output, shape.scratch, shape.head_scratch]);
     sizes.try_fold(0_u64, u64::checked_add)
 }
 

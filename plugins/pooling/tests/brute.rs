@@ -4,11 +4,10 @@
 
 mod support;
 
-use support::{Chance, brute_force, checked, price, question};
+use support::{Chance, brute_force, checked, place, price, question};
 use tightwad_plugin_sdk::{Machine, Refusal, Shape, Share};
 use tightwad_pooling::chain::Found;
 use tightwad_pooling::problem::Problem;
-use tightwad_pooling::search::place;
 use tightwad_pooling::{climb, exact, room};
 
 const CASES: u64 = 3000;
@@ -90,7 +89,7 @@ fn a_shortage_is_true() {
         let (shape, machines) = small(&mut chance);
         let Err(Refusal::TooBig(shortage)) = place(&shape, &machines) else { continue };
         short += 1;
-        let mut fewer = Shape { output: 0, ..shape.clone() };
+        let mut fewer = Shape { output: 0, head_scratch: 0, ..shape.clone() };
         assert!(shortage.fits as usize <= shape.layers.len());
         fewer.layers.truncate(shortage.fits as usize);
         if shortage.fits > 0 {

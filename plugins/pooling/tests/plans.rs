@@ -6,9 +6,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Chance, checked, host, machine, question, uniform};
+use support::{Chance, checked, host, machine, place, question, uniform};
 use tightwad_plugin_sdk::{Machine, Plan, Refusal, Shape, Share, Shortage};
-use tightwad_pooling::search::place;
 
 const GIGA: u64 = 1_000_000_000;
 const MEGA: u64 = 1_000_000;
@@ -116,6 +115,23 @@ fn what_is_too_big_says_what_is_missing() {
 }
 
 #[test]
+fn the_logits_of_a_pass_take_memory_and_no_time() {
+    let mut shape = uniform(10, 90 * MEGA, 10 * MEGA, 400 * MEGA, 20 * MEGA);
+    let machines = [host(1250 * MEGA, 2 * GIGA), near("worker", 800 * MEGA, GIGA)];
+    let plan = place(&shape, &machines).unwrap();
+    assert_eq!((shares(&plan), plan.output_here), (vec![(0, 8), (1, 2)], true));
+    shape.head_scratch = 100 * MEGA;
+    let fewer = place(&shape, &machines).unwrap();
+    assert_eq!((shares(&fewer), fewer.output_here), (vec![(0, 7), (1, 3)], true));
+    // What the worker takes longer for a layer.
+    assert_eq!(fewer.token, plan.token + 45 * MEGA);
+    let answer = place(&shape, &machines[..1]);
+    assert_eq!(answer, Err(Refusal::TooBig(Shortage { missing: 270 * MEGA, fits: 10 })));
+    shape.head_scratch = u64::MAX;
+    assert!(other(&shape, &machines).contains("2^64"));
+}
+
+#[test]
 fn questions_without_sense_are_refused_in_words() {
     let shape = uniform(10, MEGA, 0, 0, 0);
     assert!(other(&shape, &[]).contains("no machine"));
@@ -146,7 +162,7 @@ fn sixteen_machines_that_fit_one_way_only_are_placed() {
     let mut chance = Chance(9);
     for _ in 0..20 {
         let (mut shape, _) = question(&mut chance, 1, 48);
-        shape.output = 0;
+        (shape.output, shape.head_scratch) = (0, 0);
         // Each run of three layers has its machine, to the byte.
         let mut machines: Vec<Machine> = (shape.layers.chunks(3))
             .map(|run| run.iter().map(|layer| layer.weights + layer.cache).sum::<u64>())

@@ -13,10 +13,13 @@ pub trait Pooling {
 
     /// Places the layers of `shape` on `machines`. The host checks the plan before it uses it.
     ///
+    /// `before` is the plan of the last time, its indices those of this `machines`: what a machine had
+    /// need not be sent to it again. It may fit no longer.
+    ///
     /// # Errors
     ///
     /// [`Refusal`] says how much memory is missing, or what else is in the way.
-    fn place(shape: &Shape, machines: &[Machine]) -> Result<Plan, Refusal>;
+    fn place(shape: &Shape, machines: &[Machine], before: Option<&Plan>) -> Result<Plan, Refusal>;
 }
 
 /// Exports a type that implements [`Pooling`] as this component's policy.
@@ -36,9 +39,10 @@ macro_rules! export_pooling {
             fn place(
                 shape: $crate::Shape,
                 machines: Vec<$crate::Machine>,
+                before: Option<$crate::Plan>,
             ) -> Result<$crate::Plan, $crate::Refusal> {
                 $crate::install_panic_hook();
-                <$pooling as $crate::Pooling>::place(&shape, &machines)
+                <$pooling as $crate::Pooling>::place(&shape, &machines, before.as_ref())
             }
         }
 
@@ -46,7 +50,11 @@ macro_rules! export_pooling {
         #[cfg(target_arch = "wasm32")]
         $crate::__export_placement!(ExportedPooling with_types_in $crate::placement);
         #[cfg(not(target_arch = "wasm32"))]
-        const _: fn($crate::Shape, Vec<$crate::Machine>) -> Result<$crate::Plan, $crate::Refusal> =
+        const _: fn(
+            $crate::Shape,
+            Vec<$crate::Machine>,
+            Option<$crate::Plan>,
+        ) -> Result<$crate::Plan, $crate::Refusal> =
             <ExportedPooling as $crate::placement::exports::tightwad::plugin::pooling::Guest>::place;
     };
 }

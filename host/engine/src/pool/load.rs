@@ -115,7 +115,13 @@ fn worker_device(endpoint: &str) -> Result<sys::ggml_backend_dev_t, LoadError> {
         if registry.is_null() || sys::ggml_backend_reg_dev_count(registry) == 0 {
             return Err(none());
         }
-        Ok(sys::ggml_backend_reg_dev_get(registry, 0))
+        let device = sys::ggml_backend_reg_dev_get(registry, 0);
+        // llama.cpp closes its connection to a worker when nothing uses it, and while a model is loaded
+        // opens one again for every question. This use of it never ends, as the model's own does not.
+        if sys::ggml_backend_dev_init(device, null()).is_null() {
+            return Err(none());
+        }
+        Ok(device)
     }
 }
 

@@ -86,6 +86,11 @@ impl Node {
                 None => factory.model(spec).await,
                 Some(pool) => factory.pooled(spec, pool, |done| say(&Said::Loading(done))).await,
             };
+            let loaded = loaded.inspect_err(|error| {
+                if self.pool.is_some() {
+                    say(&Said::Failed(error.clone()));
+                }
+            });
             models.push((name.clone(), loaded.map_err(|error| anyhow::anyhow!(error))?));
         }
         let names: Vec<String> = models.iter().map(|(name, _)| name.clone()).collect();
@@ -97,9 +102,9 @@ impl Node {
         let table = Arc::new(RouteTable::new(Routes::new(models.clone())));
         let state =
             ServerState::new(table, metrics, self.token.as_deref()).lending(Lent::new(models, limits));
-        eprintln!("tightwad lends {} at http://{address}", names.join(", "));
-        if self.pool.is_some() {
-            say(&Said::Listening(address));
+        match self.pool {
+            Some(_) => say(&Said::Listening(address)),
+            None => eprintln!("tightwad lends {} at http://{address}", names.join(", ")),
         }
         let _announcement = (!self.quiet).then(|| announce(address, &names)).flatten();
         server::serve(listener, state, listen::interrupted()?).await?;

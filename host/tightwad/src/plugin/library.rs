@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::plugin::Limits;
-    use crate::types::pool::{Layer, Machine, Refusal, Shape, Share, Shortage};
+    use crate::types::pool::{Layer, Machine, Plan, Refusal, Shape, Share, Shortage};
 
     fn dist(name: &str) -> String {
         format!("{}/../../plugins/dist/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
@@ -99,7 +99,8 @@ mod tests {
 
     fn shape(layers: usize) -> Shape {
         let layers = vec![Layer { weights: 90_000_000, cache: 10_000_000 }; layers];
-        Shape { layers, output: 100_000_000, logits: 600_000, activations: 16_000, scratch: 0 }
+        let (logits, activations) = (600_000, 16_000);
+        Shape { layers, output: 100_000_000, logits, activations, scratch: 0, head_scratch: 0 }
     }
 
     #[tokio::test]
@@ -109,16 +110,38 @@ mod tests {
         assert_eq!(policy.sha256().len(), 64);
         let machines =
             [machine(600_000_000, 9_000_000_000, true), machine(500_000_000, 4_500_000_000, false)];
-        let plan = policy.place(&shape(8), &machines).await.unwrap().unwrap();
+        let plan = policy.place(&shape(8), &machines, None).await.unwrap().unwrap();
         // The host is faster: as much as it holds.
         assert_eq!(plan.shares, [Share { machine: 0, layers: 5 }, Share { machine: 1, layers: 3 }]);
         assert!(plan.output_here);
         // 550 MB at 9 GB/s, 270 MB at 4.5 GB/s, and the network.
         assert_eq!(plan.token, 61_111_111 + 60_000_000 + 200_000 + 320_000);
-        let refusal = policy.place(&shape(12), &machines).await.unwrap();
+        let refusal = policy.place(&shape(12), &machines, None).await.unwrap();
         assert_eq!(refusal, Err(Refusal::TooBig(Shortage { missing: 200_000_000, fits: 11 })));
-        let refusal = policy.place(&shape(12), &[]).await.unwrap();
+        let refusal = policy.place(&shape(12), &[], None).await.unwrap();
         assert!(matches!(refusal, Err(Refusal::Other(text)) if text.contains("no machine")));
+    }
+
+    #[tokio::test]
+    async fn the_built_in_policy_stays_with_a_plan_that_is_nearly_as_good() {
+        let policy = library(None).placement("pooling").await.unwrap();
+        let machines =
+            [machine(600_000_000, 9_000_000_000, true), machine(500_000_000, 4_500_000_000, false)];
+        let plan = |here: u32| Plan {
+            shares: vec![Share { machine: 0, layers: here }, Share { machine: 1, layers: 8 - here }],
+            output_here: true,
+            token: 1,
+        };
+        let kept = policy.place(&shape(8), &machines, Some(&plan(4))).await.unwrap().unwrap();
+        // 460 MB at 9 GB/s, 360 MB at 4.5 GB/s, and the network: 8 % more than the best plan.
+        assert_eq!(kept, Plan { token: 51_111_111 + 80_000_000 + 200_000 + 320_000, ..plan(4) });
+        // 16 % more.
+        let left = policy.place(&shape(8), &machines, Some(&plan(3))).await.unwrap().unwrap();
+        assert_eq!(left.shares, plan(5).shares);
+        // A byte of logits more than the host has room for: the head moves.
+        let shape = Shape { head_scratch: 1, ..shape(8) };
+        let left = policy.place(&shape, &machines, Some(&plan(5))).await.unwrap().unwrap();
+        assert_eq!((left.shares, left.output_here), (plan(6).shares, false));
     }
 
     #[tokio::test]
@@ -128,7 +151,7 @@ mod tests {
         machines.extend((1..=16).map(|at| machine(400_000_000 + at * 77_000_000, at * 1_000_000_000, false)));
         for layers in [80, 200] {
             let start = Instant::now();
-            let answer = policy.place(&shape(layers), &machines).await.unwrap();
+            let answer = policy.place(&shape(layers), &machines, None).await.unwrap();
             let took = start.elapsed();
             println!("{layers} layers: {took:?}");
             assert_eq!(answer.is_ok(), layers == 80);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{HasSelf, Linker};
 
+use super::bindings::placement::exports::tightwad::plugin::pooling as wit;
 use super::bindings::placement::{Placement, PlacementPre};
 use super::state::State;
 use super::{PluginEngine, PluginError, contract, store};
@@ -54,8 +55,9 @@ impl PlacementPlugin {
         &self.sha256
     }
 
-    /// Asks a new instance where the layers of `shape` go. The plan is the plugin's word: check it
-    /// before carrying it out.
+    /// Asks a new instance where the layers of `shape` go. `before` is the plan of the last time, its
+    /// indices those of `machines`; leave it out where one of its machines is missing. The plan is the
+    /// plugin's word: check it before carrying it out.
     ///
     /// # Errors
     ///
@@ -64,12 +66,15 @@ impl PlacementPlugin {
         &self,
         shape: &Shape,
         machines: &[Machine],
+        before: Option<&Plan>,
     ) -> Result<Result<Plan, Refusal>, PluginError> {
         let machines: Vec<_> = machines.iter().map(Into::into).collect();
         let mut store = store::open(&self.engine, &self.label, 0, None);
         let answer = async {
             let policy = self.instance.instantiate_async(&mut store).await?;
-            policy.tightwad_plugin_pooling().call_place(&mut store, &shape.into(), &machines).await
+            let before = before.map(wit::Plan::from);
+            let policy = policy.tightwad_plugin_pooling();
+            policy.call_place(&mut store, &shape.into(), &machines, before.as_ref()).await
         };
         match answer.await {
             Ok(answer) => Ok(answer.map(Into::into).map_err(Into::into)),
@@ -92,7 +97,7 @@ impl PlacementPlugin {
 
 /// Between the host's types and the generated ones.
 mod convert {
-    use super::super::bindings::placement::exports::tightwad::plugin::pooling as wit;
+    use super::wit;
     use crate::types::pool::{Layer, Machine, Plan, Refusal, Shape, Share, Shortage};
 
     impl From<&Shape> for wit::Shape {
@@ -104,6 +109,7 @@ mod convert {
                 logits: shape.logits,
                 activations: shape.activations,
                 scratch: shape.scratch,
+                head_scratch: shape.head_scratch,
             }
         }
     }
@@ -118,6 +124,17 @@ mod convert {
                 round_trip: machine.round_trip,
                 here: machine.here,
                 max_layers: machine.max_layers,
+            }
+        }
+    }
+
+    impl From<&Plan> for wit::Plan {
+        fn from(plan: &Plan) -> Self {
+            let share = |share: &Share| wit::Share { machine: share.machine, layers: share.layers };
+            Self {
+                shares: plan.shares.iter().map(share).collect(),
+                output_here: plan.output_here,
+                token: plan.token,
             }
         }
     }

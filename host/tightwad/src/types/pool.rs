@@ -25,6 +25,8 @@ pub struct Shape {
     pub activations: u64,
     /// What each machine that holds anything needs besides.
     pub scratch: u64,
+    /// What the machine with the output head needs besides: one pass's logits. Memory only, no time.
+    pub head_scratch: u64,
 }
 
 /// A machine that lends itself.

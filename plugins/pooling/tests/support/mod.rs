@@ -2,7 +2,13 @@
 // Each test uses a part of it.
 #![allow(dead_code)]
 
-use tightwad_plugin_sdk::{Layer, Machine, Plan, Shape, Share};
+use tightwad_plugin_sdk::{Layer, Machine, Plan, Refusal, Shape, Share};
+use tightwad_pooling::search;
+
+/// Places a model for the first time.
+pub fn place(shape: &Shape, machines: &[Machine]) -> Result<Plan, Refusal> {
+    search::place(shape, machines, None)
+}
 
 /// A linear congruential generator.
 pub struct Chance(pub u64);
@@ -32,7 +38,7 @@ pub fn host(memory: u64, speed: u64) -> Machine {
 /// Layers of the same size.
 pub fn uniform(layers: usize, weights: u64, cache: u64, output: u64, scratch: u64) -> Shape {
     let layers = vec![Layer { weights, cache }; layers];
-    Shape { layers, output, logits: 600_000, activations: 16_000, scratch }
+    Shape { layers, output, logits: 600_000, activations: 16_000, scratch, head_scratch: 0 }
 }
 
 /// A question of up to four machines and `layers` layers, in every respect as chance will have it.
@@ -50,6 +56,7 @@ pub fn question(chance: &mut Chance, workers: u64, layers: u64) -> (Shape, Vec<M
         logits: chance.range(1, 600_000),
         activations: chance.range(1, 16_000),
         scratch: chance.range(0, 30) * mega,
+        head_scratch: chance.range(0, 60) * mega,
         layers,
     };
     let ample = chance.range(2, 14) * mega;
@@ -108,7 +115,8 @@ pub fn price(shape: &Shape, machines: &[Machine], shares: &[Share], output_here:
         let weights: u64 = own.iter().map(|layer| layer.weights).sum();
         let cache: u64 = own.iter().map(|layer| layer.cache).sum();
         let head_bytes = if head { shape.output } else { 0 };
-        if weights + cache + shape.scratch + head_bytes > machine.memory
+        let head_memory = if head { shape.output + shape.head_scratch } else { 0 };
+        if weights + cache + shape.scratch + head_memory > machine.memory
             || count > machine.max_layers as usize
         {
             return None;

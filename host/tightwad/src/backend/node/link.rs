@@ -198,6 +198,11 @@ impl Link {
         *known = Some(known.map_or(way, |known| way.min(known.mul_f64(0.9) + way.mul_f64(0.1))));
     }
 
+    /// True when someone else watches whether the node lives: it is a process of this machine.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
     /// True when the node answered lately, or was not asked.
     pub(super) fn is_up(&self) -> bool {
         !self.breaker.is_open()

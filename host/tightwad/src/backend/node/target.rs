@@ -204,10 +204,12 @@ fn open_call(model: &str, request: &Request, left: Option<&Left>) -> OpenCall {
 const OVERHEAD: Duration = Duration::from_millis(2);
 
 fn expected(node: &Node) -> Pass {
+    // Calls to a process of this machine are part of a pass, as they were when it was measured.
+    let round_trip = if node.link.is_watched() { Duration::ZERO } else { node.link.round_trip() + OVERHEAD };
     Pass {
         token: Duration::from_nanos(node.facts.token_ns),
         row: Duration::from_nanos(node.facts.row_ns),
-        round_trip: node.link.round_trip() + OVERHEAD,
+        round_trip,
     }
 }
 

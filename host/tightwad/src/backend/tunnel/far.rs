@@ -11,6 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::alive::{Alive, beat};
 use super::cache::Cache;
+use super::graph::Graphs;
 use super::frame::{CACHE_FLAG, Kind, Message, TENSOR_HEAD, command, write};
 
 /// The memory that a worker lends, shared by all its tunnels.
@@ -116,7 +117,7 @@ where
     let ledger = Ledger { memory, pending: Mutex::default(), buffers: Mutex::default() };
     let kept = cache.as_ref().map(|cache| cache.digests().concat()).unwrap_or_default();
     write(&mut *to_host.lock().await, Kind::Kept, &[&kept]).await?;
-    let mut commands = Commands { to_host: &to_host, to_server, cache, ledger: &ledger };
+    let mut commands = Commands { to_host: &to_host, to_server, cache, ledger: &ledger, graphs: Graphs::default() };
     let done = tokio::select! {
         done = commands.carry(BufReader::with_capacity(PIECE, from_host)) => done,
         done = answers(from_server, &to_host, &ledger) => done,
@@ -141,6 +142,7 @@ struct Commands<'a, W> {
     to_server: OwnedWriteHalf,
     cache: Option<Arc<Cache>>,
     ledger: &'a Ledger,
+    graphs: Graphs,
 }
 
 impl<W: AsyncWrite + Unpin> Commands<'_, W> {
@@ -154,6 +156,10 @@ impl<W: AsyncWrite + Unpin> Commands<'_, W> {
                     self.set_tensor(body).await?;
                 }
                 Some(Kind::Keep) => self.keep(frame.body).await?,
+                Some(Kind::Graph) => {
+                    let body = self.graphs.unpack(&frame.body)?;
+                    self.pass_on(command::GRAPH_COMPUTE, body).await?;
+                }
                 _ => return Err(io::Error::other("the host sent what only workers send")),
             }
         }
@@ -200,12 +206,16 @@ impl<W: AsyncWrite + Unpin> Commands<'_, W> {
         self.set_tensor(body).await
     }
 
+    async fn pass_on(&mut self, kind: u8, body: Vec<u8>) -> io::Result<()> {
+        self.to_server.write_all(&Message { kind, body }.bytes()).await
+    }
+
     async fn set_tensor(&mut self, mut body: Vec<u8>) -> io::Result<()> {
         // The server itself keeps nothing.
         if let Some(flag) = body.get_mut(CACHE_FLAG) {
             *flag = 0;
         }
-        self.to_server.write_all(&Message { kind: command::SET_TENSOR, body }.bytes()).await
+        self.pass_on(command::SET_TENSOR, body).await
     }
 }
 

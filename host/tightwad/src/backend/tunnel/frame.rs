@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Known,
     /// The body of `SET_TENSOR` with data worth keeping.
     Keep,
+    /// The body of `GRAPH_COMPUTE`, as [`super::graph`] packs it.
+    Graph,
     /// What the RPC server answers.
     Answer,
     /// What the worker keeps: one SHA-256 after the other.
@@ -32,8 +34,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Beat, Self::Command, Self::Known, Self::Keep, Self::Answer, Self::Kept, Self::Fault];
+    const ALL: [Self; 8] = [
+        Self::Beat,
+        Self::Command,
+        Self::Known,
+        Self::Keep,
+        Self::Graph,
+        Self::Answer,
+        Self::Kept,
+        Self::Fault,
+    ];
 }
 
 /// Commands that a tunnel looks at, by llama.cpp's numbers.
@@ -43,6 +53,7 @@ pub(super) mod command {
     pub(crate) const SET_TENSOR: u8 = 6;
     pub(crate) const SET_TENSOR_HASH: u8 = 7;
     pub(crate) const GRAPH_COMPUTE: u8 = 10;
+    pub(crate) const GET_ALLOC_SIZE: u8 = 13;
     pub(crate) const GRAPH_RECOMPUTE: u8 = 16;
 }
 

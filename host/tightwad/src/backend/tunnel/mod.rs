@@ -9,7 +9,9 @@ mod alive;
 mod cache;
 mod far;
 mod frame;
+mod graph;
 mod near;
+mod sizes;
 
 use std::time::Duration;
 

@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 use super::UPGRADE;
 use super::alive::{Alive, beat};
 use super::frame::{Kind, Message, TENSOR_HEAD, command, write};
+use super::graph::Graphs;
+use super::sizes::Sizes;
 use crate::backend::error::innermost;
 
 /// How long a worker may take to open a tunnel: it starts a process.
@@ -142,11 +144,12 @@ impl Way {
         };
         let (from_llama, to_llama) = llama.into_split();
         let (to_llama, to_worker) = (Mutex::new(to_llama), Mutex::new(to_worker));
+        let sizes = Mutex::default();
         let mut commands =
-            Commands { way: self, to_worker: &to_worker, to_llama: &to_llama, kept, loading: true };
+            Commands { way: self, to_worker: &to_worker, to_llama: &to_llama, kept, loading: true, graphs: Graphs::default(), sizes: &sizes };
         tokio::select! {
             done = commands.carry(BufReader::with_capacity(PIECE, from_llama)) => done,
-            done = self.answers(from_worker, &to_llama) => done,
+            done = self.answers(from_worker, &to_llama, &sizes) => done,
             done = beat(&to_worker) => done,
             () = alive.silence() => Err(io::Error::other("it is silent")),
         }
@@ -173,12 +176,16 @@ impl Way {
         &self,
         mut from_worker: BufReader<Alive<ReadHalf<Upgraded>>>,
         to_llama: &Mutex<OwnedWriteHalf>,
+        sizes: &Mutex<Sizes>,
     ) -> io::Result<()> {
         while let Some(frame) = Message::read(&mut from_worker).await? {
             self.meter.received.fetch_add(frame.bytes_on_wire(), Ordering::Relaxed);
             match frame.frame() {
                 Some(Kind::Beat) => {}
-                Some(Kind::Answer) => to_llama.lock().await.write_all(&frame.body).await?,
+                Some(Kind::Answer) => {
+                    sizes.lock().await.answered(&frame.body);
+                    to_llama.lock().await.write_all(&frame.body).await?;
+                }
                 Some(Kind::Fault) => {
                     return Err(io::Error::other(String::from_utf8_lossy(&frame.body).into_owned()));
                 }
@@ -201,6 +208,8 @@ struct Commands<'a> {
     kept: HashSet<[u8; 32]>,
     /// Until the first pass, tensors are weights; later ones are never seen again.
     loading: bool,
+    graphs: Graphs,
+    sizes: &'a Mutex<Sizes>,
 }
 
 impl Commands<'_> {
@@ -223,7 +232,18 @@ impl Commands<'_> {
                 let answer = [&1_u64.to_le_bytes()[..], &[0]].concat();
                 return self.to_llama.lock().await.write_all(&answer).await;
             }
-            command::GRAPH_COMPUTE | command::GRAPH_RECOMPUTE => self.loading = false,
+            command::GRAPH_COMPUTE => {
+                self.loading = false;
+                let packed = self.graphs.pack(message.body)?;
+                return self.send(Kind::Graph, &[&packed]).await;
+            }
+            command::GRAPH_RECOMPUTE => self.loading = false,
+            command::GET_ALLOC_SIZE => {
+                let known = self.sizes.lock().await.ask(&message.body);
+                if let Some(answer) = known {
+                    return self.to_llama.lock().await.write_all(&answer).await;
+                }
+            }
             _ => {}
         }
         self.send(Kind::Command, &[&message.bytes()]).await

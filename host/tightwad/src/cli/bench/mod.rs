@@ -3,6 +3,9 @@
 mod busy;
 mod contest;
 mod network;
+mod passes;
+mod plot;
+mod pool;
 mod prompts;
 mod speed;
 mod useless;
@@ -24,6 +27,8 @@ enum What {
     Speed(speed::Speed),
     /// A target on another machine, over links of growing delay.
     Network(network::Network),
+    /// One model over workers, over links of growing delay, alone and with speculation on top.
+    Pool(pool::Pool),
     /// One stream against several at once, at one endpoint or at two in turn.
     Busy(busy::Busy),
 }
@@ -43,6 +48,7 @@ impl Bench {
         match self.what {
             What::Speed(speed) => speed.run().await,
             What::Network(network) => network.run().await,
+            What::Pool(pool) => pool.run().await,
             What::Busy(busy) => busy.run().await,
         }
     }

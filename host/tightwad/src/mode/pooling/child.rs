@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tightwad_engine::pool::PoolConfig;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 
 use super::PoolSpec;
 
@@ -18,12 +18,16 @@ pub enum PoolSaid {
     Loading(f32),
     /// Ready, at this address.
     Listening(SocketAddr),
+    /// It cannot be loaded, because of this.
+    Failed(String),
 }
 
 /// The process; it ends when dropped.
 pub(super) struct Child {
     process: tokio::process::Child,
     said: Lines<BufReader<ChildStdout>>,
+    // Waiting for a process closes its standard input, which would end it.
+    _input: Option<ChildStdin>,
     /// What it must be told to do anything.
     pub(super) token: String,
 }
@@ -53,7 +57,8 @@ impl Child {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn()?;
         let output = process.stdout.take().ok_or_else(|| std::io::Error::other("it has no output"))?;
-        Ok(Self { process, said: BufReader::new(output).lines(), token })
+        let _input = process.stdin.take();
+        Ok(Self { process, said: BufReader::new(output).lines(), _input, token })
     }
 
     /// Its process id.

@@ -54,6 +54,7 @@ pub(super) fn shape(spec: &PoolSpec, model: &ModelShape) -> Shape {
         logits: u64::from(model.vocabulary) * NUMBER,
         activations: u64::from(model.embedding) * NUMBER,
         scratch: ROWS * (row + attention) * NUMBER,
+        head_scratch: ROWS * u64::from(model.vocabulary) * NUMBER,
     }
 }
 
@@ -63,9 +64,9 @@ pub(super) fn shape(spec: &PoolSpec, model: &ModelShape) -> Shape {
 ///
 /// What is wrong with it.
 pub(super) fn check(plan: &Plan, shape: &Shape, machines: &[Machine]) -> Result<(), String> {
-    let placed: u64 = plan.shares.iter().map(|share| u64::from(share.layers)).sum();
-    if placed != shape.layers.len() as u64 {
-        return Err(format!("it places {placed} of {} layers", shape.layers.len()));
+    let all: u64 = plan.shares.iter().map(|share| u64::from(share.layers)).sum();
+    if all != shape.layers.len() as u64 {
+        return Err(format!("it places {all} of {} layers", shape.layers.len()));
     }
     let mut used = vec![false; machines.len()];
     for (index, share) in plan.shares.iter().enumerate() {
@@ -76,12 +77,26 @@ pub(super) fn check(plan: &Plan, shape: &Shape, machines: &[Machine]) -> Result<
         if share.layers > machine.max_layers {
             return Err(format!("it gives '{}' more layers than it may hold", machine.name));
         }
+        if share.layers == 0 {
+            return Err(format!("it gives '{}' no layers; it must leave it out", machine.name));
+        }
         if machine.here && index > 0 {
             return Err("this machine's layers must be the first ones".to_owned());
         }
     }
     if plan.output_here && !machines.iter().any(|machine| machine.here) {
         return Err("it puts the output head on this machine, which is none of those given".to_owned());
+    }
+    for part in placed(plan, shape, machines) {
+        let machine = machines.iter().find(|machine| machine.name == part.machine);
+        // The part that is only the head counts it as its weights.
+        let output = if part.layers > 0 { shape.output } else { 0 };
+        let head = if part.output { output + shape.head_scratch } else { 0 };
+        let needed = part.weights + part.cache + head + shape.scratch;
+        if let Some(machine) = machine.filter(|machine| needed > machine.memory) {
+            let (name, lent) = (&machine.name, machine.memory);
+            return Err(format!("it puts {needed} bytes on '{name}', which lends {lent}"));
+        }
     }
     let workers = plan.shares.iter().filter(|share| !machines[share.machine as usize].here).count();
     if workers > MAX_WORKERS {
@@ -163,11 +178,12 @@ pub(super) fn too_big(shortage: &Shortage, shape: &Shape, machines: &[Machine]) 
     let lent = |machine: &Machine| format!("{} lends {}", machine.name, size(machine.memory));
     let lent: Vec<String> = machines.iter().filter(|machine| machine.max_layers > 0).map(lent).collect();
     format!(
-        "the model does not fit: {} are missing. Its weights take {}, the cache of all sequences {}, scratch {} a machine; {}. {} of {} layers would fit: add a worker, lend more with --memory, or lower `context` or `slots`",
+        "the model does not fit: {} are missing. Its weights take {}, the cache of all sequences {}, scratch {} a machine and {} more with the output head; {}. {} of {} layers would fit: add a worker, lend more with --memory, or lower `context` or `slots`",
         size(shortage.missing),
         size(weights),
         size(cache),
         size(shape.scratch),
+        size(shape.head_scratch),
         lent.join(", "),
         shortage.fits,
         shape.layers.len()
@@ -193,7 +209,7 @@ mod tests {
 
     fn sample() -> (Shape, Vec<Machine>) {
         let layers = vec![Layer { weights: 10, cache: 1 }; 4];
-        let shape = Shape { layers, output: 7, logits: 4, activations: 4, scratch: 0 };
+        let shape = Shape { layers, output: 7, logits: 4, activations: 4, scratch: 0, head_scratch: 0 };
         (shape, vec![machine("here", true), machine("a", false), machine("b", false)])
     }
 
@@ -210,6 +226,10 @@ mod tests {
         assert!(wrong(&[(9, 4)], true).contains("there is not"));
         assert!(wrong(&[(1, 2), (1, 2)], true).contains("twice"));
         assert!(wrong(&[(1, 2), (0, 2)], true).contains("first"));
+        assert!(wrong(&[(1, 4), (2, 0)], true).contains("leave it out"));
+        let mut small = machines.clone();
+        small[1].memory = 40;
+        assert!(check(&plan(&[(1, 4)], true), &shape, &small).unwrap_err().contains("which lends 40"));
         assert!(check(&plan(&[(0, 1), (2, 2), (1, 1)], true), &shape, &machines).is_ok());
         assert!(check(&plan(&[(1, 4)], true), &shape, &machines[1..]).is_err());
     }

@@ -23,7 +23,7 @@ pub use layout::Placed;
 pub use pools::Pools;
 pub use spec::{PoolSpec, WorkerSpec};
 pub use state::{Phase, Running};
-pub use status::{PoolPlan, PoolStatus, plan_pool};
+pub use status::{PoolMemory, PoolPlan, PoolStatus, memory_of, plan_pool};
 pub use survey::{Absent, Found, survey};
 use tightwad_engine::{ChatTemplate, Weights};
 use tightwad_engine::pool::ModelShape;

@@ -49,6 +49,14 @@ pub(super) struct Survey {
     pub absent: Vec<(usize, Absent)>,
 }
 
+impl Survey {
+    /// What is wrong with those that are not there.
+    fn missing(&self) -> String {
+        let absent: Vec<String> = self.absent.iter().map(|(_, absent)| absent.to_string()).collect();
+        absent.join("; ")
+    }
+}
+
 /// A plan with what it was made of.
 pub(super) struct Planned {
     /// The plan.
@@ -131,20 +139,20 @@ impl Starter {
         if let Some((_, absent)) = refused {
             return Err(NoStart::Never(absent.to_string()));
         }
+        if survey.found.is_empty() && !self.spec.local {
+            return Err(NoStart::Again(format!("no worker answers: {}", survey.missing())));
+        }
         let (mut machines, mut workers) = (vec![self.here().await.map_err(NoStart::Never)?], vec![None]);
         for (index, found) in &survey.found {
             machines.push(self.machine(*index, found));
             workers.push(Some(*index));
         }
         let shape = layout::shape(&self.spec, &self.model);
-        let placed = self.plugin.place(&shape, &machines).await;
+        let placed = self.plugin.place(&shape, &machines, None).await;
         let plugin = self.plugin.label();
         let missing = || match survey.absent.is_empty() {
             true => String::new(),
-            false => {
-                let absent: Vec<String> = survey.absent.iter().map(|(_, absent)| absent.to_string()).collect();
-                format!(" ({})", absent.join("; "))
-            }
+            false => format!(" ({})", survey.missing()),
         };
         match placed.map_err(|error| NoStart::Never(error.to_string()))? {
             Ok(plan) => {
@@ -223,6 +231,7 @@ impl Starter {
             match said? {
                 PoolSaid::Loading(done) => phase(Phase::Loading(done)),
                 PoolSaid::Listening(address) => break address,
+                PoolSaid::Failed(reason) => return Err(NoStart::Never(reason)),
             }
         };
         let node = self.node(address, &child.token, config.here > 0).await.map_err(NoStart::Again)?;

@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tightwad_engine::pool::ModelShape;
 
-use super::layout::{Placed, placed};
+use super::layout::{self, Placed, placed};
 use super::start::{NoStart, Planned, Starter};
 use super::survey::Found;
 use super::{Phase, PoolSpec, Pooling};
 use crate::plugin::PlacementPlugin;
+use crate::types::pool::Layer;
 
 /// A pool as `GET /v1/tightwad/status` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -111,5 +112,39 @@ pub async fn plan_pool(spec: PoolSpec, plugin: Arc<PlacementPlugin>) -> Result<P
         token: plan.token,
         plugin: label,
         workers: survey.found.into_iter().map(named).collect(),
+    })
+}
+
+/// The memory that a model takes of the machines of a pool, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolMemory {
+    /// All layers, with their cache.
+    pub layers: u64,
+    /// The largest layer, with its cache.
+    pub layer: u64,
+    /// Each machine besides.
+    pub scratch: u64,
+}
+
+impl PoolMemory {
+    /// So much of each of `machines` that all of them are needed.
+    #[must_use]
+    pub fn each_of(&self, machines: u64) -> u64 {
+        self.layers / machines + self.layer + self.scratch
+    }
+}
+
+/// The memory that a pool takes.
+///
+/// # Errors
+///
+/// One sentence: the file is no model.
+pub fn memory_of(spec: &PoolSpec) -> Result<PoolMemory, String> {
+    let shape = layout::shape(spec, &ModelShape::read(&spec.path).map_err(|error| error.to_string())?);
+    let bytes = |layer: &Layer| layer.weights + layer.cache;
+    Ok(PoolMemory {
+        layers: shape.layers.iter().map(bytes).sum(),
+        layer: shape.layers.iter().map(bytes).max().unwrap_or_default(),
+        scratch: shape.scratch,
     })
 }

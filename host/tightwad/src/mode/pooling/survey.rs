@@ -6,6 +6,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tightwad_engine::pool::RPC_PROTOCOL;
 
 use super::WorkerSpec;
+use crate::backend::innermost;
 use crate::types::worker::{WORKER_PROTOCOL, WorkerFacts};
 
 /// How long a worker may take to answer.
@@ -105,16 +106,25 @@ fn request(http: &Client, worker: &WorkerSpec, method: Method, path: &str) -> Re
 }
 
 fn lost(worker: &WorkerSpec, error: &reqwest::Error) -> Absent {
-    let (name, url) = (&worker.name, &worker.url);
-    // Something answers there that does not speak HTTP.
-    if error.is_request() && !error.is_connect() && !error.is_timeout() {
-        let reason = crate::backend::innermost(error);
+    let (name, url, reason) = (&worker.name, &worker.url, innermost(error));
+    if speaks_something_else(error) {
         return Absent::Refused(format!(
             "worker '{name}' at {url} is no worker ({reason}): run `tightwad worker` there, not llama.cpp's own rpc-server"
         ));
     }
-    let reason = crate::backend::innermost(error);
     Absent::Lost(format!(
         "worker '{name}' at {url} does not answer ({reason}); is `tightwad worker` running there, and does this machine reach it?"
     ))
+}
+
+/// True when what came back is no HTTP.
+fn speaks_something_else(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }

@@ -125,7 +125,7 @@ pub(super) async fn decode(
     let (lines, read) = mpsc::channel(BUFFER);
     let held = entry.clone();
     let task = tokio::spawn(async move {
-        if !steps(&held, session, lines).await {
+        if !steps(&held, session, call.max, lines).await {
             // Where it stands now its caller cannot know.
             registry.remove(&held.id);
         }
@@ -139,9 +139,19 @@ pub(super) async fn decode(
 }
 
 /// One line a step, until the decode is over; false when nobody reads any more.
-async fn steps(entry: &Entry, mut session: OwnedMutexGuard<Session>, lines: mpsc::Sender<Bytes>) -> bool {
+async fn steps(
+    entry: &Entry,
+    mut session: OwnedMutexGuard<Session>,
+    max: u32,
+    lines: mpsc::Sender<Bytes>,
+) -> bool {
     let Session::Target(session) = &mut *session else { return true };
+    let (mut left, mut finished) = (max as usize, false);
     loop {
+        // Whoever has every token may close the stream before its end.
+        if left == 0 || finished {
+            return matches!(session.target.step().await, Ok(None));
+        }
         let step = tokio::select! {
             step = session.target.step() => step,
             () = lines.closed() => return false,
@@ -149,7 +159,11 @@ async fn steps(entry: &Entry, mut session: OwnedMutexGuard<Session>, lines: mpsc
         entry.touch();
         let step = match step {
             Ok(None) => return true,
-            Ok(Some(verified)) => session.commit(verified),
+            Ok(Some(verified)) => {
+                left = left.saturating_sub(verified.committed.len());
+                finished = verified.finish.is_some();
+                session.commit(verified)
+            }
             Err(BackendError::Cancelled) => return false,
             Err(error) => Step { error: Some(error.to_string()), ..Step::default() },
         };

@@ -77,7 +77,7 @@ impl Lender {
         let done = self.serve(host).await;
         self.pools.fetch_sub(1, Ordering::Relaxed);
         match done {
-            Ok(()) => tracing::info!(host = %from, "a pool gave this machine back"),
+            Ok(()) => tracing::debug!(host = %from, "a pool gave this machine back"),
             Err(error) => tracing::warn!(host = %from, %error, "a pool's connection broke"),
         }
     }

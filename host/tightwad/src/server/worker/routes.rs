@@ -62,7 +62,7 @@ pub(super) async fn rpc(
     tokio::spawn(async move {
         match upgrade.await {
             Ok(host) => {
-                tracing::info!(host = %from, "a pool uses this machine");
+                tracing::debug!(host = %from, "a pool uses this machine");
                 state.lender.lend(TokioIo::new(host), from).await;
             }
             Err(error) => tracing::warn!(host = %from, %error, "a pool did not come"),

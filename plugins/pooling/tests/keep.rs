@@ -1,0 +1,118 @@
+//! When the plan of the last time is kept.
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use support::{Chance, checked, host, machine, place, question, uniform};
+use tightwad_plugin_sdk::{Machine, Plan, Shape, Share};
+use tightwad_pooling::keep::SLACK;
+use tightwad_pooling::search;
+
+const MEGA: u64 = 1_000_000;
+
+/// Time is reading alone.
+fn shape() -> Shape {
+    Shape { logits: 0, activations: 0, ..uniform(10, 90 * MEGA, 10 * MEGA, 100 * MEGA, 20 * MEGA) }
+}
+
+/// The host and two workers, `speeds` in megabytes a second; each holds the whole model.
+fn machines(speeds: [u64; 3]) -> [Machine; 3] {
+    let worker = |name, speed| machine(name, 1200 * MEGA, speed * MEGA, MEGA, 0);
+    [host(1200 * MEGA, speeds[0] * MEGA), worker("a", speeds[1]), worker("b", speeds[2])]
+}
+
+fn plan(shares: &[(u32, u32)], output_here: bool) -> Plan {
+    let shares = shares.iter().map(|(machine, layers)| Share { machine: *machine, layers: *layers });
+    Plan { shares: shares.collect(), output_here, token: 1 }
+}
+
+/// Whether `before` is what comes back; what comes back is checked.
+fn keeps(shape: &Shape, machines: &[Machine], before: &Plan) -> bool {
+    let after = search::place(shape, machines, Some(before)).unwrap();
+    checked(shape, machines, &after);
+    let kept = (&after.shares, after.output_here) == (&before.shares, before.output_here);
+    assert!(kept || after == place(shape, machines).unwrap(), "{after:?}");
+    kept
+}
+
+#[test]
+fn a_plan_is_kept_up_to_the_slack() {
+    let shape = shape();
+    let before = plan(&[(1, 10)], false);
+    let machines_now = machines([500, 1000, 1140]);
+    let after = search::place(&shape, &machines_now, Some(&before)).unwrap();
+    // 1 GB at 1 GB/s.
+    assert_eq!(after, Plan { token: 1000 * MEGA, ..before.clone() });
+    assert!(!keeps(&shape, &machines([500, 1000, 1160]), &before));
+    // So is one of several machines.
+    let spread = plan(&[(0, 1), (2, 4), (1, 5)], true);
+    assert!(keeps(&shape, &machines([900, 1000, 1000]), &spread));
+    assert!(!keeps(&shape, &machines([400, 1000, 1000]), &spread));
+    assert!(keeps(&shape, &machines([1000, 1000, 1000]), &plan(&[(2, 10)], true)));
+}
+
+#[test]
+fn a_plan_that_fits_no_longer_is_left() {
+    let shape = shape();
+    let equal = machines([1000, 1000, 1000]);
+    let before = plan(&[(0, 4), (1, 6)], false);
+    assert!(keeps(&shape, &equal, &before));
+    let with = |at: usize, memory: u64, max_layers: u32| {
+        let mut machines = equal.clone();
+        (machines[at].memory, machines[at].max_layers) = (memory * MEGA, max_layers);
+        machines
+    };
+    // Four layers and scratch; six, the head and scratch.
+    assert!(keeps(&shape, &with(0, 420, 4), &before) && keeps(&shape, &with(1, 720, 6), &before));
+    assert!(!keeps(&shape, &with(0, 419, 4), &before) && !keeps(&shape, &with(1, 719, 6), &before));
+    assert!(!keeps(&shape, &with(0, 420, 3), &before) && !keeps(&shape, &with(1, 720, 5), &before));
+    let logits = Shape { head_scratch: MEGA, ..shape.clone() };
+    assert!(!keeps(&logits, &with(1, 720, 6), &before) && keeps(&logits, &with(1, 721, 6), &before));
+    // The head on a host with layers, and on one without.
+    let here = plan(&[(0, 4), (1, 6)], true);
+    assert!(keeps(&shape, &with(0, 520, 4), &here) && !keeps(&shape, &with(0, 519, 4), &here));
+    let alone = plan(&[(1, 10)], true);
+    assert!(keeps(&shape, &with(0, 120, 0), &alone) && !keeps(&shape, &with(0, 119, 0), &alone));
+    assert!(!keeps(&shape, &equal[1..], &plan(&[(0, 10)], true)), "there is no host");
+}
+
+#[test]
+fn what_is_no_plan_is_not_kept() {
+    let (shape, machines) = (shape(), machines([1000, 1000, 1000]));
+    let keeps = |shares: &[(u32, u32)]| keeps(&shape, &machines, &plan(shares, true));
+    assert!(keeps(&[(0, 5), (2, 5)]));
+    assert!(!keeps(&[]));
+    assert!(!keeps(&[(0, 5), (3, 5)]), "no such machine");
+    assert!(!keeps(&[(0, 5), (u32::MAX, 5)]), "no such machine");
+    assert!(!keeps(&[(0, 5), (2, 4)]), "a layer too few");
+    assert!(!keeps(&[(0, 5), (2, 6)]), "a layer too many");
+    assert!(!keeps(&[(0, 5), (2, u32::MAX)]), "far too many");
+    assert!(!keeps(&[(2, 5), (0, 5)]), "the host is not first");
+    assert!(!keeps(&[(0, 2), (1, 3), (1, 5)]), "a machine twice");
+    assert!(!keeps(&[(0, 5), (1, 0), (2, 5)]), "a machine without layers");
+}
+
+#[test]
+fn what_is_kept_fits_and_is_not_much_slower() {
+    let mut chance = Chance(7);
+    let (mut kept, mut left) = (0, 0);
+    for case in 0..3000 {
+        let (workers, layers) = (chance.range(1, 4), chance.range(1, 12));
+        let (shape, mut machines) = question(&mut chance, workers, layers);
+        let Ok(before) = place(&shape, &machines) else { continue };
+        for machine in &mut machines {
+            machine.memory = machine.memory / 100 * chance.range(95, 110);
+            machine.speed = machine.speed / 100 * chance.range(70, 130);
+        }
+        let Ok(best) = place(&shape, &machines) else {
+            assert!(search::place(&shape, &machines, Some(&before)).is_err());
+            continue;
+        };
+        let after = search::place(&shape, &machines, Some(&before)).unwrap();
+        checked(&shape, &machines, &after);
+        assert!(after.token as f64 <= best.token as f64 * SLACK, "{case}: {after:?} for {best:?}");
+        if after.shares == before.shares { kept += 1 } else { left += 1 }
+    }
+    assert!(kept > 500 && left > 50, "{kept} kept, {left} left");
+}
