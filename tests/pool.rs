@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{PROMPTS, Script, Server, Worker, alone, listed, model, quick, smollm2, smollm2_q2, tightwad, workers};
+use support::{
+    PROMPTS, Script, Server, Worker, alone, listed, model, quick, smollm2, smollm2_q2, tightwad, workers,
+};
 use tightwad_netlab::Proxy;
 use tokio::time::sleep;
 
@@ -228,10 +230,14 @@ async fn a_second_load_sends_next_to_nothing() {
         let before: Vec<u64> = workers.iter().map(|(_, link)| link.faults().bytes().0).collect();
         let server = Server::start(&text);
         let now = status(&server).await;
-        let sent: u64 = now["links"].as_array().unwrap().iter().map(|link| link["sent"].as_u64().unwrap()).sum();
-        let known: u64 = now["links"].as_array().unwrap().iter().map(|link| link["known"].as_u64().unwrap()).sum();
-        let weights: u64 = now["parts"].as_array().unwrap().iter().map(|part| part["weights"].as_u64().unwrap()).sum();
-        let wire: u64 = workers.iter().zip(before).map(|((_, link), before)| link.faults().bytes().0 - before).sum();
+        let sent: u64 =
+            now["links"].as_array().unwrap().iter().map(|link| link["sent"].as_u64().unwrap()).sum();
+        let known: u64 =
+            now["links"].as_array().unwrap().iter().map(|link| link["known"].as_u64().unwrap()).sum();
+        let weights: u64 =
+            now["parts"].as_array().unwrap().iter().map(|part| part["weights"].as_u64().unwrap()).sum();
+        let wire: u64 =
+            workers.iter().zip(before).map(|((_, link), before)| link.faults().bytes().0 - before).sum();
         let (answer, _) = server.ask("pool", PROMPTS[0], json!({})).await;
         let (here, _) = server.ask("here", PROMPTS[0], json!({})).await;
         assert_eq!(answer, here);
@@ -240,7 +246,9 @@ async fn a_second_load_sends_next_to_nothing() {
     let (cold, known, weights, _, cold_seconds) = sent().await;
     assert!(cold > weights / 2 && known == 0, "{cold} of {weights}");
     let (warm, known, _, wire, warm_seconds) = sent().await;
-    println!("cold {cold} bytes in {cold_seconds:.1} s; warm {warm} bytes in {warm_seconds:.1} s, {known} known; with the measuring of the link {wire}");
+    println!(
+        "cold {cold} bytes in {cold_seconds:.1} s; warm {warm} bytes in {warm_seconds:.1} s, {known} known; with the measuring of the link {wire}"
+    );
     assert!(warm * 50 < weights, "a warm load sent {warm} of {weights} bytes");
 }
 
@@ -279,7 +287,10 @@ async fn what_cannot_be_pooled_is_refused_with_the_way_out() {
         r#"{"tightwad":"0.0.9","protocol":1,"rpc":[6,1],"device":"CPU","threads":2,"memory":1000000000,"free":1000000000,"speed":1,"cached":0,"pools":0}"#
     ));
     let error = check(&format!("\"http://{old}\""), "");
-    assert!(error.contains("0.0.9 with version 6.1 of llama.cpp's RPC") && error.contains("update"), "{error}");
+    assert!(
+        error.contains("0.0.9 with version 6.1 of llama.cpp's RPC") && error.contains("update"),
+        "{error}"
+    );
     let bare = serve("\x00\x01\x02 not HTTP");
     let error = check(&format!("\"http://{bare}\""), "");
     assert!(error.contains("not llama.cpp's own rpc-server"), "{error}");
@@ -372,10 +383,10 @@ async fn models_are_swapped_while_the_host_runs() {
     };
     let ((old, report), (two, _)) = tokio::join!(old, new);
     assert_eq!(report["exact"], true);
+    assert_eq!((state("one").await.as_str(), state("two").await.as_str()), ("unloaded", "ready"));
     let (truth, _) = server.ask("here", PROMPTS[1], long).await;
     assert_eq!(old, truth);
     assert_ne!(two, "");
-    assert_eq!((state("one").await.as_str(), state("two").await.as_str()), ("unloaded", "ready"));
 
     // Nobody uses it: it goes by itself.
     let start = Instant::now();

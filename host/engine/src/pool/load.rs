@@ -19,11 +19,7 @@ unsafe extern "C" {
 pub(crate) type Progress = Box<dyn FnMut(f32)>;
 
 /// Loads the GGUF at `path` over the workers of `pool`.
-pub(crate) fn load(
-    path: &Path,
-    pool: &PoolConfig,
-    mut progress: Progress,
-) -> Result<LlamaModel, LoadError> {
+pub(crate) fn load(path: &Path, pool: &PoolConfig, mut progress: Progress) -> Result<LlamaModel, LoadError> {
     runtime::backend()?;
     let malformed = |reason: String| LoadError::Malformed { path: path.to_owned(), reason };
     let file = c_string(&path.to_string_lossy())?;

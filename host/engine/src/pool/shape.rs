@@ -122,10 +122,8 @@ impl Drop for Header {
 
 impl Header {
     fn open(path: &Path) -> Result<Self, LoadError> {
-        let malformed = || LoadError::Malformed {
-            path: path.to_owned(),
-            reason: "its header cannot be read".to_owned(),
-        };
+        let malformed =
+            || LoadError::Malformed { path: path.to_owned(), reason: "its header cannot be read".to_owned() };
         let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| malformed())?;
         let params = sys::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
         // SAFETY: the name is a C string; null comes back for files that are none.

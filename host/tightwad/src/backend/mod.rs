@@ -20,8 +20,8 @@ pub mod tunnel;
 
 pub use capabilities::Capabilities;
 pub use discovery::{Announcement, Found, discover};
-pub(crate) use error::innermost;
 pub use error::BackendError;
+pub(crate) use error::innermost;
 pub use fallback::Fallback;
 pub use follow::{Followed, Successor};
 pub use llama::{Llama, WeightsTokenizer};

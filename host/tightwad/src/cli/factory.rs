@@ -31,7 +31,12 @@ pub(super) struct HostFactory {
 
 impl HostFactory {
     pub(super) fn new(library: Library) -> Self {
-        Self { library, models: tokio::sync::Mutex::default(), pools: Arc::default(), observed: Arc::default() }
+        Self {
+            library,
+            models: tokio::sync::Mutex::default(),
+            pools: Arc::default(),
+            observed: Arc::default(),
+        }
     }
 
     /// What was made so far, for metrics.

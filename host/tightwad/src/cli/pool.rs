@@ -74,10 +74,16 @@ impl Plan {
                        "round_trip_ns": found.round_trip.as_nanos() as u64})
             });
             let workers: Vec<_> = workers.collect();
-            println!("{:#}", json!({"parts": plan.parts, "token_ns": plan.token, "plugin": plan.plugin, "workers": workers}));
+            println!(
+                "{:#}",
+                json!({"parts": plan.parts, "token_ns": plan.token, "plugin": plan.plugin, "workers": workers})
+            );
             return Ok(());
         }
-        println!("{:24} {:>10} {:>12} {:>12} {:>10} {:>12} {:>12}", "machine", "layers", "weights", "cache", "way", "link", "reads");
+        println!(
+            "{:24} {:>10} {:>12} {:>12} {:>10} {:>12} {:>12}",
+            "machine", "layers", "weights", "cache", "way", "link", "reads"
+        );
         for part in &plan.parts {
             let found = plan.workers.iter().find(|(name, _)| *name == part.machine).map(|(_, found)| found);
             let layers = match part.layers {
@@ -90,16 +96,24 @@ impl Plan {
                 part.machine,
                 Size(part.weights).to_string(),
                 Size(part.cache).to_string(),
-                found.map_or("-".to_owned(), |found| format!("{:.1} ms", found.round_trip.as_secs_f64() * 1e3)),
+                found.map_or("-".to_owned(), |found| format!(
+                    "{:.1} ms",
+                    found.round_trip.as_secs_f64() * 1e3
+                )),
                 found.map_or("-".to_owned(), |found| format!("{}/s", Size(found.bandwidth))),
                 found.map_or("-".to_owned(), |found| format!("{}/s", Size(found.facts.speed))),
             );
         }
-        let idle = plan.workers.iter().filter(|(name, _)| !plan.parts.iter().any(|part| part.machine == *name));
+        let idle =
+            plan.workers.iter().filter(|(name, _)| !plan.parts.iter().any(|part| part.machine == *name));
         for (name, _) in idle {
             println!("{name:24} left out: it would make each token slower");
         }
-        println!("{}: about {:.1} ms a token", plan.plugin, Duration::from_nanos(plan.token).as_secs_f64() * 1e3);
+        println!(
+            "{}: about {:.1} ms a token",
+            plan.plugin,
+            Duration::from_nanos(plan.token).as_secs_f64() * 1e3
+        );
         Ok(())
     }
 

@@ -26,7 +26,8 @@ impl Host {
             None => request,
         };
         let sent = request.send().await;
-        let response = sent.with_context(|| format!("nothing answers at {url}; is `tightwad run` running there?"))?;
+        let response =
+            sent.with_context(|| format!("nothing answers at {url}; is `tightwad run` running there?"))?;
         let status = response.status();
         let body: Value = response.json().await.with_context(|| format!("{url} is no tightwad host"))?;
         if !status.is_success() {
@@ -63,10 +64,20 @@ impl Status {
             println!("serves {name}: {backend}, {} running, {} waiting", served["active"], served["waiting"]);
         }
         for model in list(&status["models"]) {
-            println!("pool {}: {}, {} in use", text(&model["model"]), text(&model["detail"]), model["active"]);
+            println!(
+                "pool {}: {}, {} in use",
+                text(&model["model"]),
+                text(&model["detail"]),
+                model["active"]
+            );
             for part in list(&model["parts"]) {
                 let head = if part["output"] == true { ", output head" } else { "" };
-                println!("  {}: {} layers from {}{head}", text(&part["machine"]), part["layers"], part["first"]);
+                println!(
+                    "  {}: {} layers from {}{head}",
+                    text(&part["machine"]),
+                    part["layers"],
+                    part["first"]
+                );
             }
         }
         Ok(())

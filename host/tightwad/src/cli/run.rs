@@ -12,6 +12,7 @@ use super::listen;
 use crate::plugin::{Library, Limits, PluginEngine};
 use crate::script::{self, Changes, Factory, Script};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
+use crate::types::user_cache;
 
 pub(super) const LISTEN: &str = "127.0.0.1:8088";
 
@@ -106,14 +107,8 @@ pub(super) fn library(folder: Option<&Path>) -> Result<Library> {
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         bail!("--plugins {}: there is no such folder", folder.display());
     }
-    let engine = PluginEngine::new(cache().as_deref(), Limits::default());
+    let compiled = user_cache().map(|cache| cache.join("components"));
+    let engine = PluginEngine::new(compiled.as_deref(), Limits::default());
     let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
     Ok(Library::new(Arc::new(engine), folder.map(Path::to_owned)))
-}
-
-/// Where compiled components are kept.
-fn cache() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
-    base.is_absolute().then(|| base.join("tightwad").join("components"))
 }

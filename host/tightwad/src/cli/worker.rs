@@ -9,6 +9,7 @@ use super::listen;
 use super::size::Size;
 use crate::backend::tunnel::Cache;
 use crate::server::worker::{Allowed, Lender, LenderConfig, WorkerState, serve_worker};
+use crate::types::user_cache;
 
 /// Lends this machine's memory and computing to pools.
 #[derive(Debug, clap::Args)]
@@ -62,7 +63,7 @@ impl Worker {
         let cache = match self.cache_limit.0 {
             0 => None,
             limit => {
-                let folder = self.cache.or_else(user_cache);
+                let folder = self.cache.or_else(|| user_cache().map(|cache| cache.join("tensors")));
                 let folder = folder.context("there is no HOME for the cache: give --cache DIR")?;
                 let shown = folder.display().to_string();
                 Some(Cache::new(folder, limit).with_context(|| format!("cannot keep tensors in {shown}"))?)
@@ -85,10 +86,4 @@ fn lent(threads: usize, memory: Option<Size>) -> Result<LenderConfig> {
         None => device.free / 10 * 9,
     };
     Ok(LenderConfig { device, speed, threads, memory })
-}
-
-fn user_cache() -> Option<PathBuf> {
-    let given = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let folder = given.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    folder.map(|folder| folder.join("tightwad").join("tensors"))
 }

@@ -5,7 +5,7 @@ mod pooling;
 mod speculation;
 
 pub use pooling::{
-    Absent, Found, Phase, Placed, PoolMemory, PoolPlan, PoolSaid, PoolSpec, PoolStatus, Pooled, Pooling, Pools, Running, WorkerSpec,
-    memory_of, plan_pool, survey,
+    Absent, Found, Phase, Placed, PoolMemory, PoolPlan, PoolSaid, PoolSpec, PoolStatus, Pooled, Pooling,
+    Pools, Running, WorkerSpec, memory_of, plan_pool, survey,
 };
 pub use speculation::{Speculation, Totals};

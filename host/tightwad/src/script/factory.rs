@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use crate::mode::PoolSpec;
 use crate::backend::{Found, NodeSpec, SharedBackend, TextServerSpec};
+use crate::mode::PoolSpec;
 
 /// `tw.model{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -6,6 +6,8 @@ pub mod pool;
 mod request;
 pub mod worker;
 
+use std::path::PathBuf;
+
 pub use event::{Event, Finish, Outcome, Report, TextLogprobs, Usage};
 pub use node::{Load, ModelFacts};
 pub use request::{Format, Message, Prompt, Request, Tool, ToolChoice};
@@ -22,4 +24,12 @@ pub fn digest(text: &str) -> Option<[u8; 32]> {
     let byte = |at: usize| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
     bytes.filter(|_| text.len() == 64)?.try_into().ok()
+}
+
+/// The user's folder for what can be made again; `None` for users without a home.
+#[must_use]
+pub fn user_cache() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
+    base.is_absolute().then(|| base.join("tightwad"))
 }

@@ -11,8 +11,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::alive::{Alive, beat};
 use super::cache::Cache;
-use super::graph::Graphs;
 use super::frame::{CACHE_FLAG, Kind, Message, TENSOR_HEAD, command, write};
+use super::graph::Graphs;
 
 /// The memory that a worker lends, shared by all its tunnels.
 #[derive(Debug)]
@@ -117,7 +117,8 @@ where
     let ledger = Ledger { memory, pending: Mutex::default(), buffers: Mutex::default() };
     let kept = cache.as_ref().map(|cache| cache.digests().concat()).unwrap_or_default();
     write(&mut *to_host.lock().await, Kind::Kept, &[&kept]).await?;
-    let mut commands = Commands { to_host: &to_host, to_server, cache, ledger: &ledger, graphs: Graphs::default() };
+    let mut commands =
+        Commands { to_host: &to_host, to_server, cache, ledger: &ledger, graphs: Graphs::default() };
     let done = tokio::select! {
         done = commands.carry(BufReader::with_capacity(PIECE, from_host)) => done,
         done = answers(from_server, &to_host, &ledger) => done,

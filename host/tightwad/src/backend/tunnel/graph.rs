@@ -75,7 +75,8 @@ mod tests {
         for round in 0..40_usize {
             // Sizes beyond what is kept, so that both ends forget.
             let size = 200_000 + 1000 * (round % (KEPT + 2));
-            let graph: Vec<u8> = (0..size).map(|at| ((at * at) ^ (round * usize::from(at % 999 == 0))) as u8).collect();
+            let graph: Vec<u8> =
+                (0..size).map(|at| ((at * at) ^ (round * usize::from(at % 999 == 0))) as u8).collect();
             let packed = near.pack(graph.clone()).unwrap();
             last = packed.len();
             assert_eq!(far.unpack(&packed).unwrap(), graph);

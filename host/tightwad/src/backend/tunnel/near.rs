@@ -145,8 +145,15 @@ impl Way {
         let (from_llama, to_llama) = llama.into_split();
         let (to_llama, to_worker) = (Mutex::new(to_llama), Mutex::new(to_worker));
         let sizes = Mutex::default();
-        let mut commands =
-            Commands { way: self, to_worker: &to_worker, to_llama: &to_llama, kept, loading: true, graphs: Graphs::default(), sizes: &sizes };
+        let mut commands = Commands {
+            way: self,
+            to_worker: &to_worker,
+            to_llama: &to_llama,
+            kept,
+            loading: true,
+            graphs: Graphs::default(),
+            sizes: &sizes,
+        };
         tokio::select! {
             done = commands.carry(BufReader::with_capacity(PIECE, from_llama)) => done,
             done = self.answers(from_worker, &to_llama, &sizes) => done,

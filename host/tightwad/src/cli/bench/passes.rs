@@ -32,7 +32,8 @@ impl Passes {
     pub(super) async fn measure(target: &SharedBackend) -> Result<Self> {
         // Something that is in nobody's cache.
         let salt = fastrand::u64(..);
-        let words: Vec<String> = (0..WORDS).map(|word| format!("{:x}", salt.wrapping_mul(word as u64 + 3) >> 40)).collect();
+        let words: Vec<String> =
+            (0..WORDS).map(|word| format!("{:x}", salt.wrapping_mul(word as u64 + 3) >> 40)).collect();
         let request = Arc::new(Request {
             id: "bench".to_owned(),
             prompt: Prompt::Text(words.join(" ")),
@@ -44,8 +45,12 @@ impl Passes {
         let mut opened = target.open_target(&request, None).await?;
         opened.session.verify(&Draft::default()).await?;
         let prefill = start.elapsed();
-        let mut passes =
-            Self { prompt: opened.task.prompt.len() as u32, prefill, token: Duration::MAX, verify: Vec::new() };
+        let mut passes = Self {
+            prompt: opened.task.prompt.len() as u32,
+            prefill,
+            token: Duration::MAX,
+            verify: Vec::new(),
+        };
         // Tokens that the target would hardly choose: each pass commits one token, however long it is.
         let junk: Vec<u32> = (0..64).map(|at| 1000 + 7 * at).collect();
         for length in std::iter::once(0).chain(LENGTHS) {
@@ -65,7 +70,8 @@ impl Passes {
     }
 
     pub(super) fn json(&self, delay: u64) -> Value {
-        let verify = self.verify.iter().map(|(length, took)| (length.to_string(), json!(took.as_secs_f64() * 1e3)));
+        let verify =
+            self.verify.iter().map(|(length, took)| (length.to_string(), json!(took.as_secs_f64() * 1e3)));
         json!({
             "delay_ms": delay, "prompt_tokens": self.prompt, "prefill_tokens_a_second": self.rate(),
             "token_ms": self.token.as_secs_f64() * 1e3,
@@ -81,7 +87,12 @@ impl Passes {
 impl fmt::Display for Passes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = |time: &Duration| time.as_secs_f64() * 1e3;
-        write!(f, "prefill {:.0} tokens/s, a call for a token {:.1} ms, verifying", self.rate(), milliseconds(&self.token))?;
+        write!(
+            f,
+            "prefill {:.0} tokens/s, a call for a token {:.1} ms, verifying",
+            self.rate(),
+            milliseconds(&self.token)
+        )?;
         for (length, took) in &self.verify {
             write!(f, " {length}: {:.1}", milliseconds(took))?;
         }

@@ -18,7 +18,13 @@ pub(super) fn plot(file: &Path, title: &str, x: &str, y: &str, lines: &[Line]) -
     draw(file, title, x, y, lines).map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
 }
 
-fn draw(file: &Path, title: &str, x: &str, y: &str, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    file: &Path,
+    title: &str,
+    x: &str,
+    y: &str,
+    lines: &[Line],
+) -> Result<(), Box<dyn std::error::Error>> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let right = points().map(|point| point.0).fold(1.0, f64::max);
     let top = points().map(|point| point.1).fold(1.0, f64::max) * 1.1;

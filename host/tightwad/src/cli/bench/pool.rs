@@ -179,7 +179,8 @@ impl Pool {
     }
 
     async fn pool(&self, factory: &HostFactory, lenders: &[Lender]) -> Result<Arc<Pooling>> {
-        let worker = |lender: &Lender| WorkerSpec::new(&lender.link.address().to_string(), Some("bench"), None);
+        let worker =
+            |lender: &Lender| WorkerSpec::new(&lender.link.address().to_string(), Some("bench"), None);
         let spec = self.spec(lenders.iter().filter_map(worker).collect());
         let plugin = factory.placement(None).await.map_err(|error| anyhow!(error))?;
         let start = Instant::now();
@@ -225,10 +226,17 @@ impl Pool {
         let (sent, known) = (sum(|meter| &meter.sent), sum(|meter| &meter.known));
         let seconds = running.loading.as_secs_f64();
         if self.json {
-            println!("{}", json!({"load": name, "seconds": seconds, "sent": sent, "known": known, "parts": running.parts}));
+            println!(
+                "{}",
+                json!({"load": name, "seconds": seconds, "sent": sent, "known": known, "parts": running.parts})
+            );
             return;
         }
-        println!("{name} load: {seconds:.2} s, {:.1} MB sent, {:.1} MB known already", sent as f64 / 1e6, known as f64 / 1e6);
+        println!(
+            "{name} load: {seconds:.2} s, {:.1} MB sent, {:.1} MB known already",
+            sent as f64 / 1e6,
+            known as f64 / 1e6
+        );
         if name == "cold" {
             for part in &running.parts {
                 println!("  {}: {} layers from {}", part.machine, part.layers, part.first);

@@ -5,6 +5,7 @@
 //! committed token.
 
 mod child;
+mod kept;
 mod layout;
 mod pools;
 mod spec;
@@ -25,8 +26,8 @@ pub use spec::{PoolSpec, WorkerSpec};
 pub use state::{Phase, Running};
 pub use status::{PoolMemory, PoolPlan, PoolStatus, memory_of, plan_pool};
 pub use survey::{Absent, Found, survey};
-use tightwad_engine::{ChatTemplate, Weights};
 use tightwad_engine::pool::ModelShape;
+use tightwad_engine::{ChatTemplate, Weights};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -144,9 +145,7 @@ impl Pooling {
     async fn first_start(&self) -> Result<(), String> {
         let mut phase = self.phase.clone();
         self.orders.send(Order::Load).await.map_err(|error| error.to_string())?;
-        let over = |phase: &Phase| {
-            matches!(phase, Phase::Ready(_) | Phase::Failed(_) | Phase::Replanning(_))
-        };
+        let over = |phase: &Phase| matches!(phase, Phase::Ready(_) | Phase::Failed(_) | Phase::Replanning(_));
         let now = phase.wait_for(over).await.map_err(|error| error.to_string())?.clone();
         match now {
             Phase::Failed(reason) | Phase::Replanning(reason) => {
@@ -259,7 +258,8 @@ impl Backend for Pooled {
         request: &Arc<Request>,
         left: Option<&Left>,
     ) -> Result<OpenTarget, BackendError> {
-        let mut next = Next { pool: self.0.clone(), request: request.clone(), generation: None, _use: self.0.in_use() };
+        let mut next =
+            Next { pool: self.0.clone(), request: request.clone(), generation: None, _use: self.0.in_use() };
         let opened = next.open(None, left).await?;
         Ok(Followed::open(opened, Box::new(next), left))
     }
@@ -309,7 +309,8 @@ impl Next {
                 other => return other,
             }
         }
-        Err(lost.unwrap_or_else(|| BackendError::failed(&self.pool.spec().name, "it is lost again and again")))
+        Err(lost
+            .unwrap_or_else(|| BackendError::failed(&self.pool.spec().name, "it is lost again and again")))
     }
 }
 

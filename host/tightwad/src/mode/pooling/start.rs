@@ -7,6 +7,7 @@ use futures_util::future::{join_all, select_all};
 use tightwad_engine::pool::{self, ModelShape};
 
 use super::child::{Child, PoolSaid};
+use super::kept::KeptPlan;
 use super::survey::{Absent, Found, survey};
 use super::{Phase, PoolSpec, Running, layout};
 use crate::backend::tunnel::Tunnel;
@@ -39,6 +40,8 @@ pub(super) struct Starter {
     /// The chat template knows tools.
     pub tools: bool,
     pub http: reqwest::Client,
+    /// The plan of the last time.
+    pub kept: KeptPlan,
     /// Speed of this machine, measured when it is first needed.
     pub speed: tokio::sync::OnceCell<u64>,
 }
@@ -117,7 +120,8 @@ impl Starter {
     ) -> Result<Self, String> {
         let http = reqwest::Client::builder().connect_timeout(CONNECT).tcp_nodelay(true).build();
         let http = http.map_err(|error| error.to_string())?;
-        Ok(Self { spec, model, plugin, tools, http, speed: tokio::sync::OnceCell::new() })
+        let kept = KeptPlan::of(&spec, &model);
+        Ok(Self { spec, model, plugin, tools, http, kept, speed: tokio::sync::OnceCell::new() })
     }
 
     /// Looks at all workers at once.
@@ -148,7 +152,8 @@ impl Starter {
             workers.push(Some(*index));
         }
         let shape = layout::shape(&self.spec, &self.model);
-        let placed = self.plugin.place(&shape, &machines, None).await;
+        let before = self.kept.read(&machines);
+        let placed = self.plugin.place(&shape, &machines, before.as_ref()).await;
         let plugin = self.plugin.label();
         let missing = || match survey.absent.is_empty() {
             true => String::new(),
@@ -214,8 +219,11 @@ impl Starter {
         let mut addresses = vec![None; planned.machines.len()];
         for share in &planned.plan.shares {
             let machine = share.machine as usize;
-            let Some(worker) = planned.workers[machine].map(|worker| &self.spec.workers[worker]) else { continue };
-            let tunnel = Tunnel::open(self.http.clone(), &worker.url, worker.token.clone()).await.map_err(again)?;
+            let Some(worker) = planned.workers[machine].map(|worker| &self.spec.workers[worker]) else {
+                continue;
+            };
+            let tunnel =
+                Tunnel::open(self.http.clone(), &worker.url, worker.token.clone()).await.map_err(again)?;
             addresses[machine] = Some(tunnel.address());
             tunnels.push((worker.name.clone(), tunnel));
         }
@@ -235,6 +243,7 @@ impl Starter {
             }
         };
         let node = self.node(address, &child.token, config.here > 0).await.map_err(NoStart::Again)?;
+        self.kept.write(&planned.plan, &planned.machines);
         let absent = survey.absent.iter().map(|(index, _)| self.spec.workers[*index].name.clone());
         let meters = tunnels.iter().map(|(name, tunnel)| (name.clone(), tunnel.meter().clone()));
         let running = Arc::new(Running {
@@ -251,7 +260,8 @@ impl Starter {
 
     async fn node(&self, address: std::net::SocketAddr, token: &str, here: bool) -> Result<Node, String> {
         // Drafting here while workers compute is time won.
-        let processor = if here { Processor::Here } else { Processor::At(format!("pool {}", self.spec.name)) };
+        let processor =
+            if here { Processor::Here } else { Processor::At(format!("pool {}", self.spec.name)) };
         let spec = NodeSpec {
             url: format!("http://{address}"),
             model: None,

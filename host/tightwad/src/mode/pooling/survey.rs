@@ -70,23 +70,29 @@ pub async fn survey(http: &Client, worker: &WorkerSpec) -> Result<Found, Absent>
 }
 
 async fn facts(http: &Client, worker: &WorkerSpec) -> Result<WorkerFacts, Absent> {
-    let refused = |what: String| Absent::Refused(format!("worker '{}' at {} {what}", worker.name, worker.url));
+    let refused =
+        |what: String| Absent::Refused(format!("worker '{}' at {} {what}", worker.name, worker.url));
     let asked = request(http, worker, Method::GET, "/v1/worker").timeout(PATIENCE);
     let response = asked.send().await.map_err(|error| lost(worker, &error))?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => {
-            return Err(refused("does not take this token: give the one it was started with as `token`".into()));
+            return Err(refused(
+                "does not take this token: give the one it was started with as `token`".into(),
+            ));
         }
         StatusCode::FORBIDDEN => {
-            return Err(refused("does not lend to this machine: start it with --allow and this address".into()));
+            return Err(refused(
+                "does not lend to this machine: start it with --allow and this address".into(),
+            ));
         }
         status => {
             return Err(refused(format!("is no worker ({status}): run `tightwad worker` there")));
         }
     }
     let facts = response.json::<WorkerFacts>().await;
-    let facts = facts.map_err(|_| refused("is no worker of this version: run `tightwad worker` there".into()))?;
+    let facts =
+        facts.map_err(|_| refused("is no worker of this version: run `tightwad worker` there".into()))?;
     let rpc = facts.rpc;
     if facts.protocol != WORKER_PROTOCOL || rpc.0 != RPC_PROTOCOL.0 || rpc.1 > RPC_PROTOCOL.1 {
         return Err(refused(format!(

@@ -69,9 +69,7 @@ fn on_demand(fields: &Fields<'_>) -> Result<bool, String> {
     match fields.optional::<String>("load", "a string: \"start\" or \"demand\"")?.as_deref() {
         None | Some("start") => Ok(false),
         Some("demand") => Ok(true),
-        Some(other) => {
-            Err(format!("'load' in tw.pooling must be \"start\" or \"demand\", not '{other}'"))
-        }
+        Some(other) => Err(format!("'load' in tw.pooling must be \"start\" or \"demand\", not '{other}'")),
     }
 }
 
@@ -92,7 +90,9 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&str>) -> Result<Vec<Wo
                 let own: Option<String> = fields.optional("token", "a string")?;
                 worker(&url, own.as_deref().or(token), fields.optional("name", "a string")?)?
             }
-            other => return Err(format!("'workers' in tw.pooling must be {example}, not {}", describe(&other))),
+            other => {
+                return Err(format!("'workers' in tw.pooling must be {example}, not {}", describe(&other)));
+            }
         };
         if workers.iter().any(|other| other.url == worker.url || other.name == worker.name) {
             return Err(format!("the worker {} is given twice", worker.name));

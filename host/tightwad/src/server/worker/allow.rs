@@ -15,7 +15,8 @@ impl FromStr for Allowed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no address such as 192.168.1.20 and no network such as 192.168.1.0/24");
+        let wrong =
+            || format!("'{text}' is no address such as 192.168.1.20 and no network such as 192.168.1.0/24");
         let (address, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
         let network: IpAddr = address.parse().map_err(|_| wrong())?;
         let most = if network.is_ipv4() { 32 } else { 128 };
@@ -51,9 +52,8 @@ mod tests {
 
     #[test]
     fn networks_have_their_addresses() {
-        let has = |network: &str, address: &str| {
-            network.parse::<Allowed>().unwrap().has(address.parse().unwrap())
-        };
+        let has =
+            |network: &str, address: &str| network.parse::<Allowed>().unwrap().has(address.parse().unwrap());
         assert!(has("192.168.1.20", "192.168.1.20"));
         assert!(!has("192.168.1.20", "192.168.1.21"));
         assert!(has("192.168.1.0/24", "192.168.1.200"));

@@ -18,7 +18,11 @@ use crate::backend::tunnel::UPGRADE;
 use crate::types::worker::WorkerFacts;
 
 /// Refuses requests without the token, where there is one.
-pub(super) async fn require_token(State(state): State<WorkerState>, request: Request, next: Next) -> Response {
+pub(super) async fn require_token(
+    State(state): State<WorkerState>,
+    request: Request,
+    next: Next,
+) -> Response {
     if state.token.as_ref().is_none_or(|token| has_token(&request, token)) {
         return next.run(request).await;
     }
