@@ -137,23 +137,24 @@ return tw.serve {{ models = {{
     }
 }
 
+/// One of four requests, that ends when it is told to.
+async fn one(server: &Server, model: &str, index: usize) -> String {
+    let temperature = [0.0, 0.8][index % 2];
+    let settings = json!({"max_tokens": 96, "temperature": temperature,
+                          "logit_bias": {"0": -100, "2": -100}});
+    server.ask(model, PROMPTS[index], settings).await.0
+}
+
 /// Four streams over the pool; their texts.
 async fn four(server: &Server) -> Vec<String> {
-    let ask = |index: usize| {
-        let settings = json!({"max_tokens": 96, "temperature": if index % 2 == 0 { 0.0 } else { 0.8 },
-                              "logit_bias": {"0": -100, "2": -100}});
-        server.ask(["pool", "combined"][index / 2], PROMPTS[index], settings)
-    };
-    join_all((0..4).map(ask)).await.into_iter().map(|(text, _)| text).collect()
+    join_all((0..4).map(|index| one(server, ["pool", "combined"][index / 2], index))).await
 }
 
 /// What they must be.
 async fn truths(server: &Server) -> Vec<String> {
     let mut truths = Vec::new();
     for index in 0..4 {
-        let settings = json!({"max_tokens": 96, "temperature": if index % 2 == 0 { 0.0 } else { 0.8 },
-                              "logit_bias": {"0": -100, "2": -100}});
-        truths.push(server.ask("here", PROMPTS[index], settings).await.0);
+        truths.push(one(server, "here", index).await);
     }
     truths
 }

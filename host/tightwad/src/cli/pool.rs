@@ -9,7 +9,7 @@ use serde_json::json;
 use super::factory::HostFactory;
 use super::run;
 use super::size::Size;
-use crate::mode::{PoolSpec, WorkerSpec, plan_pool};
+use crate::mode::{PoolPlan, PoolSpec, WorkerSpec, plan_pool};
 
 /// Pools: one model over many machines.
 #[derive(Debug, clap::Args)]
@@ -80,40 +80,7 @@ impl Plan {
             );
             return Ok(());
         }
-        println!(
-            "{:24} {:>10} {:>12} {:>12} {:>10} {:>12} {:>12}",
-            "machine", "layers", "weights", "cache", "way", "link", "reads"
-        );
-        for part in &plan.parts {
-            let found = plan.workers.iter().find(|(name, _)| *name == part.machine).map(|(_, found)| found);
-            let layers = match part.layers {
-                0 => "-".to_owned(),
-                layers => format!("{}-{}", part.first, part.first + layers - 1),
-            };
-            let head = if part.output { " + output head" } else { "" };
-            println!(
-                "{:24} {layers:>10} {:>12} {:>12} {:>10} {:>12} {:>12}{head}",
-                part.machine,
-                Size(part.weights).to_string(),
-                Size(part.cache).to_string(),
-                found.map_or("-".to_owned(), |found| format!(
-                    "{:.1} ms",
-                    found.round_trip.as_secs_f64() * 1e3
-                )),
-                found.map_or("-".to_owned(), |found| format!("{}/s", Size(found.bandwidth))),
-                found.map_or("-".to_owned(), |found| format!("{}/s", Size(found.facts.speed))),
-            );
-        }
-        let idle =
-            plan.workers.iter().filter(|(name, _)| !plan.parts.iter().any(|part| part.machine == *name));
-        for (name, _) in idle {
-            println!("{name:24} left out: it would make each token slower");
-        }
-        println!(
-            "{}: about {:.1} ms a token",
-            plan.plugin,
-            Duration::from_nanos(plan.token).as_secs_f64() * 1e3
-        );
+        show(&plan);
         Ok(())
     }
 
@@ -139,4 +106,37 @@ impl Plan {
             patience: Duration::ZERO,
         })
     }
+}
+
+/// Prints a plan as a table.
+fn show(plan: &PoolPlan) {
+    let head = ["layers", "weights", "cache", "way", "link", "reads"];
+    let [layers, weights, cache, way, link, reads] = head;
+    println!("{:24} {layers:>10} {weights:>12} {cache:>12} {way:>10} {link:>14} {reads:>14}", "machine");
+    for part in &plan.parts {
+        let layers = match part.layers {
+            0 => "-".to_owned(),
+            layers => format!("{}-{}", part.first, part.first + layers - 1),
+        };
+        let (weights, cache) = (Size(part.weights).to_string(), Size(part.cache).to_string());
+        let found = plan.workers.iter().find(|(name, _)| *name == part.machine).map(|(_, found)| found);
+        let [way, link, reads] = found.map_or_else(
+            || ["-"; 3].map(str::to_owned),
+            |found| {
+                let way = format!("{:.1} ms", found.round_trip.as_secs_f64() * 1e3);
+                [way, format!("{}/s", Size(found.bandwidth)), format!("{}/s", Size(found.facts.speed))]
+            },
+        );
+        let head = if part.output { " + output head" } else { "" };
+        println!(
+            "{:24} {layers:>10} {weights:>12} {cache:>12} {way:>10} {link:>14} {reads:>14}{head}",
+            part.machine
+        );
+    }
+    let idle = plan.workers.iter().filter(|(name, _)| !plan.parts.iter().any(|part| part.machine == *name));
+    for (name, _) in idle {
+        println!("{name:24} left out: it would make each token slower");
+    }
+    let token = Duration::from_nanos(plan.token).as_secs_f64() * 1e3;
+    println!("{}: about {token:.1} ms a token", plan.plugin);
 }

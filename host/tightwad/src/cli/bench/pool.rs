@@ -98,43 +98,51 @@ impl Pool {
         }
         let lenders = self.lend().await?;
         let factory = factory()?;
-        for (name, again) in [("cold", false), ("warm", true)] {
+        for name in ["cold", "warm"] {
             let pool = self.pool(&factory, &lenders).await?;
             self.report_load(name, &pool);
             // The memory must be free again before the next one.
             pool.unload().await;
-            drop(pool);
-            if again {
-                break;
-            }
         }
         let mut lines: Vec<Line> = Vec::new();
         for delay in &self.delays {
             lenders.iter().for_each(|lender| lender.link.faults().delay(Duration::from_millis(*delay)));
             let pool = self.pool(&factory, &lenders).await?;
-            let target: SharedBackend = Arc::new(Pooled(pool.clone()));
-            let passes = Passes::measure(&target).await?;
-            if self.json {
-                println!("{}", passes.json(*delay));
-            } else {
-                println!("{delay} ms each way: {passes}");
-            }
-            for name in SETS.into_iter().filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
-                let mut contestants = self.contestants(&factory, &target).await?;
-                let wire = || lenders.iter().map(|one| one.link.faults().bytes()).map(|(a, b)| a + b).sum();
-                let contest = Contest { tokens: self.tokens, temperature: self.temperature };
-                for prompt in set(name, self.prompts) {
-                    contest.round(&mut contestants, &prompt, wire).await?;
-                }
-                self.report(name, *delay, &contestants);
-                note(&mut lines, name, *delay, &contestants);
-            }
-            drop(target);
+            self.at(*delay, &factory, &pool, &lenders, &mut lines).await?;
             pool.unload().await;
         }
         if let Some(file) = &self.svg {
             let title = "speculation over a pool against the pool alone";
             plot(file, title, "delay each way, ms", "times as fast", &lines)?;
+        }
+        Ok(())
+    }
+
+    /// Everything at one delay.
+    async fn at(
+        &self,
+        delay: u64,
+        factory: &HostFactory,
+        pool: &Arc<Pooling>,
+        lenders: &[Lender],
+        lines: &mut Vec<Line>,
+    ) -> Result<()> {
+        let target: SharedBackend = Arc::new(Pooled(pool.clone()));
+        let passes = Passes::measure(&target).await?;
+        if self.json {
+            println!("{}", passes.json(delay));
+        } else {
+            println!("{delay} ms each way: {passes}");
+        }
+        for name in SETS.into_iter().filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
+            let mut contestants = self.contestants(factory, &target).await?;
+            let wire = || lenders.iter().map(|one| one.link.faults().bytes()).map(|(a, b)| a + b).sum();
+            let contest = Contest { tokens: self.tokens, temperature: self.temperature };
+            for prompt in set(name, self.prompts) {
+                contest.round(&mut contestants, &prompt, wire).await?;
+            }
+            self.report(name, delay, &contestants);
+            note(lines, name, delay, &contestants);
         }
         Ok(())
     }

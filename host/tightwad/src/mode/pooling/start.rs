@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
-use tightwad_engine::pool::{self, ModelShape};
+use tightwad_engine::pool::{self, ModelShape, PoolConfig};
 
 use super::child::{Child, PoolSaid};
 use super::kept::KeptPlan;
@@ -215,21 +215,7 @@ impl Starter {
         let survey = self.survey().await;
         let planned = self.plan(&survey).await?;
         let again = |error: std::io::Error| NoStart::Again(error.to_string());
-        let mut tunnels = Vec::new();
-        let mut addresses = vec![None; planned.machines.len()];
-        for share in &planned.plan.shares {
-            let machine = share.machine as usize;
-            let Some(worker) = planned.workers[machine].map(|worker| &self.spec.workers[worker]) else {
-                continue;
-            };
-            let tunnel =
-                Tunnel::open(self.http.clone(), &worker.url, worker.token.clone()).await.map_err(again)?;
-            addresses[machine] = Some(tunnel.address());
-            tunnels.push((worker.name.clone(), tunnel));
-        }
-        let config =
-            layout::config(&planned.plan, &planned.machines, |machine| addresses[machine], &self.spec.pins);
-        let config = config.map_err(NoStart::Never)?;
+        let (tunnels, config) = self.tunnels(&planned).await?;
         let mut child = Child::start(&self.spec, &config).map_err(again)?;
         let address = loop {
             let said = tokio::select! {
@@ -256,6 +242,26 @@ impl Starter {
             meters: meters.collect(),
         });
         Ok(Live { child, tunnels, running })
+    }
+
+    /// Ways to the workers of a plan, and what the process of the pool loads through them.
+    async fn tunnels(&self, planned: &Planned) -> Result<(Vec<(String, Tunnel)>, PoolConfig), NoStart> {
+        let again = |error: std::io::Error| NoStart::Again(error.to_string());
+        let mut tunnels = Vec::new();
+        let mut addresses = vec![None; planned.machines.len()];
+        for share in &planned.plan.shares {
+            let machine = share.machine as usize;
+            let Some(worker) = planned.workers[machine].map(|worker| &self.spec.workers[worker]) else {
+                continue;
+            };
+            let tunnel =
+                Tunnel::open(self.http.clone(), &worker.url, worker.token.clone()).await.map_err(again)?;
+            addresses[machine] = Some(tunnel.address());
+            tunnels.push((worker.name.clone(), tunnel));
+        }
+        let (plan, machines) = (&planned.plan, &planned.machines);
+        let config = layout::config(plan, machines, |machine| addresses[machine], &self.spec.pins);
+        Ok((tunnels, config.map_err(NoStart::Never)?))
     }
 
     async fn node(&self, address: std::net::SocketAddr, token: &str, here: bool) -> Result<Node, String> {

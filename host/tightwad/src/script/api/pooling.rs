@@ -24,13 +24,6 @@ pub(super) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
     ];
     let fields = Fields::new(lua, table, "tw.pooling", &known)?;
     let number = |key| fields.optional::<u32>(key, "a whole number");
-    let seconds = |key| -> Result<Option<Duration>, String> {
-        match fields.optional::<f64>(key, "a number of seconds")? {
-            None => Ok(None),
-            Some(seconds) if (0.0..=LONGEST).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
-            Some(_) => Err(format!("'{key}' in tw.pooling must be a number of seconds, up to a week")),
-        }
-    };
     let path = resolve(folder, &fields.required::<String>("model", "a string, the GGUF file")?);
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let token: Option<String> = fields.optional("token", "a string")?;
@@ -58,11 +51,19 @@ pub(super) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
         threads: number("threads")?,
         plugin,
         pins: pins(&fields)?,
-        ttl: seconds("ttl")?,
+        ttl: seconds(&fields, "ttl")?,
         pinned: fields.optional::<bool>("keep", "true or false")?.unwrap_or(false),
         on_demand: on_demand(&fields)?,
-        patience: seconds("patience")?.unwrap_or(PATIENCE),
+        patience: seconds(&fields, "patience")?.unwrap_or(PATIENCE),
     })
+}
+
+fn seconds(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, String> {
+    match fields.optional::<f64>(key, "a number of seconds")? {
+        None => Ok(None),
+        Some(seconds) if (0.0..=LONGEST).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        Some(_) => Err(format!("'{key}' in tw.pooling must be a number of seconds, up to a week")),
+    }
 }
 
 fn on_demand(fields: &Fields<'_>) -> Result<bool, String> {
