@@ -285,7 +285,7 @@ async fn what_cannot_be_pooled_is_refused_with_the_way_out() {
     assert!(check(&format!("\"http://{not_found}\""), "").contains("is no worker (404"));
     let old = serve(concat!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n",
-        r#"{"tightwad":"0.0.9","protocol":1,"rpc":[6,1],"device":"CPU","threads":2,"memory":1000000000,"free":1000000000,"speed":1,"cached":0,"pools":0}"#
+        r#"{"tightwad":"0.0.9","protocol":1,"rpc":[6,1],"device":"CPU","gpu":false,"threads":2,"memory":1000000000,"free":1000000000,"speed":1,"cached":0,"pools":0}"#
     ));
     let error = check(&format!("\"http://{old}\""), "");
     assert!(

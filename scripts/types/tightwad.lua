@@ -102,6 +102,33 @@ function tw.openai(spec) end
 ---@return { name: string, url: string, version: string, models: string[] }[]
 function tw.discover(spec) end
 
+---@class tightwad.Worker
+---@field url string http://HOST:PORT
+---@field token? string the token it was started with; default: the pool's
+---@field name? string in plans, errors and `pin`; default: HOST:PORT
+
+---@class tightwad.Pool
+---@field model string the GGUF file, on this machine
+---@field workers? (string|tightwad.Worker)[] machines that run `tightwad worker`, at most 16
+---@field token? string the token of workers that have none of their own here
+---@field here? boolean false: no layers on this machine; default: true
+---@field name? string default: the file's name without its ending
+---@field context? integer tokens a sequence may have
+---@field slots? integer sequences that run at once; default: 4
+---@field queue? integer requests that may wait for a slot
+---@field threads? integer of a forward pass on this machine
+---@field plugin? string the placement plugin, by name or as a .wasm file
+---@field pin? table<string, string> from patterns of tensor names to a worker's name, or "here"
+---@field ttl? number seconds without use after which the model is unloaded; default: never
+---@field keep? boolean true: never unloaded by itself, not to make room and not by `ttl`
+---@field load? "start"|"demand" with the script, or with the first request; default: "start"
+---@field patience? number seconds that a request waits for a pool that loads or recovers; default: 300
+
+---One model's layers over many machines.
+---@param spec tightwad.Pool
+---@return tightwad.Backend
+function tw.pooling(spec) end
+
 ---Drafters propose, the target verifies; the output is the target's own.
 ---@param spec { target: tightwad.Backend, draft: tightwad.Backend|tightwad.Backend[], max_draft?: integer, overlap?: boolean, translate?: boolean, plugin?: string, settings?: table }
 ---@return tightwad.Backend

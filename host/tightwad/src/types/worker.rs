@@ -16,6 +16,8 @@ pub struct WorkerFacts {
     pub rpc: (u8, u8),
     /// What it computes with, such as `CPU (Intel Xeon ...)`.
     pub device: String,
+    /// True when that is a GPU.
+    pub gpu: bool,
     /// Threads of a forward pass.
     pub threads: usize,
     /// Bytes it lends in all.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use cache::Cache;
 pub use far::{Allowance, serve_tunnel};
-pub use near::{Meter, Tunnel, TunnelFault, TunnelWatch};
+pub use near::{FarEnd, Meter, Tunnel, TunnelFault, TunnelWatch};
 
 /// What a tunnel asks the worker to upgrade its connection to.
 pub const UPGRADE: &str = "tightwad-rpc/1";

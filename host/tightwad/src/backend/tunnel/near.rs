@@ -16,11 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-use super::UPGRADE;
 use super::alive::{Alive, beat};
 use super::frame::{Kind, Message, TENSOR_HEAD, command, write};
 use super::graph::Graphs;
-use super::sizes::Sizes;
+use super::{UPGRADE, sizes};
 use crate::backend::error::innermost;
 
 /// How long a worker may take to open a tunnel: it starts a process.
@@ -53,26 +52,36 @@ pub struct Tunnel {
     _serving: JoinSet<()>,
 }
 
+/// A worker at the far end.
+#[derive(Debug, Clone)]
+pub struct FarEnd {
+    /// `http://HOST:PORT`.
+    pub url: String,
+    /// The token it was started with.
+    pub token: Option<String>,
+    /// It computes with its processor, and so answers some questions as this machine would.
+    pub on_processor: bool,
+}
+
 /// How to reach the worker.
 struct Way {
     http: reqwest::Client,
-    url: String,
-    token: Option<String>,
+    worker: FarEnd,
     meter: Arc<Meter>,
 }
 
 impl Tunnel {
-    /// Listens on loopback for llama.cpp; each of its connections becomes one to the worker at `url`.
+    /// Listens on loopback for llama.cpp; each of its connections becomes one to the worker.
     ///
     /// # Errors
     ///
     /// The operating system's.
-    pub async fn open(http: reqwest::Client, url: &str, token: Option<String>) -> io::Result<Self> {
+    pub async fn open(http: reqwest::Client, worker: FarEnd) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let meter = Arc::new(Meter::default());
         let (broken, fault) = watch::channel(None);
-        let way = Arc::new(Way { http, url: url.to_owned(), token, meter: meter.clone() });
+        let way = Arc::new(Way { http, worker, meter: meter.clone() });
         let mut serving = JoinSet::new();
         serving.spawn(accept(listener, way, Arc::new(broken)));
         Ok(Self { address, meter, fault, _serving: serving })
@@ -144,7 +153,6 @@ impl Way {
         };
         let (from_llama, to_llama) = llama.into_split();
         let (to_llama, to_worker) = (Mutex::new(to_llama), Mutex::new(to_worker));
-        let sizes = Mutex::default();
         let mut commands = Commands {
             way: self,
             to_worker: &to_worker,
@@ -152,20 +160,19 @@ impl Way {
             kept,
             loading: true,
             graphs: Graphs::default(),
-            sizes: &sizes,
         };
         tokio::select! {
             done = commands.carry(BufReader::with_capacity(PIECE, from_llama)) => done,
-            done = self.answers(from_worker, &to_llama, &sizes) => done,
+            done = self.answers(from_worker, &to_llama) => done,
             done = beat(&to_worker) => done,
             () = alive.silence() => Err(io::Error::other("it is silent")),
         }
     }
 
     async fn upgraded(&self) -> io::Result<Upgraded> {
-        let request = self.http.get(format!("{}/v1/worker/rpc", self.url));
+        let request = self.http.get(format!("{}/v1/worker/rpc", self.worker.url));
         let request = request.header(CONNECTION, "upgrade").header(UPGRADE_TO, UPGRADE);
-        let request = match &self.token {
+        let request = match &self.worker.token {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
@@ -183,16 +190,12 @@ impl Way {
         &self,
         mut from_worker: BufReader<Alive<ReadHalf<Upgraded>>>,
         to_llama: &Mutex<OwnedWriteHalf>,
-        sizes: &Mutex<Sizes>,
     ) -> io::Result<()> {
         while let Some(frame) = Message::read(&mut from_worker).await? {
             self.meter.received.fetch_add(frame.bytes_on_wire(), Ordering::Relaxed);
             match frame.frame() {
                 Some(Kind::Beat) => {}
-                Some(Kind::Answer) => {
-                    sizes.lock().await.answered(&frame.body);
-                    to_llama.lock().await.write_all(&frame.body).await?;
-                }
+                Some(Kind::Answer) => to_llama.lock().await.write_all(&frame.body).await?,
                 Some(Kind::Fault) => {
                     return Err(io::Error::other(String::from_utf8_lossy(&frame.body).into_owned()));
                 }
@@ -216,7 +219,6 @@ struct Commands<'a> {
     /// Until the first pass, tensors are weights; later ones are never seen again.
     loading: bool,
     graphs: Graphs,
-    sizes: &'a Mutex<Sizes>,
 }
 
 impl Commands<'_> {
@@ -245,9 +247,8 @@ impl Commands<'_> {
                 return self.send(Kind::Graph, &[&packed]).await;
             }
             command::GRAPH_RECOMPUTE => self.loading = false,
-            command::GET_ALLOC_SIZE => {
-                let known = self.sizes.lock().await.ask(&message.body);
-                if let Some(answer) = known {
+            command::GET_ALLOC_SIZE if self.way.worker.on_processor => {
+                if let Some(answer) = sizes::on_processor(&message.body) {
                     return self.to_llama.lock().await.write_all(&answer).await;
                 }
             }

@@ -170,12 +170,11 @@ impl Pooling {
                 }
                 // A pool that failed is tried again, once a request.
                 Phase::Failed(reason) if ordered => return Err(failed(reason)),
-                Phase::Unloaded | Phase::Failed(_) if !ordered => {
+                Phase::Unloaded | Phase::Failed(_) => {
                     ordered = true;
                     self.orders.send(Order::Load).await.map_err(|error| failed(error.to_string()))?;
                     // What it is doing now is seen from here on.
                     let _ = tokio::time::timeout(DOUBT, phase.changed()).await;
-                    continue;
                 }
                 _ => {}
             }
@@ -249,8 +248,9 @@ impl Backend for Pooled {
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
+        let running = self.0.ready(None).await?;
         let _use = self.0.in_use();
-        self.0.ready(None).await?.node.read(request).await
+        running.node.read(request).await
     }
 
     async fn open_target(
@@ -259,20 +259,21 @@ impl Backend for Pooled {
         left: Option<&Left>,
     ) -> Result<OpenTarget, BackendError> {
         let mut next =
-            Next { pool: self.0.clone(), request: request.clone(), generation: None, _use: self.0.in_use() };
+            Next { pool: self.0.clone(), request: request.clone(), generation: None, in_use: None };
         let opened = next.open(None, left).await?;
         Ok(Followed::open(opened, Box::new(next), left))
     }
 
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+        let running = self.0.ready(None).await?;
         let in_use = self.0.in_use();
-        let drafter = self.0.ready(None).await?.node.open_drafter(task).await?;
+        let drafter = running.node.open_drafter(task).await?;
         Ok(Box::new(PooledDrafter { drafter, _use: in_use }))
     }
 
     async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
-        let _use = self.0.in_use();
         let running = self.0.ready(None).await?;
+        let _use = self.0.in_use();
         match running.node.score(request, answer).await {
             Err(error) if error.is_loss() => {
                 let running = self.0.ready(Some(running.generation)).await?;
@@ -288,7 +289,8 @@ struct Next {
     pool: Arc<Pooling>,
     request: Arc<Request>,
     generation: Option<u64>,
-    _use: InUse,
+    /// Absent while it waits: a pool that is to be unloaded waits for those that use it.
+    in_use: Option<InUse>,
 }
 
 /// Processes that one request may outlive.
@@ -301,7 +303,9 @@ impl Next {
         left: Option<&Left>,
     ) -> Result<OpenTarget, BackendError> {
         for _ in 0..LIVES {
+            self.in_use = None;
             let running = self.pool.ready(self.generation).await?;
+            self.in_use = Some(self.pool.in_use());
             self.generation = Some(running.generation);
             match running.node.open_target(&self.request, left).await {
                 // Full queues are the client's business, not the pool's.

@@ -10,7 +10,7 @@ use super::child::{Child, PoolSaid};
 use super::kept::KeptPlan;
 use super::survey::{Absent, Found, survey};
 use super::{Phase, PoolSpec, Running, layout};
-use crate::backend::tunnel::Tunnel;
+use crate::backend::tunnel::{FarEnd, Tunnel};
 use crate::backend::{Node, NodeSpec, Processor};
 use crate::plugin::PlacementPlugin;
 use crate::types::pool::{Machine, Plan, Refusal, Shape};
@@ -20,6 +20,9 @@ pub(super) const HERE: &str = "here";
 
 /// How long a connection to a worker may take to come about.
 const CONNECT: Duration = Duration::from_secs(3);
+
+/// The first start of a pool.
+pub(super) const FIRST: u64 = 1;
 
 /// Why a pool did not start.
 #[derive(Debug, Clone)]
@@ -53,6 +56,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// Why a worker that answers cannot be used, if there is one.
+    pub(super) fn refused(&self) -> Option<String> {
+        let refused = self.absent.iter().find(|(_, absent)| matches!(absent, Absent::Refused(_)));
+        refused.map(|(_, absent)| absent.to_string())
+    }
+
     /// What is wrong with those that are not there.
     fn missing(&self) -> String {
         let absent: Vec<String> = self.absent.iter().map(|(_, absent)| absent.to_string()).collect();
@@ -68,8 +77,9 @@ pub(super) struct Planned {
     pub shape: Shape,
     /// On what.
     pub machines: Vec<Machine>,
-    /// For each machine, its number among the workers; `None`: this machine.
-    pub workers: Vec<Option<usize>>,
+    /// For each machine, its number among the workers, and whether it computes with its processor;
+    /// `None`: this machine.
+    pub workers: Vec<Option<(usize, bool)>>,
 }
 
 /// A pool that runs; it ends when dropped.
@@ -139,17 +149,13 @@ impl Starter {
 
     /// Asks the plugin where the layers go.
     pub(super) async fn plan(&self, survey: &Survey) -> Result<Planned, NoStart> {
-        let refused = survey.absent.iter().find(|(_, absent)| matches!(absent, Absent::Refused(_)));
-        if let Some((_, absent)) = refused {
-            return Err(NoStart::Never(absent.to_string()));
-        }
         if survey.found.is_empty() && !self.spec.local {
             return Err(NoStart::Again(format!("no worker answers: {}", survey.missing())));
         }
         let (mut machines, mut workers) = (vec![self.here().await.map_err(NoStart::Never)?], vec![None]);
         for (index, found) in &survey.found {
             machines.push(self.machine(*index, found));
-            workers.push(Some(*index));
+            workers.push(Some((*index, !found.facts.gpu)));
         }
         let shape = layout::shape(&self.spec, &self.model);
         let before = self.kept.read(&machines);
@@ -213,6 +219,11 @@ impl Starter {
         phase(Phase::Loading(0.0));
         let begun = Instant::now();
         let survey = self.survey().await;
+        let refused = survey.refused().filter(|_| generation == FIRST);
+        if let Some(refused) = refused {
+            // What the script says is wrong. Later on, a worker that refuses is one that is not there.
+            return Err(NoStart::Never(refused));
+        }
         let planned = self.plan(&survey).await?;
         let again = |error: std::io::Error| NoStart::Again(error.to_string());
         let (tunnels, config) = self.tunnels(&planned).await?;
@@ -251,11 +262,11 @@ impl Starter {
         let mut addresses = vec![None; planned.machines.len()];
         for share in &planned.plan.shares {
             let machine = share.machine as usize;
-            let Some(worker) = planned.workers[machine].map(|worker| &self.spec.workers[worker]) else {
-                continue;
-            };
-            let tunnel =
-                Tunnel::open(self.http.clone(), &worker.url, worker.token.clone()).await.map_err(again)?;
+            let Some((worker, on_processor)) = planned.workers[machine] else { continue };
+            let worker = &self.spec.workers[worker];
+            let (url, token) = (worker.url.clone(), worker.token.clone());
+            let far = FarEnd { url, token, on_processor };
+            let tunnel = Tunnel::open(self.http.clone(), far).await.map_err(again)?;
             addresses[machine] = Some(tunnel.address());
             tunnels.push((worker.name.clone(), tunnel));
         }

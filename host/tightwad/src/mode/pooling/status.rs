@@ -102,6 +102,9 @@ pub async fn plan_pool(spec: PoolSpec, plugin: Arc<PlacementPlugin>) -> Result<P
     let label = plugin.label().to_owned();
     let starter = Starter::new(spec, model, plugin, false)?;
     let survey = starter.survey().await;
+    if let Some(refused) = survey.refused() {
+        return Err(refused);
+    }
     let planned = starter.plan(&survey).await.map_err(|error| match error {
         NoStart::Again(reason) | NoStart::TooBig(reason) | NoStart::Never(reason) => reason,
     })?;

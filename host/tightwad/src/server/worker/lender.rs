@@ -62,6 +62,7 @@ impl Lender {
             protocol: WORKER_PROTOCOL,
             rpc: RPC_PROTOCOL,
             device: format!("{} ({})", device.name, device.description),
+            gpu: device.gpu,
             threads: self.config.threads,
             memory,
             free: memory - used.min(memory),
