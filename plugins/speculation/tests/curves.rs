@@ -283,8 +283,8 @@ fn copied_passages_over_a_pool() {
             note = tightwad_speculation::memory::write(&controller);
         }
         let all = done as f64 * cost(POOL, 1) / time;
-        let best = (0..=32).map(|length| copied_at(POOL, length, tokens));
-        let best = best.map(|(done, took)| done as f64 * cost(POOL, 1) / took).fold(0.0, f64::max);
+        let best = [1, 2, 4, 8, 16, 32].map(|length| copied_at(POOL, length, tokens));
+        let best = best.iter().map(|(done, took)| *done as f64 * cost(POOL, 1) / took).fold(0.0, f64::max);
         println!("right {right}, {requests} requests of {tokens}: {all} in all, {best} in hindsight");
         let at_least = if right { 0.9 * best } else { 0.97 };
         assert!(all >= at_least, "{all} of {best}");
