@@ -119,7 +119,14 @@ impl Supervisor {
         let generation = self.generation;
         let starting = async move {
             loop {
-                let shown = |now: Phase| drop(phase.send_replace(now));
+                let shown = |now: Phase| {
+                    let before = phase.send_replace(now.clone());
+                    if let (Phase::Loading(done), Phase::Loading(was)) = (&now, &before)
+                        && (4.0 * done).floor() > (4.0 * was).floor()
+                    {
+                        tracing::info!(model = starter.spec.name, "{now}");
+                    }
+                };
                 match starter.start(generation, shown).await {
                     // Others may go, and those lost may come back.
                     Err(NoStart::TooBig(reason)) => {
