@@ -1,5 +1,5 @@
 //! One model's layers over many machines, through llama.cpp's RPC backend: the side that computes for
-//! others ([`serve`]) and the side that spreads a model ([`PoolConfig`]).
+//! others ([`serve()`]) and the side that spreads a model ([`PoolConfig`]).
 //!
 //! llama.cpp aborts the process when a worker dies or answers nonsense: a process that holds a pooled
 //! model, and one that serves, does nothing else.
