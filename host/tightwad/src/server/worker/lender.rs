@@ -24,6 +24,9 @@ const STARTING: Duration = Duration::from_secs(10);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Pools that may use a worker at once: each has a process of its own.
+const POOLS: usize = 32;
+
 /// What is lent.
 #[derive(Debug, Clone)]
 pub struct LenderConfig {
@@ -72,14 +75,12 @@ impl Lender {
         }
     }
 
-    /// Serves one pool's connection to its end.
-    pub(super) async fn lend<S: AsyncRead + AsyncWrite + Send>(&self, host: S, from: SocketAddr) {
-        self.pools.fetch_add(1, Ordering::Relaxed);
-        let done = self.serve(host).await;
-        self.pools.fetch_sub(1, Ordering::Relaxed);
-        match done {
-            Ok(()) => tracing::debug!(host = %from, "a pool gave this machine back"),
-            Err(error) => tracing::warn!(host = %from, %error, "a pool's connection broke"),
+    /// A place for one more pool, or why there is none.
+    pub(super) fn place(self: &Arc<Self>) -> Result<Place, String> {
+        let more = |pools: usize| (pools < POOLS).then_some(pools + 1);
+        match self.pools.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Place(self.clone())),
+            Err(pools) => Err(format!("{pools} pools use this worker, which is as many as it allows")),
         }
     }
 
@@ -112,5 +113,24 @@ impl Lender {
                 return Err(io::Error::other(format!("the RPC server ended: {status}")));
             }
         }
+    }
+}
+
+/// One of the places for pools; given back when dropped.
+pub(super) struct Place(Arc<Lender>);
+
+impl Place {
+    /// Serves one pool's connection to its end.
+    pub(super) async fn lend<S: AsyncRead + AsyncWrite + Send>(self, host: S, from: SocketAddr) {
+        match self.0.serve(host).await {
+            Ok(()) => tracing::debug!(host = %from, "a pool gave this machine back"),
+            Err(error) => tracing::warn!(host = %from, %error, "a pool's connection broke"),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.pools.fetch_sub(1, Ordering::Relaxed);
     }
 }

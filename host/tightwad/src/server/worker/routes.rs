@@ -62,12 +62,13 @@ pub(super) async fn rpc(
         let message = format!("this path wants 'Upgrade: {UPGRADE}': a tunnel of this version of tightwad");
         return Err(ApiError::invalid(None, message));
     }
+    let place = state.lender.place().map_err(ApiError::too_many)?;
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
             Ok(host) => {
                 tracing::debug!(host = %from, "a pool uses this machine");
-                state.lender.lend(TokioIo::new(host), from).await;
+                place.lend(TokioIo::new(host), from).await;
             }
             Err(error) => tracing::warn!(host = %from, %error, "a pool did not come"),
         }
