@@ -101,12 +101,17 @@ async fn a_pool_gives_the_same_tokens_as_one_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_larger_model_over_two_workers_with_a_smaller_one_that_drafts() {
+async fn a_larger_model_over_workers_with_a_smaller_one_that_drafts() {
     let _alone = alone();
     if quick() || !available() {
         return;
     }
-    let workers = workers(2, &["--memory", "760M"]).await;
+    for (count, memory) in [(2, "760M"), (3, "440M")] {
+        qwen_over(&workers(count, &["--memory", memory]).await).await;
+    }
+}
+
+async fn qwen_over(workers: &[(Worker, Proxy)]) {
     let (large, small) =
         (model("qwen2.5-coder-1.5b-instruct.gguf"), model("qwen2.5-coder-0.5b-instruct.gguf"));
     let script = format!(
@@ -120,16 +125,18 @@ return tw.serve {{ models = {{
 }} }}"#,
         large.display(),
         small.display(),
-        listed(&workers)
+        listed(workers)
     );
     let server = Server::start(&script);
     let now = status(&server).await;
-    assert_eq!(holders(&now).len(), 2, "{now}");
-    let settings = json!({"temperature": 0, "max_tokens": 32});
-    let (here, _) = server.ask("here", PROMPTS[0], settings.clone()).await;
-    for model in ["pool", "combined"] {
-        let (text, report) = server.ask(model, PROMPTS[0], settings.clone()).await;
-        assert_eq!(text, here, "{model}: {report}");
+    assert_eq!(holders(&now).len(), workers.len(), "{now}");
+    for temperature in [0.0, 0.8] {
+        let settings = json!({"temperature": temperature, "max_tokens": 24});
+        let (here, _) = server.ask("here", PROMPTS[0], settings.clone()).await;
+        for model in ["pool", "combined"] {
+            let (text, report) = server.ask(model, PROMPTS[0], settings.clone()).await;
+            assert_eq!(text, here, "{model}, {temperature}: {report}");
+        }
     }
 }
 
