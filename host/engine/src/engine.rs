@@ -72,8 +72,7 @@ impl Engine {
         }
         config.slots = config.slots.max(1);
         if config.threads == 0 {
-            config.threads =
-                thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+            config.threads = u32::try_from(crate::processors()).unwrap_or(1);
         }
         let (commands, inbox) = mpsc::channel();
         let (ready, started) = mpsc::sync_channel(1);

@@ -29,7 +29,7 @@ pub use engine::{Engine, EngineConfig};
 pub use error::{LoadError, SessionError};
 pub use llguidance::api::TopLevelGrammar;
 pub use quantize::{Quantization, quantize};
-pub use runtime::prepare;
+pub use runtime::{prepare, processors};
 pub use sampling::{InvalidSampling, Sampling, SamplingSpec, TokenId, TokenLogprobs};
 pub use scheduler::Stats;
 pub use session::{Committed, Finish, OpenSession, Proposal, Scored, Session, Verified};

@@ -15,6 +15,12 @@ pub fn prepare() {
     unsafe { std::env::set_var("GGML_CPU_TILED_MM", "0") };
 }
 
+/// Processor cores that this process may use: the threads of a forward pass unless told otherwise.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The llama.cpp backend, started once a process.
 pub(crate) fn backend() -> Result<&'static LlamaBackend, LoadError> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();

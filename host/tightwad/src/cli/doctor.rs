@@ -80,7 +80,7 @@ impl Findings {
 impl Doctor {
     pub(super) async fn run(self) -> Result<()> {
         let mut findings = Findings { json: self.json, bad: 0 };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = tightwad_engine::processors();
         let version = env!("CARGO_PKG_VERSION");
         findings.add(Verdict::Good, "this machine", &format!("tightwad {version}, {cores} cores"));
         let factory = match run::library(self.plugins.as_deref()) {

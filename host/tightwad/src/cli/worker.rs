@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use tightwad_engine::pool;
+use tightwad_engine::{pool, processors};
 
 use super::listen;
 use super::size::Size;
@@ -42,8 +42,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) async fn run(self) -> Result<()> {
-        let threads =
-            self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let threads = self.threads.unwrap_or_else(processors);
         if threads == 0 {
             bail!("--threads 0: a forward pass needs one at least");
         }

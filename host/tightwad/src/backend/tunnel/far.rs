@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::PIECE;
 use super::alive::{Alive, beat};
 use super::cache::Cache;
 use super::frame::{CACHE_FLAG, Kind, Message, TENSOR_HEAD, command, write};
@@ -134,9 +135,6 @@ where
     }
     done
 }
-
-/// Bytes read at once.
-const PIECE: usize = 256 << 10;
 
 struct Commands<'a, W> {
     to_host: &'a tokio::sync::Mutex<W>,

@@ -26,3 +26,5 @@ pub const UPGRADE: &str = "tightwad-rpc/1";
 const BEAT: Duration = Duration::from_secs(1);
 /// Silence after which the other end is lost: longer than a switch or an access point takes to come back.
 const SILENCE: Duration = Duration::from_secs(12);
+/// Bytes read at once.
+const PIECE: usize = 256 << 10;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::header::{CONNECTION, UPGRADE as UPGRADE_TO};
 use reqwest::{StatusCode, Upgraded};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
@@ -19,15 +19,13 @@ use tokio::task::JoinSet;
 use super::alive::{Alive, beat};
 use super::frame::{Kind, Message, TENSOR_HEAD, command, write};
 use super::graph::Graphs;
-use super::{UPGRADE, sizes};
+use super::{PIECE, UPGRADE, sizes};
 use crate::backend::error::innermost;
 
 /// How long a worker may take to open a tunnel: it starts a process.
 const OPENING: Duration = Duration::from_secs(15);
 /// Smaller tensors are not worth a name.
 const SMALLEST: usize = 4 << 10;
-/// Bytes read at once.
-const PIECE: usize = 256 << 10;
 
 /// What went through a tunnel.
 #[derive(Debug, Default)]
@@ -268,12 +266,8 @@ impl Commands<'_> {
     }
 
     async fn send(&self, kind: Kind, parts: &[&[u8]]) -> io::Result<()> {
-        let bytes = write_to(self.to_worker, kind, parts).await?;
+        let bytes = write(&mut *self.to_worker.lock().await, kind, parts).await?;
         self.way.meter.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(())
     }
-}
-
-async fn write_to<W: AsyncWrite + Unpin>(to: &Mutex<W>, kind: Kind, parts: &[&[u8]]) -> io::Result<usize> {
-    write(&mut *to.lock().await, kind, parts).await
 }

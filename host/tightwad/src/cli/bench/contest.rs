@@ -2,6 +2,7 @@
 //! down slows all of them down.
 
 use std::path::Path;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -167,4 +168,15 @@ pub(super) async fn stack(
     };
     let spec = SpeculationSpec { target: target.clone(), drafters: vec![drafter], plugin: None, settings };
     made(factory.speculation(spec).await)
+}
+
+/// A process that ends with the benchmark.
+pub(super) struct Lender(pub Child);
+
+impl Drop for Lender {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -3,14 +3,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
-use super::contest::{Contest, Contestant, factory, lookup, made, model, stack};
+use super::contest::{Contest, Contestant, Lender, factory, lookup, made, model, stack};
 use super::prompts::{SETS, set};
 use crate::backend::NodeSpec;
 use crate::cli::factory::HostFactory;
@@ -46,17 +46,6 @@ pub(super) struct Network {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// A process that ends with the benchmark.
-struct Lender(Child);
-
-impl Drop for Lender {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Network {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
-use super::contest::{Contest, Contestant, factory, lookup, model, stack};
+use super::contest::{Contest, Contestant, Lender, factory, lookup, model, stack};
 use super::passes::Passes;
 use super::plot::{Line, plot};
 use super::prompts::{SETS, set};
@@ -67,19 +67,12 @@ const SLOTS: u32 = 2;
 const STARTING: Duration = Duration::from_secs(30);
 
 /// A worker behind its link; ends with the benchmark.
-struct Lender {
-    process: Child,
+struct Worker {
+    // Dropped first.
+    _process: Lender,
     link: Proxy,
     _machine: Machine,
     _cache: Folder,
-}
-
-impl Drop for Lender {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// A folder that is removed in the end.
@@ -124,7 +117,7 @@ impl Pool {
         delay: u64,
         factory: &HostFactory,
         pool: &Arc<Pooling>,
-        lenders: &[Lender],
+        lenders: &[Worker],
         lines: &mut Vec<Line>,
     ) -> Result<()> {
         let target: SharedBackend = Arc::new(Pooled(pool.clone()));
@@ -167,7 +160,7 @@ impl Pool {
     }
 
     /// Workers with so much memory that all are needed.
-    async fn lend(&self) -> Result<Vec<Lender>> {
+    async fn lend(&self) -> Result<Vec<Worker>> {
         let memory = memory_of(&self.spec(Vec::new())).map_err(|error| anyhow!(error))?;
         let each = memory.each_of(u64::from(self.workers.max(1)));
         let mut lenders = Vec::new();
@@ -179,16 +172,16 @@ impl Pool {
             command.args(["worker", "--token", "bench", "--listen", &there.to_string()]);
             command.args(["--threads", &self.threads.to_string(), "--memory", &each.to_string()]);
             command.arg("--cache").arg(&cache);
-            let process = command.stderr(Stdio::null()).spawn()?;
+            let process = Lender(command.stderr(Stdio::null()).spawn()?);
             let link = Proxy::start(SocketAddr::new(machine.gateway().into(), 0), there).await?;
-            lenders.push(Lender { process, link, _machine: machine, _cache: Folder(cache) });
+            lenders.push(Worker { _process: process, link, _machine: machine, _cache: Folder(cache) });
         }
         Ok(lenders)
     }
 
-    async fn pool(&self, factory: &HostFactory, lenders: &[Lender]) -> Result<Arc<Pooling>> {
+    async fn pool(&self, factory: &HostFactory, lenders: &[Worker]) -> Result<Arc<Pooling>> {
         let worker =
-            |lender: &Lender| WorkerSpec::new(&lender.link.address().to_string(), Some("bench"), None);
+            |lender: &Worker| WorkerSpec::new(&lender.link.address().to_string(), Some("bench"), None);
         let spec = self.spec(lenders.iter().filter_map(worker).collect());
         let plugin = factory.placement(None).await.map_err(|error| anyhow!(error))?;
         let start = Instant::now();

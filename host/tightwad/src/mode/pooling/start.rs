@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
 use tightwad_engine::pool::{self, ModelShape, PoolConfig};
+use tightwad_engine::processors;
 
 use super::child::{Child, PoolSaid};
 use super::kept::KeptPlan;
@@ -29,8 +30,8 @@ pub(super) const FIRST: u64 = 1;
 pub(super) enum NoStart {
     /// It may if tried again.
     Again(String),
-    /// It does not fit on the machines that are there.
-    TooBig(String),
+    /// It does not fit on the machines that are there; `lost`: others should be.
+    TooBig { reason: String, lost: bool },
     /// Someone must change something first.
     Never(String),
 }
@@ -172,7 +173,8 @@ impl Starter {
                 Ok(Planned { plan, shape, machines, workers })
             }
             Err(Refusal::TooBig(shortage)) => {
-                Err(NoStart::TooBig(layout::too_big(&shortage, &shape, &machines) + &missing()))
+                let reason = layout::too_big(&shortage, &shape, &machines) + &missing();
+                Err(NoStart::TooBig { reason, lost: !survey.absent.is_empty() })
             }
             Err(Refusal::Other(reason)) => Err(NoStart::Never(reason + &missing())),
         }
@@ -180,10 +182,7 @@ impl Starter {
 
     async fn here(&self) -> Result<Machine, String> {
         let local = self.spec.local;
-        let threads = self.spec.threads.map_or_else(
-            || std::thread::available_parallelism().map_or(1, usize::from),
-            |threads| threads as usize,
-        );
+        let threads = self.spec.threads.map_or_else(processors, |threads| threads as usize);
         let measured = self.speed.get_or_try_init(|| async move {
             let measured = tokio::task::spawn_blocking(move || pool::measure_speed(threads)).await;
             let speed = measured.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;

@@ -106,7 +106,7 @@ pub async fn plan_pool(spec: PoolSpec, plugin: Arc<PlacementPlugin>) -> Result<P
         return Err(refused);
     }
     let planned = starter.plan(&survey).await.map_err(|error| match error {
-        NoStart::Again(reason) | NoStart::TooBig(reason) | NoStart::Never(reason) => reason,
+        NoStart::Again(reason) | NoStart::TooBig { reason, .. } | NoStart::Never(reason) => reason,
     })?;
     let Planned { plan, shape, machines, .. } = &planned;
     let named = |(index, found): (usize, Found)| (starter.spec.workers[index].name.clone(), found);

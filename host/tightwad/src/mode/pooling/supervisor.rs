@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::pools::Pools;
 use super::start::{Live, NoStart, Starter};
 use super::state::Usage;
-use super::survey::survey;
+use super::survey::facts;
 use super::{Phase, Running};
 
 /// Pauses between starts that fail, first and longest.
@@ -21,6 +21,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 const WELL: Duration = Duration::from_secs(60);
 /// How often lost workers and idle time are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// A worker finds out a moment later that a pool is gone and its memory free.
+const SETTLING: Duration = Duration::from_secs(5);
 /// A pool that is used takes a worker back only after so long: everything must be read again.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -41,23 +43,29 @@ pub(super) struct Supervisor {
     pub generation: u64,
 }
 
+/// Who is told when the model is unloaded; `None`: nobody, the pool itself is gone.
+type Told = Option<oneshot::Sender<()>>;
+
 /// Why a pool that ran does not run any more.
 enum End {
-    Lost(String),
-    Better(String),
-    Unloaded,
+    /// It starts again, because of this.
+    Again(String),
+    Unused,
 }
 
 impl Supervisor {
     pub(super) async fn run(mut self) {
-        loop {
-            match self.orders.recv().await {
-                Some(Order::Load) => self.loaded().await,
-                Some(Order::Unload(done)) => drop(done.send(())),
-                None => return,
-            }
-            if !matches!(*self.phase.borrow(), Phase::Failed(_)) {
+        while let Some(order) = self.orders.recv().await {
+            let told = match order {
+                Order::Load => self.loaded().await.err().flatten(),
+                Order::Unload(done) => Some(done),
+            };
+            if !matches!(*self.phase.borrow(), Phase::Failed(_) | Phase::Unloaded) {
                 self.set(Phase::Unloaded);
+            }
+            if let Some(done) = told {
+                // Whoever gave the order may have left.
+                let _ = done.send(());
             }
         }
     }
@@ -73,51 +81,41 @@ impl Supervisor {
         self.phase.send_replace(phase);
     }
 
-    /// Keeps it loaded until told otherwise, or until nothing helps.
-    async fn loaded(&mut self) {
+    /// Keeps it loaded until it is told otherwise, nobody uses it, or nothing helps.
+    async fn loaded(&mut self) -> Result<(), Told> {
         let mut pause = BACKOFF.0;
         loop {
-            let started = match self.start().await {
-                Some(started) => started,
-                None => return,
-            };
-            let reason = match started {
+            match self.start().await? {
                 Ok(live) => {
                     let since = Instant::now();
                     self.set(Phase::Ready(live.running.clone()));
-                    match self.watch(live).await {
-                        End::Unloaded => return,
-                        End::Better(reason) => reason,
-                        End::Lost(reason) => {
-                            pause = if since.elapsed() > WELL { BACKOFF.0 } else { pause };
-                            // The first try comes at once.
-                            self.set(Phase::Replanning(reason));
-                            continue;
-                        }
+                    if let End::Unused = self.watch(live).await? {
+                        return Ok(());
                     }
+                    // The first try comes at once.
+                    pause = if since.elapsed() > WELL { BACKOFF.0 } else { pause };
                 }
-                Err(NoStart::Never(reason) | NoStart::TooBig(reason)) => {
-                    return self.set(Phase::Failed(reason));
+                Err(NoStart::Never(reason) | NoStart::TooBig { reason, lost: false }) => {
+                    self.set(Phase::Failed(reason));
+                    return Ok(());
                 }
-                Err(NoStart::Again(reason)) => {
-                    self.set(Phase::Replanning(reason.clone()));
-                    if !self.rest(pause).await {
-                        return;
-                    }
+                // With the workers that are lost, it may fit later.
+                Err(NoStart::Again(reason) | NoStart::TooBig { reason, lost: true }) => {
+                    self.set(Phase::Replanning(reason));
+                    unless_told(&mut self.orders, sleep(pause)).await?;
                     pause = (pause * 2).min(BACKOFF.1);
-                    reason
                 }
-            };
-            self.set(Phase::Replanning(reason));
+            }
         }
     }
 
-    /// One start; `None`: told to unload meanwhile.
-    async fn start(&mut self) -> Option<Result<Live, NoStart>> {
+    /// One start.
+    async fn start(&mut self) -> Result<Result<Live, NoStart>, Told> {
         self.generation += 1;
         let (starter, pools, phase) = (self.starter.clone(), self.pools.clone(), self.phase.clone());
         let generation = self.generation;
         let starting = async move {
+            let mut made_room = None;
             loop {
                 let shown = |now: Phase| {
                     let before = phase.send_replace(now.clone());
@@ -128,79 +126,62 @@ impl Supervisor {
                     }
                 };
                 match starter.start(generation, shown).await {
-                    // Others may go, and those lost may come back.
-                    Err(NoStart::TooBig(reason)) => {
-                        if !pools.make_room(&starter.spec).await {
-                            return Err(starter.without_lost(reason).await);
-                        }
+                    Err(NoStart::TooBig { .. }) if pools.make_room(&starter.spec).await => {
+                        made_room = Some(Instant::now());
+                    }
+                    Err(NoStart::TooBig { .. })
+                        if made_room.is_some_and(|made| made.elapsed() < SETTLING) =>
+                    {
+                        sleep(LOOK / 4).await;
                     }
                     other => return other,
                 }
             }
         };
-        tokio::pin!(starting);
-        loop {
-            tokio::select! {
-                started = &mut starting => return Some(started),
-                order = self.orders.recv() => match order {
-                    Some(Order::Load) => {}
-                    Some(Order::Unload(done)) => {
-                        let _ = done.send(());
-                        return None;
-                    }
-                    None => return None,
-                },
-            }
-        }
+        unless_told(&mut self.orders, starting).await
     }
 
-    /// Waits before another try; false: told to unload meanwhile.
-    async fn rest(&mut self, pause: Duration) -> bool {
-        let until = tokio::time::Instant::now() + pause;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(until) => return true,
-                order = self.orders.recv() => match order {
-                    Some(Order::Load) => {}
-                    Some(Order::Unload(done)) => {
-                        let _ = done.send(());
-                        return false;
-                    }
-                    None => return false,
-                },
-            }
-        }
-    }
-
-    /// Watches a pool that runs.
-    async fn watch(&mut self, mut live: Live) -> End {
+    /// Watches a pool that runs, to its end.
+    async fn watch(&mut self, mut live: Live) -> Result<End, Told> {
         let running = live.running.clone();
-        let mut told = None;
-        let end = loop {
+        let by_itself = async {
             tokio::select! {
-                reason = live.lost() => break End::Lost(reason),
-                end = end(&self.starter, &self.usage, &running), if told.is_none() => break end,
-                () = self.usage.unused(), if told.is_some() => break End::Unloaded,
-                order = self.orders.recv(), if told.is_none() => match order {
-                    Some(Order::Load) => {}
-                    Some(Order::Unload(done)) => {
-                        told = Some(done);
-                        self.set(Phase::Draining);
-                    }
-                    None => break End::Unloaded,
-                },
+                reason = live.lost() => End::Again(reason),
+                end = end(&self.starter, &self.usage, &running) => end,
             }
         };
-        if let End::Better(reason) = &end {
-            self.set(Phase::Replanning(reason.clone()));
+        let end = unless_told(&mut self.orders, by_itself).await;
+        match &end {
+            Ok(End::Again(reason)) => self.set(Phase::Replanning(reason.clone())),
+            Err(Some(_)) => {
+                self.set(Phase::Draining);
+                tokio::select! {
+                    _ = live.lost() => {}
+                    () = self.usage.unused() => {}
+                }
+            }
+            Ok(End::Unused) | Err(None) => {}
         }
         live.child.stop().await;
-        drop(live.tunnels);
-        if let Some(done) = told {
-            self.set(Phase::Unloaded);
-            let _ = done.send(());
-        }
         end
+    }
+}
+
+/// Does `work`, unless told to unload meanwhile.
+async fn unless_told<T>(
+    orders: &mut mpsc::Receiver<Order>,
+    work: impl Future<Output = T>,
+) -> Result<T, Told> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            order = orders.recv() => match order {
+                Some(Order::Load) => {}
+                Some(Order::Unload(done)) => return Err(Some(done)),
+                None => return Err(None),
+            },
+        }
     }
 }
 
@@ -211,22 +192,15 @@ async fn end(starter: &Starter, usage: &Usage, running: &Running) -> End {
         sleep(LOOK).await;
         let ttl = starter.spec.ttl.filter(|_| !starter.spec.pinned);
         if ttl.is_some_and(|ttl| usage.idle() > ttl) {
-            return End::Unloaded;
+            return End::Unused;
         }
         if running.absent.is_empty() || (usage.active() > 0 && since.elapsed() < BUSY) {
             continue;
         }
         for worker in starter.spec.workers.iter().filter(|worker| running.absent.contains(&worker.name)) {
-            if survey(&starter.http, worker).await.is_ok() {
-                return End::Better(format!("worker '{}' is back", worker.name));
+            if facts(&starter.http, worker).await.is_ok() {
+                return End::Again(format!("worker '{}' is back", worker.name));
             }
         }
-    }
-}
-
-impl Starter {
-    /// What to make of a model that does not fit: with workers lost, it may fit later.
-    async fn without_lost(&self, reason: String) -> NoStart {
-        if self.survey().await.absent.is_empty() { NoStart::TooBig(reason) } else { NoStart::Again(reason) }
     }
 }

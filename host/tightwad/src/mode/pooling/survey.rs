@@ -69,7 +69,8 @@ pub async fn survey(http: &Client, worker: &WorkerSpec) -> Result<Found, Absent>
     Ok(Found { facts, round_trip, bandwidth })
 }
 
-async fn facts(http: &Client, worker: &WorkerSpec) -> Result<WorkerFacts, Absent> {
+/// What `worker` says of itself: without measuring the way to it.
+pub(super) async fn facts(http: &Client, worker: &WorkerSpec) -> Result<WorkerFacts, Absent> {
     let refused =
         |what: String| Absent::Refused(format!("worker '{}' at {} {what}", worker.name, worker.url));
     let asked = request(http, worker, Method::GET, "/v1/worker").timeout(PATIENCE);
