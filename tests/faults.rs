@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Node, PROMPTS, Server, alone, smollm2, smollm2_q2};
+use support::{Begun, Node, PROMPTS, Server, alone, smollm2, smollm2_q2};
 use tightwad_netlab::{Faults, Proxy};
 use tokio::time::sleep;
 
@@ -46,7 +47,12 @@ fn body(model: &str, request: usize, tokens: u32) -> Value {
 
 /// The text of a stream, and its `tightwad` object.
 async fn streamed(server: &Server, body: &Value) -> (String, Value) {
-    let events = server.stream(body).await;
+    ended(server, server.begin(body).await).await
+}
+
+/// The same of one that is under way.
+async fn ended(server: &Server, stream: Begun) -> (String, Value) {
+    let events = stream.rest().await;
     if let Some(error) = events.iter().find(|event| event["error"].is_object()) {
         panic!("{error}\n{}", server.logged());
     }
@@ -193,23 +199,22 @@ async fn a_target_that_is_gone_for_good_is_followed_by_the_next_one_in_the_same_
     let server = Arc::new(Server::start(&script(&link, ", fallback = here")));
     let truths = truths(&server, 120).await;
     for model in ["plain", "fast"] {
-        let streams: Vec<_> = (0..AT_ONCE)
-            .map(|request| {
-                let server = server.clone();
-                tokio::spawn(async move { streamed(&server, &body(model, request, 120)).await })
-            })
-            .collect();
-        sleep(Duration::from_millis(400)).await;
+        let begun = join_all((0..AT_ONCE).map(|request| {
+            let server = server.clone();
+            async move { server.begin(&body(model, request, 120)).await }
+        }));
+        let streams = begun.await;
         let start = Instant::now();
         node.kill();
-        for (request, stream) in streams.into_iter().enumerate() {
-            let (text, report) = stream.await.unwrap();
+        let ends = join_all(streams.into_iter().map(|stream| ended(&server, stream))).await;
+        for (request, (text, report)) in ends.into_iter().enumerate() {
             assert_eq!(text, truths[request], "{model}: {report}");
             // The one that stood by has the same weights.
             assert_eq!(report["exact"], true);
         }
         println!("{model}: all ended {:.1} s after the kill", start.elapsed().as_secs_f64());
-        assert!(server.logged().contains("the target is lost; the next one goes on"));
+        let log = server.logged();
+        assert!(log.contains("the target is lost; the next one goes on"), "{log}");
         // While it is known to be gone, nobody waits for it.
         let (text, _) = streamed(&server, &body(model, 0, 120)).await;
         assert_eq!(text, truths[0]);

@@ -194,13 +194,14 @@ async fn models_are_swapped_while_the_host_runs() {
 
     // A request on the old model goes on while the new one waits for it.
     let long = json!({"max_tokens": 200, "logit_bias": {"0": -100, "2": -100}});
-    let old = server.ask("one", PROMPTS[1], long.clone());
-    let new = async {
-        sleep(Duration::from_millis(300)).await;
-        server.ask("two", PROMPTS[0], json!({})).await
-    };
-    let ((old, report), (two, _)) = tokio::join!(old, new);
-    assert_eq!(report["exact"], true);
+    let mut body = json!({"model": "one", "messages": [{"role": "user", "content": PROMPTS[1]}],
+        "temperature": 0, "seed": 11, "stream": true});
+    body.as_object_mut().unwrap().extend(long.as_object().unwrap().clone());
+    let old = server.begin(&body).await;
+    let (old, (two, _)) = tokio::join!(old.rest(), server.ask("two", PROMPTS[0], json!({})));
+    assert!(old.iter().any(|event| event["tightwad"]["exact"] == true), "{old:?}");
+    let old: String =
+        old.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!((state("one").await.as_str(), state("two").await.as_str()), ("unloaded", "ready"));
     let (truth, _) = server.ask("here", PROMPTS[1], long).await;
     assert_eq!(old, truth);

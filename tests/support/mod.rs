@@ -18,7 +18,7 @@ pub use llama_server::LlamaServer;
 pub use node::Node;
 pub use ollama::Ollama;
 pub use process::Process;
-pub use server::{Server, alone};
+pub use server::{Begun, Server, alone};
 use tempfile::TempDir;
 pub use vllm::Vllm;
 pub use worker::{Worker, listed, workers};

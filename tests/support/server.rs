@@ -115,12 +115,20 @@ impl Server {
 
     /// The events of a stream, `[DONE]` left out.
     pub async fn stream(&self, body: &Value) -> Vec<Value> {
-        let response = self.client.post(self.url("/v1/chat/completions")).json(body).send().await.unwrap();
+        self.begin(body).await.rest().await
+    }
+
+    /// A stream of which some text has come.
+    pub async fn begin(&self, body: &Value) -> Begun {
+        let mut response =
+            self.client.post(self.url("/v1/chat/completions")).json(body).send().await.unwrap();
         assert_eq!(response.status(), 200);
-        let text = response.text().await.unwrap();
-        let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-        assert_eq!(data.last(), Some(&"[DONE]"), "{text}");
-        data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect()
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).contains("\"content\":\"") {
+            let Some(chunk) = response.chunk().await.unwrap() else { break };
+            read.extend_from_slice(&chunk);
+        }
+        Begun { response, read }
     }
 
     /// The sum of a metric over its labels.
@@ -142,5 +150,23 @@ impl Server {
 
     pub fn logged(&self) -> String {
         self.process.logged()
+    }
+}
+
+/// A stream under way.
+pub struct Begun {
+    response: reqwest::Response,
+    read: Vec<u8>,
+}
+
+impl Begun {
+    /// All its events, `[DONE]` left out.
+    pub async fn rest(self) -> Vec<Value> {
+        let Self { response, mut read } = self;
+        read.extend_from_slice(&response.bytes().await.unwrap());
+        let text = String::from_utf8(read).unwrap();
+        let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        assert_eq!(data.last(), Some(&"[DONE]"), "{text}");
+        data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 }

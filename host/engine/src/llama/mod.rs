@@ -3,6 +3,8 @@
 
 mod batch;
 mod context;
+#[cfg(target_os = "linux")]
+mod reference;
 mod threads;
 
 pub(crate) use batch::Batch;
