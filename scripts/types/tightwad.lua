@@ -129,10 +129,43 @@ function tw.discover(spec) end
 ---@return tightwad.Backend
 function tw.pooling(spec) end
 
+---@class tightwad.Speculation
+---@field target tightwad.Backend verifies
+---@field draft? tightwad.Backend|tightwad.Backend[] who drafts
+---@field drafters? tightwad.Backend|tightwad.Backend[] the same
+---@field max_draft? integer most tokens of a draft; default: 32
+---@field overlap? boolean false: no drafting while the target verifies
+---@field tree? boolean false: never several drafters' continuations in one verification
+---@field translate? boolean drafters with another vocabulary draft by text
+---@field plugin? string the plugin that drives, by name or as a .wasm file
+---@field sha256? string the digest that the plugin's file must have
+---@field settings? table for the plugin
+
 ---Drafters propose, the target verifies; the output is the target's own.
----@param spec { target: tightwad.Backend, draft: tightwad.Backend|tightwad.Backend[], max_draft?: integer, overlap?: boolean, translate?: boolean, plugin?: string, settings?: table }
+---@param spec tightwad.Speculation
 ---@return tightwad.Backend
 function tw.speculation(spec) end
+
+---@class tightwad.Consensus
+---@field target tightwad.Backend is asked where the drafters do not agree
+---@field drafters tightwad.Backend[] draft at once
+---@field rule? "strict"|"majority"|"any_disagree"|"hedge" default: "strict"
+---@field block? integer most tokens of a ballot; default: 16
+---@field audit? number the share of skipped verifications that is made up for afterwards; default: 0.05
+---@field floor? number the agreement that audits must show, or the rule gets tighter; default: 0.9
+---@field quorum? integer answers that are waited for; default: more than half of the drafters
+---@field threshold? number the share of all weight that "hedge" needs; default: 0.75
+---@field translate? boolean drafters with another vocabulary draft by text
+---@field plugin? string a consensus policy in place of the rule, by name or as a .wasm file
+---@field sha256? string the digest that the policy's file must have
+---@field on_failure? "verify"|"decode"|"error" what happens where the policy fails; default: "verify"
+---@field mode? string the plugin that drives, by name or as a .wasm file
+---@field settings? table for that plugin
+
+---Drafters race, and where they agree the target is not asked. Approximate: responses say so.
+---@param spec tightwad.Consensus
+---@return tightwad.Backend
+function tw.consensus(spec) end
 
 ---What the script serves; return it.
 ---@param spec { listen?: string, token?: string, models: table<string, tightwad.Backend|fun(req: tightwad.Request): any, string?> }

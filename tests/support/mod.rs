@@ -1,6 +1,7 @@
 //! The real binary on a free port, with a real model.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+mod liar;
 mod llama_server;
 mod node;
 mod ollama;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
+pub use liar::Liar;
 pub use llama_server::LlamaServer;
 pub use node::Node;
 pub use ollama::Ollama;
@@ -47,14 +49,21 @@ pub fn quick() -> bool {
     std::env::var_os("TIGHTWAD_QUICK").is_some()
 }
 
-/// SmolLM2 at two bits: a drafter that really differs. Made once a checkout.
+/// SmolLM2 at two bits: a drafter that really differs.
 pub fn smollm2_q2() -> PathBuf {
+    smollm2_at("q2_k")
+}
+
+/// SmolLM2 at fewer bits. Made once a checkout.
+pub fn smollm2_at(quantization: &str) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let _turn = MAKING.lock().unwrap();
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("smollm2-q2_k.gguf");
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("smollm2-{quantization}.gguf"));
     if !path.exists() {
         let own = path.with_extension(format!("{}.gguf", std::process::id()));
-        let made = Command::new(BINARY).arg("quantize").arg(smollm2()).arg(&own).output().unwrap();
+        let mut command = Command::new(BINARY);
+        command.args(["quantize", "--kind", quantization]).arg(smollm2()).arg(&own);
+        let made = command.output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         fs::rename(own, &path).unwrap();
     }
@@ -96,6 +105,7 @@ pub fn tightwad(arguments: &[&str]) -> Output {
 
 pub fn environment(command: &mut Command) -> &mut Command {
     command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.env("XDG_DATA_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("data"));
     command.env_remove("TIGHTWAD_TOKEN").env("NO_COLOR", "1")
 }
 

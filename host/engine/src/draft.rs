@@ -74,6 +74,16 @@ impl Draft {
         self.paths.iter().map(Vec::len).max().unwrap_or(0)
     }
 
+    /// Proposed tokens, those that paths share counted once.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        let common = |a: &[TokenId], b: &[TokenId]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let own = |(index, path): (usize, &Vec<TokenId>)| {
+            path.len() - self.paths[..index].iter().map(|other| common(other, path)).max().unwrap_or(0)
+        };
+        self.paths.iter().enumerate().map(own).sum()
+    }
+
     /// True when nothing is proposed.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -107,6 +107,19 @@ impl Session {
         answer.await.map_err(|_| SessionError::Stopped)?
     }
 
+    /// Appends `tokens` unverified, as if they had been committed, up to the first that the constraint or the
+    /// end of the budget forbids or that ends the turn. Nothing is computed before the next pass. How many
+    /// were appended.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Finished`] after the end, [`SessionError::UnknownToken`].
+    pub async fn accept(&mut self, tokens: Vec<TokenId>) -> Result<usize, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Work::Accept { tokens, reply })?;
+        answer.await.map_err(|_| SessionError::Stopped)?
+    }
+
     /// Generates up to `max` tokens, one step an item; the stream ends after them, or with a step
     /// that carries a finish. Dropping the receiver ends the generation.
     ///

@@ -10,3 +10,4 @@ pub mod plugin;
 pub mod script;
 pub mod server;
 pub mod types;
+pub mod watch;

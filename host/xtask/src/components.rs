@@ -14,8 +14,9 @@ use crate::rust_src;
 use crate::shell::{cargo, output, root, run};
 
 /// Packages and the files they become, below `plugins/`.
-const COMPONENTS: [(&str, &str); 11] = [
+const COMPONENTS: [(&str, &str); 17] = [
     ("tightwad_speculation", "dist/speculation.wasm"),
+    ("tightwad_consensus", "dist/consensus.wasm"),
     ("tightwad_pooling", "dist/pooling.wasm"),
     ("fixture_loop_forever", "fixtures/dist/loop-forever.wasm"),
     ("fixture_allocate", "fixtures/dist/allocate.wasm"),
@@ -24,6 +25,11 @@ const COMPONENTS: [(&str, &str); 11] = [
     ("fixture_early_return", "fixtures/dist/early-return.wasm"),
     ("fixture_chatter", "fixtures/dist/chatter.wasm"),
     ("fixture_wrong_drafts", "fixtures/dist/wrong-drafts.wasm"),
+    ("fixture_policy_first", "fixtures/dist/policy-first.wasm"),
+    ("fixture_policy_verify", "fixtures/dist/policy-verify.wasm"),
+    ("fixture_policy_panic", "fixtures/dist/policy-panic.wasm"),
+    ("fixture_policy_loop", "fixtures/dist/policy-loop.wasm"),
+    ("fixture_policy_invent", "fixtures/dist/policy-invent.wasm"),
     ("fixture_missing_export", "fixtures/dist/missing-export.wasm"),
     ("fixture_other_version", "fixtures/dist/other-version.wasm"),
 ];

@@ -1,9 +1,10 @@
-//! Generated from `wit/`.
+//! Generated from `wit/`: the world of approximate modes, which is that of exact ones with more imports. Of
+//! imports, a component has those that it uses.
 #![allow(missing_docs, clippy::all)]
 
 wit_bindgen::generate!({
     path: "../../wit",
-    world: "exact-mode",
+    world: "approximate-mode",
     pub_export_macro: true,
-    export_macro_name: "__export_exact_mode",
+    export_macro_name: "__export_mode",
 });

@@ -18,23 +18,33 @@
 
 #[doc(hidden)]
 pub mod bindings;
+mod consensus;
 mod hook;
 #[doc(hidden)]
 pub mod placement;
 mod pooling;
+#[doc(hidden)]
+pub mod voting;
 
+pub use bindings::tightwad::plugin::ballots::{Proposal, Token};
 pub use bindings::tightwad::plugin::clock::now;
 pub use bindings::tightwad::plugin::decoding::{
-    Commit, Draft, DrafterFacts, Error, Job, PendingCommit, PendingDraft, Proposal, TargetFacts, Token,
+    Answer, Commit, Draft, DrafterFacts, Error, Job, PendingCommit, PendingDraft, RaceEnd, TargetFacts,
 };
 pub use bindings::tightwad::plugin::log::{Level, write as log};
 #[doc(hidden)]
-pub use bindings::{__export_exact_mode, exports};
+pub use bindings::{__export_mode, exports};
+pub use consensus::{
+    Accepted, Agreement, ApproximateMode, Ballot, ConsensusPolicy, Ruling, accept_unverified, ask_policy,
+    at_work, audited,
+};
 #[doc(hidden)]
 pub use hook::install as install_panic_hook;
 #[doc(hidden)]
 pub use placement::__export_placement;
 pub use pooling::{Layer, Machine, Plan, Pooling, Refusal, Shape, Share, Shortage};
+#[doc(hidden)]
+pub use voting::__export_voting;
 
 /// A mode that drives a request and cannot change its output.
 pub trait ExactMode {
@@ -83,7 +93,7 @@ macro_rules! export_exact_mode {
 
         // Elsewhere the export's name is no symbol that a linker takes, and unit tests need none.
         #[cfg(target_arch = "wasm32")]
-        $crate::__export_exact_mode!(ExportedMode with_types_in $crate::bindings);
+        $crate::__export_mode!(ExportedMode with_types_in $crate::bindings);
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn($crate::Job) -> Result<(), String> =
             <ExportedMode as $crate::exports::tightwad::plugin::mode::Guest>::run;

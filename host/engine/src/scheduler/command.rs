@@ -26,6 +26,8 @@ pub(crate) enum Work {
     Prefill { reused: u32, reply: oneshot::Sender<Result<u32, SessionError>> },
     /// Verify `draft` in one forward pass.
     Verify { draft: Draft, reply: oneshot::Sender<Result<Verified, SessionError>> },
+    /// Append tokens that nobody verified, as many as are allowed; answered with how many.
+    Accept { tokens: Vec<TokenId>, reply: oneshot::Sender<Result<usize, SessionError>> },
     /// Generate `left` more tokens, one step a token.
     Decode { left: u32, steps: UnboundedSender<Result<Verified, SessionError>> },
     /// Score `text`, of which `scored` is done.

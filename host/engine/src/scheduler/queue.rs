@@ -171,18 +171,23 @@ impl Sequences {
         sequence.work = Some(work);
         let known = |tokens: &[TokenId]| tokens.iter().find(|token| **token >= context.vocabulary).copied();
         let unknown = match &sequence.work {
-            Some(Work::Propose { output: tokens, .. } | Work::Score { text: tokens, .. }) => known(tokens),
+            Some(
+                Work::Propose { output: tokens, .. }
+                | Work::Score { text: tokens, .. }
+                | Work::Accept { tokens, .. },
+            ) => known(tokens),
             _ => None,
         };
         match &sequence.work {
             _ if ended => sequence.fail(&SessionError::Finished),
             _ if unknown.is_some() => {
                 sequence.fail(&SessionError::UnknownToken(unknown.unwrap_or_default()));
-                // A drafter may be asked again.
+                // It may be asked again.
                 sequence.finished = false;
             }
             Some(Work::Propose { .. }) => propose::begin(sequence, self.context_size, context),
             Some(Work::Score { .. }) => score::begin(sequence, self.context_size),
+            Some(Work::Accept { .. }) => accept(sequence, &self.judge.weights),
             _ => verify::begin(sequence, self.context_size, &mut self.slots, context),
         }
     }
@@ -208,5 +213,16 @@ impl Sequences {
             self.queue.remove(index);
             stats.waiting.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+}
+
+/// Accepts at once: nothing is computed before the next pass.
+fn accept(sequence: &mut Sequence, weights: &Weights) {
+    match sequence.work.take() {
+        Some(Work::Accept { tokens, reply }) => {
+            // Whoever asked may be gone.
+            let _ = reply.send(sequence.accept(&tokens, |token| weights.ends(token)));
+        }
+        other => sequence.work = other,
     }
 }

@@ -114,6 +114,26 @@ impl Sequence {
         }
     }
 
+    /// Appends `tokens` unverified, up to the first that its constraint or the end of its budget forbids, or
+    /// that `ends` the turn: ending is the model's own decision. How many were appended.
+    pub(super) fn accept(
+        &mut self,
+        tokens: &[TokenId],
+        ends: impl Fn(TokenId) -> bool,
+    ) -> Result<usize, SessionError> {
+        for (count, token) in tokens.iter().enumerate() {
+            let allowed = match &mut self.constraint {
+                Some(constraint) => constraint.mask().is_ok_and(|mask| mask.is_allowed(*token)),
+                None => true,
+            };
+            if !allowed || ends(*token) || self.remaining() == 0 {
+                return Ok(count);
+            }
+            self.push(*token)?;
+        }
+        Ok(tokens.len())
+    }
+
     /// Cuts the output to `length` tokens, and the cache with it.
     pub(super) fn truncate(&mut self, length: usize, context: &mut Context<'_>) {
         let removed = self.tokens.len() - length;
@@ -159,6 +179,7 @@ impl Sequence {
             None => {}
             Some(Work::Prefill { reply, .. }) => drop(reply.send(Err(error.clone()))),
             Some(Work::Verify { reply, .. }) => drop(reply.send(Err(error.clone()))),
+            Some(Work::Accept { reply, .. }) => drop(reply.send(Err(error.clone()))),
             Some(Work::Decode { steps, .. }) => drop(steps.send(Err(error.clone()))),
             Some(Work::Propose { reply, .. }) => drop(reply.send(Err(error.clone()))),
             Some(Work::Score { reply, .. }) => drop(reply.send(Err(error.clone()))),

@@ -20,14 +20,15 @@ pub(super) fn begin(
 ) {
     let room = context_size.saturating_sub(sequence.tokens.len());
     let most = sequence.remaining().min(room).saturating_sub(1);
+    let pending = sequence.pending();
     let Some(Work::Verify { draft, .. }) = &mut sequence.work else { return };
     draft.truncate(most.min(MAX_ROWS / 2));
     // llama.cpp would refuse the whole pass, everyone's work with it.
     draft.keep_known(context.vocabulary);
     // Everything must fit into one pass, each path behind pending tokens of its own.
     draft.keep_rows(MAX_ROWS, TAIL + 1);
-    // A branch is a copy of the cache: what is not in it yet would have to be evaluated in each.
-    let branches = if sequence.evaluated + 1 == sequence.tokens.len() { draft.paths().len() } else { 1 };
+    // A branch is a copy of the cache: what is not in it yet has to be evaluated in each.
+    let branches = if pending <= TAIL { draft.paths().len() } else { 1 };
     for _ in 1..branches {
         let Some(branch) = slots.borrow() else { break };
         sequence.branches.push(branch);

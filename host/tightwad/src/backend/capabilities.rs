@@ -13,9 +13,11 @@ impl Capabilities {
     pub const GENERATE: Self = Self(4);
     /// Knows what to do with tools in a conversation.
     pub const TOOLS: Self = Self(8);
-
     /// Scores whole answers.
     pub const SCORE: Self = Self(16);
+    /// Goes on behind tokens that it did not choose: in the middle of an answer, and from where another
+    /// target was left.
+    pub const RESUME: Self = Self(32);
 
     /// The union of two sets.
     #[must_use]

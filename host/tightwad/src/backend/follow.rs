@@ -75,6 +75,18 @@ impl Target for Followed {
         }
     }
 
+    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+        loop {
+            match self.current.accept(tokens).await {
+                Ok(accepted) => {
+                    self.left.output.extend(&tokens[..accepted]);
+                    return Ok(accepted);
+                }
+                Err(error) => self.next(error).await?,
+            }
+        }
+    }
+
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
         self.decoding = max;
         while let Err(error) = self.current.decode(self.decoding).await {

@@ -16,6 +16,14 @@ pub trait Target: Send + Sync {
     /// commits what the target itself would have generated.
     async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError>;
 
+    /// Appends tokens that were not verified, as if they had been committed, up to the first that the
+    /// request forbids or that ends the turn; how many. 0 where [`Capabilities::RESUME`] is missing.
+    ///
+    /// [`Capabilities::RESUME`]: super::Capabilities::RESUME
+    async fn accept(&mut self, _tokens: &[TokenId]) -> Result<usize, BackendError> {
+        Ok(0)
+    }
+
     /// Begins to generate up to `max` tokens plainly.
     async fn decode(&mut self, max: u32) -> Result<(), BackendError>;
 

@@ -1,28 +1,44 @@
-//! The pools of this process, for the server.
+//! What this process is doing, for the server.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::backend::BackendError;
-use crate::mode::{Pooling, Pools};
+use super::gauges::Observed;
+use super::shelf::Shelf;
+use crate::backend::{Backend, BackendError};
+use crate::mode::{Consensus, Pooling, Pools};
 use crate::server::Control;
 
-/// Pools by name.
-pub(super) struct PoolControl(pub Arc<Pools>);
+/// Pools by name, modes and plugins.
+pub(super) struct HostControl {
+    pub pools: Arc<Pools>,
+    pub observed: Arc<RwLock<Observed>>,
+    pub shelf: Arc<Shelf>,
+}
 
-impl PoolControl {
+impl HostControl {
     fn find(&self, model: &str) -> Option<Arc<Pooling>> {
         // Of two with the same name, the one that was made last is what the script serves now.
-        self.0.all().into_iter().rev().find(|pool| pool.spec().name == model)
+        self.pools.all().into_iter().rev().find(|pool| pool.spec().name == model)
     }
 }
 
 #[async_trait]
-impl Control for PoolControl {
+impl Control for HostControl {
     fn status(&self) -> Vec<Value> {
-        self.0.all().iter().filter_map(|pool| serde_json::to_value(pool.status()).ok()).collect()
+        self.pools.all().iter().filter_map(|pool| serde_json::to_value(pool.status()).ok()).collect()
+    }
+
+    fn modes(&self) -> Vec<Value> {
+        let observed = self.observed.read().unwrap_or_else(PoisonError::into_inner);
+        observed.consensus.iter().filter_map(Weak::upgrade).map(|mode| consensus(&mode)).collect()
+    }
+
+    fn plugins(&self) -> Vec<Value> {
+        self.shelf.plugins()
     }
 
     async fn load(&self, model: &str) -> Option<Result<(), BackendError>> {
@@ -33,4 +49,26 @@ impl Control for PoolControl {
         self.find(model)?.unload().await;
         Some(())
     }
+}
+
+/// What a consensus is doing, and what it costs.
+fn consensus(mode: &Consensus) -> Value {
+    let totals = mode.totals();
+    let (audited, agreed) = mode.agreement().counts();
+    let drafters: Vec<Value> = totals
+        .raced()
+        .into_iter()
+        .map(|(name, raced)| {
+            let seconds = raced.took.as_secs_f64() / (raced.answers.max(1) as f64);
+            json!({"name": name, "answers": raced.answers, "misses": raced.misses, "wins": raced.wins,
+                "mean_seconds": seconds})
+        })
+        .collect();
+    json!({
+        "mode": "consensus", "name": mode.name(), "rule": mode.rule(),
+        "unverified_tokens": totals.unverified.load(Ordering::Relaxed),
+        "verified_tokens": totals.accepted.load(Ordering::Relaxed),
+        "audited_tokens": audited, "agreed_tokens": agreed, "agreement": mode.agreement().share(),
+        "drafters": drafters, "policy": mode.policy().map(|policy| policy.plugin().label().to_owned()),
+    })
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::factory::HostFactory;
-use super::run;
+use super::{run, shelf};
 use crate::backend::{Found, NodeHealth, discover, probe};
 use crate::script::{self, Factory};
 
@@ -83,7 +83,7 @@ impl Doctor {
         let cores = tightwad_engine::processors();
         let version = env!("CARGO_PKG_VERSION");
         findings.add(Verdict::Good, "this machine", &format!("tightwad {version}, {cores} cores"));
-        let factory = match run::library(self.plugins.as_deref()) {
+        let factory = match shelf::library(self.plugins.as_deref(), self.script.as_deref()) {
             Ok(library) => Some(Arc::new(HostFactory::new(library))),
             Err(error) => {
                 findings.add(Verdict::Bad, "plugins", &format!("{error:#}"));

@@ -13,9 +13,11 @@ use super::gauges::Observed;
 use crate::backend::{
     Fallback, Found, Llama, Lookup, Node, SharedBackend, TextServer, TextServerSpec, Verification, discover,
 };
-use crate::mode::{PoolSpec, Pooled, Pooling, Pools, Speculation};
-use crate::plugin::{Library, PlacementPlugin};
-use crate::script::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec, check_fallback};
+use crate::mode::{Consensus, PoolSpec, Pooled, Pooling, Pools, Speculation};
+use crate::plugin::{Library, PlacementPlugin, Plugin, PolicyAtWork, Slot};
+use crate::script::{
+    ConsensusSpec, Factory, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec, check_fallback,
+};
 
 /// Tokens that a lookup must match when the script does not say.
 const MIN_MATCH: u32 = 2;
@@ -23,14 +25,14 @@ const MIN_MATCH: u32 = 2;
 /// Loads models and plugins. A model that is loaded already, the same in everything, is shared:
 /// reloading a script does not load its models again.
 pub(super) struct HostFactory {
-    library: Library,
+    library: Arc<Library>,
     models: tokio::sync::Mutex<HashMap<ModelSpec, Weak<Llama>>>,
     pools: Arc<Pools>,
     observed: Arc<RwLock<Observed>>,
 }
 
 impl HostFactory {
-    pub(super) fn new(library: Library) -> Self {
+    pub(super) fn new(library: Arc<Library>) -> Self {
         Self {
             library,
             models: tokio::sync::Mutex::default(),
@@ -51,8 +53,8 @@ impl HostFactory {
 
     /// The placement plugin `name`; default: the built-in one.
     pub(super) async fn placement(&self, name: Option<&str>) -> Result<Arc<PlacementPlugin>, String> {
-        let plugin = self.library.placement(name.unwrap_or("pooling")).await;
-        plugin.map(Arc::new).map_err(|error| error.to_string())
+        let plugin = self.library.load(name.unwrap_or("pooling"), None).await;
+        plugin.map(|slot: Arc<Slot<PlacementPlugin>>| slot.current()).map_err(|error| error.to_string())
     }
 
     /// A model whose layers lie on workers. This process ends when one of them is lost.
@@ -69,6 +71,11 @@ impl HostFactory {
         let model = loaded(&spec, load).await?;
         self.observe(|observed| observed.models.push(Arc::downgrade(&model)));
         Ok(model)
+    }
+
+    async fn mode(&self, plugin: &PluginSpec) -> Result<Arc<Slot<Plugin>>, String> {
+        let loaded = self.library.load(&plugin.name, plugin.sha256.as_deref()).await;
+        loaded.map_err(|error| error.to_string())
     }
 
     fn observe(&self, add: impl FnOnce(&mut Observed)) {
@@ -131,11 +138,27 @@ impl Factory for HostFactory {
     }
 
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String> {
-        let name = spec.plugin.as_deref().unwrap_or("speculation");
-        let plugin = self.library.load(name).await.map_err(|error| error.to_string())?;
+        let built_in = PluginSpec { name: "speculation".to_owned(), sha256: None };
+        let plugin = self.mode(&spec.plugin.unwrap_or(built_in)).await?;
         let settings = serde_json::Value::Object(spec.settings).to_string();
-        let mode = Arc::new(Speculation::new(spec.target, spec.drafters, Arc::new(plugin), settings));
+        let mode = Arc::new(Speculation::new(spec.target, spec.drafters, plugin, settings)?);
         self.observe(|observed| observed.modes.push(Arc::downgrade(&mode)));
+        Ok(mode)
+    }
+
+    async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, String> {
+        let name = spec.mode.unwrap_or_else(|| "consensus".to_owned());
+        let plugin = self.mode(&PluginSpec { name, sha256: None }).await?;
+        let policy = match &spec.plugin {
+            Some(named) => {
+                let slot = self.library.load(&named.name, named.sha256.as_deref()).await;
+                Some(PolicyAtWork::new(slot.map_err(|error| error.to_string())?, spec.on_failure))
+            }
+            None => None,
+        };
+        let settings = serde_json::Value::Object(spec.settings).to_string();
+        let mode = Arc::new(Consensus::new(spec.target, spec.drafters, plugin, policy, settings));
+        self.observe(|observed| observed.consensus.push(Arc::downgrade(&mode)));
         Ok(mode)
     }
 }

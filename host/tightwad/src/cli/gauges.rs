@@ -1,15 +1,17 @@
 //! Live figures of engines and modes, for `/metrics`.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::shelf::Shelf;
 use crate::backend::{Backend, Llama, Node};
-use crate::mode::Speculation;
+use crate::mode::{Consensus, Speculation, Totals};
+use crate::plugin::{CallCounts, Raced};
 use crate::server::Collector;
 
 /// What scripts made and still use.
@@ -18,11 +20,22 @@ pub(super) struct Observed {
     pub models: Vec<Weak<Llama>>,
     pub nodes: Vec<Weak<Node>>,
     pub modes: Vec<Weak<Speculation>>,
+    pub consensus: Vec<Weak<Consensus>>,
+}
+
+impl Observed {
+    /// The sums of every mode in use, by its name.
+    fn totals(&self) -> Vec<(String, Arc<Totals>)> {
+        let exact = self.modes.iter().filter_map(Weak::upgrade);
+        let approximate = self.consensus.iter().filter_map(Weak::upgrade);
+        let exact = exact.map(|mode| (mode.name().to_owned(), mode.totals().clone()));
+        exact.chain(approximate.map(|mode| (mode.name().to_owned(), mode.totals().clone()))).collect()
+    }
 }
 
 /// Reads them when someone asks.
 #[derive(Clone)]
-pub(super) struct Gauges(pub Arc<RwLock<Observed>>);
+pub(super) struct Gauges(pub Arc<RwLock<Observed>>, pub Option<Arc<Shelf>>);
 
 impl std::fmt::Debug for Gauges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,11 +63,8 @@ impl Collector for Gauges {
         family(&mut encoder, "engine_reused_tokens", "Prompt tokens found in the cache", reused, counter)?;
         let ties = counters(|model| model.engine().stats().ties());
         family(&mut encoder, "engine_ties", "Positions decided again", ties, counter)?;
-        let modes: Vec<Arc<Speculation>> = observed.modes.iter().filter_map(Weak::upgrade).collect();
-        let fallbacks = sums(&modes, |mode| mode.totals().fallbacks.load(Ordering::Relaxed));
-        family(&mut encoder, "mode_fallbacks", "Requests that a plugin did not finish", fallbacks, counter)?;
-        let wasted = sums(&modes, |mode| mode.totals().wasted.load(Ordering::Relaxed));
-        family(&mut encoder, "mode_wasted_tokens", "Tokens proposed and not verified", wasted, counter)?;
+        modes(&mut encoder, &observed.totals())?;
+        plugins(&mut encoder, &observed, self.1.as_deref())?;
         let nodes: Vec<Arc<Node>> = observed.nodes.iter().filter_map(Weak::upgrade).collect();
         let up = sums(&nodes, |node| u64::from(node.is_up()));
         family(&mut encoder, "node_up", "1 while a node answers", up, gauge)?;
@@ -71,6 +81,72 @@ impl Collector for Gauges {
             counter,
         )
     }
+}
+
+/// What modes did.
+fn modes(encoder: &mut DescriptorEncoder, modes: &[(String, Arc<Totals>)]) -> Result<(), std::fmt::Error> {
+    type Of = fn(&Totals) -> &AtomicU64;
+    let figures: [(&str, &str, Of); 9] = [
+        ("mode_fallbacks", "Requests that a plugin did not finish", |totals| &totals.fallbacks),
+        ("mode_wasted_tokens", "Tokens proposed and not verified", |totals| &totals.wasted),
+        ("mode_verifications", "Verifications of at least one proposal", |totals| &totals.rounds),
+        ("mode_verified_paths", "Continuations in them", |totals| &totals.paths),
+        ("mode_verified_tokens", "Proposals in them", |totals| &totals.drafted),
+        ("mode_accepted_tokens", "Proposals that the target committed", |totals| &totals.accepted),
+        ("mode_skips", "Times that the target was not asked", |totals| &totals.skips),
+        ("mode_unverified_tokens", "Tokens committed without the target", |totals| &totals.unverified),
+        ("mode_decodes", "Stretches of plain decoding", |totals| &totals.decodes),
+    ];
+    for (name, help, of) in figures {
+        let mut sums = HashMap::new();
+        for (mode, totals) in modes {
+            *sums.entry(mode.clone()).or_default() += of(totals).load(Ordering::Relaxed);
+        }
+        family(encoder, name, help, sums, counter)?;
+    }
+    type Race = fn(&Raced) -> u64;
+    let figures: [(&str, &str, Race); 4] = [
+        ("drafter_answers", "Races answered in time", |raced| raced.answers),
+        ("drafter_misses", "Races missed", |raced| raced.misses),
+        ("drafter_wins", "Answers whose first token was committed", |raced| raced.wins),
+        ("drafter_microseconds", "Time of answers", |raced| raced.took.as_micros() as u64),
+    ];
+    for (name, help, of) in figures {
+        let mut sums = HashMap::new();
+        for (drafter, raced) in modes.iter().flat_map(|(_, totals)| totals.raced()) {
+            *sums.entry(drafter).or_default() += of(&raced);
+        }
+        family(encoder, name, help, sums, counter)?;
+    }
+    Ok(())
+}
+
+/// What audits have shown, what policies cost, and how many components live.
+fn plugins(
+    encoder: &mut DescriptorEncoder,
+    observed: &Observed,
+    shelf: Option<&Shelf>,
+) -> Result<(), std::fmt::Error> {
+    let modes: Vec<Arc<Consensus>> = observed.consensus.iter().filter_map(Weak::upgrade).collect();
+    let audited = sums(&modes, |mode| mode.agreement().counts().0);
+    family(encoder, "audited_tokens", "Unverified tokens that the target was asked about", audited, counter)?;
+    let agreed = sums(&modes, |mode| mode.agreement().counts().1);
+    family(encoder, "agreed_tokens", "Those that it would have chosen", agreed, counter)?;
+    type Of = fn(&CallCounts) -> u64;
+    let figures: [(&str, &str, Of); 3] = [
+        ("policy_calls", "Calls of a policy plugin", CallCounts::calls),
+        ("policy_failures", "Calls that trapped, broke a limit or brought nonsense", CallCounts::failures),
+        ("policy_microseconds", "Time in calls", |counts| counts.time().as_micros() as u64),
+    ];
+    for (name, help, of) in figures {
+        let mut sums = HashMap::new();
+        for plugin in modes.iter().filter_map(|mode| Some(mode.policy()?.plugin())) {
+            *sums.entry(plugin.label().to_owned()).or_default() += of(plugin.counts());
+        }
+        family(encoder, name, help, sums, counter)?;
+    }
+    let instances = shelf.map(|shelf| ("all".to_owned(), shelf.instances() as u64));
+    family(encoder, "plugin_instances", "Components that live", instances.into_iter().collect(), gauge)
 }
 
 /// One figure a name.

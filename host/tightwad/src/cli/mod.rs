@@ -9,10 +9,12 @@ mod factory;
 mod gauges;
 mod listen;
 mod node;
+mod plugin;
 mod pool;
 mod quantize;
 mod remote;
 mod run;
+mod shelf;
 mod size;
 mod worker;
 
@@ -40,6 +42,8 @@ enum Command {
     Worker(worker::Worker),
     /// Plans pools: one model over many machines.
     Pool(pool::Pool),
+    /// Makes, checks and lists plugins.
+    Plugin(plugin::Plugin),
     /// Loads and unloads models of a running host.
     Model(remote::Model),
     /// Shows what a running host serves, and what its pools are doing.
@@ -78,6 +82,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Node(node) => node.run().await,
             Command::Worker(worker) => worker.run().await,
             Command::Pool(pool) => pool.run().await,
+            Command::Plugin(plugin) => plugin.run().await,
             Command::Model(model) => model.run().await,
             Command::Status(status) => status.run().await,
             Command::Chat(chat) => chat.run().await,

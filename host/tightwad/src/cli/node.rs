@@ -10,7 +10,7 @@ use tightwad_engine::pool::PoolConfig;
 
 use super::factory::HostFactory;
 use super::gauges::Gauges;
-use super::{listen, run};
+use super::{listen, shelf};
 use crate::backend::{Announcement, SharedBackend};
 use crate::mode::PoolSaid as Said;
 use crate::script::{Factory, ModelSpec};
@@ -75,7 +75,7 @@ impl Node {
         if self.pool.is_some() {
             listen::end_with_parent();
         }
-        let factory = HostFactory::new(run::library(None)?);
+        let factory = HostFactory::new(shelf::library(None, None)?);
         let mut models: Vec<(String, SharedBackend)> = Vec::new();
         for (name, path) in &self.models {
             if models.iter().any(|(own, _)| own == name) {
@@ -96,7 +96,7 @@ impl Node {
         let names: Vec<String> = models.iter().map(|(name, _)| name.clone()).collect();
         let address = listener.local_addr()?;
         let metrics = Arc::new(Metrics::default());
-        metrics.register(Box::new(Gauges(factory.observed())));
+        metrics.register(Box::new(Gauges(factory.observed(), None)));
         let idle = Duration::from_secs(self.idle.max(1));
         let limits = SessionLimits { a_client: self.sessions_a_client, idle, ..SessionLimits::default() };
         let table = Arc::new(RouteTable::new(Routes::new(models.clone())));

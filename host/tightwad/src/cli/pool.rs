@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use super::factory::HostFactory;
-use super::run;
+use super::shelf;
 use super::size::Size;
 use crate::mode::{PoolPlan, PoolSpec, WorkerSpec, plan_pool};
 
@@ -65,7 +65,7 @@ struct Plan {
 
 impl Plan {
     async fn run(self) -> Result<()> {
-        let factory = HostFactory::new(run::library(self.plugins.as_deref())?);
+        let factory = HostFactory::new(shelf::library(self.plugins.as_deref(), None)?);
         let plugin = factory.placement(self.plugin.as_deref()).await.map_err(|error| anyhow!(error))?;
         let plan = plan_pool(self.spec()?, plugin).await.map_err(|error| anyhow!(error))?;
         if self.json {

@@ -1,18 +1,18 @@
 //! `tightwad run`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::control::PoolControl;
+use super::control::HostControl;
 use super::factory::HostFactory;
 use super::gauges::Gauges;
 use super::listen;
-use crate::plugin::{Library, Limits, PluginEngine};
-use crate::script::{self, Changes, Factory, Script};
+use super::shelf::{self, Shelf};
+use crate::script::{self, Factory, Script};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
-use crate::types::user_cache;
+use crate::watch::{self, Changes};
 
 pub(super) const LISTEN: &str = "127.0.0.1:8088";
 
@@ -24,7 +24,8 @@ pub(super) struct Run {
     /// Where to listen; default: what the script says, or 127.0.0.1:8088.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// A folder of plugins; a file NAME.wasm there replaces the built-in NAME.
+    /// A folder of plugins; a file NAME.wasm there replaces the built-in NAME. Default: the folder `plugins`
+    /// beside the script, and the user's.
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
     /// A setting that the script finds in tw.settings.
@@ -45,7 +46,8 @@ pub(super) fn setting(text: &str) -> Result<(String, String), String> {
 
 impl Run {
     pub(super) async fn run(self) -> Result<()> {
-        let factory = Arc::new(HostFactory::new(library(self.plugins.as_deref())?));
+        let library = shelf::library(self.plugins.as_deref(), Some(&self.script))?;
+        let factory = Arc::new(HostFactory::new(library.clone()));
         let script = self.load(&factory).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
         if self.check {
@@ -55,16 +57,20 @@ impl Run {
         let token = self.token.clone().or(script.token);
         let wanted = self.listen.as_deref().or(script.listen.as_deref()).unwrap_or(LISTEN);
         let listener = listen::bind(wanted, token.is_some(), "`token` in tw.serve or TIGHTWAD_TOKEN").await?;
-        let changes = script::watch(&self.script);
+        let changes = watch::watch([watch::folder_of(&self.script)], "lua");
+        let shelf = Shelf::open(library).await;
         eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
         let table = Arc::new(RouteTable::new(Routes::new(script.models)));
         let metrics = Arc::new(Metrics::default());
-        metrics.register(Box::new(Gauges(factory.observed())));
-        let control = Arc::new(PoolControl(factory.pools().clone()));
+        metrics.register(Box::new(Gauges(factory.observed(), Some(shelf.clone()))));
+        let (pools, observed) = (factory.pools().clone(), factory.observed());
+        let control = Arc::new(HostControl { pools, observed, shelf: shelf.clone() });
+        let following = tokio::spawn(shelf.follow());
         let reloading = tokio::spawn(self.reload(factory, table.clone(), changes));
         let state = ServerState::new(table, metrics, token.as_deref()).controlling(control);
         server::serve(listener, state, listen::interrupted()?).await?;
         reloading.abort();
+        following.abort();
         Ok(())
     }
 
@@ -100,15 +106,4 @@ impl Run {
             }
         }
     }
-}
-
-/// The plugins: built-in ones, and those of `folder`.
-pub(super) fn library(folder: Option<&Path>) -> Result<Library> {
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("--plugins {}: there is no such folder", folder.display());
-    }
-    let compiled = user_cache().map(|cache| cache.join("components"));
-    let engine = PluginEngine::new(compiled.as_deref(), Limits::default());
-    let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
-    Ok(Library::new(Arc::new(engine), folder.map(Path::to_owned)))
 }

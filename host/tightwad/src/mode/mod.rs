@@ -1,11 +1,16 @@
 //! The modes: backends made of other backends and a plugin.
 
-mod health;
+mod auditor;
+mod consensus;
+mod driven;
 mod pooling;
 mod speculation;
+mod totals;
 
+pub use consensus::Consensus;
 pub use pooling::{
     Absent, Found, Phase, Placed, PoolMemory, PoolPlan, PoolSaid, PoolSpec, PoolStatus, Pooled, Pooling,
     Pools, Running, WorkerSpec, memory_of, plan_pool, survey,
 };
-pub use speculation::{Speculation, Totals};
+pub use speculation::Speculation;
+pub use totals::Totals;

@@ -1,9 +1,9 @@
-//! Generated from `wit/`.
+//! Generated from `wit/`. The world of approximate modes is that of exact ones with more imports.
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "exact-mode",
+    world: "approximate-mode",
     imports: { default: async | trappable },
     exports: { default: async },
     with: {
@@ -12,6 +12,20 @@ wasmtime::component::bindgen!({
         "tightwad:plugin/decoding.pending-commit": super::state::PendingCommit,
     },
 });
+
+/// The world of consensus policies. Its log and its types are the modes' own.
+pub mod voting {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "voting",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: {
+            "tightwad:plugin/log": super::tightwad::plugin::log,
+            "tightwad:plugin/ballots": super::tightwad::plugin::ballots,
+        },
+    });
+}
 
 /// The world of pooling policies. Its log is the modes' own.
 pub mod placement {

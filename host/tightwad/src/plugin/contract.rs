@@ -1,5 +1,7 @@
 //! From bytes to a component that fits the contract, or to the reason why not.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
@@ -10,27 +12,90 @@ use crate::types::hexadecimal;
 const CONTRACT: &str = "tightwad:plugin@0.1.0";
 const PACKAGE: &str = "tightwad:plugin/";
 const VERSION: &str = "@0.1.";
+/// What runtimes of other languages import for themselves.
+const WASI: &str = "wasi:";
+
+/// What a component is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It drives requests.
+    Mode,
+    /// It rules on ballots.
+    ConsensusPolicy,
+    /// It places layers.
+    Placement,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Mode, Self::ConsensusPolicy, Self::Placement];
+
+    /// The interface that it exports.
+    #[must_use]
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Mode => "mode",
+            Self::ConsensusPolicy => "consensus-policy",
+            Self::Placement => "pooling",
+        }
+    }
+
+    /// True where a runtime's own imports are given, empty as they are.
+    fn gets_wasi(self) -> bool {
+        self == Self::ConsensusPolicy
+    }
+}
 
 /// Bytes that were checked and compiled.
 pub(super) struct Compiled {
     pub component: Component,
     /// In hexadecimal.
     pub sha256: String,
+    pub kind: Kind,
+    pub imports: Vec<String>,
 }
 
-/// Compiles a component that exports the interface `export`; `name` is what errors call it.
-pub(super) fn compile(
+impl Compiled {
+    /// True when it imports the interface `name`.
+    pub(super) fn imports(&self, name: &str) -> bool {
+        self.imports.iter().any(|import| import.starts_with(&format!("{PACKAGE}{name}@")))
+    }
+}
+
+/// Compiles a component of this `kind`, off the runtime's threads; `name` is what errors call it.
+pub(super) async fn compile_as(
+    engine: &Arc<PluginEngine>,
+    name: &str,
+    wasm: &[u8],
+    kind: Kind,
+) -> Result<Compiled, PluginError> {
+    compile(engine, name, wasm, Some(kind)).await
+}
+
+/// Compiles a component of the `wanted` kind, or of whichever it is.
+pub(super) async fn compile(
+    engine: &Arc<PluginEngine>,
+    name: &str,
+    wasm: &[u8],
+    wanted: Option<Kind>,
+) -> Result<Compiled, PluginError> {
+    let (engine, called, wasm) = (engine.clone(), name.to_owned(), wasm.to_owned());
+    let work = move || compile_here(&engine, &called, &wasm, wanted);
+    let not_component = |reason: String| PluginError::NotComponent { plugin: name.to_owned(), reason };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(not_component(error.to_string())))
+}
+
+fn compile_here(
     engine: &PluginEngine,
     name: &str,
     wasm: &[u8],
-    export: &str,
+    wanted: Option<Kind>,
 ) -> Result<Compiled, PluginError> {
     let not_component = |reason: String| PluginError::NotComponent { plugin: name.to_owned(), reason };
     check_header(wasm).map_err(|reason| not_component(reason.to_owned()))?;
     let component =
         Component::new(&engine.engine, wasm).map_err(|error| not_component(format!("{error:#}")))?;
-    check_names(engine, &component, export).map_err(|reason| unfit(name, reason))?;
-    Ok(Compiled { component, sha256: hexadecimal(&Sha256::digest(wasm)) })
+    let (kind, imports) = check_names(engine, &component, wanted).map_err(|reason| unfit(name, reason))?;
+    Ok(Compiled { component, sha256: hexadecimal(&Sha256::digest(wasm)), kind, imports })
 }
 
 /// The error of a component that speaks another contract.
@@ -49,22 +114,34 @@ fn check_header(wasm: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// Compares the names of imports and exports with the contract, to say what a linker would not.
-fn check_names(engine: &PluginEngine, component: &Component, export: &str) -> Result<(), String> {
-    let kind = component.component_type();
+/// Compares the names of imports and exports with the contract, to say what a linker would not; its kind
+/// and its imports.
+fn check_names(
+    engine: &PluginEngine,
+    component: &Component,
+    wanted: Option<Kind>,
+) -> Result<(Kind, Vec<String>), String> {
+    let types = component.component_type();
     let other = |name: &str| name.starts_with(PACKAGE) && !name.contains(VERSION);
-    let imports = kind.imports(&engine.engine).map(|(name, _)| name.to_owned());
-    let exports = kind.exports(&engine.engine).map(|(name, _)| name.to_owned());
-    let (imports, exports): (Vec<String>, Vec<String>) = (imports.collect(), exports.collect());
+    let imports: Vec<String> = types.imports(&engine.engine).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<String> = types.exports(&engine.engine).map(|(name, _)| name.to_owned()).collect();
     if let Some(name) = imports.iter().chain(&exports).find(|name| other(name)) {
         return Err(format!("it was built for {name}: rebuild it with this version's `wit` folder"));
     }
     // Before the imports: of a component of another world, this says more.
-    if !exports.iter().any(|name| name.starts_with(&format!("{PACKAGE}{export}@"))) {
-        return Err(format!("it does not export the interface `{export}`"));
-    }
-    if let Some(name) = imports.iter().find(|name| !name.starts_with(PACKAGE)) {
+    let is =
+        |kind: &Kind| exports.iter().any(|name| name.starts_with(&format!("{PACKAGE}{}@", kind.interface())));
+    let kind = match wanted {
+        Some(kind) if is(&kind) => kind,
+        Some(kind) => return Err(format!("it does not export the interface `{}`", kind.interface())),
+        None => Kind::ALL.into_iter().find(is).ok_or_else(|| {
+            let known = Kind::ALL.map(Kind::interface).join(", ");
+            format!("it exports none of the interfaces {known}")
+        })?,
+    };
+    let offered = |name: &str| name.starts_with(PACKAGE) || (kind.gets_wasi() && name.starts_with(WASI));
+    if let Some(name) = imports.iter().find(|name| !offered(name)) {
         return Err(format!("it imports {name}, which this host does not offer"));
     }
-    Ok(())
+    Ok((kind, imports))
 }

@@ -6,15 +6,16 @@ use wasmtime::Result;
 use wasmtime::component::Resource;
 
 use super::bindings::tightwad::plugin::decoding::{
-    Commit, Draft, DrafterFacts, Error, Host, HostJob, HostPendingCommit, HostPendingDraft, Proposal,
-    TargetFacts,
+    Answer as Raced, Commit, Draft, DrafterFacts, Error, Host, HostJob, HostPendingCommit, HostPendingDraft,
+    Proposal, RaceEnd, TargetFacts,
 };
 use super::job::{Begun, Committed, Job};
+use super::race;
 use super::state::{JobHandle, PendingCommit, PendingDraft, State};
 use crate::backend::Expected;
 
 /// Most tokens a drafter can be asked for, and most that one verification takes.
-const MOST: u32 = 256;
+pub(super) const MOST: u32 = 256;
 
 /// Longest note that a mode leaves for itself, in bytes.
 const LONGEST_NOTE: usize = 4096;
@@ -25,7 +26,7 @@ impl Host for State {}
 
 impl State {
     /// The job, where it can still go on.
-    fn live(&mut self) -> Result<std::result::Result<&mut Job, Error>> {
+    pub(super) fn live(&mut self) -> Result<std::result::Result<&mut Job, Error>> {
         self.meter.call()?;
         match &mut self.job {
             Some(job) if !job.is_over() => Ok(Ok(job)),
@@ -128,9 +129,52 @@ impl HostJob for State {
             Err(error) => return Ok(Err(error)),
         };
         if tokens.len() > MOST as usize {
-            return Ok(refused(too_long(&tokens)));
+            return Ok(refused(too_long(tokens.len())));
         }
-        Ok(job.verify(tokens).await.map_or_else(|| refused(UNDER_WAY.to_owned()), |done| Ok(commit(done))))
+        let done = job.verify(tokens.into()).await;
+        Ok(done.map_or_else(|| refused(UNDER_WAY.to_owned()), |done| Ok(commit(done))))
+    }
+
+    async fn verify_tree(&mut self, _: Resource<JobHandle>, paths: Vec<Vec<u32>>) -> Answer<Commit> {
+        let job = match self.live()? {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
+        };
+        let tokens: usize = paths.iter().map(Vec::len).sum();
+        if tokens > MOST as usize {
+            return Ok(refused(too_long(tokens)));
+        }
+        let done = job.verify(tightwad_engine::Draft::of(paths)).await;
+        Ok(done.map_or_else(|| refused(UNDER_WAY.to_owned()), |done| Ok(commit(done))))
+    }
+
+    async fn race(
+        &mut self,
+        _: Resource<JobHandle>,
+        drafters: Vec<u32>,
+        max: u32,
+        min_probability: f32,
+        end: RaceEnd,
+    ) -> Answer<Vec<Raced>> {
+        let job = match self.live()? {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !(1..=MOST).contains(&max) {
+            return Ok(refused(format!("a draft has 1 to {MOST} tokens, not {max}")));
+        }
+        let drafters: Vec<usize> = drafters.into_iter().map(|drafter| drafter as usize).collect();
+        let end = race::RaceEnd {
+            quorum: end.quorum as usize,
+            grace: Duration::from_nanos(end.grace),
+            longest: Duration::from_nanos(end.longest),
+        };
+        let raced = job.race(&drafters, max, min_probability, end).await;
+        let answer = |raced: race::Answer| Raced {
+            drafter: u32::try_from(raced.drafter).unwrap_or(u32::MAX),
+            draft: draft(raced.proposals, raced.took),
+        };
+        Ok(Ok(raced.into_iter().map(answer).collect()))
     }
 
     async fn begin_verify(
@@ -143,9 +187,9 @@ impl HostJob for State {
             Err(error) => return Ok(Err(error)),
         };
         if tokens.len() > MOST as usize {
-            return Ok(refused(too_long(&tokens)));
+            return Ok(refused(too_long(tokens.len())));
         }
-        if !job.begin_verify(tokens) {
+        if !job.begin_verify(tokens.into()) {
             return Ok(refused(UNDER_WAY.to_owned()));
         }
         Ok(Ok(self.table.push(PendingCommit { waited: false })?))
@@ -178,14 +222,7 @@ impl HostPendingDraft for State {
         let drafter = pending.drafter;
         let Some(job) = &mut self.job else { return Ok(Err(Error::Finished)) };
         Ok(match job.end_propose(drafter).await {
-            Ok((proposals, took)) => {
-                let own =
-                    |p: crate::backend::Proposal| Proposal { token: p.token, probability: p.probability };
-                Ok(Draft {
-                    proposals: proposals.into_iter().map(own).collect(),
-                    nanoseconds: nanoseconds(took),
-                })
-            }
+            Ok((proposals, took)) => Ok(draft(proposals, took)),
             Err(error) => Err(Error::Backend(error.to_string())),
         })
     }
@@ -225,14 +262,19 @@ impl HostPendingCommit for State {
     }
 }
 
-const UNDER_WAY: &str = "a verification is under way: wait for it first";
+pub(super) const UNDER_WAY: &str = "a verification is under way: wait for it first";
 
-fn too_long(tokens: &[u32]) -> String {
-    format!("a verification takes at most {MOST} tokens, not {}", tokens.len())
+fn too_long(tokens: usize) -> String {
+    format!("a verification takes at most {MOST} tokens, not {tokens}")
 }
 
-fn refused<T>(sentence: String) -> std::result::Result<T, Error> {
+pub(super) fn refused<T>(sentence: String) -> std::result::Result<T, Error> {
     Err(Error::Refused(sentence))
+}
+
+fn draft(proposals: Vec<crate::backend::Proposal>, took: Duration) -> Draft {
+    let own = |one: crate::backend::Proposal| Proposal { token: one.token, probability: one.probability };
+    Draft { proposals: proposals.into_iter().map(own).collect(), nanoseconds: nanoseconds(took) }
 }
 
 fn commit(done: Committed) -> Commit {

@@ -1,20 +1,33 @@
 //! The WebAssembly engine that all plugins share.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::bindings::ExactMode;
+use super::bindings::tightwad::plugin::{ballots, clock, decoding, log};
+use super::bindings::voting::Voting;
+use super::bindings::{ApproximateMode, placement::Placement};
 use super::limits::{Limits, TICK};
 use super::state::State;
 
 /// Compiles and instantiates components; one a process.
 pub struct PluginEngine {
     pub(super) engine: Engine,
-    pub(super) linker: Linker<State>,
+    /// What exact modes may import.
+    pub(super) exact: Linker<State>,
+    /// What approximate modes may import besides.
+    pub(super) approximate: Linker<State>,
+    /// What consensus policies may import; and WASI with nothing in it, for runtimes that need one.
+    pub(super) voting: Linker<State>,
+    /// What pooling policies may import.
+    pub(super) placement: Linker<State>,
     pub(super) limits: Limits,
+    /// Stores that live.
+    pub(super) instances: Arc<AtomicUsize>,
 }
 
 impl PluginEngine {
@@ -28,7 +41,7 @@ impl PluginEngine {
         let mut config = Config::new();
         config.wasm_component_model(true).epoch_interruption(true);
         let mut pool = PoolingAllocationConfig::default();
-        pool.max_memory_size(limits.memory);
+        pool.max_memory_size(limits.memory.max(limits.policy_memory));
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         if let Some(folder) = cache {
             let mut settings = CacheConfig::new();
@@ -36,10 +49,25 @@ impl PluginEngine {
             config.cache(Some(Cache::new(settings)?));
         }
         let engine = Engine::new(&config)?;
-        let mut linker = Linker::new(&engine);
-        ExactMode::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+        let linker = || Linker::new(&engine);
+        let (mut exact, mut approximate) = (linker(), linker());
+        ballots::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
+        clock::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
+        decoding::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
+        log::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
+        ApproximateMode::add_to_linker::<State, HasSelf<State>>(&mut approximate, |state| state)?;
+        let (mut voting, mut placement) = (linker(), linker());
+        Voting::add_to_linker::<State, HasSelf<State>>(&mut voting, |state| state)?;
+        wasmtime_wasi::p2::add_to_linker_async(&mut voting)?;
+        Placement::add_to_linker::<State, HasSelf<State>>(&mut placement, |state| state)?;
         tick(&engine)?;
-        Ok(Self { engine, linker, limits })
+        Ok(Self { engine, exact, approximate, voting, placement, limits, instances: Arc::default() })
+    }
+
+    /// Instances that live, those that wait for their next call included.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.instances.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 

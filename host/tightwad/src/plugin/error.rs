@@ -81,6 +81,24 @@ pub enum PluginError {
         /// The limit.
         calls: u64,
     },
+    /// The file is not the one that the script wants.
+    #[error(
+        "plugin '{plugin}' has the SHA-256 {found}, and the script wants {wanted}: get that file, or change `sha256`"
+    )]
+    Pinned {
+        /// The plugin.
+        plugin: String,
+        /// The digest of the file.
+        found: String,
+        /// The digest in the script.
+        wanted: String,
+    },
+    /// The component failed again and again.
+    #[error("plugin {plugin} failed too often and is left alone for a while")]
+    LeftAlone {
+        /// Name and version.
+        plugin: String,
+    },
     /// The component itself says that it failed.
     #[error("plugin {plugin} failed in {call}: {message}")]
     Failed {

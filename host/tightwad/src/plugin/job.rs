@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use tightwad_engine::{Draft, TokenId};
 use tokio::task::JoinSet;
 
+use super::seat::{Raced, Seat};
+use super::skipping::Skipping;
 use crate::backend::{BackendError, Drafter, Expected, Output, Pass, Proposal, Target, Verified};
 
 /// What happened while a job ran.
@@ -24,6 +26,46 @@ pub struct Tally {
     pub wasted: u32,
     /// Positions decided again by the one-token path.
     pub ties: u32,
+    /// Tokens committed without the target.
+    pub unverified: u32,
+    /// Times that tokens were.
+    pub skips: u32,
+    /// Continuations that were verified.
+    pub paths: u32,
+    /// Stretches of plain decoding.
+    pub decodes: u32,
+}
+
+impl Tally {
+    /// Notes proposals that nobody has looked at yet.
+    pub(super) fn waste(&mut self, proposals: usize) {
+        self.wasted += u32::try_from(proposals).unwrap_or(u32::MAX);
+    }
+}
+
+/// Tokens that were committed without the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Tokens of the output before them.
+    pub at: usize,
+    /// The tokens.
+    pub tokens: Vec<TokenId>,
+}
+
+/// What is left of a job when everything under way is settled.
+pub struct Settled {
+    /// The target, unless it is lost.
+    pub target: Option<Box<dyn Target>>,
+    /// What was streamed.
+    pub output: Output,
+    /// What happened.
+    pub tally: Tally,
+    /// The failure of the target, the client's leaving, or a policy's failure that the script wants to be one.
+    pub failure: Option<BackendError>,
+    /// What is to be audited.
+    pub audits: Vec<Skipped>,
+    /// How every drafter did in races, in their order.
+    pub raced: Vec<(String, Raced)>,
 }
 
 /// What a commit brought.
@@ -36,30 +78,22 @@ pub(super) struct Committed {
 }
 
 type Verification = (Box<dyn Target>, Result<Verified, BackendError>, Duration);
-type Drafting = (Box<dyn Drafter>, Result<Vec<Proposal>, BackendError>, Duration);
-
-struct Seat {
-    name: String,
-    shares_processor: bool,
-    expected: Expected,
-    /// Away while it drafts; gone for good when it broke.
-    session: Option<Box<dyn Drafter>>,
-    drafting: JoinSet<Drafting>,
-}
-
 /// A request in the hands of a mode.
 pub struct Job {
     target: Option<Box<dyn Target>>,
     expected: Pass,
     /// Aborted when the job is dropped, which frees the target's sequence at once.
     verifying: JoinSet<Verification>,
-    verifying_length: usize,
-    seats: Vec<Seat>,
-    output: Output,
+    /// Proposals that it looks at.
+    verifying_nodes: usize,
+    pub(super) seats: Vec<Seat>,
+    pub(super) output: Output,
     settings: String,
     memory: Arc<Mutex<String>>,
-    tally: Tally,
-    failure: Option<BackendError>,
+    pub(super) tally: Tally,
+    pub(super) failure: Option<BackendError>,
+    audits: Vec<Skipped>,
+    pub(super) skipping: Option<Skipping>,
 }
 
 impl Job {
@@ -74,35 +108,38 @@ impl Job {
         memory: Arc<Mutex<String>>,
     ) -> Self {
         let processor = target.processor();
-        let seat = |drafter: Box<dyn Drafter>| Seat {
-            name: drafter.name().to_owned(),
-            shares_processor: drafter.processor().is_shared_with(&processor),
-            expected: drafter.expected(),
-            session: Some(drafter),
-            drafting: JoinSet::new(),
-        };
         Self {
             expected: target.expected(),
             target: Some(target),
             verifying: JoinSet::new(),
-            verifying_length: 0,
-            seats: drafters.into_iter().map(seat).collect(),
+            verifying_nodes: 0,
+            seats: drafters.into_iter().map(|drafter| Seat::new(drafter, &processor)).collect(),
             output,
             settings,
             memory,
             tally: Tally::default(),
             failure: None,
+            audits: Vec::new(),
+            skipping: None,
         }
     }
 
-    /// Settles what is under way and gives everything back: the target (unless it is lost), the
-    /// output, the tally, and the failure of the target or the client's leaving.
-    pub async fn settle(mut self) -> (Option<Box<dyn Target>>, Output, Tally, Option<BackendError>) {
+    /// Lets an approximate mode skip verifications.
+    #[must_use]
+    pub fn skipping(mut self, skipping: Skipping) -> Self {
+        self.skipping = Some(skipping);
+        self
+    }
+
+    /// Settles what is under way and gives everything back.
+    pub async fn settle(mut self) -> Settled {
         if !self.verifying.is_empty() {
             // Failures are kept in `failure`.
             let _ = self.end_verify().await;
         }
-        (self.target, self.output, self.tally, self.failure)
+        let Self { target, output, tally, failure, audits, seats, .. } = self;
+        let raced = seats.into_iter().map(|seat| (seat.name, seat.raced)).collect();
+        Settled { target, output, tally, failure, audits, raced }
     }
 
     pub(super) fn settings(&self) -> &str {
@@ -135,11 +172,11 @@ impl Job {
     }
 
     /// Begins a verification; false when one is under way.
-    pub(super) fn begin_verify(&mut self, draft: Vec<TokenId>) -> bool {
-        let mut draft = Draft::from(draft);
+    pub(super) fn begin_verify(&mut self, mut draft: Draft) -> bool {
         draft.truncate(self.remaining().saturating_sub(1) as usize);
         let Some(mut target) = self.target.take() else { return false };
-        self.verifying_length = draft.depth();
+        self.verifying_nodes = draft.nodes();
+        self.tally.paths += u32::try_from(draft.paths().len()).unwrap_or(u32::MAX);
         self.verifying.spawn(async move {
             let start = Instant::now();
             let verified = target.verify(&draft).await;
@@ -160,20 +197,21 @@ impl Job {
         match outcome {
             Ok((target, verified, took)) => {
                 self.target = Some(target);
-                Some(self.commit(verified, took, self.verifying_length).await)
+                Some(self.commit(verified, took, self.verifying_nodes).await)
             }
             Err(error) => Some(self.fail(BackendError::failed("the target", error))),
         }
     }
 
     /// Verifies and waits; `None` when a verification is under way.
-    pub(super) async fn verify(&mut self, draft: Vec<TokenId>) -> Option<Committed> {
+    pub(super) async fn verify(&mut self, draft: Draft) -> Option<Committed> {
         if self.begin_verify(draft) { self.end_verify().await } else { None }
     }
 
     /// Decodes up to `max` tokens; `None` when a verification is under way.
     pub(super) async fn decode(&mut self, max: u32) -> Option<Committed> {
         let max = max.min(self.remaining());
+        self.tally.decodes += 1;
         let start = Instant::now();
         let mut all = Committed::default();
         if let Err(error) = self.target.as_mut()?.decode(max).await {
@@ -203,17 +241,11 @@ impl Job {
         min_probability: f32,
     ) -> Begun {
         let Some(seat) = self.seats.get_mut(drafter) else { return Begun::Unknown };
-        if !seat.drafting.is_empty() {
+        if seat.is_busy() {
             return Begun::Busy;
         }
         // A broken drafter has nothing to say.
-        let Some(mut session) = seat.session.take() else { return Begun::Yes };
-        let output = [self.output.tokens(), ahead].concat();
-        seat.drafting.spawn(async move {
-            let start = Instant::now();
-            let proposals = session.propose(&output, max, min_probability).await;
-            (session, proposals, start.elapsed())
-        });
+        seat.begin([self.output.tokens(), ahead].concat(), max, min_probability);
         Begun::Yes
     }
 
@@ -223,19 +255,44 @@ impl Job {
         drafter: usize,
     ) -> Result<(Vec<Proposal>, Duration), BackendError> {
         let Some(seat) = self.seats.get_mut(drafter) else { return Ok((Vec::new(), Duration::ZERO)) };
-        match seat.drafting.join_next().await {
+        match seat.end().await {
             None => Ok((Vec::new(), Duration::ZERO)),
-            Some(Ok((session, Ok(proposals), took))) => {
-                seat.session = Some(session);
-                self.tally.wasted += u32::try_from(proposals.len()).unwrap_or(u32::MAX);
+            Some(outcome) => {
+                let (proposals, took) = seat.take(outcome)?;
+                self.tally.waste(proposals.len());
                 Ok((proposals, took))
             }
-            Some(Ok((_, Err(error), _))) => {
-                tracing::warn!(drafter = seat.name, %error, "the drafter failed and is left out");
-                Err(error)
-            }
-            Some(Err(error)) => Err(BackendError::failed(&seat.name, error)),
         }
+    }
+
+    /// Commits `tokens` without the target; how many, and whether that ended the output. `None` when a
+    /// verification is under way.
+    pub(super) async fn accept(&mut self, tokens: &[TokenId], audit: bool) -> Option<(u32, bool)> {
+        let most = tokens.len().min(self.remaining() as usize);
+        let target = self.target.as_mut()?;
+        let may = self.skipping.as_ref().is_some_and(|skipping| skipping.allowed);
+        let accepted = if may { target.accept(&tokens[..most]).await } else { Ok(0) };
+        let accepted = match accepted {
+            Ok(accepted) => &tokens[..accepted],
+            Err(error) => return Some((0, self.fail(error).finished)),
+        };
+        let at = self.output.tokens().len();
+        let committed =
+            accepted.iter().map(|token| crate::backend::Committed { token: *token, logprobs: None });
+        let committed = Verified { committed: committed.collect(), ..Verified::default() };
+        if let Err(error) = self.output.commit(&committed, &**target).await {
+            self.failure = Some(error);
+        }
+        // A stop string among them leaves the rest out.
+        let count = u32::try_from(self.output.tokens().len() - at).unwrap_or(u32::MAX);
+        self.tally.unverified += count;
+        self.tally.skips += u32::from(count > 0);
+        self.score(at);
+        self.tally.wasted = self.tally.wasted.saturating_sub(count);
+        if audit && count > 0 {
+            self.audits.push(Skipped { at, tokens: accepted[..count as usize].to_vec() });
+        }
+        Some((count, self.is_over()))
     }
 
     async fn commit(
@@ -262,12 +319,19 @@ impl Job {
         {
             self.failure = Some(error);
         }
+        self.score(before);
         Committed {
             tokens: self.output.tokens()[before..].to_vec(),
             accepted: verified.accepted,
             finished: self.is_over(),
             took,
         }
+    }
+
+    /// Notes whose ballots said what was committed from `at` on.
+    fn score(&mut self, at: usize) {
+        let committed = &self.output.tokens()[at..];
+        self.seats.iter_mut().for_each(|seat| seat.score(committed));
     }
 
     fn fail(&mut self, error: BackendError) -> Committed {

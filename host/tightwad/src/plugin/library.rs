@@ -1,72 +1,179 @@
-//! Where plugins come from: the built-in ones, a folder, a path.
+//! Where plugins come from: the built-in ones, folders, a path. A file that changes replaces what a name
+//! stands for.
+//!
+//! Invariant: a slot holds a plugin that was loaded; a newer file that does not load changes nothing.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::{PlacementPlugin, Plugin, PluginEngine, PluginError};
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 
-/// Names and bytes.
-type BuiltIn = [(&'static str, &'static [u8])];
+use super::contract::Kind;
+use super::{PlacementPlugin, Plugin, PluginEngine, PluginError, PolicyPlugin, Slot};
+use crate::types::hexadecimal;
 
-/// The built-in modes, loaded exactly as a file is.
-const MODES: &BuiltIn = &[("speculation", include_bytes!("../../../../plugins/dist/speculation.wasm"))];
+/// The built-in plugins, loaded exactly as a file is: kind, name, bytes.
+pub(super) const BUILT_IN: [(Kind, &str, &[u8]); 3] = [
+    (Kind::Mode, "speculation", include_bytes!("../../../../plugins/dist/speculation.wasm")),
+    (Kind::Mode, "consensus", include_bytes!("../../../../plugins/dist/consensus.wasm")),
+    (Kind::Placement, "pooling", include_bytes!("../../../../plugins/dist/pooling.wasm")),
+];
 
-/// The built-in pooling policies.
-const PLACEMENTS: &BuiltIn = &[("pooling", include_bytes!("../../../../plugins/dist/pooling.wasm"))];
+/// A plugin of one kind.
+#[async_trait]
+pub trait Loaded: Sized + Send + Sync + 'static {
+    /// What it is for.
+    const KIND: Kind;
+
+    /// Compiles and links `wasm`, which errors call `name`.
+    async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError>;
+
+    /// SHA-256 of the component, in hexadecimal.
+    fn sha256(&self) -> &str;
+}
+
+macro_rules! loaded {
+    ($plugin:ty, $kind:ident) => {
+        #[async_trait]
+        impl Loaded for $plugin {
+            const KIND: Kind = Kind::$kind;
+
+            async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError> {
+                <$plugin>::load(engine, name, wasm).await
+            }
+
+            fn sha256(&self) -> &str {
+                self.sha256()
+            }
+        }
+    };
+}
+
+loaded!(Plugin, Mode);
+loaded!(PolicyPlugin, ConsensusPolicy);
+loaded!(PlacementPlugin, Placement);
+
+/// A slot that follows its file.
+#[async_trait]
+trait Follow: Send + Sync {
+    /// Loads the file again where it changed; false when nobody uses the slot any more.
+    async fn follow(&self, library: &Library) -> bool;
+}
+
+struct Followed<P> {
+    slot: Weak<Slot<P>>,
+    pin: Option<String>,
+}
+
+#[async_trait]
+impl<P: Loaded> Follow for Followed<P> {
+    async fn follow(&self, library: &Library) -> bool {
+        let Some(slot) = self.slot.upgrade() else { return false };
+        let name = slot.name();
+        let newer = async {
+            let wasm = library.find(name, P::KIND).await?;
+            if hexadecimal(&Sha256::digest(&wasm)) == slot.current().sha256() {
+                return Ok(());
+            }
+            let plugin: P = library.checked(name, &wasm, self.pin.as_deref()).await?;
+            tracing::info!(
+                plugin = name,
+                sha256 = plugin.sha256(),
+                "replaced; requests that run keep the old one"
+            );
+            slot.replace(plugin);
+            Ok::<(), PluginError>(())
+        };
+        if let Err(error) = newer.await {
+            tracing::error!("{error}; the plugin that was loaded goes on");
+        }
+        true
+    }
+}
 
 /// Finds plugins by name.
 pub struct Library {
-    engine: Arc<PluginEngine>,
-    folder: Option<PathBuf>,
+    pub(super) engine: Arc<PluginEngine>,
+    folders: Vec<PathBuf>,
+    followed: Mutex<Vec<Arc<dyn Follow>>>,
 }
 
 impl Library {
-    /// Looks into `folder` first, so that a user's file replaces a built-in plugin.
+    /// Looks into `folders` first, in order, so that a user's file replaces a built-in plugin.
     #[must_use]
-    pub fn new(engine: Arc<PluginEngine>, folder: Option<PathBuf>) -> Self {
-        Self { engine, folder }
+    pub fn new(engine: Arc<PluginEngine>, folders: Vec<PathBuf>) -> Self {
+        Self { engine, folders, followed: Mutex::default() }
     }
 
-    /// Loads the mode `name`: a path that ends in `.wasm`, a file of the folder, or a built-in.
+    /// Where files are looked for, in order.
+    #[must_use]
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// The engine, for its counters.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<PluginEngine> {
+        &self.engine
+    }
+
+    /// Loads the plugin `name`: a path that ends in `.wasm`, a file of a folder, or a built-in. `pin` is the
+    /// SHA-256 that it must have.
     ///
     /// # Errors
     ///
     /// [`PluginError`] when there is none, or it does not load.
-    pub async fn load(&self, name: &str) -> Result<Plugin, PluginError> {
-        Plugin::load(&self.engine, name, &self.find(name, MODES).await?).await
+    pub async fn load<P: Loaded>(&self, name: &str, pin: Option<&str>) -> Result<Arc<Slot<P>>, PluginError> {
+        let wasm = self.find(name, P::KIND).await?;
+        let slot = Arc::new(Slot::new(name, self.checked::<P>(name, &wasm, pin).await?));
+        let followed = Followed { slot: Arc::downgrade(&slot), pin: pin.map(str::to_owned) };
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(followed));
+        Ok(slot)
     }
 
-    /// Loads the pooling policy `name`, found in the same way; the built-in one is `pooling`.
-    ///
-    /// # Errors
-    ///
-    /// [`PluginError`] when there is none, or it does not load.
-    pub async fn placement(&self, name: &str) -> Result<PlacementPlugin, PluginError> {
-        PlacementPlugin::load(&self.engine, name, &self.find(name, PLACEMENTS).await?).await
+    /// Loads again what is in use and changed.
+    pub async fn refresh(&self) {
+        let all = self.followed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for one in all {
+            if !one.follow(self).await {
+                let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+                followed.retain(|other| !Arc::ptr_eq(other, &one));
+            }
+        }
+    }
+
+    async fn checked<P: Loaded>(&self, name: &str, wasm: &[u8], pin: Option<&str>) -> Result<P, PluginError> {
+        let found = hexadecimal(&Sha256::digest(wasm));
+        if let Some(wanted) = pin.filter(|wanted| !wanted.eq_ignore_ascii_case(&found)) {
+            return Err(PluginError::Pinned { plugin: name.to_owned(), found, wanted: wanted.to_owned() });
+        }
+        P::load(&self.engine, name, wasm).await
     }
 
     /// The bytes of a plugin.
-    async fn find(&self, name: &str, built_in: &BuiltIn) -> Result<Cow<'static, [u8]>, PluginError> {
+    async fn find(&self, name: &str, kind: Kind) -> Result<Cow<'static, [u8]>, PluginError> {
         if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
             return read(name, Path::new(name)).await;
         }
-        let in_folder = self.folder.as_ref().map(|folder| folder.join(format!("{name}.wasm")));
-        if let Some(path) = in_folder.filter(|path| path.exists()) {
+        let in_folder = self.folders.iter().map(|folder| folder.join(format!("{name}.wasm")));
+        if let Some(path) = in_folder.into_iter().find(|path| path.exists()) {
             return read(name, &path).await;
         }
-        match built_in.iter().find(|(own, _)| *own == name) {
-            Some((_, wasm)) => Ok(Cow::Borrowed(wasm)),
+        match BUILT_IN.iter().find(|(of, own, _)| *own == name && *of == kind) {
+            Some((_, _, wasm)) => Ok(Cow::Borrowed(wasm)),
             None => {
-                let known: Vec<&str> = built_in.iter().map(|(name, _)| *name).collect();
-                Err(PluginError::Unknown { plugin: name.to_owned(), known: known.join(", ") })
+                let known = BUILT_IN.iter().filter(|(of, ..)| *of == kind).map(|(_, name, _)| *name);
+                let known: Vec<&str> = known.collect();
+                let known = if known.is_empty() { "none of this kind".to_owned() } else { known.join(", ") };
+                Err(PluginError::Unknown { plugin: name.to_owned(), known })
             }
         }
     }
 }
 
-async fn read(name: &str, path: &Path) -> Result<Cow<'static, [u8]>, PluginError> {
-    tracing::info!(plugin = name, path = %path.display(), "loading a plugin from a file");
+pub(super) async fn read(name: &str, path: &Path) -> Result<Cow<'static, [u8]>, PluginError> {
     let wasm = tokio::fs::read(path).await.map_err(|error| PluginError::Unreadable {
         plugin: name.to_owned(),
         path: path.display().to_string(),
@@ -88,7 +195,12 @@ mod tests {
     }
 
     fn library(folder: Option<PathBuf>) -> Library {
-        Library::new(Arc::new(PluginEngine::new(None, Limits::default()).unwrap()), folder)
+        let engine = PluginEngine::new(None, Limits::default()).unwrap();
+        Library::new(Arc::new(engine), folder.into_iter().collect())
+    }
+
+    async fn placement(folder: Option<PathBuf>, name: &str) -> Result<Arc<PlacementPlugin>, PluginError> {
+        library(folder).load(name, None).await.map(|slot: Arc<Slot<PlacementPlugin>>| slot.current())
     }
 
     fn machine(memory: u64, speed: u64, here: bool) -> Machine {
@@ -105,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_built_in_policy_places_a_model_and_says_what_is_missing() {
-        let policy = library(None).placement("pooling").await.unwrap();
+        let policy = placement(None, "pooling").await.unwrap();
         assert_eq!(policy.label(), "pooling@0.1.0");
         assert_eq!(policy.sha256().len(), 64);
         let machines =
@@ -124,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_built_in_policy_stays_with_a_plan_that_is_nearly_as_good() {
-        let policy = library(None).placement("pooling").await.unwrap();
+        let policy = placement(None, "pooling").await.unwrap();
         let machines =
             [machine(600_000_000, 9_000_000_000, true), machine(500_000_000, 4_500_000_000, false)];
         let plan = |here: u32| Plan {
@@ -146,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_layers_on_many_machines_stay_far_from_the_limits() {
-        let policy = library(None).placement(&dist("pooling")).await.unwrap();
+        let policy = placement(None, &dist("pooling")).await.unwrap();
         let mut machines = vec![machine(800_000_000, 9_000_000_000, true)];
         machines.extend((1..=16).map(|at| machine(400_000_000 + at * 77_000_000, at * 1_000_000_000, false)));
         for layers in [80, 200] {
@@ -161,11 +273,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_component_of_another_world_is_refused_by_what_it_lacks() {
-        let error = library(None).placement(&dist("speculation")).await.err().unwrap().to_string();
+        let error = placement(None, &dist("speculation")).await.err().unwrap().to_string();
         assert!(error.contains("does not export the interface `pooling`"), "{error}");
-        let error = library(None).load(&dist("pooling")).await.err().unwrap().to_string();
+        let error = library(None).load::<Plugin>(&dist("pooling"), None).await.err().unwrap().to_string();
         assert!(error.contains("does not export the interface `mode`"), "{error}");
-        let error = library(None).placement("speculation").await.err().unwrap().to_string();
+        let error = placement(None, "speculation").await.err().unwrap().to_string();
         assert!(error.contains("built in are pooling"), "{error}");
     }
 
@@ -173,7 +285,7 @@ mod tests {
     async fn a_file_in_the_plugins_folder_replaces_the_built_in_policy() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pooling.wasm"), "this is text").unwrap();
-        let error = library(Some(folder.path().to_owned())).placement("pooling").await.err().unwrap();
+        let error = placement(Some(folder.path().to_owned()), "pooling").await.err().unwrap();
         assert!(matches!(error, PluginError::NotComponent { .. }), "{error}");
     }
 }

@@ -10,8 +10,10 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 /// The limits of one instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory, in bytes.
+    /// Linear memory, all of an instance's together, in bytes.
     pub memory: usize,
+    /// The same for policies: runtimes of other languages need more.
+    pub policy_memory: usize,
     /// Computing between two host calls.
     pub compute: Duration,
     /// Host calls in all, besides `calls_a_token`.
@@ -22,7 +24,20 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 64 << 20, compute: Duration::from_millis(250), calls: 1000, calls_a_token: 32 }
+        Self {
+            memory: 64 << 20,
+            policy_memory: 256 << 20,
+            compute: Duration::from_millis(250),
+            calls: 1000,
+            calls_a_token: 32,
+        }
+    }
+}
+
+impl Limits {
+    /// Those of a policy's instance.
+    pub(super) fn of_policies(self) -> Self {
+        Self { memory: self.policy_memory, ..self }
     }
 }
 
@@ -43,12 +58,27 @@ pub(super) struct Meter {
     limits: Limits,
     ticks: u32,
     pub calls_left: u64,
+    memory: usize,
 }
 
 impl Meter {
     pub(super) fn new(limits: Limits, tokens: u32) -> Self {
         let calls_left = limits.calls + limits.calls_a_token * u64::from(tokens);
-        Self { limits, ticks: 0, calls_left }
+        Self { limits, ticks: 0, calls_left, memory: 0 }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Gives an instance that is asked again what a new one has.
+    pub(super) fn renew(&mut self) {
+        *self = Self { memory: self.memory, ..Self::new(self.limits, 0) };
+    }
+
+    /// Linear memory in use, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// One tick of the clock while the component computes. The tick under way at the last host
@@ -76,8 +106,13 @@ impl Meter {
 const TABLE: usize = 10_000;
 
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
-        if desired > self.limits.memory { Err(Stopped::OutOfMemory.into()) } else { Ok(true) }
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        let memory = self.memory + desired.saturating_sub(current);
+        if memory > self.limits.memory {
+            return Err(Stopped::OutOfMemory.into());
+        }
+        self.memory = memory;
+        Ok(true)
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {

@@ -3,6 +3,7 @@
 //! One instance serves one request, or one question to a policy. Whatever a component does, the
 //! request's [`Job`] comes back from [`Plugin::run`], so that the host can finish it by plain decoding.
 
+mod at_work;
 mod bindings;
 mod clock;
 mod component;
@@ -10,18 +11,35 @@ mod contract;
 mod decoding;
 mod engine;
 mod error;
+mod health;
+mod inspect;
 mod job;
 mod library;
 mod limits;
 mod log;
 mod placement;
+mod policy;
+mod race;
+mod seat;
+mod skipping;
+mod slot;
 mod state;
 mod store;
+mod unverified;
 
+pub use at_work::{OnFailure, PolicyAtWork};
+pub use bindings::tightwad::plugin::ballots::{Ballot, Proposal as Vote, Ruling};
 pub use component::Plugin;
+pub use contract::Kind;
 pub use engine::PluginEngine;
 pub use error::PluginError;
-pub use job::{Job, Tally};
-pub use library::Library;
+pub use health::Health;
+pub use inspect::{Inspected, Listed, inspect};
+pub use job::{Job, Settled, Skipped, Tally};
+pub use library::{Library, Loaded};
 pub use limits::Limits;
 pub use placement::PlacementPlugin;
+pub use policy::{CallCounts, PolicyPlugin};
+pub use seat::Raced;
+pub use skipping::{Agreement, RuleAtWork, Skipping};
+pub use slot::Slot;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{HasSelf, Linker};
-
+use super::bindings::placement::PlacementPre;
 use super::bindings::placement::exports::tightwad::plugin::pooling as wit;
-use super::bindings::placement::{Placement, PlacementPre};
+use super::contract::Kind;
+use super::limits::Meter;
 use super::state::State;
 use super::{PluginEngine, PluginError, contract, store};
 use crate::types::pool::{Machine, Plan, Refusal, Shape};
@@ -30,13 +30,9 @@ impl PlacementPlugin {
     /// [`PluginError`] when it is no component, does not fit the contract, or cannot describe
     /// itself.
     pub async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError> {
-        let compiled = contract::compile(engine, name, wasm, "pooling")?;
-        let link = || {
-            let mut linker = Linker::new(&engine.engine);
-            Placement::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
-            linker.instantiate_pre(&compiled.component).and_then(PlacementPre::new)
-        };
-        let instance = link().map_err(|error| contract::unfit(name, format!("{error:#}")))?;
+        let compiled = contract::compile_as(engine, name, wasm, Kind::Placement).await?;
+        let linked = engine.placement.instantiate_pre(&compiled.component).and_then(PlacementPre::new);
+        let instance = linked.map_err(|error| contract::unfit(name, format!("{error:#}")))?;
         let mut plugin =
             Self { engine: engine.clone(), instance, label: name.to_owned(), sha256: compiled.sha256 };
         plugin.label = plugin.describe().await?;
@@ -69,7 +65,8 @@ impl PlacementPlugin {
         before: Option<&Plan>,
     ) -> Result<Result<Plan, Refusal>, PluginError> {
         let machines: Vec<_> = machines.iter().map(Into::into).collect();
-        let mut store = store::open(&self.engine, &self.label, 0, None);
+        let meter = Meter::new(self.engine.limits, 0);
+        let mut store = store::open(&self.engine, &self.label, meter, None);
         let answer = async {
             let policy = self.instance.instantiate_async(&mut store).await?;
             let before = before.map(wit::Plan::from);
@@ -78,19 +75,20 @@ impl PlacementPlugin {
         };
         match answer.await {
             Ok(answer) => Ok(answer.map(Into::into).map_err(Into::into)),
-            Err(error) => Err(store::error(&self.engine, PLACE, &error, store.data())),
+            Err(error) => Err(store::error(PLACE, &error, store.data())),
         }
     }
 
     async fn describe(&self) -> Result<String, PluginError> {
-        let mut store = store::open(&self.engine, &self.label, 0, None);
+        let meter = Meter::new(self.engine.limits, 0);
+        let mut store = store::open(&self.engine, &self.label, meter, None);
         let outcome = async {
             let policy = self.instance.instantiate_async(&mut store).await?;
             policy.tightwad_plugin_pooling().call_describe(&mut store).await
         };
         match outcome.await {
             Ok(info) => Ok(format!("{}@{}", info.name, info.version)),
-            Err(error) => Err(store::error(&self.engine, DESCRIBE, &error, store.data())),
+            Err(error) => Err(store::error(DESCRIBE, &error, store.data())),
         }
     }
 }

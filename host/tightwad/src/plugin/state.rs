@@ -2,10 +2,18 @@
 // The generated bindings name these types as public ones.
 #![allow(unreachable_pub)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Job;
 use super::limits::Meter;
+
+/// Bytes that are kept of a standard error.
+const LONGEST: usize = 4096;
 
 /// The store's data.
 pub(super) struct State {
@@ -14,13 +22,61 @@ pub(super) struct State {
     pub meter: Meter,
     /// Absent in calls that have no job.
     pub job: Option<Job>,
+    /// Counted while it lives.
+    _alive: Alive,
+    /// For runtimes that want one: no files, no sockets, no environment.
+    wasi: Option<WasiCtx>,
+    /// What such a runtime writes to its standard error: the message of an exception.
+    stderr: MemoryOutputPipe,
     /// The last error the component logged: a panic's message comes this way.
     pub last_words: Option<String>,
 }
 
 impl State {
-    pub(super) fn new(name: &str, meter: Meter, job: Option<Job>) -> Self {
-        Self { name: name.to_owned(), table: ResourceTable::new(), meter, job, last_words: None }
+    pub(super) fn new(name: &str, meter: Meter, job: Option<Job>, alive: Alive) -> Self {
+        Self {
+            name: name.to_owned(),
+            table: ResourceTable::new(),
+            meter,
+            job,
+            _alive: alive,
+            wasi: None,
+            stderr: MemoryOutputPipe::new(LONGEST),
+            last_words: None,
+        }
+    }
+}
+
+impl State {
+    /// What the component said before it was stopped.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let written = self.stderr.contents();
+        let written = String::from_utf8_lossy(&written).trim().to_owned();
+        self.last_words.clone().or(Some(written)).filter(|words| !words.is_empty())
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let stderr = &self.stderr;
+        let ctx = self.wasi.get_or_insert_with(|| WasiCtx::builder().stderr(stderr.clone()).build());
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+/// One instance that lives.
+pub(super) struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    pub(super) fn count(instances: &Arc<AtomicUsize>) -> Self {
+        instances.fetch_add(1, Ordering::Relaxed);
+        Self(instances.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,12 +3,12 @@
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::limits::{Meter, Stopped};
-use super::state::State;
+use super::state::{Alive, State};
 use super::{Job, PluginEngine, PluginError};
 
-/// A store under the engine's limits. `tokens`: how many may be generated, which allows for host calls.
-pub(super) fn open(engine: &PluginEngine, label: &str, tokens: u32, job: Option<Job>) -> Store<State> {
-    let state = State::new(label, Meter::new(engine.limits, tokens), job);
+/// A store under the limits of `meter`.
+pub(super) fn open(engine: &PluginEngine, label: &str, meter: Meter, job: Option<Job>) -> Store<State> {
+    let state = State::new(label, meter, job, Alive::count(&engine.instances));
     let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.meter);
     store.set_epoch_deadline(1);
@@ -21,14 +21,9 @@ pub(super) fn open(engine: &PluginEngine, label: &str, tokens: u32, job: Option<
 }
 
 /// Why `call` did not return.
-pub(super) fn error(
-    engine: &PluginEngine,
-    call: &'static str,
-    error: &wasmtime::Error,
-    state: &State,
-) -> PluginError {
+pub(super) fn error(call: &'static str, error: &wasmtime::Error, state: &State) -> PluginError {
     let plugin = state.name.clone();
-    let limits = engine.limits;
+    let limits = state.meter.limits();
     match error.downcast_ref::<Stopped>() {
         Some(Stopped::OutOfMemory) => {
             return PluginError::OutOfMemory { plugin, call, mebibytes: limits.memory >> 20 };
@@ -44,7 +39,7 @@ pub(super) fn error(
         None => {}
     }
     let trap = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
-    let reason = match &state.last_words {
+    let reason = match state.last_words() {
         Some(words) => format!("{words} ({trap})"),
         None => trap,
     };

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::backend::{Found, NodeSpec, SharedBackend, TextServerSpec};
 use crate::mode::PoolSpec;
+use crate::plugin::OnFailure;
 
 /// `tw.model{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,8 +53,33 @@ pub struct SpeculationSpec {
     /// Propose.
     pub drafters: Vec<SharedBackend>,
     /// The plugin that drives; default: the built-in one.
-    pub plugin: Option<String>,
+    pub plugin: Option<PluginSpec>,
     /// What the plugin reads.
+    pub settings: Map<String, Value>,
+}
+
+/// A plugin that a script names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSpec {
+    /// Its name, or its path.
+    pub name: String,
+    /// The digest that it must have.
+    pub sha256: Option<String>,
+}
+
+/// `tw.consensus{}`.
+pub struct ConsensusSpec {
+    /// Is asked where the drafters do not agree.
+    pub target: SharedBackend,
+    /// Race.
+    pub drafters: Vec<SharedBackend>,
+    /// The policy that rules on ballots; default: the mode's own rules.
+    pub plugin: Option<PluginSpec>,
+    /// What happens when it fails.
+    pub on_failure: OnFailure,
+    /// The plugin that drives; default: the built-in one.
+    pub mode: Option<String>,
+    /// What the mode reads.
     pub settings: Map<String, Value>,
 }
 
@@ -74,4 +100,6 @@ pub trait Factory: Send + Sync {
     async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, String>;
     /// Speculation over backends.
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String>;
+    /// A consensus of backends.
+    async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, String>;
 }

@@ -13,10 +13,8 @@ mod loader;
 mod pipeline;
 mod request;
 mod sandbox;
-mod watch;
 
 pub use api::check_fallback;
 pub use error::ScriptError;
-pub use factory::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
+pub use factory::{ConsensusSpec, Factory, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec};
 pub use loader::{Script, load};
-pub use watch::{Changes, watch};

@@ -17,6 +17,12 @@ pub trait Control: Send + Sync {
     /// What each of them is doing, as JSON objects with a `model` and a `state`.
     fn status(&self) -> Vec<Value>;
 
+    /// What the modes are doing, as JSON objects with a `mode` and a `name`.
+    fn modes(&self) -> Vec<Value>;
+
+    /// The plugins that scripts can name, as JSON objects with a `name`, or an `error`.
+    fn plugins(&self) -> Vec<Value>;
+
     /// Loads one, and waits until it answers; `None`: there is none of this name.
     async fn load(&self, model: &str) -> Option<Result<(), BackendError>>;
 
@@ -34,8 +40,14 @@ pub(super) async fn status(State(state): State<ServerState>) -> Json<Value> {
             json!({"name": name, "backend": backend.name(), "active": load.active, "waiting": load.waiting})
         })
         .collect();
-    let models = state.control.as_ref().map(|control| control.status()).unwrap_or_default();
-    Json(json!({"tightwad": env!("CARGO_PKG_VERSION"), "serves": served, "models": models}))
+    let control = state.control.as_ref();
+    let models = control.map(|control| control.status()).unwrap_or_default();
+    let modes = control.map(|control| control.modes()).unwrap_or_default();
+    let plugins = control.map(|control| control.plugins()).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    Json(json!({
+        "tightwad": version, "serves": served, "models": models, "modes": modes, "plugins": plugins,
+    }))
 }
 
 /// `POST /v1/tightwad/models/{model}/load`.

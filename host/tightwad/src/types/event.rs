@@ -52,6 +52,15 @@ pub struct Report {
     pub wasted: u32,
     /// Positions decided again by the one-token path.
     pub ties: u32,
+    /// Tokens committed without the target.
+    #[serde(skip_serializing_if = "is_none")]
+    pub unverified: u32,
+    /// The rule of the consensus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The share of audited tokens that the target would have chosen too, over all requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
     /// Names of the drafters.
     pub drafters: Vec<String>,
     /// The plugins that took part, by name, with the SHA-256 of their component.
@@ -59,6 +68,12 @@ pub struct Report {
     /// Why the plugin was left before the end, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+}
+
+/// True for counts that go without saying.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Report {
@@ -70,6 +85,7 @@ impl Report {
         self.accepted += other.accepted;
         self.wasted += other.wasted;
         self.ties += other.ties;
+        self.unverified += other.unverified;
         self.fallback = self.fallback.take().or_else(|| other.fallback.clone());
     }
 }

@@ -71,7 +71,7 @@ impl Backend for Llama {
 
     fn capabilities(&self) -> Capabilities {
         let both = Capabilities::VERIFY.and(Capabilities::PROPOSE);
-        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE);
+        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE).and(Capabilities::RESUME);
         match self.template.as_ref() {
             Ok(template) if template.knows_tools() => always.and(Capabilities::TOOLS),
             _ => always,

@@ -37,7 +37,7 @@ pub(in crate::backend) fn prepare(
 }
 
 /// True when the output must have some form.
-pub(super) fn is_constrained(request: &Request) -> bool {
+pub(in crate::backend) fn is_constrained(request: &Request) -> bool {
     let called = !matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None);
     !matches!(request.format, Format::Text) || (called && !request.tools.is_empty())
 }

@@ -59,6 +59,11 @@ impl Target for LlamaTarget {
         done.map_err(|error| translate(&self.name, error))
     }
 
+    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+        let done = self.session.accept(tokens.to_vec()).await;
+        done.map_err(|error| translate(&self.name, error))
+    }
+
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
         let steps = self.session.decode(max).map_err(|error| translate(&self.name, error))?;
         self.steps = Some(steps);

@@ -183,7 +183,7 @@ impl Backend for Node {
 
     fn capabilities(&self) -> Capabilities {
         let both = Capabilities::VERIFY.and(Capabilities::PROPOSE);
-        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE);
+        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE).and(Capabilities::RESUME);
         if self.facts.tools { always.and(Capabilities::TOOLS) } else { always }
     }
 

@@ -14,7 +14,8 @@ use super::link::{Fault, Link, Pause};
 use super::steps::Steps;
 use super::vocabulary::Vocabulary;
 use super::{Node, OPENING, error, limit};
-use crate::backend::{BackendError, Left, Pass, Processor, Target, Task, Verified};
+use crate::backend::llama::prompt::is_constrained;
+use crate::backend::{BackendError, Left, Pass, Processor, Target, Task, Tokenizer, Verified};
 use crate::types::Request;
 use crate::types::node::{
     Base, DecodeCall, OpenCall, Opened, Role, Step, TokenHash, VerifyCall, WireLogprobs, WireRequest,
@@ -30,6 +31,8 @@ pub(super) struct NodeTarget {
     prompt: Arc<[TokenId]>,
     output: Vec<TokenId>,
     hash: TokenHash,
+    /// Committed behind `output` without the node, which hears of them with the next call.
+    unverified: Vec<TokenId>,
     max_tokens: u32,
     session: Option<String>,
     patience: Duration,
@@ -76,6 +79,7 @@ impl NodeTarget {
             prompt,
             output: call.output,
             hash,
+            unverified: Vec::new(),
             max_tokens: opened.max_tokens,
             session: Some(opened.session),
             patience: node.patience,
@@ -90,6 +94,7 @@ impl NodeTarget {
         if let Some(session) = &self.session {
             return Ok(session.clone());
         }
+        self.told();
         let (prompt, output, max_tokens) = (self.prompt.clone(), self.output.clone(), self.max_tokens);
         let call = open_call(&self.model, &self.request, Some(&Left { prompt, output, max_tokens }));
         let opened = open(&self.link, &self.weights, &call).await?;
@@ -105,6 +110,12 @@ impl NodeTarget {
         Ok(opened.session)
     }
 
+    /// The node knows all that was committed.
+    fn told(&mut self) {
+        self.hash.extend(&self.unverified);
+        self.output.append(&mut self.unverified);
+    }
+
     fn base(&self) -> Base {
         let at = u32::try_from(self.prompt.len() + self.output.len()).unwrap_or(u32::MAX);
         Base { at, hash: self.hash }
@@ -112,7 +123,7 @@ impl NodeTarget {
 
     async fn try_verify(&mut self, draft: &Draft) -> Result<Step, Fault> {
         let path = format!("/v1/node/sessions/{}/verify", self.session().await?);
-        let call = VerifyCall::new(self.base(), draft);
+        let call = VerifyCall::new(self.base(), &self.unverified, draft);
         let start = Instant::now();
         let rows = u32::try_from(call.draft.len()).unwrap_or(u32::MAX);
         let limit = limit(self.expected.token + self.expected.row * rows + self.expected.round_trip);
@@ -121,6 +132,7 @@ impl NodeTarget {
         if step.tokens.is_empty() && step.finish.is_none() {
             return Err(Fault::Lost(format!("{} committed nothing", self.link.name)));
         }
+        self.told();
         Ok(step)
     }
 
@@ -129,8 +141,9 @@ impl NodeTarget {
         let open = self.decoding.as_ref().is_some_and(|decoding| decoding.steps.is_some());
         if !open {
             let path = format!("/v1/node/sessions/{}/decode", self.session().await?);
-            let call = DecodeCall { base: self.base(), max };
+            let call = DecodeCall { base: self.base(), max, unverified: self.unverified.clone() };
             let response = self.link.stream(&path, &call, limit(self.expected.token)).await?;
+            self.told();
             if let Some(decoding) = &mut self.decoding {
                 decoding.steps = Some(Steps::new(response));
             }
@@ -241,6 +254,19 @@ impl Target for NodeTarget {
                 }
             }
         }
+    }
+
+    /// The node hears of them with the next call. A constraint on the output is known to it alone.
+    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+        let committed = self.output.len() + self.unverified.len();
+        let room = (self.max_tokens as usize).saturating_sub(committed);
+        if is_constrained(&self.request) {
+            return Ok(0);
+        }
+        self.vocabulary.detokenize(tokens).await?;
+        let accepted = &tokens[..tokens.len().min(room)];
+        self.unverified.extend(accepted);
+        Ok(accepted.len())
     }
 
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {

@@ -163,6 +163,14 @@ impl Target for LogprobsTarget {
         Ok(verified)
     }
 
+    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+        let goes_on = |token: &&TokenId| !self.weights.ends(**token);
+        let most = tokens.iter().take(self.left as usize).take_while(goes_on).count();
+        self.tokens.extend(&tokens[..most]);
+        self.left -= u32::try_from(most).unwrap_or(self.left);
+        Ok(most)
+    }
+
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
         self.decoding = max;
         Ok(())

@@ -105,7 +105,8 @@ impl Backend for TextServer {
 
     fn capabilities(&self) -> Capabilities {
         let always = Capabilities::GENERATE.and(Capabilities::PROPOSE).and(Capabilities::TOOLS);
-        if self.replay { always.and(Capabilities::VERIFY) } else { always }
+        let verifies = if self.replay { always.and(Capabilities::VERIFY) } else { always };
+        if self.reader.is_some() { verifies.and(Capabilities::RESUME) } else { verifies }
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {

@@ -103,7 +103,12 @@ impl Contest {
         Ok(())
     }
 
-    async fn answer(&self, backend: &SharedBackend, prompt: &Prompt) -> Result<(String, Duration, Outcome)> {
+    /// The text of an answer, and how it came to be.
+    pub(super) async fn answer(
+        &self,
+        backend: &SharedBackend,
+        prompt: &Prompt,
+    ) -> Result<(String, Duration, Outcome)> {
         let spec =
             SamplingSpec { temperature: self.temperature, top_p: 0.95, seed: 5, ..SamplingSpec::default() };
         let request = Request {
@@ -128,7 +133,7 @@ impl Contest {
 pub(super) fn factory() -> Result<HostFactory> {
     let engine = PluginEngine::new(None, Limits::default());
     let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
-    Ok(HostFactory::new(Library::new(Arc::new(engine), None)))
+    Ok(HostFactory::new(Arc::new(Library::new(Arc::new(engine), Vec::new()))))
 }
 
 pub(super) fn made(result: Result<SharedBackend, String>) -> Result<SharedBackend> {

@@ -1,7 +1,9 @@
 //! `tightwad bench`: measurements, side by side in one run, as ratios.
 
 mod busy;
+mod consensus;
 mod contest;
+mod exact;
 mod network;
 mod passes;
 mod plot;
@@ -29,6 +31,8 @@ enum What {
     Network(network::Network),
     /// One model over workers, over links of growing delay, alone and with speculation on top.
     Pool(pool::Pool),
+    /// Consensus by every rule, against speculation and the target alone; and trees of drafts.
+    Consensus(consensus::Consensus),
     /// One stream against several at once, at one endpoint or at two in turn.
     Busy(busy::Busy),
 }
@@ -49,6 +53,7 @@ impl Bench {
             What::Speed(speed) => speed.run().await,
             What::Network(network) => network.run().await,
             What::Pool(pool) => pool.run().await,
+            What::Consensus(consensus) => consensus.run().await,
             What::Busy(busy) => busy.run().await,
         }
     }

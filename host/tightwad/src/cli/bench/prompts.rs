@@ -102,7 +102,8 @@ pub(super) fn set(name: &str, count: usize) -> Vec<Prompt> {
     (0..count).map(prompt).collect()
 }
 
-fn user(content: String) -> Message {
+/// One message of a user.
+pub(super) fn user(content: String) -> Message {
     let fields = [("role", Value::from("user")), ("content", Value::from(content))];
     Message(Map::from_iter(fields.map(|(key, value)| (key.to_owned(), value))))
 }

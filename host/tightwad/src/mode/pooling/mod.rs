@@ -207,7 +207,7 @@ impl Backend for Pooled {
 
     fn capabilities(&self) -> Capabilities {
         let both = Capabilities::VERIFY.and(Capabilities::PROPOSE);
-        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE);
+        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE).and(Capabilities::RESUME);
         if self.0.starter.tools { always.and(Capabilities::TOOLS) } else { always }
     }
 

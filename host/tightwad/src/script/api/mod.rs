@@ -1,11 +1,13 @@
 //! The table `tw`.
 
+mod consensus;
 mod log;
 mod model;
 mod nodes;
 mod pooling;
 mod serve;
 mod speculation;
+mod stack;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -59,6 +61,8 @@ pub(super) fn table(
     }
     let speculate = makers.backend(speculation::spec, |f, spec| async move { f.speculation(spec).await })?;
     raw.raw_set("speculation", speculate)?;
+    let agree = makers.backend(consensus::spec, |f, spec| async move { f.consensus(spec).await })?;
+    raw.raw_set("consensus", agree)?;
     raw.raw_set(
         "discover",
         makers.value(nodes::discovery, |f, wait| async move { f.discover(wait).await })?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mlua::{IntoLua, Lua, Table, Value};
 
-use super::speculation::backends;
+use super::stack::backends;
 use crate::backend::{Capabilities, Found, NodeSpec, SharedBackend};
 use crate::script::factory::LentSpec;
 use crate::script::handle::Handle;

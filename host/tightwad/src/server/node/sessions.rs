@@ -62,7 +62,7 @@ pub(super) async fn verify(
     body: Raw,
 ) -> Result<Response, ApiError> {
     let call: VerifyCall = read(body)?;
-    if call.draft.len() > LONGEST {
+    if call.draft.len().max(call.unverified.len()) > LONGEST {
         return Err(ApiError::invalid(Some("draft"), format!("a draft has at most {LONGEST} tokens")));
     }
     let draft = call.draft().map_err(|error| ApiError::invalid(Some("parents"), error.to_string()))?;
@@ -76,6 +76,7 @@ pub(super) async fn verify(
             return Ok(step);
         }
         session.check(call.base)?;
+        session.accept(&call.unverified).await?;
         let verified = session.target.verify(&draft).await.map_err(ApiError::from)?;
         let mut step = session.commit(verified);
         step.us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -121,6 +122,7 @@ pub(super) async fn decode(
     let Session::Target(target) = &mut *session else { return Err(wrong_role("target")) };
     target.check(call.base)?;
     target.forget();
+    target.accept(&call.unverified).await?;
     target.target.decode(call.max).await.map_err(ApiError::from)?;
     let (lines, read) = mpsc::channel(BUFFER);
     let held = entry.clone();

@@ -5,6 +5,7 @@
 
 use tightwad_engine::TokenId;
 
+use super::super::error::ApiError;
 use crate::backend::{BackendError, Drafter, Target, Verified};
 use crate::types::node::{Base, Piece, ProposeCall, Step, TokenHash, VerifyCall, WireLogprobs};
 
@@ -48,6 +49,20 @@ impl TargetSession {
         } else {
             format!("this session stands at {own} tokens, not at {at}")
         }))
+    }
+
+    /// Takes tokens that the caller committed without asking.
+    pub(super) async fn accept(&mut self, tokens: &[TokenId]) -> Result<(), ApiError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let accepted = self.target.accept(tokens).await?;
+        self.base.at += u32::try_from(accepted).unwrap_or(u32::MAX);
+        self.base.hash.extend(&tokens[..accepted]);
+        if accepted == tokens.len() {
+            return Ok(());
+        }
+        Err(OutOfStep(format!("of {} tokens that were not verified, {accepted} are possible", tokens.len())))?
     }
 
     /// Notes what was committed, and puts it into words.

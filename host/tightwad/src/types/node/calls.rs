@@ -81,13 +81,17 @@ pub struct VerifyCall {
     /// token follows the one before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<i32>,
+    /// Tokens that the caller committed behind `base` without asking; `draft` comes after them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unverified: Vec<u32>,
 }
 
 impl VerifyCall {
-    /// Asks for `draft` to be verified at `base`.
+    /// Asks for `draft` to be verified at `base`, after `unverified` tokens.
     #[must_use]
-    pub fn new(base: Base, draft: &Draft) -> Self {
-        let mut call = Self { base, draft: Vec::new(), parents: Vec::new() };
+    pub fn new(base: Base, unverified: &[u32], draft: &Draft) -> Self {
+        let (draft_tokens, parents) = (Vec::new(), Vec::new());
+        let mut call = Self { base, draft: draft_tokens, parents, unverified: unverified.to_vec() };
         if let [list] = draft.paths() {
             call.draft.clone_from(list);
             return call;
@@ -129,6 +133,9 @@ pub struct DecodeCall {
     pub base: Base,
     /// Most tokens to generate.
     pub max: u32,
+    /// Tokens that the caller committed behind `base` without asking.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unverified: Vec<u32>,
 }
 
 /// `POST /v1/node/sessions/ID/propose`.
@@ -326,14 +333,15 @@ mod tests {
     fn a_tree_travels_as_tokens_with_parents_and_a_list_without() {
         let base = Base { at: 3, hash: TokenHash::of(&[1, 2, 3]) };
         let tree = Draft::of([vec![1, 2, 3], vec![1, 4], vec![5, 2]]);
-        let call = VerifyCall::new(base, &tree);
+        let call = VerifyCall::new(base, &[], &tree);
         assert_eq!(
             (call.draft.as_slice(), call.parents.as_slice()),
             (&[1, 2, 3, 4, 5, 2][..], &[-1, 0, 1, 0, -1, 4][..])
         );
         assert_eq!(call.draft().unwrap(), tree);
-        let list = VerifyCall::new(base, &vec![7, 8].into());
+        let list = VerifyCall::new(base, &[9], &vec![7, 8].into());
         assert!(list.parents.is_empty());
+        assert_eq!(list.unverified, [9]);
         assert_eq!(list.draft().unwrap(), vec![7, 8].into());
     }
 }

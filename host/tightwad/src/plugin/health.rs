@@ -10,17 +10,18 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// How a plugin has done lately: one that always fails is not tried with every request.
 #[derive(Debug, Default)]
-pub(super) struct Health(Mutex<(u32, Option<Instant>)>);
+pub struct Health(Mutex<(u32, Option<Instant>)>);
 
 impl Health {
     /// True when the plugin may be tried.
-    pub(super) fn allows(&self) -> bool {
+    #[must_use]
+    pub fn allows(&self) -> bool {
         let (_, failed) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_none_or(|since| since.elapsed() > PAUSE)
     }
 
     /// Notes how a run ended.
-    pub(super) fn note(&self, succeeded: bool) {
+    pub fn note(&self, succeeded: bool) {
         let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = if succeeded { 0 } else { health.0 + 1 };
         *health = (failures, (failures >= FAILURES).then(Instant::now));

@@ -1,0 +1,119 @@
+//! `tightwad plugin`.
+mod check;
+mod new;
+mod templates;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::shelf::{self, shown};
+use crate::plugin::{Inspected, Library, inspect};
+
+/// Makes, checks and lists plugins.
+#[derive(Debug, clap::Args)]
+pub(super) struct Plugin {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists what scripts can name: files of the plugins folder, and what is built in.
+    List(List),
+    /// Says what a component is: world, imports, size, digest.
+    Inspect(Inspect),
+    /// Runs a consensus policy on recorded ballots, in the sandbox.
+    Check(check::Check),
+    /// Writes a project that builds a plugin.
+    New(new::New),
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// The folder; default: the user's.
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// The component.
+    file: PathBuf,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plugin {
+    pub(super) async fn run(self) -> Result<()> {
+        match self.command {
+            Command::List(list) => list.run().await,
+            Command::Inspect(inspect) => inspect.run().await,
+            Command::Check(check) => check.run().await,
+            Command::New(new) => new.run(),
+        }
+    }
+}
+
+impl List {
+    async fn run(self) -> Result<()> {
+        let listed = shelf::library(self.plugins.as_deref(), None)?.list().await;
+        if self.json {
+            println!("{:#}", serde_json::Value::from(listed.iter().map(shown).collect::<Vec<_>>()));
+            return Ok(());
+        }
+        for one in &listed {
+            match one {
+                Ok(plugin) => println!("{}", line(plugin)),
+                Err(error) => println!("{error}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn line(plugin: &Inspected) -> String {
+    let place = plugin.path.as_ref().map_or("built in".to_owned(), |path| path.display().to_string());
+    format!(
+        "{:<20} {:<17} {:<24} {}  {place}",
+        plugin.name,
+        plugin.exports,
+        plugin.label,
+        &plugin.sha256[..12]
+    )
+}
+
+impl Inspect {
+    async fn run(self) -> Result<()> {
+        let (_, plugin) = examined(&self.file).await?;
+        if self.json {
+            println!("{:#}", serde_json::to_value(&plugin)?);
+            return Ok(());
+        }
+        let kind = if plugin.exact { "exact: it can be slow, never wrong" } else { "approximate" };
+        println!("{}: {}", self.file.display(), plugin.label);
+        println!("  exports  {} ({kind})", plugin.exports);
+        for import in &plugin.imports {
+            let note =
+                if import.starts_with("wasi:") { " (empty: no files, sockets, environment)" } else { "" };
+            println!("  imports  {import}{note}");
+        }
+        println!("  bytes    {}", plugin.bytes);
+        println!("  sha256   {}", plugin.sha256);
+        Ok(())
+    }
+}
+
+/// Reads, loads and inspects a component.
+async fn examined(file: &Path) -> Result<(Arc<Library>, Inspected)> {
+    let library = shelf::library(None, None)?;
+    let wasm = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let inspected = inspect(library.engine(), &name, Some(file), &wasm).await?;
+    Ok((library, inspected))
+}

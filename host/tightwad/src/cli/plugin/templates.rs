@@ -1,0 +1,101 @@
+//! The texts of the projects that `tightwad plugin new` writes: those of `examples/plugins`.
+
+use super::new::Language;
+
+/// The name that the examples have.
+pub(super) const EXAMPLE: &str = "two-of-a-kind";
+
+/// A project.
+pub(super) struct Template {
+    /// Paths and texts.
+    pub files: &'static [(&'static str, &'static str)],
+    /// The file to change.
+    pub rule: &'static str,
+    /// Builds it.
+    pub build: &'static str,
+    /// What comes out.
+    pub built: &'static str,
+}
+
+macro_rules! example {
+    ($folder:literal, [$($file:literal),*]) => {
+        &[
+            (".gitignore", include_str!("../../../../../examples/plugins/.gitignore")),
+            $(($file, include_str!(concat!("../../../../../examples/plugins/", $folder, "/", $file)))),*
+        ]
+    };
+}
+
+macro_rules! texts {
+    ($folder:literal, [$($file:literal),*]) => {
+        &[$(($file, include_str!(concat!("../../../../../", $folder, "/", $file)))),*]
+    };
+}
+
+/// The project of a consensus policy.
+pub(super) fn of(language: Language) -> Template {
+    match language {
+        Language::Rust => Template {
+            files: example!(
+                "consensus-rust",
+                ["Cargo.toml", ".cargo/config.toml", "src/lib.rs", "README.md"]
+            ),
+            rule: "src/lib.rs",
+            build: "rustup target add wasm32-unknown-unknown && cargo build --release",
+            built: "target/wasm32-unknown-unknown/release/two_of_a_kind.wasm",
+        },
+        Language::Python => Template {
+            files: example!("consensus-python", ["app.py", "README.md"]),
+            rule: "app.py",
+            build: "python3 -m venv .venv && .venv/bin/pip install --quiet componentize-py==0.25.1 && .venv/bin/componentize-py -d wit -w voting componentize --stub-wasi app -o two-of-a-kind.wasm",
+            built: "two-of-a-kind.wasm",
+        },
+        Language::Javascript => Template {
+            files: example!("consensus-javascript", ["app.js", "package.json", "README.md"]),
+            rule: "app.js",
+            build: "npm install && npm run build",
+            built: "two-of-a-kind.wasm",
+        },
+        Language::C => Template {
+            files: example!("consensus-c", ["policy.c", "voting.h", "voting.c", "Makefile", "README.md"]),
+            rule: "policy.c",
+            build: "make",
+            built: "two-of-a-kind.wasm",
+        },
+    }
+}
+
+/// The contract.
+pub(super) const WIT: &[(&str, &str)] = texts!(
+    "wit",
+    [
+        "ballots.wit",
+        "clock.wit",
+        "consensus-policy.wit",
+        "decoding.wit",
+        "log.wit",
+        "mode.wit",
+        "policy.wit",
+        "pooling.wit",
+        "unverified.wit",
+        "world.wit"
+    ]
+);
+
+/// The SDK, which is on no registry.
+pub(super) const SDK: &[(&str, &str)] = texts!(
+    "plugins/sdk/src",
+    ["bindings.rs", "consensus.rs", "hook.rs", "lib.rs", "placement.rs", "pooling.rs", "voting.rs"]
+);
+
+/// Its manifest outside this repository.
+pub(super) const SDK_MANIFEST: &str = r#"[package]
+name = "tightwad-plugin-sdk"
+description = "What a tightwad plugin is written with"
+version = "0.1.0"
+edition = "2024"
+license = "Apache-2.0"
+
+[dependencies]
+wit-bindgen = { version = "=0.61.1", default-features = false, features = ["macros", "realloc"] }
+"#;

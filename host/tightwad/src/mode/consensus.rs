@@ -1,0 +1,123 @@
+//! Consensus: drafters race, and where they agree the target is not asked. Approximate, and every response
+//! says so: audits measure what that costs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Totals;
+use super::auditor::Auditor;
+use super::driven::Driven;
+use crate::backend::{Backend, BackendError, Capabilities, SharedBackend, Sink, Task, Tokenizer};
+use crate::plugin::{Agreement, Plugin, PolicyAtWork, RuleAtWork, Skipping, Slot};
+use crate::types::{Load, Outcome, Request};
+
+/// A target, drafters that may go without it, and the plugins that decide when.
+pub struct Consensus {
+    name: String,
+    driven: Driven,
+    policy: Option<Arc<PolicyAtWork>>,
+    agreement: Arc<Agreement>,
+    rule: Arc<RuleAtWork>,
+    auditor: Auditor,
+}
+
+impl Consensus {
+    /// Stacks `drafters` on `target`; `settings` is a JSON object that the mode's `plugin` reads, `policy`
+    /// the plugin that rules on ballots in its place.
+    #[must_use]
+    pub fn new(
+        target: SharedBackend,
+        drafters: Vec<SharedBackend>,
+        plugin: Arc<Slot<Plugin>>,
+        policy: Option<PolicyAtWork>,
+        settings: String,
+    ) -> Self {
+        let agreement: Arc<Agreement> = Arc::default();
+        Self {
+            name: format!("consensus({})", target.name()),
+            auditor: Auditor::start(target.clone(), agreement.clone()),
+            driven: Driven::new(target, drafters, plugin, settings),
+            policy: policy.map(Arc::new),
+            agreement,
+            rule: Arc::default(),
+        }
+    }
+
+    /// The sums over all requests, live.
+    #[must_use]
+    pub fn totals(&self) -> &Arc<Totals> {
+        &self.driven.totals
+    }
+
+    /// What audits have shown.
+    #[must_use]
+    pub fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// The rule at work; empty before the first request.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        self.rule.name()
+    }
+
+    /// The policy plugin, where the script named one.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyAtWork> {
+        self.policy.as_deref()
+    }
+
+    /// The target, which answers everything that is not skipped.
+    #[must_use]
+    pub fn target(&self) -> &SharedBackend {
+        &self.driven.target
+    }
+}
+
+#[async_trait]
+impl Backend for Consensus {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It answers. Nothing that must be exact stacks on it.
+    fn capabilities(&self) -> Capabilities {
+        self.target().capabilities().common(Capabilities::GENERATE.and(Capabilities::TOOLS))
+    }
+
+    fn load(&self) -> Load {
+        self.target().load()
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        self.target().tokenizer()
+    }
+
+    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        let request = Arc::new(request);
+        let skipping = Skipping {
+            allowed: request.sampling.logprobs.is_none(),
+            agreement: self.agreement.clone(),
+            rule: self.rule.clone(),
+            policy: self.policy.clone(),
+        };
+        let done = self.driven.run(&request, sink, Some(skipping)).await?;
+        self.auditor.look_at(&request, done.left, done.audits);
+        let mut outcome = done.outcome;
+        let report = &mut outcome.report;
+        report.mode = "consensus".to_owned();
+        report.exact = false;
+        report.rule = Some(self.rule.name()).filter(|rule| !rule.is_empty());
+        report.agreement = self.agreement.share();
+        if let Some(policy) = &self.policy {
+            let plugin = policy.plugin();
+            report.plugins.push((plugin.label().to_owned(), plugin.sha256().to_owned()));
+        }
+        Ok(outcome)
+    }
+
+    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
+        self.target().read(request).await
+    }
+}

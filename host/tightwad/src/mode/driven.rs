@@ -1,0 +1,149 @@
+//! A target with drafters and the plugin that drives them: what speculation and consensus are made of.
+//! Whatever the plugin does, the request is finished, by plain decoding if need be.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::totals::Totals;
+use crate::backend::{BackendError, Drafter, Left, OpenTarget, Output, SharedBackend, Sink, decode_to_end};
+use crate::plugin::{Health, Job, Plugin, PluginError, Settled, Skipped, Skipping, Slot};
+use crate::types::{Outcome, Report, Request};
+
+/// How long a request waits for its drafters to begin.
+const OPENING: Duration = Duration::from_secs(2);
+
+pub(super) struct Driven {
+    pub target: SharedBackend,
+    pub drafters: Vec<SharedBackend>,
+    plugin: Arc<Slot<Plugin>>,
+    /// A JSON object for the plugin.
+    settings: String,
+    /// What the plugin left for itself.
+    memory: Arc<Mutex<String>>,
+    health: Health,
+    pub totals: Arc<Totals>,
+}
+
+/// A request that was answered.
+pub(super) struct Done {
+    pub outcome: Outcome,
+    /// What was committed.
+    pub left: Left,
+    /// What is to be audited of it.
+    pub audits: Vec<Skipped>,
+}
+
+impl Driven {
+    pub(super) fn new(
+        target: SharedBackend,
+        drafters: Vec<SharedBackend>,
+        plugin: Arc<Slot<Plugin>>,
+        settings: String,
+    ) -> Self {
+        Self {
+            target,
+            drafters,
+            plugin,
+            settings,
+            memory: Arc::default(),
+            health: Health::default(),
+            totals: Arc::default(),
+        }
+    }
+
+    /// Answers a request; with `skipping`, without asking the target about everything.
+    pub(super) async fn run(
+        &self,
+        request: &Arc<Request>,
+        sink: Sink,
+        skipping: Option<Skipping>,
+    ) -> Result<Done, BackendError> {
+        let opened = self.open(request, &sink).await?;
+        let (prompt, max_tokens) = (opened.task.prompt.clone(), opened.task.max_tokens);
+        let plugin = self.plugin.current();
+        let tried = self.health.allows();
+        let drafters = if tried { self.open_drafters(&opened).await } else { Vec::new() };
+        let names = drafters.iter().map(|drafter| drafter.name().to_owned()).collect();
+        let output = Output::new(&opened, sink);
+        let mut job = Job::new(opened.session, drafters, output, self.settings.clone(), self.memory.clone());
+        if let Some(skipping) = skipping {
+            job = job.skipping(skipping);
+        }
+        let (job, stopped) = if tried { self.drive(&plugin, job).await? } else { (job, None) };
+        let Settled { target, mut output, mut tally, failure, audits, raced } = job.settle().await;
+        self.totals.races(raced);
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let mut target =
+            target.ok_or_else(|| BackendError::failed(self.target.name(), "the target is lost"))?;
+        let mut fallback = stopped.map(|error| error.to_string());
+        if !output.is_over() {
+            let reason = fallback.get_or_insert_with(|| early(plugin.label(), tried));
+            tracing::warn!(request = request.id, reason, "finishing by plain decoding");
+            tally.ties += decode_to_end(target.as_mut(), &mut output).await?;
+        }
+        self.totals.add(&tally, fallback.is_some());
+        let left = Left { prompt, output: output.tokens().to_vec(), max_tokens };
+        let (finish, usage) = output.end();
+        let report = Report {
+            exact: target.is_exact(),
+            rounds: tally.rounds,
+            drafted: tally.drafted,
+            accepted: tally.accepted,
+            wasted: tally.wasted,
+            ties: tally.ties,
+            unverified: tally.unverified,
+            drafters: names,
+            plugins: vec![(plugin.label().to_owned(), plugin.sha256().to_owned())],
+            fallback,
+            ..Report::default()
+        };
+        Ok(Done { outcome: Outcome { finish, usage, report }, left, audits })
+    }
+
+    /// Opens the drafters that can be opened, all at once: one that cannot is no reason to fail.
+    async fn open_drafters(&self, opened: &OpenTarget) -> Vec<Box<dyn Drafter>> {
+        let open = |drafter: &'_ SharedBackend| {
+            let (drafter, task) = (drafter.clone(), opened.task.clone());
+            async move {
+                let opened = tokio::time::timeout(OPENING, drafter.open_drafter(&task)).await;
+                let (drafter, left_out) = (drafter.name(), "left out of this request");
+                match opened {
+                    Ok(Ok(opened)) => return Some(opened),
+                    Ok(Err(error)) => tracing::warn!(drafter, %error, left_out),
+                    Err(_) => tracing::warn!(drafter, "too slow to begin: {left_out}"),
+                }
+                None
+            }
+        };
+        join_all(self.drafters.iter().map(open)).await.into_iter().flatten().collect()
+    }
+
+    /// Lets the plugin drive; returns why it was left before the end, if it was.
+    async fn drive(&self, plugin: &Plugin, job: Job) -> Result<(Job, Option<PluginError>), BackendError> {
+        let ran = plugin.run(job).await;
+        let (job, outcome) =
+            ran.ok_or_else(|| BackendError::failed(self.target.name(), "the job is lost"))?;
+        self.health.note(outcome.is_ok());
+        Ok((job, outcome.err()))
+    }
+
+    async fn open(&self, request: &Arc<Request>, sink: &Sink) -> Result<OpenTarget, BackendError> {
+        tokio::select! {
+            opened = self.target.open_target(request, None) => opened,
+            () = sink.closed() => Err(BackendError::Cancelled),
+        }
+    }
+}
+
+/// Why a request is not over although nothing went wrong.
+fn early(plugin: &str, tried: bool) -> String {
+    if !tried {
+        format!("plugin {plugin} failed too often and is left alone for a while")
+    } else {
+        format!("plugin {plugin} returned before the target was finished")
+    }
+}

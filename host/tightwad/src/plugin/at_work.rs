@@ -1,0 +1,65 @@
+//! The policy plugin that a script named, and what happens when it fails.
+
+use std::sync::Arc;
+
+use super::bindings::tightwad::plugin::ballots::{Ballot, Ruling};
+use super::health::Health;
+use super::{PluginError, PolicyPlugin, Slot};
+
+/// What a script wants when its policy plugin fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The target generates the next tokens plainly.
+    Decode,
+    /// The target verifies what was proposed.
+    #[default]
+    Verify,
+    /// The request fails.
+    Error,
+}
+
+/// Tokens that are decoded in place of a ruling.
+const STRETCH: u32 = 16;
+
+/// A policy plugin in use. Where it fails again and again it is left alone for a while.
+pub struct PolicyAtWork {
+    slot: Arc<Slot<PolicyPlugin>>,
+    on_failure: OnFailure,
+    health: Health,
+}
+
+impl PolicyAtWork {
+    /// Uses the plugin in `slot`.
+    #[must_use]
+    pub fn new(slot: Arc<Slot<PolicyPlugin>>, on_failure: OnFailure) -> Self {
+        Self { slot, on_failure, health: Health::default() }
+    }
+
+    /// The plugin that rules now.
+    #[must_use]
+    pub fn plugin(&self) -> Arc<PolicyPlugin> {
+        self.slot.current()
+    }
+
+    /// The plugin's ruling, or what the script wants in its place.
+    ///
+    /// # Errors
+    ///
+    /// The plugin's, where the script wants the request to fail.
+    pub(super) async fn rule(&self, ballots: &[Ballot], drafters: u32) -> Result<Ruling, PluginError> {
+        let plugin = self.plugin();
+        let ruled = if self.health.allows() {
+            let ruled = plugin.rule(ballots, drafters).await;
+            self.health.note(ruled.is_ok());
+            ruled.inspect_err(|error| tracing::warn!(%error, "the policy failed"))
+        } else {
+            Err(PluginError::LeftAlone { plugin: plugin.label().to_owned() })
+        };
+        match (ruled, self.on_failure) {
+            (Ok(ruling), _) => Ok(ruling),
+            (Err(_), OnFailure::Decode) => Ok(Ruling::Decode(STRETCH)),
+            (Err(_), OnFailure::Verify) => Ok(Ruling::Verify(Vec::new())),
+            (Err(error), OnFailure::Error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A drafter's place in a job.
+//!
+//! Invariant: its session is here, away with a proposal under way, or gone for good because it broke.
+
+use std::time::{Duration, Instant};
+
+use tightwad_engine::TokenId;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::backend::{BackendError, Drafter, Expected, Processor, Proposal};
+
+/// A session that comes back, what it brought, and how long that took.
+type Drafting = (Box<dyn Drafter>, Result<Vec<Proposal>, BackendError>, Duration);
+
+/// The end of a proposal under way.
+pub(super) type Drafted = Result<Drafting, JoinError>;
+
+/// How a drafter did in races.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Raced {
+    /// Races that it answered in time.
+    pub answers: u64,
+    /// Races that it was too late for, or broke in.
+    pub misses: u64,
+    /// Answers whose first token was committed.
+    pub wins: u64,
+    /// Time of its answers.
+    pub took: Duration,
+}
+
+impl Raced {
+    /// Adds the figures of other races.
+    pub fn add(&mut self, other: &Self) {
+        self.answers += other.answers;
+        self.misses += other.misses;
+        self.wins += other.wins;
+        self.took += other.took;
+    }
+}
+
+pub(super) struct Seat {
+    pub name: String,
+    pub shares_processor: bool,
+    pub expected: Expected,
+    session: Option<Box<dyn Drafter>>,
+    pub raced: Raced,
+    /// The first token of the last answer, until something is committed.
+    said: Option<TokenId>,
+    drafting: JoinSet<Drafting>,
+}
+
+impl Seat {
+    pub(super) fn new(drafter: Box<dyn Drafter>, target: &Processor) -> Self {
+        Self {
+            name: drafter.name().to_owned(),
+            shares_processor: drafter.processor().is_shared_with(target),
+            expected: drafter.expected(),
+            session: Some(drafter),
+            raced: Raced::default(),
+            said: None,
+            drafting: JoinSet::new(),
+        }
+    }
+
+    /// True while a proposal is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.drafting.is_empty()
+    }
+
+    /// Begins a proposal after `output`; false where the drafter is away or broke.
+    pub(super) fn begin(&mut self, output: Vec<TokenId>, max: u32, min_probability: f32) -> bool {
+        let Some(mut session) = self.session.take() else { return false };
+        self.drafting.spawn(async move {
+            let start = Instant::now();
+            let proposals = session.propose(&output, max, min_probability).await;
+            (session, proposals, start.elapsed())
+        });
+        true
+    }
+
+    /// Waits for the proposal under way; `None` when there is none.
+    pub(super) async fn end(&mut self) -> Option<Drafted> {
+        self.drafting.join_next().await
+    }
+
+    /// Drops what came too late; how many proposals that were.
+    pub(super) fn drop_late(&mut self) -> usize {
+        let late = self.drafting.try_join_next().and_then(|outcome| self.take(outcome).ok());
+        late.map_or(0, |(proposals, _)| proposals.len())
+    }
+
+    /// Notes what came of a race.
+    pub(super) fn note(&mut self, answer: Option<(&[Proposal], Duration)>) {
+        match answer {
+            Some((proposals, took)) => {
+                self.said = proposals.first().map(|proposal| proposal.token);
+                self.raced.answers += 1;
+                self.raced.took += took;
+            }
+            None => self.raced.misses += 1,
+        }
+    }
+
+    /// Compares the last answer with what was committed.
+    pub(super) fn score(&mut self, committed: &[TokenId]) {
+        if let (Some(said), Some(token)) = (self.said, committed.first()) {
+            self.raced.wins += u64::from(said == *token);
+            self.said = None;
+        }
+    }
+
+    /// Takes what a proposal brought. A drafter that broke does not come back.
+    pub(super) fn take(&mut self, outcome: Drafted) -> Result<(Vec<Proposal>, Duration), BackendError> {
+        match outcome {
+            Ok((session, Ok(proposals), took)) => {
+                self.session = Some(session);
+                Ok((proposals, took))
+            }
+            Ok((_, Err(error), _)) => {
+                tracing::warn!(drafter = self.name, %error, "the drafter failed and is left out");
+                Err(error)
+            }
+            Err(error) => Err(BackendError::failed(&self.name, error)),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `tw.consensus{}`.
+
+use std::path::Path;
+
+use mlua::{Lua, Table};
+use serde_json::{Map, Value, json};
+
+use super::stack;
+use crate::backend::Capabilities;
+use crate::plugin::OnFailure;
+use crate::script::factory::ConsensusSpec;
+use crate::script::keys::Fields;
+
+const OF: &str = "tw.consensus";
+const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
+
+/// `tw.consensus{}`.
+pub(super) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusSpec, String> {
+    let known = [
+        "target",
+        "drafters",
+        "draft",
+        "rule",
+        "block",
+        "audit",
+        "floor",
+        "quorum",
+        "threshold",
+        "translate",
+        "plugin",
+        "sha256",
+        "on_failure",
+        "mode",
+        "settings",
+    ];
+    let fields = Fields::new(lua, table, OF, &known)?;
+    let (target, drafters) = stack::stack(lua, &fields, OF)?;
+    if !target.capabilities().has(Capabilities::RESUME) {
+        let name = target.name();
+        return Err(format!(
+            "'{name}' cannot go on behind tokens that it did not choose; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'"
+        ));
+    }
+    let mut settings = stack::settings(lua, &fields, OF)?;
+    let plugin = stack::plugin(&fields, folder, "plugin", OF)?;
+    if let Some(rule) = fields.optional::<String>("rule", "a string")? {
+        if !RULES.contains(&rule.as_str()) {
+            return Err(format!("'rule' in {OF} can be {}, not '{rule}'", RULES.join(", ")));
+        }
+        settings.insert("rule".to_owned(), rule.into());
+    }
+    whole(&fields, &mut settings, "block", 1, 64)?;
+    whole(&fields, &mut settings, "quorum", 1, u32::try_from(drafters.len()).unwrap_or(u32::MAX))?;
+    for key in ["audit", "floor", "threshold"] {
+        share(&fields, &mut settings, key)?;
+    }
+    let mode: Option<String> = fields.optional("mode", "a string")?;
+    let (mode, on_failure) =
+        (mode.map(|name| stack::named(folder, name)), on_failure(&fields, plugin.is_some())?);
+    Ok(ConsensusSpec { target, drafters, plugin, on_failure, mode, settings })
+}
+
+fn whole(
+    fields: &Fields<'_>,
+    settings: &mut Map<String, Value>,
+    key: &str,
+    least: u32,
+    most: u32,
+) -> Result<(), String> {
+    if let Some(number) = fields.optional::<u32>(key, "a whole number")? {
+        if !(least..=most).contains(&number) {
+            return Err(format!("'{key}' in {OF} must be from {least} to {most}"));
+        }
+        settings.insert(key.to_owned(), number.into());
+    }
+    Ok(())
+}
+
+fn share(fields: &Fields<'_>, settings: &mut Map<String, Value>, key: &str) -> Result<(), String> {
+    if let Some(number) = fields.optional::<f64>(key, "a number")? {
+        if !(0.0..=1.0).contains(&number) {
+            return Err(format!("'{key}' in {OF} must be from 0 to 1"));
+        }
+        settings.insert(key.to_owned(), json!(number));
+    }
+    Ok(())
+}
+
+fn on_failure(fields: &Fields<'_>, used: bool) -> Result<OnFailure, String> {
+    match fields.optional::<String>("on_failure", "a string")?.as_deref() {
+        Some(_) if !used => Err(format!("'on_failure' in {OF} goes with 'plugin'")),
+        None | Some("verify") => Ok(OnFailure::Verify),
+        Some("decode") => Ok(OnFailure::Decode),
+        Some("error") => Ok(OnFailure::Error),
+        Some(other) => {
+            Err(format!("'on_failure' in {OF} can be \"verify\", \"decode\" or \"error\", not '{other}'"))
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the functions that stack drafters on a target have in common.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mlua::{FromLua, Lua, LuaSerdeExt, Table, Value};
+
+use super::resolve;
+use crate::backend::{Backend, Capabilities, SharedBackend, Translated};
+use crate::script::factory::PluginSpec;
+use crate::script::handle::Handle;
+use crate::script::keys::Fields;
+
+/// The target and the drafters of a table with the fields `target`, `draft` or `drafters`, and `translate`.
+pub(super) fn stack(
+    lua: &Lua,
+    fields: &Fields<'_>,
+    of: &str,
+) -> Result<(SharedBackend, Vec<SharedBackend>), String> {
+    let Handle(target) = fields.required("target", "a backend that verifies, such as tw.model{}")?;
+    let wrong = || format!("'draft' in {of} must be a drafter or a list of drafters");
+    let list = "a drafter or a list of drafters";
+    let (one, many) = (fields.optional("draft", list)?, fields.optional("drafters", list)?);
+    let given = match (one, many) {
+        (Some(_), Some(_)) => return Err(format!("'draft' and 'drafters' in {of} are the same; give one")),
+        (None, None) => return Err(format!("{of} needs 'drafters': {list}")),
+        (Some(given), None) | (None, Some(given)) => given,
+    };
+    let drafters = backends(lua, given).ok_or_else(wrong)?;
+    let translate = fields.optional::<bool>("translate", "true or false")?.unwrap_or(false);
+    let drafters = check_stack(of, target.as_ref(), drafters, translate)?;
+    Ok((target, drafters))
+}
+
+/// What the plugin reads: the field `settings`.
+pub(super) fn settings(
+    lua: &Lua,
+    fields: &Fields<'_>,
+    of: &str,
+) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    let given: Option<Table> = fields.optional("settings", "a table")?;
+    match given.map(|given| lua.from_value(Value::Table(given))) {
+        None => Ok(serde_json::Map::new()),
+        Some(Ok(serde_json::Value::Object(settings))) => Ok(settings),
+        Some(_) => Err(format!("'settings' in {of} must be a table with named fields")),
+    }
+}
+
+/// The plugin that the field `key` names, with the digest of the field `sha256`.
+pub(super) fn plugin(
+    fields: &Fields<'_>,
+    folder: &Path,
+    key: &str,
+    of: &str,
+) -> Result<Option<PluginSpec>, String> {
+    let name: Option<String> = fields.optional(key, "a string")?;
+    let sha256: Option<String> = fields.optional("sha256", "a string")?;
+    if let Some(wrong) = sha256.as_ref().filter(|text| crate::types::digest(text).is_none()) {
+        return Err(format!("'sha256' in {of} must be 64 hexadecimal digits, not '{wrong}'"));
+    }
+    let Some(name) = name else {
+        let alone = sha256.map(|_| format!("'sha256' in {of} goes with '{key}'"));
+        return alone.map_or(Ok(None), Err);
+    };
+    Ok(Some(PluginSpec { name: named(folder, name), sha256 }))
+}
+
+/// A plugin's name; a path starts at the script.
+pub(super) fn named(folder: &Path, name: String) -> String {
+    match name.ends_with(".wasm") {
+        true => resolve(folder, &name).display().to_string(),
+        false => name,
+    }
+}
+
+/// A backend, or a list of backends; `None` for anything else.
+pub(super) fn backends(lua: &Lua, value: Value) -> Option<Vec<SharedBackend>> {
+    let handles: mlua::Result<Vec<Handle>> = match value {
+        Value::Table(list) => list.sequence_values::<Handle>().collect(),
+        other => Handle::from_lua(other, lua).map(|handle| vec![handle]),
+    };
+    Some(handles.ok()?.into_iter().map(SharedBackend::from).collect())
+}
+
+/// Refuses stacks that cannot work, with the way out; drafters with another vocabulary are translated
+/// where the script wants that.
+fn check_stack(
+    of: &str,
+    target: &dyn Backend,
+    drafters: Vec<SharedBackend>,
+    translate: bool,
+) -> Result<Vec<SharedBackend>, String> {
+    if !target.capabilities().has(Capabilities::VERIFY) {
+        let name = target.name();
+        return Err(format!(
+            "'{name}' cannot verify drafts; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'; a text server can be one with verify = \"replay\", which is no faster than the server"
+        ));
+    }
+    if drafters.is_empty() {
+        return Err(format!("'draft' in {of} is empty; tw.lookup{{}} is one that costs nothing"));
+    }
+    drafters.into_iter().map(|drafter| check_drafter(target, drafter, translate)).collect()
+}
+
+fn check_drafter(
+    target: &dyn Backend,
+    drafter: SharedBackend,
+    translate: bool,
+) -> Result<SharedBackend, String> {
+    let (name, targets) = (drafter.name().to_owned(), target.name());
+    if !drafter.capabilities().has(Capabilities::PROPOSE) {
+        return Err(format!("'{name}' cannot draft; use a tw.model{{}} or tw.lookup{{}} as 'draft'"));
+    }
+    // Drafters without a vocabulary of their own take the target's.
+    if drafter.vocabulary().is_none() || drafter.vocabulary() == target.vocabulary() {
+        return Ok(drafter);
+    }
+    if !translate {
+        return Err(format!(
+            "'{name}' has another vocabulary than '{targets}', so its tokens mean nothing there; draft with a smaller model of the same family, with tw.lookup{{}}, or by text with translate = true"
+        ));
+    }
+    let translated = Translated::new(drafter).map(|drafter| Arc::new(drafter) as SharedBackend);
+    translated.ok_or_else(|| format!("'{name}' has no text to translate"))
+}
