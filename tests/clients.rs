@@ -5,10 +5,9 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Server, model, quick, root, smollm2};
+use support::{Server, model, packages, quick, root, run, smollm2};
 
 const PYTHON: &str = "openai==3.57.0";
 const JAVASCRIPT: &str = "openai@7.57.0";
@@ -28,26 +27,6 @@ return tw.serve {{ models = {{
 }} }}"#,
         smollm2().display()
     )
-}
-
-/// Runs a program; what it printed when it fails.
-fn run(command: &mut Command) {
-    let done = command.output().unwrap();
-    let text = [done.stdout, done.stderr].concat();
-    assert!(done.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&text));
-}
-
-/// A folder below the target folder that `fill` fills once.
-fn packages(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if !folder.exists() {
-        let unfinished = folder.with_extension("unfinished");
-        let _ = std::fs::remove_dir_all(&unfinished);
-        std::fs::create_dir_all(&unfinished).unwrap();
-        fill(&unfinished);
-        std::fs::rename(unfinished, &folder).unwrap();
-    }
-    folder
 }
 
 #[test]

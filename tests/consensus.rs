@@ -20,7 +20,7 @@ const NODE: [&str; 4] = ["--context", "1024", "--threads", "1"];
 fn script(drafters: &str, more: &str) -> String {
     let rules = RULES.map(|rule| {
         format!(
-            "{rule} = tw.consensus {{ target = target, drafters = drafters, rule = \"{rule}\"{more} }},\n"
+            "{rule} = tw.consensus {{ target = target, drafters = drafters, rule = \"{rule}\", block = 6{more} }},\n"
         )
     });
     format!(

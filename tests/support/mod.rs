@@ -70,6 +70,26 @@ pub fn smollm2_at(quantization: &str) -> PathBuf {
     path
 }
 
+/// Runs a program; what it printed when it fails.
+pub fn run(command: &mut Command) {
+    let done = command.output().unwrap();
+    let text = [done.stdout, done.stderr].concat();
+    assert!(done.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&text));
+}
+
+/// A folder below the target folder that `fill` fills once.
+pub fn packages(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if !folder.exists() {
+        let unfinished = folder.with_extension("unfinished");
+        let _ = std::fs::remove_dir_all(&unfinished);
+        std::fs::create_dir_all(&unfinished).unwrap();
+        fill(&unfinished);
+        std::fs::rename(unfinished, &folder).unwrap();
+    }
+    folder
+}
+
 /// A script with its folder.
 pub struct Script {
     folder: TempDir,

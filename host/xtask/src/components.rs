@@ -14,7 +14,7 @@ use crate::rust_src;
 use crate::shell::{cargo, output, root, run};
 
 /// Packages and the files they become, below `plugins/`.
-const COMPONENTS: [(&str, &str); 17] = [
+const COMPONENTS: [(&str, &str); 18] = [
     ("tightwad_speculation", "dist/speculation.wasm"),
     ("tightwad_consensus", "dist/consensus.wasm"),
     ("tightwad_pooling", "dist/pooling.wasm"),
@@ -30,6 +30,7 @@ const COMPONENTS: [(&str, &str); 17] = [
     ("fixture_policy_panic", "fixtures/dist/policy-panic.wasm"),
     ("fixture_policy_loop", "fixtures/dist/policy-loop.wasm"),
     ("fixture_policy_invent", "fixtures/dist/policy-invent.wasm"),
+    ("two_of_a_kind", "fixtures/dist/two-of-a-kind.wasm"),
     ("fixture_missing_export", "fixtures/dist/missing-export.wasm"),
     ("fixture_other_version", "fixtures/dist/other-version.wasm"),
 ];
@@ -92,10 +93,15 @@ fn library() -> Result<PathBuf> {
     rust_src::library(&plugins().join("target/rust-src"))
 }
 
-/// Cargo in the guests' workspace, with a target folder of its own.
+/// Cargo in the guests' workspace.
 fn guests() -> Command {
+    in_folder(&plugins())
+}
+
+/// Cargo for guests in a `folder`, with the guests' own target folder.
+fn in_folder(folder: &Path) -> Command {
     let mut cargo = cargo();
-    cargo.current_dir(plugins()).env("CARGO_TARGET_DIR", plugins().join("target"));
+    cargo.current_dir(folder).env("CARGO_TARGET_DIR", plugins().join("target"));
     cargo
 }
 
@@ -107,15 +113,18 @@ fn compile(library: &Path) -> Result<PathBuf> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let bin = PathBuf::from(sysroot).join("lib/rustlib").join(host).join("bin");
     let path = std::env::var("PATH").unwrap_or_default();
-    run(guests()
-        .args(["build", "--quiet", "--release", "--workspace", "--lib", "--target", TARGET])
-        .args(["-Z", "build-std=std,panic_abort", "-Z", "trim-paths"])
-        .env("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all")
-        // Building the standard library is not stable; nothing else that is not is used.
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("__CARGO_TESTS_ONLY_SRC_ROOT", library)
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", bin.join("wasm-component-ld"))
-        .env("PATH", format!("{}:{path}", bin.join("gcc-ld").display())))?;
+    let example = root().join("examples/plugins/consensus-rust");
+    for mut cargo in [guests(), in_folder(&example)] {
+        run(cargo
+            .args(["build", "--quiet", "--release", "--workspace", "--lib", "--target", TARGET])
+            .args(["-Z", "build-std=std,panic_abort", "-Z", "trim-paths"])
+            .env("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all")
+            // Building the standard library is not stable; nothing else that is not is used.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("__CARGO_TESTS_ONLY_SRC_ROOT", library)
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", bin.join("wasm-component-ld"))
+            .env("PATH", format!("{}:{path}", bin.join("gcc-ld").display())))?;
+    }
     Ok(plugins().join("target").join(TARGET).join("release"))
 }
 
