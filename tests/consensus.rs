@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Liar, Node, PROMPTS, Server, alone, smollm2, smollm2_at};
+use support::{LIES, Liar, Node, PROMPTS, Server, alone, smollm2, smollm2_at};
 use tightwad_netlab::Proxy;
 
 const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
@@ -143,7 +143,7 @@ async fn liars_the_dead_and_the_slow_hold_nothing_up() {
     let _alone = alone();
     let mut fleet = fleet();
     let slow = Proxy::start("127.0.0.1:0".parse().unwrap(), fleet[1].address).await.unwrap();
-    let liar = Liar::start(" banana").await;
+    let liar = Liar::start().await;
     let lie = format!("tw.openai {{ url = \"{}\", model = \"liar\", name = \"liar\" }}", liar.url);
     let honest = urls(&fleet);
     let through = vec![honest[0].clone(), format!("http://{}", slow.address()), honest[2].clone()];
@@ -160,7 +160,10 @@ async fn liars_the_dead_and_the_slow_hold_nothing_up() {
             println!("{what}, {rule}: {:?}, {report}", start.elapsed());
             assert_eq!(report["exact"], false);
             assert!(!text.is_empty() && report["fallback"].is_null(), "{what}, {rule}: {report}");
-            assert!(!text.contains("banana banana"), "{what}, {rule}: one liar among honest ones: {text}");
+            assert!(
+                !LIES.iter().any(|word| text.contains(word)),
+                "{what}, {rule}: one liar among honest ones: {text}"
+            );
         }
     };
 
@@ -189,7 +192,7 @@ async fn liars_the_dead_and_the_slow_hold_nothing_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_all_lie_alike_audits_find_out_and_the_rule_gets_tighter() {
     let _alone = alone();
-    let liar = Liar::start(" banana").await;
+    let liar = Liar::start().await;
     let lies: Vec<String> = (0..3)
         .map(|index| {
             format!("tw.openai {{ url = \"{}\", model = \"liar\", name = \"liar{index}\" }}", liar.url)
@@ -197,7 +200,7 @@ async fn when_all_lie_alike_audits_find_out_and_the_rule_gets_tighter() {
         .collect();
     let server = Server::start(&script(&lies.join(", "), ", audit = 1.0"));
     let (text, report) = server.ask("majority", PROMPTS[0], json!({"max_tokens": 32})).await;
-    assert!(text.contains("banana banana"), "they agree: {text}");
+    assert!(LIES.iter().any(|word| text.contains(word)), "they agree: {text}");
     assert_eq!(report["exact"], false);
     assert!(report["unverified"].as_u64() > Some(0), "{report}");
     // Every lie is one token too many: some requests go by until there are enough of them.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
-pub use liar::Liar;
+pub use liar::{Liar, WORDS as LIES};
 pub use llama_server::LlamaServer;
 pub use node::Node;
 pub use ollama::Ollama;
