@@ -7,6 +7,7 @@
 
 use crate::acceptance::Acceptance;
 use crate::cost::{Drafting, Verification};
+use crate::team::Team;
 
 /// The share of all time that may be lost on drafts.
 const SHARE: f64 = 0.01;
@@ -17,7 +18,7 @@ const CREDIT: f64 = 20.0;
 /// What of it later requests inherit.
 const INHERITED: f64 = 10.0;
 /// A draft must promise this much more than plain decoding.
-const MARGIN: f64 = 1.03;
+pub(crate) const MARGIN: f64 = 1.03;
 /// Drafted rounds after which the cost of one row is measured again.
 const STALE: u32 = 64;
 /// The share of plain decoding that may go into the way to a target far away and back: stretches of it
@@ -59,10 +60,12 @@ pub struct Facts {
 pub(crate) struct Drafter {
     pub(crate) acceptance: Acceptance,
     pub(crate) drafting: Drafting,
-    overlaps: bool,
+    pub(crate) overlaps: bool,
     /// Still to be paid with the first proposal.
-    startup: f64,
-    free: bool,
+    pub(crate) startup: f64,
+    pub(crate) free: bool,
+    /// Rows that verifying one more token takes: more than one where several paths are verified.
+    pub(crate) spread: f64,
 }
 
 /// Estimates and the decisions made from them.
@@ -70,7 +73,8 @@ pub(crate) struct Drafter {
 pub struct Controller {
     pub(crate) drafters: Vec<Drafter>,
     pub(crate) verification: Verification,
-    max_draft: u32,
+    pub(crate) team: Option<Team>,
+    pub(crate) max_draft: u32,
     /// Time lost on drafts, in nanoseconds; below 0: gained.
     pub(crate) lost: f64,
     spent: f64,
@@ -90,10 +94,12 @@ impl Controller {
             overlaps: facts.overlaps,
             startup: facts.startup as f64,
             free: facts.startup == 0 && facts.token == 0 && facts.round_trip == 0,
+            spread: 1.0,
         };
         Self {
             drafters: facts.iter().map(drafter).collect(),
             verification,
+            team: None,
             max_draft,
             lost: 0.0,
             spent: 0.0,
@@ -198,9 +204,21 @@ impl Controller {
 
     /// Notes a verification of tokens with these probabilities.
     pub fn verified(&mut self, drafter: usize, probabilities: &[f32], accepted: usize, nanoseconds: u64) {
+        self.verified_rows(drafter, probabilities, accepted, probabilities.len() + 1, nanoseconds);
+    }
+
+    /// The same of a pass that took `rows` rows.
+    pub(crate) fn verified_rows(
+        &mut self,
+        drafter: usize,
+        probabilities: &[f32],
+        accepted: usize,
+        rows: usize,
+        nanoseconds: u64,
+    ) {
         let time = nanoseconds as f64;
         let accepted = accepted.min(probabilities.len());
-        self.verification.observe(probabilities.len() + 1, time);
+        self.verification.observe(rows, time);
         self.drafters[drafter].acceptance.observe(probabilities, accepted);
         if let Some(one) = self.verification.one() {
             self.lost = (self.lost + time - (accepted + 1) as f64 * one).max(-CREDIT * one);
@@ -253,13 +271,13 @@ impl Controller {
     /// What a round of `length` proposals takes, all of which are accepted with the chance `reach`.
     fn round(&self, drafter: &Drafter, length: usize, reach: f64) -> f64 {
         let drafting = drafter.startup + drafter.drafting.cost(length);
-        let verifying = self.verification.cost(length + 1);
+        let verifying = self.verification.cost((drafter.spread * length as f64).ceil() as usize + 1);
         // What was drafted ahead is of use only when all before it was accepted.
         let hidden = if drafter.overlaps { reach * drafter.acceptance.at(length) } else { 0.0 };
         hidden * verifying.max(drafting) + (1.0 - hidden) * (verifying + drafting)
     }
 
-    fn affordable(&self, risk: f64, one: f64, known: &Acceptance) -> bool {
+    pub(crate) fn affordable(&self, risk: f64, one: f64, known: &Acceptance) -> bool {
         let away = self.verification.away();
         let journey = if known.evidence() >= KNOWN { 2.0 * away + away.min(2.0 * START * one) } else { 0.0 };
         self.lost + risk <= START * one + SHARE * self.spent + journey

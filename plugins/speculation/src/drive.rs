@@ -10,19 +10,45 @@ use crate::memory;
 const SHADOW: u32 = 16;
 
 /// A draft that was made while the target verified the one before it.
-struct Ahead {
+pub(crate) struct Ahead {
     drafter: usize,
     proposals: Vec<Proposal>,
 }
 
 /// The state of one request.
 pub struct Drive<'a> {
-    job: &'a Job,
-    controller: Controller,
+    pub(crate) job: &'a Job,
+    pub(crate) controller: Controller,
     overlaps: Vec<bool>,
     ahead: Option<Ahead>,
     /// Always drafts that many tokens; 0: one call a token. For comparisons.
-    fixed: Option<u32>,
+    pub(crate) fixed: Option<u32>,
+    pub(crate) trees: Trees,
+    /// The drafters that are asked all at once.
+    pub(crate) members: Vec<usize>,
+}
+
+/// When several drafters' continuations are verified together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trees {
+    /// Where the controller expects most of it.
+    Auto,
+    Never,
+    /// In every round. For comparisons.
+    Always,
+    /// In every round, each branch by a call of its own. For comparisons.
+    Calls,
+}
+
+impl Trees {
+    fn read(settings: &str) -> Self {
+        match crate::settings::word(settings, "tree") {
+            Some("never") => Self::Never,
+            Some("always") => Self::Always,
+            Some("calls") => Self::Calls,
+            _ => Self::Auto,
+        }
+    }
 }
 
 impl<'a> Drive<'a> {
@@ -40,11 +66,18 @@ impl<'a> Drive<'a> {
         let facts: Vec<Facts> = job.drafters().iter().map(known).collect();
         let target = job.target();
         let verification = Verification::expecting(target.token, target.row, target.round_trip);
+        let trees = Trees::read(&job.settings());
         let mut controller = Controller::new(verification, &facts, max_draft);
+        if trees != Trees::Never {
+            let shared: Vec<bool> = job.drafters().iter().map(|facts| facts.shares_processor).collect();
+            controller = controller.with_team(&shared);
+        }
+        // Who costs nothing has a say in every race.
+        let members = (0..facts.len()).collect();
         memory::read(&job.memory(), &mut controller);
         let overlaps = facts.iter().map(|facts| facts.overlaps).collect();
         let fixed = crate::settings::number(&job.settings(), "fixed_draft");
-        Self { job, controller, overlaps, ahead: None, fixed }
+        Self { job, controller, overlaps, ahead: None, fixed, trees, members }
     }
 
     /// Goes on until the target is finished.
@@ -63,6 +96,9 @@ impl<'a> Drive<'a> {
         if self.fixed == Some(0) {
             return self.job.verify(&[]).map(|commit| commit.finished);
         }
+        if let Some(length) = self.fixed.filter(|_| matches!(self.trees, Trees::Always | Trees::Calls)) {
+            return self.fixed_race(length.clamp(1, 64));
+        }
         if let Some(length) = self.fixed {
             let draft = self.job.propose(0, &[], length.clamp(1, 64), 0.0)?;
             let tokens: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
@@ -73,10 +109,17 @@ impl<'a> Drive<'a> {
         {
             return Ok(finished);
         }
-        let mut asked = vec![false; self.overlaps.len()];
+        let mut asked = vec![false; self.overlaps.len() + usize::from(self.controller.team().is_some())];
         loop {
             match self.controller.plan(&asked, self.job.remaining()) {
                 Plan::Decode(tokens) => return self.decode(tokens),
+                Plan::Draft { drafter, max, min_probability } if Some(drafter) == self.controller.team() => {
+                    // They have all been asked then.
+                    asked.fill(true);
+                    if let Some(finished) = self.race(drafter, max, min_probability)? {
+                        return Ok(finished);
+                    }
+                }
                 Plan::Draft { drafter, max, min_probability } => {
                     asked[drafter] = true;
                     let draft = self.job.propose(drafter as u32, &[], max, min_probability)?;

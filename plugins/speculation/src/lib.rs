@@ -5,7 +5,10 @@ pub mod controller;
 pub mod cost;
 mod drive;
 pub mod memory;
+mod race;
 mod settings;
+mod team;
+pub mod tree;
 
 use tightwad_plugin_sdk::{ExactMode, Job, export_exact_mode, failure};
 

@@ -26,6 +26,13 @@ pub fn flag(json: &str, key: &str) -> Option<bool> {
     }
 }
 
+/// The value of `"key": "word"`.
+#[must_use]
+pub fn word<'a>(json: &'a str, key: &str) -> Option<&'a str> {
+    let (word, _) = value(json, key)?.strip_prefix('"')?.split_once('"')?;
+    Some(word)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

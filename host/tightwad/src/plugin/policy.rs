@@ -7,17 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
 use wasmtime::Store;
 
 use super::bindings::tightwad::plugin::ballots::{Ballot, Ruling};
 use super::bindings::voting::{Voting, VotingPre};
 use super::contract::Kind;
-use super::limits::Meter;
+use super::limits::{Meter, Stopped};
 use super::state::State;
 use super::{PluginEngine, PluginError, contract, store};
 
 const RULE: &str = "consensus-policy.rule";
 const DESCRIBE: &str = "consensus-policy.describe";
+/// How long a call may take, whatever it does.
+const LONGEST: Duration = Duration::from_secs(2);
 /// Instances that are kept, so that their start is paid once.
 const KEPT: usize = 8;
 
@@ -141,7 +144,11 @@ impl PolicyPlugin {
         };
         store.data_mut().meter.renew();
         store.set_epoch_deadline(1);
-        match policy.tightwad_plugin_consensus_policy().call_rule(&mut store, ballots, drafters).await {
+        let called = policy.tightwad_plugin_consensus_policy();
+        // A guest with WASI can sleep, which is no computing.
+        let ruled = timeout(LONGEST, called.call_rule(&mut store, ballots, drafters)).await;
+        let ruled = ruled.unwrap_or_else(|_| Err(Stopped::TimedOut.into()));
+        match ruled {
             Ok(ruling) => {
                 let mut kept = self.kept();
                 if kept.len() < KEPT {

@@ -1,0 +1,79 @@
+//! Rounds in which all drafters propose at once.
+
+use tightwad_plugin_sdk::{Commit, Error, RaceEnd};
+
+use crate::drive::{Drive, Trees};
+use crate::tree::{Ballot, Tree};
+
+impl Drive<'_> {
+    /// A race, and the verification of what is worth it; `None` when nothing is.
+    pub(crate) fn race(
+        &mut self,
+        team: usize,
+        max: u32,
+        min_probability: f32,
+    ) -> Result<Option<bool>, Error> {
+        let (ballots, nanoseconds) = self.ballots(max, min_probability)?;
+        let longest = ballots.iter().map(|ballot| ballot.tokens.len()).max().unwrap_or(0);
+        self.controller.drafted(team, longest, nanoseconds, false);
+        self.controller.raced(&self.members);
+        let tree = self.controller.tree(&ballots, self.job.remaining());
+        if tree.paths.is_empty() {
+            return Ok(None);
+        }
+        let commit = self.verify(&tree)?;
+        let accepted = commit.accepted as usize;
+        self.controller.grown(&ballots, &tree, &commit.tokens, accepted, commit.nanoseconds);
+        Ok(Some(commit.finished))
+    }
+
+    /// What all drafters say, and how long it took.
+    fn ballots(&mut self, max: u32, min_probability: f32) -> Result<(Vec<Ballot>, u64), Error> {
+        let members: Vec<u32> = self.members.iter().map(|index| *index as u32).collect();
+        let end = RaceEnd {
+            quorum: members.len() as u32,
+            grace: 0,
+            longest: self.controller.race_limit(&self.members, max),
+        };
+        let answers = self.job.race(&members, max, min_probability, end)?;
+        let took = answers.iter().map(|answer| answer.draft.nanoseconds).max().unwrap_or(end.longest);
+        let ballots = answers.into_iter().filter(|answer| !answer.draft.proposals.is_empty()).map(|answer| {
+            let tokens = answer.draft.proposals.iter().map(|proposal| proposal.token).collect();
+            let probabilities = answer.draft.proposals.iter().map(|proposal| proposal.probability).collect();
+            self.controller.ballot(answer.drafter as usize, tokens, probabilities)
+        });
+        Ok((ballots.collect(), took))
+    }
+
+    fn verify(&self, tree: &Tree) -> Result<Commit, Error> {
+        match tree.paths.as_slice() {
+            [path] => self.job.verify(path),
+            paths => self.job.verify_tree(paths),
+        }
+    }
+
+    /// A round with drafts of a fixed length, all of which are verified; true when generation ended.
+    pub(crate) fn fixed_race(&mut self, length: u32) -> Result<bool, Error> {
+        let (ballots, _) = self.ballots(length, 0.0)?;
+        let mut paths: Vec<Vec<u32>> = ballots.into_iter().map(|ballot| ballot.tokens).collect();
+        if self.trees == Trees::Always {
+            return self.job.verify_tree(&paths).map(|commit| commit.finished);
+        }
+        // A call a branch: those that go on with what was committed are tried behind it.
+        let first = if paths.is_empty() { Vec::new() } else { paths.remove(0) };
+        let mut commit = self.job.verify(&first)?;
+        while !commit.finished {
+            let own = &commit.tokens;
+            let on = |path: &Vec<u32>| path.len() > own.len() && path.starts_with(own);
+            let mut rest: Vec<Vec<u32>> =
+                paths.iter().filter(|path| on(path)).map(|path| path[own.len()..].to_vec()).collect();
+            if rest.is_empty() {
+                return Ok(false);
+            }
+            let next = rest.remove(0);
+            paths = rest;
+            commit = self.job.verify(&next)?;
+        }
+        Ok(true)
+    }
+}
