@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use tightwad_netlab::Proxy;
+
 use super::contest::{Contest, Lender, factory, made, model};
 use super::exact::{Question, arithmetic, extraction};
 use super::prompts::set;
@@ -45,6 +47,9 @@ pub(super) struct Consensus {
     /// 0: greedy.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
+    /// The target is another process, so many milliseconds away each way.
+    #[arg(long, value_name = "MS")]
+    delay: Option<u64>,
     /// Compares trees: one verification for all branches, a call a branch, and each drafter alone. Everything
     /// is exact then.
     #[arg(long)]
@@ -112,14 +117,25 @@ impl Way {
 impl Consensus {
     pub(super) async fn run(self) -> Result<()> {
         let factory = factory()?;
-        let target = model(&factory, &self.model, Some(self.threads)).await?;
-        let mut lenders = Vec::new();
-        let mut drafters = Vec::new();
+        let (mut lenders, mut drafters) = (Vec::new(), Vec::new());
         for (index, path) in self.draft.iter().enumerate() {
-            let (lender, drafter) = self.drafter(&factory, index, path).await?;
+            let (lender, address) = self.lend(path)?;
             lenders.push(lender);
-            drafters.push(drafter);
+            drafters.push(connected(&factory, address, &format!("drafter {}", index + 1)).await?);
         }
+        // Kept until the end.
+        let link;
+        let target = match self.delay {
+            None => model(&factory, &self.model, Some(self.threads)).await?,
+            Some(delay) => {
+                let (lender, there) = self.lend(&self.model)?;
+                lenders.push(lender);
+                link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), there).await?;
+                // Measured at that distance, as it would be.
+                link.faults().delay(Duration::from_millis(delay));
+                connected(&factory, link.address(), "target").await?
+            }
+        };
         let mut ways = vec![Way::new("target alone", target.clone())];
         if self.trees {
             self.trees(&factory, &target, &drafters, &mut ways).await?;
@@ -138,20 +154,14 @@ impl Consensus {
         Ok(())
     }
 
-    /// Starts a process that lends `path`.
-    async fn drafter(
-        &self,
-        factory: &HostFactory,
-        index: usize,
-        path: &Path,
-    ) -> Result<(Lender, SharedBackend)> {
+    /// Starts a process that lends `path`, and where.
+    fn lend(&self, path: &Path) -> Result<(Lender, SocketAddr)> {
         let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["node", "--quiet", "--context", "2048", "--threads", &self.threads.to_string()]);
         command.args(["--listen", &free.to_string()]);
-        command.arg("--model").arg(format!("drafter={}", path.display()));
-        let lender = Lender(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?);
-        Ok((lender, connected(factory, free, &format!("drafter {}", index + 1)).await?))
+        command.arg("--model").arg(format!("lent={}", path.display()));
+        Ok((Lender(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?), free))
     }
 
     async fn rules(
