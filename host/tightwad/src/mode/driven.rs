@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::totals::Totals;
 use crate::backend::{BackendError, Drafter, Left, OpenTarget, Output, SharedBackend, Sink, decode_to_end};
-use crate::plugin::{Health, Job, Plugin, PluginError, Settled, Skipped, Skipping, Slot};
+use crate::plugin::{Health, Job, Plugin, PluginError, Settled, Skipped, Skipping, Slot, Tally};
 use crate::types::{Outcome, Report, Request};
 
 /// How long a request waits for its drafters to begin.
@@ -88,19 +88,9 @@ impl Driven {
         self.totals.add(&tally, fallback.is_some());
         let left = Left { prompt, output: output.tokens().to_vec(), max_tokens };
         let (finish, usage) = output.end();
-        let report = Report {
-            exact: target.is_exact(),
-            rounds: tally.rounds,
-            drafted: tally.drafted,
-            accepted: tally.accepted,
-            wasted: tally.wasted,
-            ties: tally.ties,
-            unverified: tally.unverified,
-            drafters: names,
-            plugins: vec![(plugin.label().to_owned(), plugin.sha256().to_owned())],
-            fallback,
-            ..Report::default()
-        };
+        let plugins = vec![(plugin.label().to_owned(), plugin.sha256().to_owned())];
+        let exact = target.is_exact();
+        let report = Report { exact, drafters: names, plugins, fallback, ..report(&tally) };
         Ok(Done { outcome: Outcome { finish, usage, report }, left, audits })
     }
 
@@ -136,6 +126,19 @@ impl Driven {
             opened = self.target.open_target(request, None) => opened,
             () = sink.closed() => Err(BackendError::Cancelled),
         }
+    }
+}
+
+/// The figures of a report.
+fn report(tally: &Tally) -> Report {
+    Report {
+        rounds: tally.rounds,
+        drafted: tally.drafted,
+        accepted: tally.accepted,
+        wasted: tally.wasted,
+        ties: tally.ties,
+        unverified: tally.unverified,
+        ..Report::default()
     }
 }
 

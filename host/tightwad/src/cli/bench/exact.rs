@@ -18,8 +18,9 @@ impl Question {
     /// True for the number that was asked for, or for the JSON object, in a code block or not.
     pub(super) fn is_right(&self, text: &str) -> bool {
         if self.answer.is_number() {
-            let numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
-            return numbers.last().is_some_and(|last| last == self.answer.to_string());
+            let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+            let last = numbers.next_back().and_then(|last| last.parse::<u64>().ok());
+            return last.is_some() && last == self.answer.as_u64();
         }
         let object = text.find('{').zip(text.rfind('}')).and_then(|(from, to)| text.get(from..=to));
         object.and_then(|object| serde_json::from_str(object).ok()) == Some(self.answer.clone())

@@ -12,28 +12,28 @@ use crate::script::factory::ConsensusSpec;
 use crate::script::keys::Fields;
 
 const OF: &str = "tw.consensus";
+const KNOWN: [&str; 15] = [
+    "target",
+    "drafters",
+    "draft",
+    "rule",
+    "block",
+    "audit",
+    "floor",
+    "quorum",
+    "threshold",
+    "translate",
+    "plugin",
+    "sha256",
+    "on_failure",
+    "mode",
+    "settings",
+];
 const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 
 /// `tw.consensus{}`.
 pub(super) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusSpec, String> {
-    let known = [
-        "target",
-        "drafters",
-        "draft",
-        "rule",
-        "block",
-        "audit",
-        "floor",
-        "quorum",
-        "threshold",
-        "translate",
-        "plugin",
-        "sha256",
-        "on_failure",
-        "mode",
-        "settings",
-    ];
-    let fields = Fields::new(lua, table, OF, &known)?;
+    let fields = Fields::new(lua, table, OF, &KNOWN)?;
     let (target, drafters) = stack::stack(lua, &fields, OF)?;
     if !target.capabilities().has(Capabilities::RESUME) {
         let name = target.name();
