@@ -3,6 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -25,13 +26,25 @@ impl Liar {
         let list = json!({"object": "list", "data": [{"id": "liar", "object": "model"}]});
         let router = Router::new()
             .route("/v1/models", get(|| async { Json(list) }))
-            .route("/v1/completions", post(lie));
+            .route("/v1/completions", post(lie))
+            .route("/v1/chat/completions", post(lie_in_chat));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut serving = JoinSet::new();
         serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, _serving: serving }
     }
+}
+
+/// The same as a whole answer, streamed as a chat is.
+async fn lie_in_chat() -> impl IntoResponse {
+    let chunk = |delta: Value, finish: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        format!("data: {}\n\n", json!({"object": "chat.completion.chunk", "choices": [choice]}))
+    };
+    let text = chunk(json!({"role": "assistant", "content": WORDS.concat()}), Value::Null);
+    let end = chunk(json!({}), json!("stop"));
+    ([("content-type", "text/event-stream")], format!("{text}{end}data: [DONE]\n\n"))
 }
 
 async fn lie(Json(body): Json<Value>) -> Json<Value> {

@@ -14,9 +14,10 @@ use crate::rust_src;
 use crate::shell::{cargo, output, root, run};
 
 /// Packages and the files they become, below `plugins/`.
-const COMPONENTS: [(&str, &str); 18] = [
+const COMPONENTS: [(&str, &str); 21] = [
     ("tightwad_speculation", "dist/speculation.wasm"),
     ("tightwad_consensus", "dist/consensus.wasm"),
+    ("tightwad_gate", "dist/gate.wasm"),
     ("tightwad_pooling", "dist/pooling.wasm"),
     ("fixture_loop_forever", "fixtures/dist/loop-forever.wasm"),
     ("fixture_allocate", "fixtures/dist/allocate.wasm"),
@@ -25,6 +26,8 @@ const COMPONENTS: [(&str, &str); 18] = [
     ("fixture_early_return", "fixtures/dist/early-return.wasm"),
     ("fixture_chatter", "fixtures/dist/chatter.wasm"),
     ("fixture_wrong_drafts", "fixtures/dist/wrong-drafts.wasm"),
+    ("fixture_gate_approve", "fixtures/dist/gate-approve.wasm"),
+    ("fixture_gate_panic", "fixtures/dist/gate-panic.wasm"),
     ("fixture_policy_first", "fixtures/dist/policy-first.wasm"),
     ("fixture_policy_verify", "fixtures/dist/policy-verify.wasm"),
     ("fixture_policy_panic", "fixtures/dist/policy-panic.wasm"),

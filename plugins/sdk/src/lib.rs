@@ -19,10 +19,15 @@
 #[doc(hidden)]
 pub mod bindings;
 mod consensus;
+mod gate;
+#[doc(hidden)]
+pub mod gating;
 mod hook;
 #[doc(hidden)]
 pub mod placement;
 mod pooling;
+#[doc(hidden)]
+pub mod verdicts;
 #[doc(hidden)]
 pub mod voting;
 
@@ -38,11 +43,16 @@ pub use consensus::{
     Accepted, Agreement, ApproximateMode, Ballot, ConsensusPolicy, Ruling, accept_unverified, ask_policy,
     at_work, audited,
 };
+pub use gate::{Candidate, Gate, GatePolicy, Judgement, Member, Review, Task, TokenScore, Verdict, Ways};
+#[doc(hidden)]
+pub use gating::__export_gate;
 #[doc(hidden)]
 pub use hook::install as install_panic_hook;
 #[doc(hidden)]
 pub use placement::__export_placement;
 pub use pooling::{Layer, Machine, Plan, Pooling, Refusal, Shape, Share, Shortage};
+#[doc(hidden)]
+pub use verdicts::__export_verdicts;
 #[doc(hidden)]
 pub use voting::__export_voting;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::gauges::Observed;
 use super::shelf::Shelf;
 use crate::backend::{Backend, BackendError};
-use crate::mode::{Consensus, Pooling, Pools};
+use crate::mode::{Consensus, Gate, Pooling, Pools};
 use crate::server::Control;
 
 /// Pools by name, modes and plugins.
@@ -34,7 +34,9 @@ impl Control for HostControl {
 
     fn modes(&self) -> Vec<Value> {
         let observed = self.observed.read().unwrap_or_else(PoisonError::into_inner);
-        observed.consensus.iter().filter_map(Weak::upgrade).map(|mode| consensus(&mode)).collect()
+        let consensus = observed.consensus.iter().filter_map(Weak::upgrade).map(|mode| consensus(&mode));
+        let gates = observed.gates.iter().filter_map(Weak::upgrade).map(|mode| gate(&mode));
+        consensus.chain(gates).collect()
     }
 
     fn plugins(&self) -> Vec<Value> {
@@ -70,5 +72,18 @@ fn consensus(mode: &Consensus) -> Value {
         "verified_tokens": totals.accepted.load(Ordering::Relaxed),
         "audited_tokens": audited, "agreed_tokens": agreed, "agreement": mode.agreement().share(),
         "drafters": drafters, "policy": mode.policy().map(|policy| policy.plugin().label().to_owned()),
+    })
+}
+
+/// What a gate is doing, and what it saves.
+fn gate(mode: &Gate) -> Value {
+    let totals = mode.totals();
+    json!({
+        "mode": "gate", "name": mode.name(),
+        "approved": totals.approved.load(Ordering::Relaxed),
+        "corrected": totals.corrected.load(Ordering::Relaxed),
+        "rejected": totals.rejected.load(Ordering::Relaxed),
+        "unreviewed": totals.unreviewed.load(Ordering::Relaxed),
+        "reviewer_work_saved": totals.saved(),
     })
 }

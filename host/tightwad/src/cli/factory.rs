@@ -13,10 +13,11 @@ use super::gauges::Observed;
 use crate::backend::{
     Fallback, Found, Llama, Lookup, Node, SharedBackend, TextServer, TextServerSpec, Verification, discover,
 };
-use crate::mode::{Consensus, PoolSpec, Pooled, Pooling, Pools, Speculation};
+use crate::mode::{Consensus, Gate, GateParts, PoolSpec, Pooled, Pooling, Pools, Speculation};
 use crate::plugin::{Library, PlacementPlugin, Plugin, PolicyAtWork, Slot};
 use crate::script::{
-    ConsensusSpec, Factory, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec, check_fallback,
+    ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
+    check_fallback,
 };
 
 /// Tokens that a lookup must match when the script does not say.
@@ -144,6 +145,31 @@ impl Factory for HostFactory {
         let mode = Arc::new(Speculation::new(spec.target, spec.drafters, plugin, settings)?);
         self.observe(|observed| observed.modes.push(Arc::downgrade(&mode)));
         Ok(mode)
+    }
+
+    async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, String> {
+        let name = spec.mode.as_deref().unwrap_or("gate");
+        let plugin = self.library.load(name, None).await.map_err(|error| error.to_string())?;
+        let policy = match &spec.plugin {
+            Some(named) => {
+                let slot = self.library.load(&named.name, named.sha256.as_deref()).await;
+                Some(slot.map_err(|error| error.to_string())?)
+            }
+            None => None,
+        };
+        let settings = serde_json::Value::Object(spec.settings).to_string();
+        let gate = Arc::new(Gate::new(GateParts {
+            fleet: spec.fleet,
+            reviewer: spec.reviewer,
+            ways: spec.ways,
+            prompt: spec.prompt,
+            settings,
+            plugin,
+            policy,
+            on_lost: spec.on_lost,
+        }));
+        self.observe(|observed| observed.gates.push(Arc::downgrade(&gate)));
+        Ok(gate)
     }
 
     async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, String> {

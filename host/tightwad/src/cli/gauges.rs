@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::shelf::Shelf;
 use crate::backend::{Backend, Llama, Node};
-use crate::mode::{Consensus, Speculation, Totals};
+use crate::mode::{Consensus, Gate, GateTotals, Speculation, Totals};
 use crate::plugin::{CallCounts, Raced};
 use crate::server::Collector;
 
@@ -21,6 +21,7 @@ pub(super) struct Observed {
     pub nodes: Vec<Weak<Node>>,
     pub modes: Vec<Weak<Speculation>>,
     pub consensus: Vec<Weak<Consensus>>,
+    pub gates: Vec<Weak<Gate>>,
 }
 
 impl Observed {
@@ -64,6 +65,7 @@ impl Collector for Gauges {
         let ties = counters(|model| model.engine().stats().ties());
         family(&mut encoder, "engine_ties", "Positions decided again", ties, counter)?;
         modes(&mut encoder, &observed.totals())?;
+        gates(&mut encoder, &observed)?;
         plugins(&mut encoder, &observed, self.1.as_deref())?;
         let nodes: Vec<Arc<Node>> = observed.nodes.iter().filter_map(Weak::upgrade).collect();
         let up = sums(&nodes, |node| u64::from(node.is_up()));
@@ -117,6 +119,27 @@ fn modes(encoder: &mut DescriptorEncoder, modes: &[(String, Arc<Totals>)]) -> Re
             *sums.entry(drafter).or_default() += of(&raced);
         }
         family(encoder, name, help, sums, counter)?;
+    }
+    Ok(())
+}
+
+/// What gates did.
+fn gates(encoder: &mut DescriptorEncoder, observed: &Observed) -> Result<(), std::fmt::Error> {
+    let gates: Vec<Arc<Gate>> = observed.gates.iter().filter_map(Weak::upgrade).collect();
+    type Of = fn(&GateTotals) -> &AtomicU64;
+    let figures: [(&str, &str, Of); 8] = [
+        ("gate_approved", "Candidates passed on unchanged", |totals| &totals.approved),
+        ("gate_corrected", "Answers that the reviewer finished", |totals| &totals.corrected),
+        ("gate_rejected", "Answers of the reviewer's own", |totals| &totals.rejected),
+        ("gate_unreviewed", "Candidates passed on without a review", |totals| &totals.unreviewed),
+        ("gate_tokens", "Tokens of all answers", |totals| &totals.tokens),
+        ("gate_reviewer_decoded_tokens", "Tokens that reviewers generated", |totals| &totals.decoded),
+        ("gate_reviewer_read_tokens", "Tokens that reviewers only read", |totals| &totals.read),
+        ("gate_fallbacks", "Requests that a gate plugin did not finish", |totals| &totals.fallbacks),
+    ];
+    for (name, help, of) in figures {
+        let values = sums(&gates, |gate| of(gate.totals()).load(Ordering::Relaxed));
+        family(encoder, name, help, values, counter)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod chat;
 mod control;
 mod doctor;
 mod factory;
+mod gate;
 mod gauges;
 mod listen;
 mod node;
@@ -42,6 +43,8 @@ enum Command {
     Worker(worker::Worker),
     /// Plans pools: one model over many machines.
     Pool(pool::Pool),
+    /// A fleet writes, a strong model approves, corrects or rejects.
+    Gate(gate::Gate),
     /// Makes, checks and lists plugins.
     Plugin(plugin::Plugin),
     /// Loads and unloads models of a running host.
@@ -82,6 +85,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Node(node) => node.run().await,
             Command::Worker(worker) => worker.run().await,
             Command::Pool(pool) => pool.run().await,
+            Command::Gate(gate) => gate.run().await,
             Command::Plugin(plugin) => plugin.run().await,
             Command::Model(model) => model.run().await,
             Command::Status(status) => status.run().await,

@@ -1,6 +1,6 @@
 //! `tightwad run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -10,6 +10,7 @@ use super::factory::HostFactory;
 use super::gauges::Gauges;
 use super::listen;
 use super::shelf::{self, Shelf};
+use crate::plugin::Library;
 use crate::script::{self, Factory, Script};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
 use crate::watch::{self, Changes};
@@ -44,20 +45,72 @@ pub(super) fn setting(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// Where a script comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A file, which is watched.
+    File(PathBuf),
+    /// A preset of this binary, by name.
+    Preset(&'static str, &'static str),
+}
+
+impl Source {
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Preset(..) => None,
+        }
+    }
+}
+
+/// A script to be served.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub source: Source,
+    pub listen: Option<String>,
+    pub plugins: Option<PathBuf>,
+    pub settings: Vec<(String, String)>,
+    pub token: Option<String>,
+}
+
 impl Run {
     pub(super) async fn run(self) -> Result<()> {
-        let library = shelf::library(self.plugins.as_deref(), Some(&self.script))?;
-        let factory = Arc::new(HostFactory::new(library.clone()));
+        let Self { script, listen, plugins, settings, token, check } = self;
+        let serving = Serving { source: Source::File(script), listen, plugins, settings, token };
+        if check { serving.check().await } else { serving.run().await }
+    }
+}
+
+impl Serving {
+    fn factory(&self) -> Result<(Arc<HostFactory>, Arc<Library>)> {
+        let beside = self.source.file().unwrap_or(Path::new("."));
+        let library = shelf::library(self.plugins.as_deref(), Some(beside))?;
+        Ok((Arc::new(HostFactory::new(library.clone())), library))
+    }
+
+    async fn check(self) -> Result<()> {
+        let script = self.load(&self.factory()?.0).await?;
+        let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
+        println!("{} is in order; it serves {}", self.shown(), names.join(", "));
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        match &self.source {
+            Source::File(path) => path.display().to_string(),
+            Source::Preset(name, _) => format!("the preset {name}"),
+        }
+    }
+
+    /// Serves until the end.
+    pub(super) async fn run(self) -> Result<()> {
+        let (factory, library) = self.factory()?;
         let script = self.load(&factory).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
-        if self.check {
-            println!("{} is in order; it serves {}", self.script.display(), names.join(", "));
-            return Ok(());
-        }
         let token = self.token.clone().or(script.token);
         let wanted = self.listen.as_deref().or(script.listen.as_deref()).unwrap_or(LISTEN);
         let listener = listen::bind(wanted, token.is_some(), "`token` in tw.serve or TIGHTWAD_TOKEN").await?;
-        let changes = watch::watch([watch::folder_of(&self.script)], "lua");
+        let changes = self.source.file().map(|script| watch::watch([watch::folder_of(script)], "lua"));
         let shelf = Shelf::open(library).await;
         eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
         let table = Arc::new(RouteTable::new(Routes::new(script.models)));
@@ -76,7 +129,13 @@ impl Run {
 
     async fn load(&self, factory: &Arc<HostFactory>) -> Result<Script> {
         let factory: Arc<dyn Factory> = factory.clone();
-        Ok(script::load(&self.script, factory, &self.settings).await?)
+        Ok(match &self.source {
+            Source::File(path) => script::load(path, factory, &self.settings).await?,
+            Source::Preset(name, text) => {
+                let (source, here) = (text.as_bytes().to_vec(), Path::new("."));
+                script::load_text(name, source, here, factory, &self.settings).await?
+            }
+        })
     }
 
     /// Replaces the routes whenever the script changes; a script that does not load changes nothing.
@@ -85,11 +144,12 @@ impl Run {
         self,
         factory: Arc<HostFactory>,
         table: Arc<RouteTable>,
-        changes: notify::Result<Changes>,
+        changes: Option<notify::Result<Changes>>,
     ) {
         let mut changes = match changes {
-            Ok(changes) => changes,
-            Err(error) => {
+            None => return,
+            Some(Ok(changes)) => changes,
+            Some(Err(error)) => {
                 tracing::warn!(%error, "cannot watch the script: restart to change it");
                 return;
             }
@@ -98,7 +158,7 @@ impl Run {
             match self.load(&factory).await {
                 Ok(script) => {
                     table.replace(Routes::new(script.models));
-                    tracing::info!(script = %self.script.display(), "reloaded");
+                    tracing::info!(script = self.shown(), "reloaded");
                 }
                 Err(error) => {
                     tracing::error!("the script changed and does not load; the old one goes on: {error:#}")

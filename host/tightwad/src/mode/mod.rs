@@ -3,11 +3,13 @@
 mod auditor;
 mod consensus;
 mod driven;
+mod gate;
 mod pooling;
 mod speculation;
 mod totals;
 
 pub use consensus::Consensus;
+pub use gate::{Gate, GateParts, GateTotals};
 pub use pooling::{
     Absent, Found, Phase, Placed, PoolMemory, PoolPlan, PoolSaid, PoolSpec, PoolStatus, Pooled, Pooling,
     Pools, Running, WorkerSpec, memory_of, plan_pool, survey,

@@ -27,6 +27,37 @@ pub mod voting {
     });
 }
 
+/// The world of gates. Its log, its clock and its errors are the modes' own.
+pub mod gating {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "gating",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: {
+            "tightwad:plugin/log": super::tightwad::plugin::log,
+            "tightwad:plugin/clock": super::tightwad::plugin::clock,
+            "tightwad:plugin/ballots": super::tightwad::plugin::ballots,
+            "tightwad:plugin/decoding": super::tightwad::plugin::decoding,
+            "tightwad:plugin/reviewing.task": super::super::state::TaskHandle,
+        },
+    });
+}
+
+/// The world of gate policies. Its log and its types are the gates' own.
+pub mod verdicts {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "verdicts",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: {
+            "tightwad:plugin/log": super::tightwad::plugin::log,
+            "tightwad:plugin/answers": super::gating::tightwad::plugin::answers,
+        },
+    });
+}
+
 /// The world of pooling policies. Its log is the modes' own.
 pub mod placement {
     wasmtime::component::bindgen!({

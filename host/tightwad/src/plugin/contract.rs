@@ -22,12 +22,16 @@ pub enum Kind {
     Mode,
     /// It rules on ballots.
     ConsensusPolicy,
+    /// It drives requests by whole answers.
+    Gate,
+    /// It gives a gate's verdict.
+    GatePolicy,
     /// It places layers.
     Placement,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Mode, Self::ConsensusPolicy, Self::Placement];
+    const ALL: [Self; 5] = [Self::Mode, Self::ConsensusPolicy, Self::Gate, Self::GatePolicy, Self::Placement];
 
     /// The interface that it exports.
     #[must_use]
@@ -35,13 +39,15 @@ impl Kind {
         match self {
             Self::Mode => "mode",
             Self::ConsensusPolicy => "consensus-policy",
+            Self::Gate => "gate",
+            Self::GatePolicy => "gate-policy",
             Self::Placement => "pooling",
         }
     }
 
     /// True where a runtime's own imports are given, empty as they are.
     fn gets_wasi(self) -> bool {
-        self == Self::ConsensusPolicy
+        matches!(self, Self::ConsensusPolicy | Self::GatePolicy)
     }
 }
 

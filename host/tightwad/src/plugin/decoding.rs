@@ -286,6 +286,6 @@ fn commit(done: Committed) -> Commit {
     }
 }
 
-fn nanoseconds(took: Duration) -> u64 {
+pub(super) fn nanoseconds(took: Duration) -> u64 {
     u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }

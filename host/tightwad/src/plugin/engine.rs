@@ -8,7 +8,9 @@ use std::thread;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::bindings::gating::Gating;
 use super::bindings::tightwad::plugin::{ballots, clock, decoding, log};
+use super::bindings::verdicts::Verdicts;
 use super::bindings::voting::Voting;
 use super::bindings::{ApproximateMode, placement::Placement};
 use super::limits::{Limits, TICK};
@@ -23,6 +25,10 @@ pub struct PluginEngine {
     pub(super) approximate: Linker<State>,
     /// What consensus policies may import; and WASI with nothing in it, for runtimes that need one.
     pub(super) voting: Linker<State>,
+    /// What gates may import.
+    pub(super) gating: Linker<State>,
+    /// What gate policies may import; and WASI as above.
+    pub(super) verdicts: Linker<State>,
     /// What pooling policies may import.
     pub(super) placement: Linker<State>,
     pub(super) limits: Limits,
@@ -56,12 +62,16 @@ impl PluginEngine {
         decoding::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
         log::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
         ApproximateMode::add_to_linker::<State, HasSelf<State>>(&mut approximate, |state| state)?;
-        let (mut voting, mut placement) = (linker(), linker());
+        let (mut voting, mut gating, mut verdicts, mut placement) = (linker(), linker(), linker(), linker());
         Voting::add_to_linker::<State, HasSelf<State>>(&mut voting, |state| state)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut voting)?;
+        Gating::add_to_linker::<State, HasSelf<State>>(&mut gating, |state| state)?;
+        Verdicts::add_to_linker::<State, HasSelf<State>>(&mut verdicts, |state| state)?;
+        wasmtime_wasi::p2::add_to_linker_async(&mut verdicts)?;
         Placement::add_to_linker::<State, HasSelf<State>>(&mut placement, |state| state)?;
         tick(&engine)?;
-        Ok(Self { engine, exact, approximate, voting, placement, limits, instances: Arc::default() })
+        let instances = Arc::default();
+        Ok(Self { engine, exact, approximate, voting, gating, verdicts, placement, limits, instances })
     }
 
     /// Instances that live, those that wait for their next call included.

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::contract::{self, Kind};
 use super::library::{BUILT_IN, read};
-use super::{Library, PlacementPlugin, Plugin, PluginEngine, PluginError, PolicyPlugin};
+use super::{
+    GatePlugin, GatePolicyPlugin, Library, PlacementPlugin, Plugin, PluginEngine, PluginError, PolicyPlugin,
+};
 
 /// What a component is and wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,11 +48,13 @@ pub async fn inspect(
     let label = match compiled.kind {
         Kind::Mode => Plugin::load(engine, name, wasm).await?.label().to_owned(),
         Kind::ConsensusPolicy => PolicyPlugin::load(engine, name, wasm).await?.label().to_owned(),
+        Kind::Gate => GatePlugin::load(engine, name, wasm).await?.label().to_owned(),
+        Kind::GatePolicy => GatePolicyPlugin::load(engine, name, wasm).await?.label().to_owned(),
         Kind::Placement => PlacementPlugin::load(engine, name, wasm).await?.label().to_owned(),
     };
     let exact = match compiled.kind {
         Kind::Mode => !compiled.imports("unverified"),
-        Kind::ConsensusPolicy => false,
+        Kind::ConsensusPolicy | Kind::Gate | Kind::GatePolicy => false,
         Kind::Placement => true,
     };
     Ok(Inspected {

@@ -11,13 +11,16 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use super::contract::Kind;
-use super::{PlacementPlugin, Plugin, PluginEngine, PluginError, PolicyPlugin, Slot};
+use super::{
+    GatePlugin, GatePolicyPlugin, PlacementPlugin, Plugin, PluginEngine, PluginError, PolicyPlugin, Slot,
+};
 use crate::types::hexadecimal;
 
 /// The built-in plugins, loaded exactly as a file is: kind, name, bytes.
-pub(super) const BUILT_IN: [(Kind, &str, &[u8]); 3] = [
+pub(super) const BUILT_IN: [(Kind, &str, &[u8]); 4] = [
     (Kind::Mode, "speculation", include_bytes!("../../../../plugins/dist/speculation.wasm")),
     (Kind::Mode, "consensus", include_bytes!("../../../../plugins/dist/consensus.wasm")),
+    (Kind::Gate, "gate", include_bytes!("../../../../plugins/dist/gate.wasm")),
     (Kind::Placement, "pooling", include_bytes!("../../../../plugins/dist/pooling.wasm")),
 ];
 
@@ -53,6 +56,8 @@ macro_rules! loaded {
 
 loaded!(Plugin, Mode);
 loaded!(PolicyPlugin, ConsensusPolicy);
+loaded!(GatePlugin, Gate);
+loaded!(GatePolicyPlugin, GatePolicy);
 loaded!(PlacementPlugin, Placement);
 
 /// A slot that follows its file.

@@ -9,8 +9,8 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::Job;
 use super::limits::Meter;
+use super::{Job, ReviewTask};
 
 /// Bytes that are kept of a standard error.
 const LONGEST: usize = 4096;
@@ -22,6 +22,8 @@ pub(super) struct State {
     pub meter: Meter,
     /// Absent in calls that have no job.
     pub job: Option<Job>,
+    /// The same of gates.
+    pub task: Option<ReviewTask>,
     /// Counted while it lives.
     _alive: Alive,
     /// For runtimes that want one: no files, no sockets, no environment.
@@ -39,6 +41,7 @@ impl State {
             table: ResourceTable::new(),
             meter,
             job,
+            task: None,
             _alive: alive,
             wasi: None,
             stderr: MemoryOutputPipe::new(LONGEST),
@@ -82,6 +85,9 @@ impl Drop for Alive {
 
 /// The guest's handle of the job.
 pub struct JobHandle;
+
+/// The guest's handle of a gate's task.
+pub struct TaskHandle;
 
 /// The guest's handle of a proposal under way.
 pub struct PendingDraft {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::backend::{Found, NodeSpec, SharedBackend, TextServerSpec};
 use crate::mode::PoolSpec;
-use crate::plugin::OnFailure;
+use crate::plugin::{OnFailure, OnReviewerLost, Ways};
 
 /// `tw.model{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,6 +83,26 @@ pub struct ConsensusSpec {
     pub settings: Map<String, Value>,
 }
 
+/// `tw.gate{}`.
+pub struct GateSpec {
+    /// Write.
+    pub fleet: Vec<SharedBackend>,
+    /// Reviews.
+    pub reviewer: SharedBackend,
+    /// How.
+    pub ways: Ways,
+    /// What the reviewer is asked.
+    pub prompt: String,
+    /// The policy whose verdict counts; default: the mode's own.
+    pub plugin: Option<PluginSpec>,
+    /// The plugin that drives; default: the built-in one.
+    pub mode: Option<String>,
+    /// What happens when the reviewer is lost.
+    pub on_lost: OnReviewerLost,
+    /// What the mode reads.
+    pub settings: Map<String, Value>,
+}
+
 /// Makes backends for scripts. Errors are one sentence.
 #[async_trait]
 pub trait Factory: Send + Sync {
@@ -100,6 +120,8 @@ pub trait Factory: Send + Sync {
     async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, String>;
     /// Speculation over backends.
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String>;
+    /// A gate before a reviewer.
+    async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, String>;
     /// A consensus of backends.
     async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, String>;
 }

@@ -32,10 +32,24 @@ pub async fn load(
     factory: Arc<dyn Factory>,
     settings: &[(String, String)],
 ) -> Result<Script, ScriptError> {
-    let shown = path.display();
+    let shown = path.display().to_string();
     let source = std::fs::read(path)
         .map_err(|error| ScriptError::new(format!("cannot read the script {shown}: {error}")))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
+    load_text(&shown, source, path.parent().unwrap_or(Path::new(".")), factory, settings).await
+}
+
+/// Runs a script that is no file; errors call it `shown`, and relative paths in it start at `folder`.
+///
+/// # Errors
+///
+/// [`ScriptError`] with line.
+pub async fn load_text(
+    shown: &str,
+    source: Vec<u8>,
+    folder: &Path,
+    factory: Arc<dyn Factory>,
+    settings: &[(String, String)],
+) -> Result<Script, ScriptError> {
     let (lua, limits) = sandbox::state()?;
     let tw = api::table(&lua, folder, &factory, settings)?;
     sandbox::set_require(&lua, folder, &tw)?;

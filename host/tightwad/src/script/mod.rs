@@ -16,5 +16,7 @@ mod sandbox;
 
 pub use api::check_fallback;
 pub use error::ScriptError;
-pub use factory::{ConsensusSpec, Factory, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec};
-pub use loader::{Script, load};
+pub use factory::{
+    ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
+};
+pub use loader::{Script, load, load_text};

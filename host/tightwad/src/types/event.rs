@@ -61,6 +61,9 @@ pub struct Report {
     /// The share of audited tokens that the target would have chosen too, over all requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
+    /// What a gate did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Box<GateReport>>,
     /// Names of the drafters.
     pub drafters: Vec<String>,
     /// The plugins that took part, by name, with the SHA-256 of their component.
@@ -68,6 +71,24 @@ pub struct Report {
     /// Why the plugin was left before the end, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+}
+
+/// How a gate came to an answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GateReport {
+    /// `approved`, `corrected`, `rejected` (the reviewer's own answer) or `unreviewed` (it was lost).
+    pub verdict: String,
+    /// Who wrote what was passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
+    /// The share of it that was kept.
+    pub kept: f64,
+    /// Tokens that the reviewer generated.
+    pub reviewer_decoded: u32,
+    /// Tokens that the reviewer only read.
+    pub reviewer_read: u32,
+    /// Seconds of writing, of reviewing, and until the end after that.
+    pub seconds: [f64; 3],
 }
 
 /// True for counts that go without saying.

@@ -8,7 +8,7 @@ pub mod worker;
 
 use std::path::PathBuf;
 
-pub use event::{Event, Finish, Outcome, Report, TextLogprobs, Usage};
+pub use event::{Event, Finish, GateReport, Outcome, Report, TextLogprobs, Usage};
 pub use node::{Load, ModelFacts};
 pub use request::{Format, Message, Prompt, Request, Tool, ToolChoice};
 

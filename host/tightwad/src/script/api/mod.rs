@@ -1,6 +1,7 @@
 //! The table `tw`.
 
 mod consensus;
+mod gate;
 mod log;
 mod model;
 mod nodes;
@@ -63,6 +64,7 @@ pub(super) fn table(
     raw.raw_set("speculation", speculate)?;
     let agree = makers.backend(consensus::spec, |f, spec| async move { f.consensus(spec).await })?;
     raw.raw_set("consensus", agree)?;
+    raw.raw_set("gate", makers.backend(gate::spec, |f, spec| async move { f.gate(spec).await })?)?;
     raw.raw_set(
         "discover",
         makers.value(nodes::discovery, |f, wait| async move { f.discover(wait).await })?,

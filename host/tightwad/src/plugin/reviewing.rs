@@ -1,0 +1,195 @@
+//! The host's side of `reviewing`.
+
+use std::sync::atomic::Ordering;
+
+use wasmtime::Result;
+use wasmtime::component::Resource;
+
+use super::bindings::gating::tightwad::plugin::answers::{
+    Candidate, Host as HostAnswers, Judgement, Review, TokenScore, Verdict,
+};
+use super::bindings::gating::tightwad::plugin::reviewing::{Host, HostTask, Member, Ways};
+use super::bindings::tightwad::plugin::decoding::Error;
+use super::decoding::{nanoseconds, refused};
+use super::review::{ReviewTask, Written};
+use super::state::{State, TaskHandle};
+use crate::backend::BackendError;
+
+type Answer<T> = Result<std::result::Result<T, Error>>;
+
+impl HostAnswers for State {}
+impl Host for State {}
+
+impl State {
+    /// The task, where it can still go on.
+    fn open(&mut self) -> Result<std::result::Result<&mut ReviewTask, Error>> {
+        self.meter.call()?;
+        match &mut self.task {
+            Some(task) if !task.is_over() => Ok(Ok(task)),
+            _ => Ok(Err(Error::Finished)),
+        }
+    }
+
+    /// The task, where there is such a candidate.
+    fn with(&mut self, candidate: u32) -> Result<std::result::Result<&mut ReviewTask, Error>> {
+        Ok(match self.open()? {
+            Ok(task) if (candidate as usize) < task.written.len() => Ok(task),
+            Ok(_) => refused(format!("there is no candidate {candidate}")),
+            Err(error) => Err(error),
+        })
+    }
+}
+
+/// A failure of the reviewer's, as the gate hears of it.
+async fn failed(task: &mut ReviewTask, error: BackendError) -> Error {
+    task.pass_unreviewed().await;
+    if task.is_over() { Error::Finished } else { Error::Backend(error.to_string()) }
+}
+
+impl HostTask for State {
+    async fn settings(&mut self, _: Resource<TaskHandle>) -> Result<String> {
+        self.meter.call()?;
+        Ok(self.task.as_ref().map(|task| task.spec.settings.clone()).unwrap_or_default())
+    }
+
+    async fn fleet(&mut self, _: Resource<TaskHandle>) -> Result<Vec<Member>> {
+        self.meter.call()?;
+        let fleet = self.task.iter().flat_map(|task| &task.spec.fleet);
+        let member = fleet.map(|(backend, counts)| {
+            let load = backend.load();
+            Member {
+                name: backend.name().to_owned(),
+                busy: u32::try_from(load.active + load.waiting).unwrap_or(u32::MAX),
+                token: backend.facts().map(|facts| facts.token_ns).unwrap_or_default(),
+                written: counts.written.load(Ordering::Relaxed),
+                approved: counts.approved.load(Ordering::Relaxed),
+            }
+        });
+        Ok(member.collect())
+    }
+
+    async fn ways(&mut self, _: Resource<TaskHandle>) -> Result<Ways> {
+        self.meter.call()?;
+        let ways = self.task.as_ref().map(|task| task.spec.ways);
+        Ok(ways.map_or(Ways { score: false, judge: false }, |ways| Ways {
+            score: ways.score,
+            judge: ways.judge,
+        }))
+    }
+
+    async fn write(
+        &mut self,
+        _: Resource<TaskHandle>,
+        members: Vec<u32>,
+        enough: u32,
+    ) -> Answer<Vec<Candidate>> {
+        let task = match self.open()? {
+            Ok(task) => task,
+            Err(error) => return Ok(Err(error)),
+        };
+        let members: Vec<usize> = members.into_iter().map(|member| member as usize).collect();
+        let new = task.write(&members, enough as usize).await;
+        if task.is_over() {
+            return Ok(Err(Error::Finished));
+        }
+        Ok(Ok(task.written[new].iter().map(candidate).collect()))
+    }
+
+    async fn score(&mut self, _: Resource<TaskHandle>, candidate: u32) -> Answer<Vec<TokenScore>> {
+        let task = match self.with(candidate)? {
+            Ok(task) => task,
+            Err(error) => return Ok(Err(error)),
+        };
+        let own = |one: &tightwad_engine::Scored| TokenScore { logprob: one.logprob, rank: one.rank };
+        let scored = task.score(candidate as usize).await.map(|scored| scored.iter().map(own).collect());
+        Ok(match scored {
+            Ok(scored) => Ok(scored),
+            Err(error) => Err(failed(task, error).await),
+        })
+    }
+
+    async fn ask(&mut self, _: Resource<TaskHandle>, candidate: u32) -> Answer<Judgement> {
+        let task = match self.with(candidate)? {
+            Ok(task) => task,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(match task.ask(candidate as usize).await {
+            Ok(word) => Ok(match word.as_deref() {
+                Some("approve") => Judgement::Approve,
+                Some("correct") => Judgement::Correct,
+                Some("reject") => Judgement::Reject,
+                _ => Judgement::Unclear,
+            }),
+            Err(error) => Err(failed(task, error).await),
+        })
+    }
+
+    async fn judge(
+        &mut self,
+        _: Resource<TaskHandle>,
+        number: u32,
+        review: Review,
+    ) -> Result<Option<Verdict>> {
+        let task = match self.with(number)? {
+            Ok(task) => task,
+            Err(_) => return Ok(None),
+        };
+        let Some(slot) = task.spec.policy.clone() else { return Ok(None) };
+        let candidate = candidate(&task.written[number as usize]);
+        let judged = slot.current().judge(candidate, &review).await;
+        Ok(Some(judged.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the gate policy failed, which rejects");
+            Verdict::Reject
+        })))
+    }
+
+    async fn approve(&mut self, _: Resource<TaskHandle>, candidate: u32) -> Answer<()> {
+        Ok(match self.with(candidate)? {
+            Ok(task) => {
+                task.approve(candidate as usize).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn correct(&mut self, _: Resource<TaskHandle>, candidate: u32, keep: u32) -> Answer<()> {
+        let task = match self.with(candidate)? {
+            Ok(task) => task,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !task.correct(candidate as usize, keep as usize).await {
+            return Ok(refused(format!(
+                "candidate {candidate} cannot be corrected behind {keep} tokens: it was not scored, has fewer, or its reviewer only speaks text"
+            )));
+        }
+        task.pass_unreviewed().await;
+        Ok(Ok(()))
+    }
+
+    async fn rewrite(&mut self, _: Resource<TaskHandle>) -> Answer<()> {
+        Ok(match self.open()? {
+            Ok(task) => {
+                task.rewrite().await;
+                task.pass_unreviewed().await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn drop(&mut self, task: Resource<TaskHandle>) -> Result<()> {
+        self.table.delete(task)?;
+        Ok(())
+    }
+}
+
+fn candidate(written: &Written) -> Candidate {
+    Candidate {
+        member: u32::try_from(written.member).unwrap_or(u32::MAX),
+        tokens: written.outcome.usage.completion_tokens,
+        characters: u32::try_from(written.text.chars().count()).unwrap_or(u32::MAX),
+        whole: written.outcome.finish == crate::types::Finish::Stop,
+        nanoseconds: nanoseconds(written.took),
+    }
+}

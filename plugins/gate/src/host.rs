@@ -1,0 +1,68 @@
+//! What the mode asks of the host, as a trait: tests put a simulated host in its place.
+
+use tightwad_plugin_sdk::{
+    Candidate, Error, Judgement, Level, Member, Review, Task, TokenScore, Verdict, Ways, log,
+};
+
+/// One request, as `wit/reviewing.wit` and `log.wit` describe it.
+#[allow(missing_docs, clippy::missing_errors_doc)]
+pub trait Host {
+    fn settings(&self) -> String;
+    fn fleet(&self) -> Vec<Member>;
+    fn ways(&self) -> Ways;
+    fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error>;
+    fn score(&self, candidate: u32) -> Result<Vec<TokenScore>, Error>;
+    fn ask(&self, candidate: u32) -> Result<Judgement, Error>;
+    /// `None`: the script named no policy.
+    fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict>;
+    fn approve(&self, candidate: u32) -> Result<(), Error>;
+    fn correct(&self, candidate: u32, keep: u32) -> Result<(), Error>;
+    fn rewrite(&self) -> Result<(), Error>;
+    fn warn(&self, text: &str);
+}
+
+impl Host for Task {
+    fn settings(&self) -> String {
+        Task::settings(self)
+    }
+
+    fn fleet(&self) -> Vec<Member> {
+        Task::fleet(self)
+    }
+
+    fn ways(&self) -> Ways {
+        Task::ways(self)
+    }
+
+    fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error> {
+        Task::write(self, members, enough)
+    }
+
+    fn score(&self, candidate: u32) -> Result<Vec<TokenScore>, Error> {
+        Task::score(self, candidate)
+    }
+
+    fn ask(&self, candidate: u32) -> Result<Judgement, Error> {
+        Task::ask(self, candidate)
+    }
+
+    fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict> {
+        Task::judge(self, candidate, review)
+    }
+
+    fn approve(&self, candidate: u32) -> Result<(), Error> {
+        Task::approve(self, candidate)
+    }
+
+    fn correct(&self, candidate: u32, keep: u32) -> Result<(), Error> {
+        Task::correct(self, candidate, keep)
+    }
+
+    fn rewrite(&self) -> Result<(), Error> {
+        Task::rewrite(self)
+    }
+
+    fn warn(&self, text: &str) {
+        log(Level::Warn, text);
+    }
+}
