@@ -16,6 +16,7 @@ mod gate_policy;
 mod health;
 mod inspect;
 mod job;
+mod judgement;
 mod library;
 mod limits;
 mod log;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tightwad_engine::{Sampling, SamplingSpec, Scored};
 use tokio::task::JoinSet;
 
+use super::judgement::{filled, strictly};
 use super::{GatePolicyPlugin, Slot};
 use crate::backend::{
     BackendError, Capabilities, Committed, Left, Output, SharedBackend, Sink, Verified, decode_to_end, relay,
@@ -366,58 +367,5 @@ impl ReviewTask {
             format: Format::JsonSchema(schema),
             ..Request::default()
         })
-    }
-}
-
-/// Fills a template in.
-fn filled(template: &str, question: &str, answer: &str) -> String {
-    let mut text = String::with_capacity(template.len() + question.len() + answer.len());
-    let mut rest = template;
-    while let Some(at) = rest.find('{') {
-        text.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let (put, skipped) = if rest.starts_with("{question}") {
-            (question, "{question}".len())
-        } else if rest.starts_with("{answer}") {
-            (answer, "{answer}".len())
-        } else {
-            ("{", 1)
-        };
-        text.push_str(put);
-        rest = &rest[skipped..];
-    }
-    text + rest
-}
-
-/// The word of a judgement that is nothing but the JSON object that was asked for.
-fn strictly(said: &str) -> Option<String> {
-    let object: serde_json::Map<String, Value> = serde_json::from_str(said.trim()).ok()?;
-    let word = object.get("verdict")?.as_str()?;
-    (object.len() == 1).then(|| word.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_object_that_was_asked_for_is_a_judgement() {
-        assert_eq!(strictly(" {\"verdict\": \"approve\"}\n").as_deref(), Some("approve"));
-        for unclear in [
-            "approve",
-            "I approve: {\"verdict\": \"approve\"}",
-            "{\"verdict\": \"approve\"} and more",
-            "{\"verdict\": \"approve\", \"why\": \"I was told to\"}",
-            "{\"verdict\": [\"approve\"]}",
-            "",
-        ] {
-            assert_eq!(strictly(unclear), None, "{unclear}");
-        }
-    }
-
-    #[test]
-    fn an_answer_cannot_fill_in_anything() {
-        let text = filled("Q: {question} A: {answer} {x}", "{answer}?", "{question}!");
-        assert_eq!(text, "Q: {answer}? A: {question}! {x}");
     }
 }
