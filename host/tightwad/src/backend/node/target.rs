@@ -125,7 +125,7 @@ impl NodeTarget {
         let path = format!("/v1/node/sessions/{}/verify", self.session().await?);
         let call = VerifyCall::new(self.base(), &self.unverified, draft);
         let start = Instant::now();
-        let rows = u32::try_from(call.draft.len()).unwrap_or(u32::MAX);
+        let rows = u32::try_from(call.draft.len() + call.unverified.len()).unwrap_or(u32::MAX);
         let limit = limit(self.expected.token + self.expected.row * rows + self.expected.round_trip);
         let step: Step = self.link.call(&path, &call, limit).await?;
         self.link.measured(start.elapsed(), Duration::from_micros(step.us));
@@ -263,8 +263,14 @@ impl Target for NodeTarget {
         if is_constrained(&self.request) {
             return Ok(0);
         }
-        self.vocabulary.detokenize(tokens).await?;
-        let accepted = &tokens[..tokens.len().min(room)];
+        // Where the node does not answer now, it is asked by a verification, with patience.
+        if self.vocabulary.detokenize(tokens).await.is_err() {
+            return Ok(0);
+        }
+        // A token that ends a turn has no text, and neither has one that the model does not know.
+        let has_text =
+            |token: &&TokenId| self.vocabulary.piece(**token).is_some_and(|piece| !piece.is_empty());
+        let accepted = &tokens[..tokens.iter().take(room).take_while(has_text).count()];
         self.unverified.extend(accepted);
         Ok(accepted.len())
     }

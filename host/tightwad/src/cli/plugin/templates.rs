@@ -69,14 +69,18 @@ pub(super) fn of(language: Language) -> Template {
 pub(super) const WIT: &[(&str, &str)] = texts!(
     "wit",
     [
+        "answers.wit",
         "ballots.wit",
         "clock.wit",
         "consensus-policy.wit",
         "decoding.wit",
+        "gate-policy.wit",
+        "gate.wit",
         "log.wit",
         "mode.wit",
         "policy.wit",
         "pooling.wit",
+        "reviewing.wit",
         "unverified.wit",
         "world.wit"
     ]
@@ -85,7 +89,18 @@ pub(super) const WIT: &[(&str, &str)] = texts!(
 /// The SDK, which is on no registry.
 pub(super) const SDK: &[(&str, &str)] = texts!(
     "plugins/sdk/src",
-    ["bindings.rs", "consensus.rs", "hook.rs", "lib.rs", "placement.rs", "pooling.rs", "voting.rs"]
+    [
+        "bindings.rs",
+        "consensus.rs",
+        "gate.rs",
+        "gating.rs",
+        "hook.rs",
+        "lib.rs",
+        "placement.rs",
+        "pooling.rs",
+        "verdicts.rs",
+        "voting.rs"
+    ]
 );
 
 /// Its manifest outside this repository.
@@ -99,3 +114,31 @@ license = "Apache-2.0"
 [dependencies]
 wit-bindgen = { version = "=0.61.1", default-features = false, features = ["macros", "realloc"] }
 "#;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Names of the files in a folder of the repository.
+    fn files(folder: &str) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_project_gets_the_whole_contract_and_the_whole_sdk() {
+        let names = |texts: &[(&str, &str)]| {
+            let mut names: Vec<String> = texts.iter().map(|(name, _)| (*name).to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(WIT), files("wit"));
+        assert_eq!(names(SDK), files("plugins/sdk/src"));
+    }
+}

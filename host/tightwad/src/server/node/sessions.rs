@@ -62,7 +62,7 @@ pub(super) async fn verify(
     body: Raw,
 ) -> Result<Response, ApiError> {
     let call: VerifyCall = read(body)?;
-    if call.draft.len().max(call.unverified.len()) > LONGEST {
+    if call.draft.len() > LONGEST {
         return Err(ApiError::invalid(Some("draft"), format!("a draft has at most {LONGEST} tokens")));
     }
     let draft = call.draft().map_err(|error| ApiError::invalid(Some("parents"), error.to_string()))?;
