@@ -153,6 +153,7 @@ async fn liars_the_dead_and_the_slow_hold_nothing_up() {
         for model in ["exact", "tree"] {
             let (text, report) = server.ask(model, PROMPTS[0], more.clone()).await;
             assert_eq!(text, truth, "{what}, {model}: {report}");
+            assert!(report["fallback"].is_null(), "{what}, {model}: a drafter is no reason to end: {report}");
         }
         for rule in RULES {
             let start = Instant::now();

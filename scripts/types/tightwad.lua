@@ -147,18 +147,19 @@ function tw.pooling(spec) end
 function tw.speculation(spec) end
 
 ---@class tightwad.Consensus
----@field target tightwad.Backend is asked where the drafters do not agree
----@field drafters tightwad.Backend[] draft at once
+---@field target tightwad.Backend is asked where the drafters do not settle it; it must be able to go on behind tokens that it did not choose
+---@field drafters? tightwad.Backend|tightwad.Backend[] draft at once, all in every round
+---@field draft? tightwad.Backend|tightwad.Backend[] the same
 ---@field rule? "strict"|"majority"|"any_disagree"|"hedge" default: "strict"
----@field block? integer most tokens of a ballot; default: 16
----@field audit? number the share of skipped verifications that is made up for afterwards; default: 0.05
----@field floor? number the agreement that audits must show, or the rule gets tighter; default: 0.9
----@field quorum? integer answers that are waited for; default: more than half of the drafters
----@field threshold? number the share of all weight that "hedge" needs; default: 0.75
+---@field block? integer most tokens of a ballot, 1 to 64; default: 16
+---@field audit? number the share of acceptances that the target looks at afterwards, 0 to 1; default: 0.05
+---@field floor? number the agreement that audits must show, or the rule gets tighter until the script is loaded again, 0 to 1; default: 0.9
+---@field quorum? integer answers that are waited for, and ballots that "strict" and "any_disagree" need; default: more than half of the drafters
+---@field threshold? number the share of all weight that "hedge" needs, and always more than half; default: 0.75
 ---@field translate? boolean drafters with another vocabulary draft by text
 ---@field plugin? string a consensus policy in place of the rule, by name or as a .wasm file
 ---@field sha256? string the digest that the policy's file must have
----@field on_failure? "verify"|"decode"|"error" what happens where the policy fails; default: "verify"
+---@field on_failure? "verify"|"decode"|"error" where the policy fails: the target verifies all ballots, generates a stretch alone, or the request fails; with `plugin` only; default: "verify"
 ---@field mode? string the plugin that drives, by name or as a .wasm file
 ---@field settings? table for that plugin
 
@@ -166,6 +167,34 @@ function tw.speculation(spec) end
 ---@param spec tightwad.Consensus
 ---@return tightwad.Backend
 function tw.consensus(spec) end
+
+---@class tightwad.ReviewCache
+---@field entries? integer 1 to 1000000; default: 256
+---@field seconds? integer how long one is kept, 1 to 31536000; default: 600
+---@field sampled? boolean true: also reviews of requests whose tokens are drawn at random; default: false
+
+---@class tightwad.Gate
+---@field fleet tightwad.Backend|tightwad.Backend[] write whole answers
+---@field reviewer tightwad.Backend approves them, corrects them, or answers itself
+---@field review? "score"|"judge"|"both" by the reviewer's probabilities, its own words, or both; default: "score", or "judge" where the reviewer cannot score
+---@field prompt? string what it is asked for "judge"; must contain {answer}, may contain {question}
+---@field drafts? integer members that write at once; default: 1
+---@field tries? integer more members that write, one after the other, when all answers were rejected, 0 to 64; default: 0
+---@field stream? boolean false: nothing goes to the client before the whole answer was reviewed; default: true
+---@field cache? boolean|tightwad.ReviewCache of reviews; false: none; default: true
+---@field approve? number the least mean log-probability of a token with which an answer is approved, -100 to 0; default: -1.0
+---@field floor? number an answer is cut before the first token with a log-probability below this; default: -6.0
+---@field keep? number the least share of an answer that stays in a correction, 0 to 1; default: 0.3
+---@field plugin? string a gate policy in place of the built-in verdict, by name or as a .wasm file
+---@field sha256? string the digest that the policy's file must have
+---@field mode? string the plugin that drives, by name or as a .wasm file
+---@field on_reviewer_lost? "error"|"pass_labelled" the request fails, or a candidate is passed on and labelled; default: "error"
+---@field settings? table for the plugin that drives
+
+---A fleet writes, a reviewer approves, corrects or rejects. Approximate, but for the reviewer's own answers: responses say which.
+---@param spec tightwad.Gate
+---@return tightwad.Backend
+function tw.gate(spec) end
 
 ---What the script serves; return it.
 ---@param spec { listen?: string, token?: string, models: table<string, tightwad.Backend|fun(req: tightwad.Request): any, string?> }

@@ -53,6 +53,9 @@ pub struct Verified {
     pub accepted: u32,
     /// Positions decided again by the one-token path.
     pub ties: u32,
+    /// Rows of the pass over the proposals: each path behind rows of its own for what came before it. 0 where
+    /// there were none.
+    pub rows: u32,
     /// Set when the sequence ended.
     pub finish: Option<Finish>,
 }

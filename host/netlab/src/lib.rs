@@ -4,5 +4,5 @@
 mod machine;
 mod proxy;
 
-pub use machine::{Machine, available};
+pub use machine::{Forwarding, Machine, available};
 pub use proxy::{Faults, Proxy};

@@ -24,6 +24,36 @@ pub fn available() -> bool {
     made
 }
 
+/// Lets machines reach one another, by way of the main namespace. What was set before is set again when it is
+/// dropped.
+pub struct Forwarding(Option<String>);
+
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+impl Forwarding {
+    /// Sets it.
+    ///
+    /// # Errors
+    ///
+    /// Where this user may not.
+    pub fn on() -> io::Result<Self> {
+        let before = std::fs::read_to_string(FORWARD)?;
+        if before.trim() == "1" {
+            return Ok(Self(None));
+        }
+        std::fs::write(FORWARD, "1")?;
+        Ok(Self(Some(before)))
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = std::fs::write(FORWARD, before);
+        }
+    }
+}
+
 impl Machine {
     /// Makes machine `number` (0 to 60) of this process.
     ///

@@ -14,10 +14,11 @@ use crate::rust_src;
 use crate::shell::{cargo, output, root, run};
 
 /// Packages and the files they become, below `plugins/`.
-const COMPONENTS: [(&str, &str); 21] = [
+const COMPONENTS: [(&str, &str); 22] = [
     ("tightwad_speculation", "dist/speculation.wasm"),
     ("tightwad_consensus", "dist/consensus.wasm"),
     ("tightwad_gate", "dist/gate.wasm"),
+    ("tightwad_swarm", "dist/swarm.wasm"),
     ("tightwad_pooling", "dist/pooling.wasm"),
     ("fixture_loop_forever", "fixtures/dist/loop-forever.wasm"),
     ("fixture_allocate", "fixtures/dist/allocate.wasm"),

@@ -37,6 +37,8 @@ struct Timing {
     startup: f64,
     /// Races in a row that it did not come to.
     missed: u32,
+    /// It is asked nothing.
+    absent: bool,
 }
 
 impl Timing {
@@ -77,6 +79,8 @@ impl Deadlines {
         let timing = |facts: &DrafterFacts| Timing {
             expected: facts.round_trip as f64 + facts.token as f64 * f64::from(block),
             startup: facts.startup as f64,
+            missed: if facts.absent { AWAY } else { 0 },
+            absent: facts.absent,
             ..Timing::default()
         };
         Self { timings: facts.iter().map(timing).collect(), at_first: true }
@@ -105,7 +109,7 @@ impl Deadlines {
 
     /// Notes who came to a race of so many nanoseconds.
     pub fn learn(&mut self, answers: &[Answer], nanoseconds: u64) {
-        for (index, timing) in self.timings.iter_mut().enumerate() {
+        for (index, timing) in self.timings.iter_mut().enumerate().filter(|(_, timing)| !timing.absent) {
             match answers.iter().find(|answer| answer.drafter as usize == index) {
                 Some(answer) => timing.came(answer.draft.nanoseconds as f64),
                 None => timing.was_late(nanoseconds as f64),
@@ -144,7 +148,8 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn facts(startup: u64, token: u64, round_trip: u64) -> DrafterFacts {
-        DrafterFacts { name: String::new(), shares_processor: false, startup, token, round_trip }
+        let (name, shares_processor, absent) = (String::new(), false, false);
+        DrafterFacts { name, absent, shares_processor, startup, token, round_trip }
     }
 
     fn answers(times: &[(u32, u64)]) -> Vec<Answer> {

@@ -27,7 +27,7 @@ pub struct Drive<'a, H> {
     pub(crate) target: TargetFacts,
     pub(crate) known: Known,
     pub(crate) audits: Audits,
-    /// Who is asked: all.
+    /// Who is asked: all that are there.
     drafters: Vec<u32>,
     /// Who came to the last race, and how long it took.
     came: Vec<bool>,
@@ -63,7 +63,7 @@ impl<'a, H: Host> Drive<'a, H> {
             target: host.target(),
             known,
             audits: Audits::new(host.now(), settings.audit),
-            drafters: (0..facts.len() as u32).collect(),
+            drafters: (0..).zip(&facts).filter(|(_, facts)| !facts.absent).map(|(index, _)| index).collect(),
             came: vec![false; facts.len()],
             raced: 0,
             policy: true,

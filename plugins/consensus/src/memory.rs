@@ -95,6 +95,7 @@ mod tests {
     fn facts(drafters: usize) -> Vec<DrafterFacts> {
         let one = |index| DrafterFacts {
             name: format!("drafter {index}"),
+            absent: false,
             shares_processor: false,
             startup: 0,
             token: 1_000_000,
@@ -162,6 +163,6 @@ mod tests {
 
     #[test]
     fn many_drafters_fit_into_a_note() {
-        assert!(Known::new(&facts(32), 16).write().len() <= 4096);
+        assert!(Known::new(&facts(32), 16).write().len() <= 16_384);
     }
 }

@@ -1,5 +1,6 @@
-//! The mode's settings: a flat JSON object written by the host, so a scan is enough. A value that makes no
-//! sense is as good as none.
+//! The mode's settings. A value that makes no sense is as good as none.
+
+use tightwad_plugin_sdk::settings::{number, text};
 
 use crate::rules::Rule;
 
@@ -35,29 +36,6 @@ impl Settings {
             threshold: share("threshold", 0.75),
         }
     }
-}
-
-/// What stands behind `"key":`.
-fn value<'a>(json: &'a str, key: &str) -> Option<&'a str> {
-    let quoted = format!("\"{key}\"");
-    let mut places = json.match_indices(&quoted);
-    // The word may also be some other key's value.
-    places
-        .find_map(|(at, _)| Some(json.get(at + quoted.len()..)?.trim_start().strip_prefix(':')?.trim_start()))
-}
-
-/// The value of `"key": number`.
-fn number(json: &str, key: &str) -> Option<f64> {
-    let rest = value(json, key)?;
-    let of_number = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
-    let digits = rest.find(|c: char| !of_number(c)).unwrap_or(rest.len());
-    rest.get(..digits)?.parse().ok()
-}
-
-/// The value of `"key": "text"`, where nothing in it is escaped.
-fn text<'a>(json: &'a str, key: &str) -> Option<&'a str> {
-    let (text, _) = value(json, key)?.strip_prefix('"')?.split_once('"')?;
-    Some(text)
 }
 
 #[cfg(test)]

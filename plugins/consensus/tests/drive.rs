@@ -147,6 +147,30 @@ fn a_dead_drafter_changes_nothing_but_the_count() {
 }
 
 #[test]
+fn a_drafter_that_is_not_there_keeps_its_place() {
+    // One voice of three is no consensus, whoever else could be opened.
+    let mut host = Simulation::new("strict", &[(lie, MS), (right, MS), (right, MS)]);
+    host.absent = vec![1, 2];
+    run(&host);
+    assert!(truth(&host));
+    assert_eq!(host.unverified.get(), 0);
+    // What was learned belongs to who it was learned of.
+    let mut host = Simulation::new("majority", &[(lie, MS), (lie, MS), (right, MS)]);
+    host.set("audit", 1.0);
+    run(&host);
+    host.again();
+    host.absent = vec![0];
+    run(&host);
+    assert_eq!(host.said.borrow()[0].0, "strict", "the rule stays as tight as audits made it");
+    let before = host.memory.borrow().clone();
+    assert!(before.starts_with("v1 3 "), "{before}");
+    host.again();
+    host.absent = vec![0, 1, 2];
+    run(&host);
+    assert!(truth(&host) && host.accepts.get() == 0, "only the target is left");
+}
+
+#[test]
 fn the_weight_of_a_dead_drafter_goes_to_the_others() {
     let mut host = Simulation::new("hedge", &[(right, MS), (right, MS), (right, MS)]);
     host.dead = vec![2];

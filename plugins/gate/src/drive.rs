@@ -9,7 +9,10 @@ use crate::choice;
 use crate::host::Host;
 use crate::scores::mean;
 use crate::settings::Settings;
-use crate::verdict::{built_in, by_score, checked};
+use crate::verdict::{built_in, by_score, checked, going_on};
+
+/// Tokens of an answer's first part, where it is reviewed part by part; each part is as long as all before it.
+const PART: u32 = 32;
 
 /// How a request ends.
 enum End {
@@ -27,8 +30,8 @@ pub struct Drive<'a, H> {
     left: std::vec::IntoIter<u32>,
     /// Candidates that came.
     came: u32,
-    /// A policy plugin has ruled.
-    policy: bool,
+    /// Tokens of the last candidate that the client has.
+    passed: u32,
 }
 
 impl<'a, H: Host> Drive<'a, H> {
@@ -37,7 +40,7 @@ impl<'a, H: Host> Drive<'a, H> {
     pub fn new(host: &'a H) -> Self {
         let settings = Settings::read(&host.settings());
         let left = choice::order(&host.fleet()).into_iter();
-        Self { host, settings, ways: host.ways(), left, came: 0, policy: false }
+        Self { host, settings, ways: host.ways(), left, came: 0, passed: 0 }
     }
 
     /// Goes on until the request is ended.
@@ -74,7 +77,7 @@ impl<'a, H: Host> Drive<'a, H> {
                 return Ok(End::Rewrite);
             }
             match self.review(new)? {
-                End::Rewrite if tries > 0 => (wanted, tries) = (1, tries - 1),
+                End::Rewrite if tries > 0 && self.passed == 0 => (wanted, tries) = (1, tries - 1),
                 end => return Ok(end),
             }
         }
@@ -105,13 +108,15 @@ impl<'a, H: Host> Drive<'a, H> {
     /// The end that the best of these candidates allows. Scores come first, and then the best looking one, so
     /// that the first one approved is the best and the rest need no judgement.
     fn review(&mut self, candidates: Vec<(u32, Candidate)>) -> Result<End, Error> {
+        // Of several, the best one is not known before the end.
+        let alone = candidates.len() == 1 && self.settings.drafts == 1;
         let mut scored = Vec::with_capacity(candidates.len());
         for (number, candidate) in candidates {
             // An empty answer is none. One that its budget cut off may pass: the reviewer's would be, too.
             if candidate.characters == 0 {
                 continue;
             }
-            if let Some(scores) = self.score(number)? {
+            if let Some(scores) = self.score(number, alone)? {
                 scored.push((mean(&scores), number, scores));
             }
         }
@@ -129,19 +134,44 @@ impl<'a, H: Host> Drive<'a, H> {
     }
 
     /// A candidate's scores, empty where none are wanted; `None` where they are missing, which rejects it.
-    fn score(&self, number: u32) -> Result<Option<Vec<TokenScore>>, Error> {
+    /// What is good of a candidate that comes `alone` may go to the client on the way.
+    fn score(&mut self, number: u32, alone: bool) -> Result<Option<Vec<TokenScore>>, Error> {
         if !self.ways.score {
             return Ok(Some(Vec::new()));
         }
-        let scores = self.tried("a review by score", self.host.score(number))?;
-        Ok(scores.filter(|scores| !scores.is_empty()))
+        // A policy is shown whole reviews, and a judgement is one of a whole answer.
+        let mut passing = alone && self.settings.stream && !self.ways.judge && !self.ways.policy;
+        let mut wanted = if passing { PART } else { u32::MAX };
+        loop {
+            let Some(scores) = self.tried("a review by score", self.host.score(number, wanted))? else {
+                return Ok(None);
+            };
+            if scores.len() < wanted as usize {
+                return Ok(Some(scores).filter(|scores| !scores.is_empty()));
+            }
+            passing = passing && self.pass(number, &scores)?;
+            // What is not good enough so far may be in the end: that is seen all at once.
+            wanted = if passing { 2 * wanted } else { u32::MAX };
+        }
+    }
+
+    /// Lets the client have what was scored, where it would be approved if it were all; true when it has it.
+    fn pass(&mut self, number: u32, scores: &[TokenScore]) -> Result<bool, Error> {
+        if !matches!(by_score(scores, &self.settings), Verdict::Approve) {
+            return Ok(false);
+        }
+        let done = self.tried("passing on a part", self.host.pass(number, scores.len() as u32))?.is_some();
+        if done {
+            self.passed = scores.len() as u32;
+        }
+        Ok(done)
     }
 
     /// The verdict on a candidate with these scores: the policy plugin's, or the built-in one.
-    fn verdict(&mut self, number: u32, scores: Vec<TokenScore>) -> Result<Verdict, Error> {
+    fn verdict(&self, number: u32, scores: Vec<TokenScore>) -> Result<Verdict, Error> {
         let mut review = Review { scores, judgement: None };
         if self.ways.judge {
-            if self.is_settled(number, &review) {
+            if self.is_settled(&review) {
                 return Ok(Verdict::Reject);
             }
             let Some(judgement) = self.judgement(number)? else { return Ok(Verdict::Reject) };
@@ -149,22 +179,21 @@ impl<'a, H: Host> Drive<'a, H> {
         }
         Ok(match self.rule(number, &review) {
             Some(verdict) => checked(verdict, review.scores.len()),
+            None if self.passed > 0 => going_on(&review.scores, self.passed, &self.settings),
             None => built_in(&review, self.ways, &self.settings),
         })
     }
 
     /// True when no judgement could change that the scores reject: nobody pays for one. A policy plugin may
-    /// see that differently, and is shown the whole review; only asking it shows whether there is one.
-    fn is_settled(&mut self, number: u32, review: &Review) -> bool {
+    /// see that differently, and is shown the whole review.
+    fn is_settled(&self, review: &Review) -> bool {
         let rejected = self.ways.score && matches!(by_score(&review.scores, &self.settings), Verdict::Reject);
-        rejected && !self.policy && self.rule(number, review).is_none()
+        rejected && !self.ways.policy
     }
 
     /// What the policy plugin says.
-    fn rule(&mut self, number: u32, review: &Review) -> Option<Verdict> {
-        let verdict = self.host.judge(number, review);
-        self.policy |= verdict.is_some();
-        verdict
+    fn rule(&self, number: u32, review: &Review) -> Option<Verdict> {
+        if self.ways.policy { self.host.judge(number, review) } else { None }
     }
 
     /// What the reviewer says; `None` where it failed.

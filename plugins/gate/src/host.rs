@@ -11,7 +11,8 @@ pub trait Host {
     fn fleet(&self) -> Vec<Member>;
     fn ways(&self) -> Ways;
     fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error>;
-    fn score(&self, candidate: u32) -> Result<Vec<TokenScore>, Error>;
+    fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error>;
+    fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error>;
     fn ask(&self, candidate: u32) -> Result<Judgement, Error>;
     /// `None`: the script named no policy.
     fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict>;
@@ -38,8 +39,12 @@ impl Host for Task {
         Task::write(self, members, enough)
     }
 
-    fn score(&self, candidate: u32) -> Result<Vec<TokenScore>, Error> {
-        Task::score(self, candidate)
+    fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error> {
+        Task::score(self, candidate, tokens)
+    }
+
+    fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error> {
+        Task::pass(self, candidate, tokens)
     }
 
     fn ask(&self, candidate: u32) -> Result<Judgement, Error> {

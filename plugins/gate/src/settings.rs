@@ -1,5 +1,6 @@
-//! The mode's settings: a flat JSON object written by the host, so a scan is enough. A value that makes no
-//! sense is as good as none.
+//! The mode's settings. A value that makes no sense is as good as none.
+
+use tightwad_plugin_sdk::settings::{flag, number};
 
 /// The least logarithm that a script can set: far below every token that a model takes seriously.
 const LEAST: f64 = -100.0;
@@ -20,6 +21,9 @@ pub struct Settings {
     /// `tries`: how many more members write, one after the other, when all answers were rejected. Lost
     /// members are replaced in any case.
     pub tries: u32,
+    /// `stream`: the beginning of an answer goes to the client as soon as it is good enough by itself. What
+    /// comes behind it can then only be corrected.
+    pub stream: bool,
 }
 
 impl Settings {
@@ -34,20 +38,9 @@ impl Settings {
             floor: real("floor", -6.0).clamp(LEAST, 0.0),
             keep: real("keep", 0.3).clamp(0.0, 1.0),
             tries: count("tries", 0).min(MOST),
+            stream: flag(json, "stream").unwrap_or(true),
         }
     }
-}
-
-/// The value of `"key": number`.
-fn number(json: &str, key: &str) -> Option<f64> {
-    let quoted = format!("\"{key}\"");
-    let mut places = json.match_indices(&quoted);
-    // The word may also be some other key's value.
-    let rest = places.find_map(|(at, _)| json.get(at + quoted.len()..)?.trim_start().strip_prefix(':'))?;
-    let of_number = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
-    let rest = rest.trim_start();
-    let digits = rest.find(|c: char| !of_number(c)).unwrap_or(rest.len());
-    rest.get(..digits)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -56,7 +49,7 @@ mod tests {
 
     #[test]
     fn nothing_means_the_defaults() {
-        let defaults = Settings { drafts: 1, approve: -1.0, floor: -6.0, keep: 0.3, tries: 0 };
+        let defaults = Settings { drafts: 1, approve: -1.0, floor: -6.0, keep: 0.3, tries: 0, stream: true };
         for nothing in ["", "{}", r#"{"drafts":"x","approve":null,"floor":[],"keep":{},"tries":true}"#] {
             assert_eq!(Settings::read(nothing), defaults, "{nothing}");
         }
@@ -65,18 +58,18 @@ mod tests {
     #[test]
     fn values_are_read() {
         let json = r#"{"name":"keep", "keep" : 5e-1,"drafts":3,"approve":-0.25,
-            "floor": -4,"tries":2}"#;
-        let read = Settings { drafts: 3, approve: -0.25, floor: -4.0, keep: 0.5, tries: 2 };
+            "floor": -4,"tries":2, "stream": false}"#;
+        let read = Settings { drafts: 3, approve: -0.25, floor: -4.0, keep: 0.5, tries: 2, stream: false };
         assert_eq!(Settings::read(json), read);
     }
 
     #[test]
     fn values_are_kept_in_range() {
         let low = r#"{"drafts":0,"approve":-1e999,"floor":-1e999,"keep":-1,"tries":-5}"#;
-        let least = Settings { drafts: 1, approve: LEAST, floor: LEAST, keep: 0.0, tries: 0 };
+        let least = Settings { drafts: 1, approve: LEAST, floor: LEAST, keep: 0.0, tries: 0, stream: true };
         assert_eq!(Settings::read(low), least);
         let high = r#"{"drafts":1e999,"approve":3,"floor":3,"keep":9,"tries":1e999}"#;
-        let most = Settings { drafts: MOST, approve: 0.0, floor: 0.0, keep: 1.0, tries: MOST };
+        let most = Settings { drafts: MOST, approve: 0.0, floor: 0.0, keep: 1.0, tries: MOST, stream: true };
         assert_eq!(Settings::read(high), most);
     }
 

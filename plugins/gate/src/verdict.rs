@@ -38,6 +38,17 @@ pub fn by_score(scores: &[TokenScore], settings: &Settings) -> Verdict {
     cut(keep, scores.len(), settings.keep)
 }
 
+/// The verdict on an answer of which the client has the first `passed` tokens: it cannot be rejected any more.
+#[must_use]
+pub fn going_on(scores: &[TokenScore], passed: u32, settings: &Settings) -> Verdict {
+    // What was good enough by itself is a beginning that is good enough, whatever share of the whole it is.
+    match by_score(scores, &Settings { keep: 0.0, ..*settings }) {
+        Verdict::Correct(keep) => Verdict::Correct(keep.max(passed)),
+        Verdict::Reject => Verdict::Correct(passed),
+        Verdict::Approve => Verdict::Approve,
+    }
+}
+
 /// A correction that keeps `keep` of `all` tokens, where that is at least the share `least`.
 fn cut(keep: usize, all: usize, least: f64) -> Verdict {
     if keep > 0 && keep as f64 / all as f64 >= least {
@@ -61,9 +72,9 @@ pub fn checked(verdict: Verdict, scored: usize) -> Verdict {
 mod tests {
     use super::*;
 
-    const SCORE: Ways = Ways { score: true, judge: false };
-    const JUDGE: Ways = Ways { score: false, judge: true };
-    const BOTH: Ways = Ways { score: true, judge: true };
+    const SCORE: Ways = Ways { score: true, judge: false, policy: false };
+    const JUDGE: Ways = Ways { score: false, judge: true, policy: false };
+    const BOTH: Ways = Ways { score: true, judge: true, policy: false };
 
     fn scores(logprobs: &[f32]) -> Vec<TokenScore> {
         logprobs.iter().map(|logprob| TokenScore { logprob: *logprob, rank: 0 }).collect()
@@ -168,7 +179,7 @@ mod tests {
 
     #[test]
     fn without_a_way_nothing_is_approved() {
-        let none = Ways { score: false, judge: false };
+        let none = Ways { score: false, judge: false, policy: false };
         assert_eq!(judged(none, &[-0.1], Some(Judgement::Approve)), "reject");
     }
 

@@ -279,7 +279,7 @@ fn a_policy_sees_the_whole_review_even_where_the_scores_are_bad() {
     host.policy = Some(believes);
     assert_eq!(run(&host), Ended::Approved(1));
     assert_eq!(*host.asked.borrow(), [0, 1]);
-    assert_eq!(host.ruled.get(), 3, "once to find out that there is one");
+    assert_eq!(host.ruled.get(), 2);
 }
 
 #[test]
@@ -349,5 +349,39 @@ fn a_request_that_is_over_is_left_alone() {
         assert!(matches!(Drive::new(&host).run(), Err(Error::Finished)));
         assert_eq!((host.ended.get(), host.writes.borrow().len()), (None, 1));
         assert!(host.warnings.borrow().is_empty(), "that is no failure");
+    }
+}
+
+/// `good` tokens that are fine, and then `bad` ones.
+fn long(good: usize, bad: usize) -> Writer {
+    Writer::new(&[vec![-0.1; good], vec![-9.0; bad]].concat())
+}
+
+#[test]
+fn the_beginning_of_a_good_answer_goes_out_while_the_rest_is_reviewed() {
+    let (end, host) = one(SCORE, long(150, 0));
+    assert_eq!(end, Ended::Approved(0));
+    assert_eq!(*host.passed.borrow(), [(0, 32), (0, 64), (0, 128)]);
+    // What the client has cannot be rejected any more, however little of the whole it is.
+    let (end, host) = one(SCORE, long(40, 200));
+    assert_eq!((end, host.passed.borrow().len()), (Ended::Corrected(0, 40), 1));
+    // A beginning that is not good is not passed, and the whole decides.
+    let (end, host) = one(SCORE, long(20, 200));
+    assert_eq!((end, host.passed.borrow().len()), (Ended::Rewritten, 0));
+}
+
+#[test]
+fn nothing_goes_out_early_where_more_than_scores_decide() {
+    let mut off = Simulation::new(SCORE, &[long(150, 0)]);
+    off.settings = "{\"stream\":false}".to_owned();
+    let mut policy = Simulation::new(SCORE, &[long(150, 0)]);
+    policy.policy = Some(|_, _| Verdict::Approve);
+    let both = Simulation::new(BOTH, &[long(150, 0)]);
+    let two = several(SCORE, 2, &[long(150, 0), long(150, 0)]);
+    let mut refused = Simulation::new(SCORE, &[long(150, 0)]);
+    refused.pass_fails = Some(Fault::Refused);
+    for host in [off, policy, both, two, refused] {
+        assert_eq!(run(&host), Ended::Approved(0));
+        assert!(host.passed.borrow().is_empty());
     }
 }

@@ -24,8 +24,12 @@ mod gate;
 pub mod gating;
 mod hook;
 #[doc(hidden)]
+pub mod picking;
+#[doc(hidden)]
 pub mod placement;
 mod pooling;
+pub mod settings;
+pub mod swarm;
 #[doc(hidden)]
 pub mod verdicts;
 #[doc(hidden)]
@@ -49,8 +53,11 @@ pub use gating::__export_gate;
 #[doc(hidden)]
 pub use hook::install as install_panic_hook;
 #[doc(hidden)]
+pub use picking::__export_picking;
+#[doc(hidden)]
 pub use placement::__export_placement;
 pub use pooling::{Layer, Machine, Plan, Pooling, Refusal, Shape, Share, Shortage};
+pub use swarm::Swarm;
 #[doc(hidden)]
 pub use verdicts::__export_verdicts;
 #[doc(hidden)]

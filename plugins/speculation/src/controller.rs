@@ -54,6 +54,8 @@ pub struct Facts {
     pub token: u64,
     /// Nanoseconds of the way there and back.
     pub round_trip: u64,
+    /// It is not there: it is never asked.
+    pub absent: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -64,8 +66,17 @@ pub(crate) struct Drafter {
     /// Still to be paid with the first proposal.
     pub(crate) startup: f64,
     pub(crate) free: bool,
+    /// It is not there, or broke.
+    pub(crate) gone: bool,
     /// Rows that verifying one more token takes: more than one where several paths are verified.
     pub(crate) spread: f64,
+}
+
+impl Drafter {
+    /// True where asking it takes time.
+    pub(crate) fn costs(&self) -> bool {
+        !self.free && !self.gone
+    }
 }
 
 /// Estimates and the decisions made from them.
@@ -94,6 +105,7 @@ impl Controller {
             overlaps: facts.overlaps,
             startup: facts.startup as f64,
             free: facts.startup == 0 && facts.token == 0 && facts.round_trip == 0,
+            gone: facts.absent,
             spread: 1.0,
         };
         Self {
@@ -127,7 +139,7 @@ impl Controller {
         // One that is known need not be tried at every turn.
         let due = |drafter: &Drafter| drafter.acceptance.evidence() < KNOWN || self.idle % 8 == 7;
         let own = |drafter: &Drafter| drafter.overlaps && due(drafter) && done(drafter);
-        let costless = |drafter: &Drafter| own(drafter) || (drafter.free && away);
+        let costless = |drafter: &Drafter| !drafter.gone && (own(drafter) || (drafter.free && away));
         let all = self.drafters.iter().enumerate().filter(|(_, drafter)| tokens > 2 && costless(drafter));
         all.map(|(index, _)| index).collect()
     }
@@ -149,7 +161,8 @@ impl Controller {
         if self.since_one > STALE {
             return self.decode(remaining.min(8));
         }
-        let open = |index: &usize| !asked.get(*index).copied().unwrap_or(false);
+        let open =
+            |index: &usize| !self.drafters[*index].gone && !asked.get(*index).copied().unwrap_or(false);
         let drafters = || (0..self.drafters.len()).filter(open);
         if let Some(drafter) = drafters().find(|index| self.drafters[*index].free) {
             return Plan::Draft { drafter, max: longest, min_probability: 0.0 };
@@ -194,6 +207,11 @@ impl Controller {
             self.lost += time;
             self.spent += time;
         }
+    }
+
+    /// Notes that a drafter broke: it is not asked again.
+    pub fn lost(&mut self, drafter: usize) {
+        self.drafters[drafter].gone = true;
     }
 
     /// Notes time that was spent on nothing but a draft made ahead.
@@ -294,7 +312,7 @@ impl Controller {
     /// Plain decoding: step by step while a free drafter may have something to say after each
     /// token, else in growing stretches.
     fn decode(&self, remaining: u32) -> Plan {
-        let free = self.drafters.iter().any(|drafter| drafter.free);
+        let free = self.drafters.iter().any(|drafter| drafter.free && !drafter.gone);
         let tokens = if free { (1 + self.idle / 16).min(3) } else { self.plain };
         let one = self.verification.one().unwrap_or(1.0).max(1.0);
         let far = self.verification.away() / (TRAVEL * one) * (1.0 + 0.5 * f64::from(self.idle));

@@ -1,6 +1,6 @@
 //! Drives one request: asks, verifies, measures.
 
-use tightwad_plugin_sdk::{Commit, Draft, DrafterFacts, Error, Job, Proposal};
+use tightwad_plugin_sdk::{Commit, Draft, DrafterFacts, Error, Job, Proposal, settings};
 
 use crate::controller::{Controller, Facts, Plan};
 use crate::cost::Verification;
@@ -41,8 +41,8 @@ pub(crate) enum Trees {
 }
 
 impl Trees {
-    fn read(settings: &str) -> Self {
-        match crate::settings::word(settings, "tree") {
+    fn read(json: &str) -> Self {
+        match settings::text(json, "tree") {
             Some("never") => Self::Never,
             Some("always") => Self::Always,
             Some("calls") => Self::Calls,
@@ -55,13 +55,14 @@ impl<'a> Drive<'a> {
     /// Reads what `job` is made of.
     #[must_use]
     pub fn new(job: &'a Job) -> Self {
-        let max_draft = crate::settings::number(&job.settings(), "max_draft").unwrap_or(32).min(64);
-        let overlap = crate::settings::flag(&job.settings(), "overlap").unwrap_or(true);
+        let max_draft = settings::count(&job.settings(), "max_draft").unwrap_or(32).min(64);
+        let overlap = settings::flag(&job.settings(), "overlap").unwrap_or(true);
         let known = |facts: &DrafterFacts| Facts {
             overlaps: overlap && !facts.shares_processor,
             startup: facts.startup,
             token: facts.token,
             round_trip: facts.round_trip,
+            absent: facts.absent,
         };
         let facts: Vec<Facts> = job.drafters().iter().map(known).collect();
         let target = job.target();
@@ -76,7 +77,7 @@ impl<'a> Drive<'a> {
         let members = (0..facts.len()).collect();
         memory::read(&job.memory(), &mut controller);
         let overlaps = facts.iter().map(|facts| facts.overlaps).collect();
-        let fixed = crate::settings::number(&job.settings(), "fixed_draft");
+        let fixed = settings::count(&job.settings(), "fixed_draft");
         Self { job, controller, overlaps, ahead: None, fixed, trees, members }
     }
 
@@ -100,7 +101,7 @@ impl<'a> Drive<'a> {
             return self.fixed_race(length.clamp(1, 64));
         }
         if let Some(length) = self.fixed {
-            let draft = self.job.propose(0, &[], length.clamp(1, 64), 0.0)?;
+            let draft = self.propose(0, length.clamp(1, 64), 0.0)?;
             let tokens: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
             return self.job.verify(&tokens).map(|commit| commit.finished);
         }
@@ -122,14 +123,34 @@ impl<'a> Drive<'a> {
                 }
                 Plan::Draft { drafter, max, min_probability } => {
                     asked[drafter] = true;
-                    let draft = self.job.propose(drafter as u32, &[], max, min_probability)?;
-                    self.controller.drafted(drafter, draft.proposals.len(), draft.nanoseconds, false);
+                    let draft = self.propose(drafter, max, min_probability)?;
+                    // Nothing in no time: it was not asked.
+                    if draft.nanoseconds > 0 {
+                        self.controller.drafted(drafter, draft.proposals.len(), draft.nanoseconds, false);
+                    }
                     if let Some(finished) = self.try_draft(drafter, &draft.proposals)? {
                         return Ok(finished);
                     }
                 }
             }
         }
+    }
+
+    /// Asks one drafter. One that is away, or broke, has nothing to say: that is no reason to end.
+    fn propose(&mut self, drafter: usize, max: u32, min_probability: f32) -> Result<Draft, Error> {
+        let draft = self.job.propose(drafter as u32, &[], max, min_probability);
+        self.heard(drafter, draft)
+    }
+
+    /// What an answer means; only the end of the job is an error.
+    fn heard(&mut self, drafter: usize, draft: Result<Draft, Error>) -> Result<Draft, Error> {
+        match draft {
+            Ok(draft) => return Ok(draft),
+            Err(Error::Finished) => return Err(Error::Finished),
+            Err(Error::Refused(_)) => {}
+            Err(Error::Backend(_)) => self.controller.lost(drafter),
+        }
+        Ok(Draft { proposals: Vec::new(), nanoseconds: 0 })
     }
 
     /// Decodes plainly; drafters that cost nothing propose meanwhile, to see how they would have done.
@@ -180,7 +201,8 @@ impl<'a> Drive<'a> {
         if commit.finished || commit.accepted as usize != tokens.len() {
             return Ok(commit);
         }
-        let Draft { mut proposals, nanoseconds } = drafting?.wait()?;
+        let drafting = drafting.and_then(|drafting| drafting.wait());
+        let Draft { mut proposals, nanoseconds } = self.heard(drafter, drafting)?;
         self.controller.drafted(drafter, proposals.len(), nanoseconds, true);
         self.controller.waited(nanoseconds.saturating_sub(commit.nanoseconds));
         let bonus = commit.tokens.last().copied();

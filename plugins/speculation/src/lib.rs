@@ -6,7 +6,6 @@ pub mod cost;
 mod drive;
 pub mod memory;
 mod race;
-mod settings;
 mod team;
 pub mod tree;
 

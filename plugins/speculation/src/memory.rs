@@ -15,7 +15,8 @@ pub fn write(controller: &Controller) -> String {
         numbers.extend(drafter.drafting.numbers());
         numbers.extend(drafter.acceptance.numbers());
     }
-    let words: Vec<String> = numbers.iter().map(|number| format!("{number:.4}")).collect();
+    // Five digits are more than was measured, and notes have a limit.
+    let words: Vec<String> = numbers.iter().map(|number| format!("{number:.4e}")).collect();
     format!("{FORM} {} {}", controller.drafters.len(), words.join(" "))
 }
 
@@ -69,6 +70,11 @@ mod tests {
         read(&note, &mut second);
         assert_eq!(second.plan(&[false], 100), Plan::Draft { drafter: 0, max: 32, min_probability: 0.0 });
         assert!(second.cut(0, &[0.95; 32], 100) >= 8);
+        let many =
+            Controller::new(Verification::default(), &[Facts { token: 1, ..Facts::default() }; 16], 32);
+        let note = write(&many.with_team(&[false; 16]));
+        assert!(note.len() <= 16_384, "{}", note.len());
+        let note = write(&first);
         let mut other = Controller::new(Verification::default(), &[Facts::default(); 2], 32);
         read(&note, &mut other);
         assert_eq!(other.plan(&[false; 2], 100), Plan::Decode(4));

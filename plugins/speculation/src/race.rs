@@ -1,9 +1,9 @@
 //! Rounds in which all drafters propose at once.
 
-use tightwad_plugin_sdk::{Commit, Error, RaceEnd};
+use tightwad_plugin_sdk::{Commit, Error, RaceEnd, now};
 
 use crate::drive::{Drive, Trees};
-use crate::tree::{Ballot, Tree};
+use crate::tree::{Ballot, MOST, PATHS, Tree};
 
 impl Drive<'_> {
     /// A race, and the verification of what is worth it; `None` when nothing is.
@@ -23,7 +23,8 @@ impl Drive<'_> {
         }
         let commit = self.verify(&tree)?;
         let accepted = commit.accepted as usize;
-        self.controller.grown(&ballots, &tree, &commit.tokens, accepted, commit.nanoseconds);
+        let rows = if commit.rows > 0 { commit.rows as usize } else { tree.rows };
+        self.controller.grown(&ballots, &tree, &commit.tokens, accepted, (rows, commit.nanoseconds));
         Ok(Some(commit.finished))
     }
 
@@ -35,8 +36,10 @@ impl Drive<'_> {
             grace: 0,
             longest: self.controller.race_limit(&self.members, max),
         };
+        let start = now();
         let answers = self.job.race(&members, max, min_probability, end)?;
-        let took = answers.iter().map(|answer| answer.draft.nanoseconds).max().unwrap_or(end.longest);
+        // Late drafters are waited for, too, and those that are not there are not.
+        let took = now().saturating_sub(start);
         let ballots = answers.into_iter().filter(|answer| !answer.draft.proposals.is_empty()).map(|answer| {
             let tokens = answer.draft.proposals.iter().map(|proposal| proposal.token).collect();
             let probabilities = answer.draft.proposals.iter().map(|proposal| proposal.probability).collect();
@@ -56,6 +59,7 @@ impl Drive<'_> {
     pub(crate) fn fixed_race(&mut self, length: u32) -> Result<bool, Error> {
         let (ballots, _) = self.ballots(length, 0.0)?;
         let mut paths: Vec<Vec<u32>> = ballots.into_iter().map(|ballot| ballot.tokens).collect();
+        paths.truncate(PATHS.min(MOST / length.max(1) as usize));
         if self.trees == Trees::Always {
             return self.job.verify_tree(&paths).map(|commit| commit.finished);
         }

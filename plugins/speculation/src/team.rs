@@ -43,7 +43,7 @@ impl Controller {
     #[must_use]
     pub fn with_team(mut self, shared: &[bool]) -> Self {
         let members: Vec<usize> =
-            (0..self.drafters.len()).filter(|index| !self.drafters[*index].free).collect();
+            (0..self.drafters.len()).filter(|index| self.drafters[*index].costs()).collect();
         if members.len() < 2 {
             return self;
         }
@@ -62,6 +62,7 @@ impl Controller {
             overlaps: false,
             startup,
             free: false,
+            gone: false,
             spread: SPREAD,
         });
         self
@@ -76,7 +77,7 @@ impl Controller {
     /// Nanoseconds after which a race for `max` tokens is given up.
     #[must_use]
     pub fn race_limit(&self, members: &[usize], max: u32) -> u64 {
-        let slowest = members.iter().map(|index| &self.drafters[*index]);
+        let slowest = members.iter().map(|index| &self.drafters[*index]).filter(|drafter| !drafter.gone);
         let slowest = slowest.map(|drafter| drafter.startup + drafter.drafting.cost(max as usize));
         (3.0 * slowest.fold(0.0, f64::max)).max(5e7) as u64
     }
@@ -111,14 +112,14 @@ impl Controller {
     }
 
     /// Notes the verification of a tree, of which `accepted` tokens of one path were accepted; every ballot is
-    /// compared with what was `committed`.
+    /// compared with what was `committed`. The pass had so many rows, and took so many nanoseconds.
     pub fn grown(
         &mut self,
         ballots: &[Ballot],
         tree: &Tree,
         committed: &[u32],
         accepted: usize,
-        nanoseconds: u64,
+        (rows, nanoseconds): (usize, u64),
     ) {
         let Some(team) = self.team.as_mut() else { return };
         team.compare(&tree.paths, committed);
@@ -134,9 +135,9 @@ impl Controller {
             let own = &ballots[*at].probabilities;
             own[..tree.paths[best].len().min(own.len())].to_vec()
         });
-        let spread = (tree.rows.max(1) - 1) as f64 / depth.max(1) as f64;
+        let spread = (rows.max(1) - 1) as f64 / depth.max(1) as f64;
         let team = &mut self.drafters[index];
         team.spread = team.spread * DECAY + (1.0 - DECAY) * spread;
-        self.verified_rows(index, &probabilities.unwrap_or_default(), accepted, tree.rows, nanoseconds);
+        self.verified_rows(index, &probabilities.unwrap_or_default(), accepted, rows, nanoseconds);
     }
 }

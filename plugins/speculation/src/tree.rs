@@ -4,7 +4,9 @@
 //! (arXiv:2406.16858); a path that is verified beside others is evaluated from its first token on.
 
 /// Most paths of one verification.
-const PATHS: usize = 8;
+pub(crate) const PATHS: usize = 8;
+/// Most tokens of all paths together: what the host verifies at once.
+pub(crate) const MOST: usize = 256;
 
 /// What one drafter says.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +95,7 @@ impl Tree {
         if self.paths.iter().any(|path| path.len() == shared) {
             return None;
         }
+        let taken: usize = self.paths.iter().map(Vec::len).sum();
         let (mut gain, mut best, mut bar) = (0.0, None, bar);
         let mut reach = 1.0;
         if !self.paths.is_empty() {
@@ -104,7 +107,11 @@ impl Tree {
             let branches = length == shared + 1 && !self.paths.is_empty();
             reach *= if branches { terms.second } else { ballot.chances[length - 1] };
             gain += reach;
-            let cost = (terms.cost)(self.rows + length + 1)?;
+            // Longer ones cost more still.
+            if taken + length > MOST {
+                break;
+            }
+            let Some(cost) = (terms.cost)(self.rows + length + 1) else { break };
             let rate = (expected + gain) / cost;
             if rate > bar {
                 bar = rate;
@@ -165,6 +172,23 @@ mod tests {
     fn nothing_is_verified_where_nothing_pays() {
         assert_eq!(grown(&[ballot(0, &[1], 0.05)], 0.5, 10.0), Tree::default());
         assert_eq!(grown(&[], 0.5, 0.1), Tree::default());
+    }
+
+    #[test]
+    fn what_cannot_be_afforded_leaves_shorter_paths() {
+        let ballots = [ballot(0, &[1, 2, 3, 4, 5, 6], 0.9)];
+        let cost = |rows: usize| (rows <= 4).then_some(10.0 + 0.1 * rows as f64);
+        let tree = grow(&ballots, &Terms { longest: 8, bar: 0.09, second: 0.3, cost });
+        assert_eq!(tree.paths, [vec![1, 2, 3]]);
+    }
+
+    #[test]
+    fn all_paths_together_are_no_longer_than_the_host_takes() {
+        let ballots: Vec<Ballot> = (0..8).map(|of| ballot(of, &[of as u32 + 1; 64], 0.99)).collect();
+        let cost = |rows: usize| Some(1000.0 + 1e-6 * rows as f64);
+        let tree = grow(&ballots, &Terms { longest: 64, bar: 1e-9, second: 0.9, cost });
+        assert!(tree.paths.len() > 3, "{}", tree.paths.len());
+        assert!(tree.paths.iter().map(Vec::len).sum::<usize>() <= MOST);
     }
 
     #[test]

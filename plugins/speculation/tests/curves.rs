@@ -1,20 +1,11 @@
 //! The controller on recorded cost curves, with drafters of known quality.
 
+mod recorded;
+
+use recorded::{FLAT, SMOL, cost};
 use tightwad_speculation::controller::{Controller, Facts, Plan};
 use tightwad_speculation::cost::Verification;
 
-const SMOL: &[(usize, f64)] = &[
-    (1, 7.4),
-    (2, 13.4),
-    (3, 16.5),
-    (4, 20.5),
-    (5, 23.9),
-    (8, 35.0),
-    (12, 50.0),
-    (16, 64.0),
-    (32, 126.0),
-    (65, 252.0),
-];
 const QWEN: &[(usize, f64)] = &[
     (1, 36.0),
     (2, 74.0),
@@ -30,15 +21,6 @@ const QWEN: &[(usize, f64)] = &[
 /// A pool of two workers, 10 ms from here each way: SmolLM2, one thread each.
 const POOL: &[(usize, f64)] =
     &[(1, 66.0), (2, 85.0), (3, 103.0), (5, 134.0), (9, 172.0), (17, 280.0), (33, 439.0), (65, 800.0)];
-/// A target that memory bandwidth bounds, as on a GPU.
-const FLAT: &[(usize, f64)] = &[(1, 20.0), (8, 21.0), (32, 25.0), (65, 32.0)];
-
-fn cost(curve: &[(usize, f64)], rows: usize) -> f64 {
-    let after = curve.iter().position(|(at, _)| *at >= rows).unwrap_or(curve.len() - 1);
-    let (x1, y1) = curve[after];
-    let (x0, y0) = curve[after.saturating_sub(1)];
-    if x0 == x1 { y1 } else { y0 + (y1 - y0) * (rows - x0) as f64 / (x1 - x0) as f64 }
-}
 
 /// What a host measures when it loads the target.
 fn expected(curve: &[(usize, f64)]) -> Verification {

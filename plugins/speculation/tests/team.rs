@@ -1,30 +1,11 @@
 //! Several drafters at once, on recorded cost curves: trees where they pay, and never slower.
 
+mod recorded;
+
+use recorded::{FLAT, SMOL, cost};
 use tightwad_speculation::controller::{Controller, Facts, Plan};
 use tightwad_speculation::cost::Verification;
 use tightwad_speculation::tree::{Ballot, common};
-
-/// SmolLM2 on two cores: every row costs.
-const SMOL: &[(usize, f64)] = &[
-    (1, 7.4),
-    (2, 13.4),
-    (3, 16.5),
-    (4, 20.5),
-    (5, 23.9),
-    (8, 35.0),
-    (12, 50.0),
-    (16, 64.0),
-    (32, 126.0),
-    (65, 252.0),
-];
-/// A target that memory bandwidth bounds, as on a GPU.
-const FLAT: &[(usize, f64)] = &[(1, 20.0), (8, 21.0), (32, 25.0), (65, 32.0)];
-
-fn cost(curve: &[(usize, f64)], rows: usize) -> f64 {
-    let after = curve.iter().position(|(at, _)| *at >= rows).unwrap_or(curve.len() - 1);
-    let ((x0, y0), (x1, y1)) = (curve[after.saturating_sub(1)], curve[after]);
-    if x0 == x1 { y1 } else { y0 + (y1 - y0) * (rows - x0) as f64 / (x1 - x0) as f64 }
-}
 
 /// Drafters on machines of their own: how often each is right, and milliseconds a token. The right token is 0
 /// everywhere. With `alike`, all of them are right and wrong at the same places.
@@ -152,7 +133,7 @@ fn together(
     let truth = vec![0; 64];
     let accepted = tree.paths.iter().map(|path| common(path, &truth)).max().unwrap_or(0);
     let took = cost(curve, tree.rows);
-    controller.grown(&ballots, &tree, &truth[..=accepted], accepted, (took * 1e6) as u64);
+    controller.grown(&ballots, &tree, &truth[..=accepted], accepted, (tree.rows, (took * 1e6) as u64));
     Some((accepted + 1, took))
 }
 

@@ -221,7 +221,8 @@ fn accept(sequence: &mut Sequence, weights: &Weights) {
     match sequence.work.take() {
         Some(Work::Accept { tokens, reply }) => {
             // Whoever asked may be gone.
-            let _ = reply.send(sequence.accept(&tokens, |token| weights.ends(token)));
+            let ends = |token| weights.ends(token) || token >= weights.vocabulary_size();
+            let _ = reply.send(sequence.accept(&tokens, ends));
         }
         other => sequence.work = other,
     }

@@ -115,7 +115,7 @@ impl Sequence {
     }
 
     /// Appends `tokens` unverified, up to the first that its constraint or the end of its budget forbids, or
-    /// that `ends` the turn: ending is the model's own decision. How many were appended.
+    /// that `ends` the turn, which is the model's own decision, or is no token of it. How many were appended.
     pub(super) fn accept(
         &mut self,
         tokens: &[TokenId],

@@ -53,6 +53,9 @@ pub(super) fn advance(
     let mut verified = sequence.partial.take().unwrap_or_default();
     let before = sequence.tokens.len();
     let mut tree = Tree::new(paths, row, sequence.pending());
+    if !paths.is_empty() {
+        verified.rows = u32::try_from(tree.rows()).unwrap_or(u32::MAX);
+    }
     let judged = judge_rows(sequence, &mut tree, &mut verified, context, judge);
     if let Some(branch) = tree.best.checked_sub(1) {
         std::mem::swap(&mut sequence.slot, &mut sequence.branches[branch]);
@@ -94,6 +97,10 @@ impl<'a> Tree<'a> {
 
     fn depth(&self, path: usize) -> usize {
         self.paths.get(path).map_or(0, Vec::len)
+    }
+
+    fn rows(&self) -> usize {
+        self.paths.iter().map(|path| self.pending + path.len()).sum()
     }
 
     /// The row whose logits choose the token after `depth` tokens of the best path.

@@ -9,6 +9,8 @@ use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 /// The type of service under which nodes are found.
 const SERVICE: &str = "_tightwad._tcp.local.";
+/// The same of seeders of models.
+const SEEDERS: &str = "_tightwad-swarm._tcp.local.";
 /// The properties of the record.
 const VERSION: &str = "version";
 const MODELS: &str = "models";
@@ -40,14 +42,26 @@ impl Announcement {
     ///
     /// Why this machine cannot send multicasts.
     pub fn new(address: SocketAddr, models: &[String]) -> Result<Self, String> {
+        let models = models.join(",");
+        Self::of(SERVICE, address, &[(VERSION, env!("CARGO_PKG_VERSION")), (MODELS, models.as_str())])
+    }
+
+    /// Announces a seeder that listens on `address`.
+    ///
+    /// # Errors
+    ///
+    /// Why this machine cannot send multicasts.
+    pub fn seeder(address: SocketAddr) -> Result<Self, String> {
+        Self::of(SEEDERS, address, &[(VERSION, env!("CARGO_PKG_VERSION"))])
+    }
+
+    fn of(service: &str, address: SocketAddr, properties: &[(&str, &str)]) -> Result<Self, String> {
         let (ip, port) = (address.ip(), address.port());
         let host = hostname();
         let instance = format!("{host}-{port}");
-        let models = models.join(",");
-        let properties = [(VERSION, env!("CARGO_PKG_VERSION")), (MODELS, models.as_str())];
         let dns = format!("{host}.local.");
         let own = if ip.is_unspecified() { String::new() } else { ip.to_string() };
-        let info = ServiceInfo::new(SERVICE, &instance, &dns, own.as_str(), port, &properties[..]);
+        let info = ServiceInfo::new(service, &instance, &dns, own.as_str(), port, properties);
         let info = info.map_err(|error| error.to_string())?;
         let info = if ip.is_unspecified() { info.enable_addr_auto() } else { info };
         let name = info.get_fullname().to_owned();
@@ -90,6 +104,42 @@ pub async fn discover(wait: Duration) -> Result<Vec<Found>, String> {
     }
     let _ = daemon.shutdown();
     Ok(found.into_values().collect())
+}
+
+/// Seeders, as they make themselves known.
+pub struct Announced {
+    daemon: ServiceDaemon,
+    events: mdns_sd::Receiver<ServiceEvent>,
+}
+
+impl Announced {
+    /// The next one, as `http://HOST:PORT`; `None` when this machine hears no more.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            if let ServiceEvent::ServiceResolved(service) = self.events.recv_async().await.ok()?
+                && let Some(found) = node(&service)
+            {
+                return Some(found.url);
+            }
+        }
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let _ = self.daemon.shutdown();
+    }
+}
+
+/// Listens for seeders of models.
+///
+/// # Errors
+///
+/// Why this machine cannot receive multicasts.
+pub fn discover_seeders() -> Result<Announced, String> {
+    let daemon = ServiceDaemon::new().map_err(|error| error.to_string())?;
+    let events = daemon.browse(SEEDERS).map_err(|error| error.to_string())?;
+    Ok(Announced { daemon, events })
 }
 
 /// Of several addresses one that other machines reach, where there is one.

@@ -2,6 +2,7 @@
 //! stream.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -107,8 +108,13 @@ impl Backend for Fallback {
         self.first_answer(|backend| backend.open_drafter(task)).await
     }
 
-    async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
-        self.first_answer(|backend| backend.score(request, answer)).await
+    async fn score(
+        &self,
+        request: &Arc<Request>,
+        answer: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<Scored>, BackendError> {
+        self.first_answer(|backend| backend.score(request, answer, part.clone())).await
     }
 }
 

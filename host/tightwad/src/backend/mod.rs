@@ -19,7 +19,7 @@ mod translate;
 pub mod tunnel;
 
 pub use capabilities::Capabilities;
-pub use discovery::{Announcement, Found, discover};
+pub use discovery::{Announced, Announcement, Found, discover, discover_seeders};
 pub use error::BackendError;
 pub(crate) use error::innermost;
 pub use fallback::Fallback;
@@ -36,6 +36,7 @@ pub use session::{
 pub use text::{Dialect, TextServer, TextServerSpec, Verification};
 pub use translate::Translated;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -116,12 +117,18 @@ pub trait Backend: Send + Sync {
         Err(BackendError::unsupported(self.name(), "propose"))
     }
 
-    /// Scores `answer` as an answer to `request`, token by token.
+    /// Scores `answer` as an answer to `request`, token by token: the `part` of its tokens, by number. Fewer
+    /// scores than asked for: the answer ends there.
     ///
     /// # Errors
     ///
     /// [`BackendError::Unsupported`] where [`Capabilities::SCORE`] is missing.
-    async fn score(&self, _request: &Arc<Request>, _answer: &str) -> Result<Vec<Scored>, BackendError> {
+    async fn score(
+        &self,
+        _request: &Arc<Request>,
+        _answer: &str,
+        _part: Range<usize>,
+    ) -> Result<Vec<Scored>, BackendError> {
         Err(BackendError::unsupported(self.name(), "score"))
     }
 }

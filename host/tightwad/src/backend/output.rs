@@ -22,6 +22,8 @@ pub struct Output {
     /// before the token begins.
     waiting: Vec<(usize, TextLogprobs)>,
     finish: Option<Finish>,
+    /// Bytes at the beginning that the client has already.
+    given: usize,
 }
 
 impl Output {
@@ -43,7 +45,15 @@ impl Output {
             pending: Vec::new(),
             waiting: Vec::new(),
             finish: None,
+            given: 0,
         }
+    }
+
+    /// Goes on behind the first `bytes` of the text, which the client has already.
+    #[must_use]
+    pub fn behind(mut self, bytes: usize) -> Self {
+        self.given = bytes;
+        self
     }
 
     /// Takes what the target committed and streams its text; true when the request is over.
@@ -139,7 +149,9 @@ impl Output {
     }
 
     async fn send(&mut self, length: usize) -> Result<(), BackendError> {
-        let text = String::from_utf8_lossy(&self.pending[..length]).into_owned();
+        let given = self.given.min(length);
+        self.given -= given;
+        let text = String::from_utf8_lossy(&self.pending[given..length]).into_owned();
         self.pending.drain(..length);
         let begun = |(start, _): &&(usize, TextLogprobs)| self.finish.is_some() || *start < length;
         let ready = self.waiting.iter().take_while(begun).count();

@@ -7,14 +7,17 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::gauges::Observed;
+use super::pulls::Pulls;
 use super::shelf::Shelf;
 use crate::backend::{Backend, BackendError};
 use crate::mode::{Consensus, Gate, Pooling, Pools};
+use crate::plugin::Loaded;
 use crate::server::Control;
 
 /// Pools by name, modes and plugins.
 pub(super) struct HostControl {
     pub pools: Arc<Pools>,
+    pub pulls: Arc<Pulls>,
     pub observed: Arc<RwLock<Observed>>,
     pub shelf: Arc<Shelf>,
 }
@@ -29,7 +32,9 @@ impl HostControl {
 #[async_trait]
 impl Control for HostControl {
     fn status(&self) -> Vec<Value> {
-        self.pools.all().iter().filter_map(|pool| serde_json::to_value(pool.status()).ok()).collect()
+        let pools = self.pools.all();
+        let pools = pools.iter().filter_map(|pool| serde_json::to_value(pool.status()).ok());
+        pools.chain(self.pulls.status()).collect()
     }
 
     fn modes(&self) -> Vec<Value> {

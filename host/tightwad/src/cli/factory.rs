@@ -10,11 +10,12 @@ use tightwad_engine::pool::PoolConfig;
 use tightwad_engine::{Engine, EngineConfig, LoadError, Weights};
 
 use super::gauges::Observed;
+use super::pulls::{Pulls, pulled};
 use crate::backend::{
     Fallback, Found, Llama, Lookup, Node, SharedBackend, TextServer, TextServerSpec, Verification, discover,
 };
 use crate::mode::{Consensus, Gate, GateParts, PoolSpec, Pooled, Pooling, Pools, Speculation};
-use crate::plugin::{Library, PlacementPlugin, Plugin, PolicyAtWork, Slot};
+use crate::plugin::{Library, Loaded, PlacementPlugin, PolicyAtWork, ReviewCache, Slot, SwarmPlugin};
 use crate::script::{
     ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
     check_fallback,
@@ -29,6 +30,7 @@ pub(super) struct HostFactory {
     library: Arc<Library>,
     models: tokio::sync::Mutex<HashMap<ModelSpec, Weak<Llama>>>,
     pools: Arc<Pools>,
+    pulls: Arc<Pulls>,
     observed: Arc<RwLock<Observed>>,
 }
 
@@ -38,6 +40,7 @@ impl HostFactory {
             library,
             models: tokio::sync::Mutex::default(),
             pools: Arc::default(),
+            pulls: Arc::default(),
             observed: Arc::default(),
         }
     }
@@ -52,10 +55,21 @@ impl HostFactory {
         &self.pools
     }
 
+    /// The pulls that run.
+    pub(super) fn pulls(&self) -> &Arc<Pulls> {
+        &self.pulls
+    }
+
     /// The placement plugin `name`; default: the built-in one.
     pub(super) async fn placement(&self, name: Option<&str>) -> Result<Arc<PlacementPlugin>, String> {
-        let plugin = self.library.load(name.unwrap_or("pooling"), None).await;
-        plugin.map(|slot: Arc<Slot<PlacementPlugin>>| slot.current()).map_err(|error| error.to_string())
+        let slot: Arc<Slot<PlacementPlugin>> = self.plugin(&built_in(name.unwrap_or("pooling"))).await?;
+        Ok(slot.current())
+    }
+
+    /// The swarm plugin `name`.
+    pub(super) async fn swarm(&self, name: &str) -> Result<Arc<SwarmPlugin>, String> {
+        let slot: Arc<Slot<SwarmPlugin>> = self.plugin(&built_in(name)).await?;
+        Ok(slot.current())
     }
 
     /// A model whose layers lie on workers. This process ends when one of them is lost.
@@ -74,9 +88,17 @@ impl HostFactory {
         Ok(model)
     }
 
-    async fn mode(&self, plugin: &PluginSpec) -> Result<Arc<Slot<Plugin>>, String> {
+    async fn plugin<P: Loaded>(&self, plugin: &PluginSpec) -> Result<Arc<Slot<P>>, String> {
         let loaded = self.library.load(&plugin.name, plugin.sha256.as_deref()).await;
         loaded.map_err(|error| error.to_string())
+    }
+
+    /// The plugin that a script named, if it did.
+    async fn named<P: Loaded>(&self, plugin: Option<&PluginSpec>) -> Result<Option<Arc<Slot<P>>>, String> {
+        match plugin {
+            Some(plugin) => self.plugin(plugin).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     fn observe(&self, add: impl FnOnce(&mut Observed)) {
@@ -92,7 +114,11 @@ impl Factory for HostFactory {
         if let Some(loaded) = models.get(&spec).and_then(Weak::upgrade) {
             return Ok(loaded);
         }
-        let model = loaded(&spec, Engine::load).await?;
+        let path = match &spec.swarm {
+            Some(source) => pulled(self, source, &spec.path, None).await?.path,
+            None => spec.path.clone(),
+        };
+        let model = loaded(&ModelSpec { path, ..spec.clone() }, Engine::load).await?;
         models.retain(|_, model| model.strong_count() > 0);
         models.insert(spec, Arc::downgrade(&model));
         self.observe(|observed| observed.models.push(Arc::downgrade(&model)));
@@ -139,8 +165,7 @@ impl Factory for HostFactory {
     }
 
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String> {
-        let built_in = PluginSpec { name: "speculation".to_owned(), sha256: None };
-        let plugin = self.mode(&spec.plugin.unwrap_or(built_in)).await?;
+        let plugin = self.plugin(&spec.plugin.unwrap_or_else(|| built_in("speculation"))).await?;
         let settings = serde_json::Value::Object(spec.settings).to_string();
         let mode = Arc::new(Speculation::new(spec.target, spec.drafters, plugin, settings)?);
         self.observe(|observed| observed.modes.push(Arc::downgrade(&mode)));
@@ -148,15 +173,8 @@ impl Factory for HostFactory {
     }
 
     async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, String> {
-        let name = spec.mode.as_deref().unwrap_or("gate");
-        let plugin = self.library.load(name, None).await.map_err(|error| error.to_string())?;
-        let policy = match &spec.plugin {
-            Some(named) => {
-                let slot = self.library.load(&named.name, named.sha256.as_deref()).await;
-                Some(slot.map_err(|error| error.to_string())?)
-            }
-            None => None,
-        };
+        let plugin = self.plugin(&built_in(spec.mode.as_deref().unwrap_or("gate"))).await?;
+        let policy = self.named(spec.plugin.as_ref()).await?;
         let settings = serde_json::Value::Object(spec.settings).to_string();
         let gate = Arc::new(Gate::new(GateParts {
             fleet: spec.fleet,
@@ -167,21 +185,16 @@ impl Factory for HostFactory {
             plugin,
             policy,
             on_lost: spec.on_lost,
+            cache: spec.cache.map(|spec| Arc::new(ReviewCache::new(spec))),
         }));
         self.observe(|observed| observed.gates.push(Arc::downgrade(&gate)));
         Ok(gate)
     }
 
     async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, String> {
-        let name = spec.mode.unwrap_or_else(|| "consensus".to_owned());
-        let plugin = self.mode(&PluginSpec { name, sha256: None }).await?;
-        let policy = match &spec.plugin {
-            Some(named) => {
-                let slot = self.library.load(&named.name, named.sha256.as_deref()).await;
-                Some(PolicyAtWork::new(slot.map_err(|error| error.to_string())?, spec.on_failure))
-            }
-            None => None,
-        };
+        let plugin = self.plugin(&built_in(spec.mode.as_deref().unwrap_or("consensus"))).await?;
+        let policy = self.named(spec.plugin.as_ref()).await?;
+        let policy = policy.map(|slot| PolicyAtWork::new(slot, spec.on_failure));
         let settings = serde_json::Value::Object(spec.settings).to_string();
         let mode = Arc::new(Consensus::new(spec.target, spec.drafters, plugin, policy, settings));
         self.observe(|observed| observed.consensus.push(Arc::downgrade(&mode)));
@@ -207,6 +220,11 @@ async fn loaded(
         "loaded"
     );
     Ok(Arc::new(Llama::new(&name, engine)))
+}
+
+/// A plugin by its name alone, as the built-in ones are named.
+fn built_in(name: &str) -> PluginSpec {
+    PluginSpec { name: name.to_owned(), sha256: None }
 }
 
 fn config(spec: &ModelSpec) -> EngineConfig {

@@ -100,11 +100,8 @@ fn modes(encoder: &mut DescriptorEncoder, modes: &[(String, Arc<Totals>)]) -> Re
         ("mode_decodes", "Stretches of plain decoding", |totals| &totals.decodes),
     ];
     for (name, help, of) in figures {
-        let mut sums = HashMap::new();
-        for (mode, totals) in modes {
-            *sums.entry(mode.clone()).or_default() += of(totals).load(Ordering::Relaxed);
-        }
-        family(encoder, name, help, sums, counter)?;
+        let values = modes.iter().map(|(mode, totals)| (mode.clone(), of(totals).load(Ordering::Relaxed)));
+        family(encoder, name, help, summed(values), counter)?;
     }
     type Race = fn(&Raced) -> u64;
     let figures: [(&str, &str, Race); 4] = [
@@ -114,11 +111,8 @@ fn modes(encoder: &mut DescriptorEncoder, modes: &[(String, Arc<Totals>)]) -> Re
         ("drafter_microseconds", "Time of answers", |raced| raced.took.as_micros() as u64),
     ];
     for (name, help, of) in figures {
-        let mut sums = HashMap::new();
-        for (drafter, raced) in modes.iter().flat_map(|(_, totals)| totals.raced()) {
-            *sums.entry(drafter).or_default() += of(&raced);
-        }
-        family(encoder, name, help, sums, counter)?;
+        let values = modes.iter().flat_map(|(_, totals)| totals.raced());
+        family(encoder, name, help, summed(values.map(|(drafter, raced)| (drafter, of(&raced)))), counter)?;
     }
     Ok(())
 }
@@ -127,7 +121,7 @@ fn modes(encoder: &mut DescriptorEncoder, modes: &[(String, Arc<Totals>)]) -> Re
 fn gates(encoder: &mut DescriptorEncoder, observed: &Observed) -> Result<(), std::fmt::Error> {
     let gates: Vec<Arc<Gate>> = observed.gates.iter().filter_map(Weak::upgrade).collect();
     type Of = fn(&GateTotals) -> &AtomicU64;
-    let figures: [(&str, &str, Of); 8] = [
+    let figures: [(&str, &str, Of); 11] = [
         ("gate_approved", "Candidates passed on unchanged", |totals| &totals.approved),
         ("gate_corrected", "Answers that the reviewer finished", |totals| &totals.corrected),
         ("gate_rejected", "Answers of the reviewer's own", |totals| &totals.rejected),
@@ -136,12 +130,18 @@ fn gates(encoder: &mut DescriptorEncoder, observed: &Observed) -> Result<(), std
         ("gate_reviewer_decoded_tokens", "Tokens that reviewers generated", |totals| &totals.decoded),
         ("gate_reviewer_read_tokens", "Tokens that reviewers only read", |totals| &totals.read),
         ("gate_fallbacks", "Requests that a gate plugin did not finish", |totals| &totals.fallbacks),
+        ("gate_writing_milliseconds", "Time in which fleets wrote", |totals| &totals.took[0]),
+        ("gate_reviewing_milliseconds", "Time in which reviewers reviewed", |totals| &totals.took[1]),
+        ("gate_ending_milliseconds", "Time after that: corrections, reviewers' own answers", |totals| {
+            &totals.took[2]
+        }),
     ];
     for (name, help, of) in figures {
         let values = sums(&gates, |gate| of(gate.totals()).load(Ordering::Relaxed));
         family(encoder, name, help, values, counter)?;
     }
-    Ok(())
+    let hits = sums(&gates, |gate| gate.cache_hits());
+    family(encoder, "gate_reviews_cached", "Reviews that were not made again", hits, counter)
 }
 
 /// What audits have shown, what policies cost, and how many components live.
@@ -157,16 +157,25 @@ fn plugins(
     family(encoder, "agreed_tokens", "Those that it would have chosen", agreed, counter)?;
     type Of = fn(&CallCounts) -> u64;
     let figures: [(&str, &str, Of); 3] = [
-        ("policy_calls", "Calls of a policy plugin", CallCounts::calls),
-        ("policy_failures", "Calls that trapped, broke a limit or brought nonsense", CallCounts::failures),
-        ("policy_microseconds", "Time in calls", |counts| counts.time().as_micros() as u64),
+        (
+            "plugin_calls",
+            "Calls of a plugin's exports; a mode or a gate has one a request",
+            CallCounts::calls,
+        ),
+        ("plugin_failures", "Calls that trapped, broke a limit or brought nonsense", CallCounts::failures),
+        ("plugin_microseconds", "Time in calls, the host's functions included", |counts| {
+            counts.time().as_micros() as u64
+        }),
     ];
+    let used = shelf.map(Shelf::counts).unwrap_or_default();
     for (name, help, of) in figures {
-        let mut sums = HashMap::new();
-        for plugin in modes.iter().filter_map(|mode| Some(mode.policy()?.plugin())) {
-            *sums.entry(plugin.label().to_owned()).or_default() += of(plugin.counts());
-        }
-        family(encoder, name, help, sums, counter)?;
+        family(
+            encoder,
+            name,
+            help,
+            summed(used.iter().map(|(label, counts)| (label.clone(), of(counts)))),
+            counter,
+        )?;
     }
     let instances = shelf.map(|shelf| ("all".to_owned(), shelf.instances() as u64));
     family(encoder, "plugin_instances", "Components that live", instances.into_iter().collect(), gauge)
@@ -174,9 +183,14 @@ fn plugins(
 
 /// One figure a name.
 fn sums<B: Backend>(backends: &[Arc<B>], of: impl Fn(&B) -> u64) -> HashMap<String, u64> {
+    summed(backends.iter().map(|backend| (backend.name().to_owned(), of(backend))))
+}
+
+/// The same of any names.
+fn summed(values: impl Iterator<Item = (String, u64)>) -> HashMap<String, u64> {
     let mut sums = HashMap::new();
-    for backend in backends {
-        *sums.entry(backend.name().to_owned()).or_default() += of(backend);
+    for (name, value) in values {
+        *sums.entry(name).or_default() += value;
     }
     sums
 }

@@ -12,11 +12,13 @@ mod listen;
 mod node;
 mod plugin;
 mod pool;
+mod pulls;
 mod quantize;
 mod remote;
 mod run;
 mod shelf;
 mod size;
+mod swarm;
 mod worker;
 
 use std::process::ExitCode;
@@ -43,6 +45,8 @@ enum Command {
     Worker(worker::Worker),
     /// Plans pools: one model over many machines.
     Pool(pool::Pool),
+    /// Spreads models from machine to machine.
+    Swarm(swarm::Swarm),
     /// A fleet writes, a strong model approves, corrects or rejects.
     Gate(gate::Gate),
     /// Makes, checks and lists plugins.
@@ -86,6 +90,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Worker(worker) => worker.run().await,
             Command::Pool(pool) => pool.run().await,
             Command::Gate(gate) => gate.run().await,
+            Command::Swarm(swarm) => swarm.run().await,
             Command::Plugin(plugin) => plugin.run().await,
             Command::Model(model) => model.run().await,
             Command::Status(status) => status.run().await,

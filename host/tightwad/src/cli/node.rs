@@ -1,19 +1,25 @@
 //! `tightwad node`: lends models to other machines.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tightwad_engine::pool::PoolConfig;
+use tightwad_swarm::net::{self, Peer, SeedState, Seeding, Seeds};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use super::factory::HostFactory;
 use super::gauges::Gauges;
-use super::{listen, shelf};
+use super::pulls::pulled;
+use super::{listen, shelf, swarm};
 use crate::backend::{Announcement, SharedBackend};
 use crate::mode::PoolSaid as Said;
-use crate::script::{Factory, ModelSpec};
+use crate::mode::swarm::{Wanted, WantedError};
+use crate::script::{Factory, ModelSpec, SwarmSource};
 use crate::server::node::{Lent, SessionLimits};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
 
@@ -23,9 +29,22 @@ pub(super) struct Node {
     /// Where to listen; anything but loopback needs a token.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7710")]
     listen: String,
-    /// A model to lend.
+    /// A model to lend: a GGUF file, or one that other machines have, as in NAME=swarm:DIGEST.
     #[arg(long = "model", value_name = "NAME=PATH", value_parser = named, required = true)]
-    models: Vec<(String, PathBuf)>,
+    models: Vec<(String, Source)>,
+    /// A machine that may have models of `swarm:`; may be given several times. Default: those found on the
+    /// local network.
+    #[arg(long, value_parser = super::swarm::peer, value_name = "URL")]
+    peer: Vec<Peer>,
+    /// The token that those want to see.
+    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true)]
+    peer_token: Option<String>,
+    /// Where models that are pulled are kept; default: the user's models.
+    #[arg(long, value_name = "DIR")]
+    models_folder: Option<PathBuf>,
+    /// Does not let other machines have the models' files.
+    #[arg(long)]
+    no_seed: bool,
     /// The bearer token that hosts must send.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -58,10 +77,25 @@ pub(super) struct Node {
     quiet: bool,
 }
 
-fn named(text: &str) -> Result<(String, PathBuf), String> {
+/// Where a model comes from.
+#[derive(Debug, Clone)]
+enum Source {
+    File(PathBuf),
+    Swarm(Wanted),
+}
+
+fn named(text: &str) -> Result<(String, Source), String> {
     match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
-        _ => Err("a model has the form NAME=PATH".to_owned()),
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            let source = match path.strip_prefix("swarm:") {
+                Some(wanted) => {
+                    Source::Swarm(wanted.parse().map_err(|error: WantedError| error.to_string())?)
+                }
+                None => Source::File(path.into()),
+            };
+            Ok((name.to_owned(), source))
+        }
+        _ => Err("a model has the form NAME=PATH or NAME=swarm:DIGEST".to_owned()),
     }
 }
 
@@ -76,12 +110,48 @@ impl Node {
             listen::end_with_parent();
         }
         let factory = HostFactory::new(shelf::library(None, None)?);
+        let seeds = Arc::new(Seeds::new());
+        let models = self.models(&factory, &listener, &seeds).await?;
+        let names: Vec<String> = models.iter().map(|(name, _)| name.clone()).collect();
+        let address = listener.local_addr()?;
+        let metrics = Arc::new(Metrics::default());
+        metrics.register(Box::new(Gauges(factory.observed(), None)));
+        let idle = Duration::from_secs(self.idle.max(1));
+        let limits = SessionLimits { a_client: self.sessions_a_client, idle, ..SessionLimits::default() };
+        let table = Arc::new(RouteTable::new(Routes::new(models.clone())));
+        let state =
+            ServerState::new(table, metrics, self.token.as_deref()).lending(Lent::new(models, limits));
+        let seeding = self.pool.is_none() && !self.no_seed;
+        let state = if seeding { state.beside(net::router(self.seed_state(&seeds))) } else { state };
+        let hashing = tokio::spawn(seed_all(seeds, if seeding { self.files() } else { Vec::new() }));
+        match self.pool {
+            Some(_) => say(&Said::Listening(address)),
+            None => eprintln!("tightwad lends {} at http://{address}", names.join(", ")),
+        }
+        let _announcement = (!self.quiet).then(|| announce(address, &names)).flatten();
+        let _seeder = (!self.quiet && seeding).then(|| swarm::announced(address)).flatten();
+        server::serve(listener, state, listen::interrupted()?).await?;
+        hashing.abort();
+        Ok(())
+    }
+
+    /// Loads the models, those that other machines have once they are here.
+    async fn models(
+        &self,
+        factory: &HostFactory,
+        listener: &TcpListener,
+        seeds: &Arc<Seeds>,
+    ) -> Result<Vec<(String, SharedBackend)>> {
         let mut models: Vec<(String, SharedBackend)> = Vec::new();
-        for (name, path) in &self.models {
+        for (name, source) in &self.models {
             if models.iter().any(|(own, _)| own == name) {
                 bail!("--model {name}: this name is given twice");
             }
-            let spec = self.spec(name, path);
+            let path = match source {
+                Source::File(path) => path.clone(),
+                Source::Swarm(wanted) => self.pulled(factory, listener, seeds, wanted).await?,
+            };
+            let spec = self.spec(name, &path);
             let loaded = match self.pool.clone() {
                 None => factory.model(spec).await,
                 Some(pool) => factory.pooled(spec, pool, |done| say(&Said::Loading(done))).await,
@@ -93,33 +163,82 @@ impl Node {
             });
             models.push((name.clone(), loaded.map_err(|error| anyhow::anyhow!(error))?));
         }
-        let names: Vec<String> = models.iter().map(|(name, _)| name.clone()).collect();
-        let address = listener.local_addr()?;
-        let metrics = Arc::new(Metrics::default());
-        metrics.register(Box::new(Gauges(factory.observed(), None)));
-        let idle = Duration::from_secs(self.idle.max(1));
-        let limits = SessionLimits { a_client: self.sessions_a_client, idle, ..SessionLimits::default() };
-        let table = Arc::new(RouteTable::new(Routes::new(models.clone())));
-        let state =
-            ServerState::new(table, metrics, self.token.as_deref()).lending(Lent::new(models, limits));
-        match self.pool {
-            Some(_) => say(&Said::Listening(address)),
-            None => eprintln!("tightwad lends {} at http://{address}", names.join(", ")),
+        Ok(models)
+    }
+
+    /// Pulls a model, and seeds what has come of it at the node's own address meanwhile.
+    async fn pulled(
+        &self,
+        factory: &HostFactory,
+        listener: &TcpListener,
+        seeds: &Arc<Seeds>,
+        wanted: &Wanted,
+    ) -> Result<PathBuf> {
+        let folder = match &self.models_folder {
+            Some(folder) => folder.clone(),
+            None => swarm::folder()?,
+        };
+        let source = SwarmSource {
+            wanted: wanted.clone(),
+            peers: self.peer.iter().map(ToString::to_string).collect(),
+            token: self.peer_token.clone(),
+        };
+        let (over, ended) = oneshot::channel::<()>();
+        let mut seeding = None;
+        if !self.no_seed {
+            let twin = TcpListener::from_std(again(listener)?)?;
+            seeding = Some(Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) });
+            let until = async move { drop(ended.await) };
+            tokio::spawn(net::serve(twin, self.seed_state(seeds), until));
         }
-        let _announcement = (!self.quiet).then(|| announce(address, &names)).flatten();
-        server::serve(listener, state, listen::interrupted()?).await?;
-        Ok(())
+        let pulled = pulled(factory, &source, &folder, seeding).await;
+        drop(over);
+        let pulled = pulled.map_err(|error| anyhow::anyhow!("--model swarm:{wanted}: {error}"))?;
+        seeds.add(pulled.store);
+        Ok(pulled.path)
+    }
+
+    fn seed_state(&self, seeds: &Arc<Seeds>) -> SeedState {
+        swarm::seed_state(seeds, self.token.as_deref(), &[])
+    }
+
+    /// The files that it lends.
+    fn files(&self) -> Vec<PathBuf> {
+        let file = |(_, source): &(String, Source)| match source {
+            Source::File(path) => Some(path.clone()),
+            Source::Swarm(_) => None,
+        };
+        self.models.iter().filter_map(file).collect()
     }
 
     fn spec(&self, name: &str, path: &std::path::Path) -> ModelSpec {
         ModelSpec {
             path: path.to_owned(),
+            swarm: None,
             name: Some(name.to_owned()),
             context: self.context,
             slots: self.slots,
             queue: self.queue,
             threads: self.threads,
             gpu_layers: self.gpu_layers,
+        }
+    }
+}
+
+/// The same socket once more: who connects is served by whoever listens then.
+fn again(listener: &TcpListener) -> Result<std::net::TcpListener> {
+    let socket = listener.as_fd().try_clone_to_owned()?;
+    Ok(std::net::TcpListener::from(socket))
+}
+
+/// Seeds files, one after the other: where no manifest lies beside one, it is hashed first.
+async fn seed_all(seeds: Arc<Seeds>, files: Vec<PathBuf>) {
+    for file in files {
+        match swarm::seeded(&seeds, &file, None, None).await {
+            Ok(seeded) => {
+                tracing::info!(file = %file.display(), name = seeded.name, root = seeded.root, "seeded");
+            }
+            Err(error) => tracing::warn!(file = %file.display(), %error, "not seeded"),
         }
     }
 }

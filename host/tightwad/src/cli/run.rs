@@ -116,8 +116,8 @@ impl Serving {
         let table = Arc::new(RouteTable::new(Routes::new(script.models)));
         let metrics = Arc::new(Metrics::default());
         metrics.register(Box::new(Gauges(factory.observed(), Some(shelf.clone()))));
-        let (pools, observed) = (factory.pools().clone(), factory.observed());
-        let control = Arc::new(HostControl { pools, observed, shelf: shelf.clone() });
+        let (pools, pulls, observed) = (factory.pools().clone(), factory.pulls().clone(), factory.observed());
+        let control = Arc::new(HostControl { pools, pulls, observed, shelf: shelf.clone() });
         let following = tokio::spawn(shelf.follow());
         let reloading = tokio::spawn(self.reload(factory, table.clone(), changes));
         let state = ServerState::new(table, metrics, token.as_deref()).controlling(control);

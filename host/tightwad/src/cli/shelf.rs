@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use crate::plugin::{Library, Limits, Listed, PluginEngine};
+use crate::plugin::{CallCounts, Library, Limits, Listed, PluginEngine};
 use crate::types::{user_cache, user_data};
 use crate::watch::{self, folder_of};
 
@@ -61,6 +61,11 @@ impl Shelf {
         self.library.engine().instances()
     }
 
+    /// What the calls of every plugin in use took.
+    pub(super) fn counts(&self) -> Vec<(String, Arc<CallCounts>)> {
+        self.library.counts()
+    }
+
     /// Follows the folders until the end.
     pub(super) async fn follow(self: Arc<Self>) {
         let folders: Vec<&Path> = self.library.folders().iter().map(PathBuf::as_path).collect();
@@ -80,8 +85,8 @@ impl Shelf {
     }
 
     async fn look(&self) {
-        let found = self.library.list().await;
-        let before = std::mem::take(&mut *self.listed.write().unwrap_or_else(PoisonError::into_inner));
+        let before = self.listed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let found = self.library.list(&before).await;
         for one in found.iter().filter(|one| !before.contains(one)) {
             match one {
                 Ok(plugin) if plugin.path.is_some() => {

@@ -7,7 +7,7 @@ use tightwad_engine::Draft;
 use tokio::sync::mpsc;
 
 use crate::backend::{Backend, BackendError, Left, SharedBackend};
-use crate::plugin::{Agreement, Skipped};
+use crate::plugin::{Agreement, RuleAtWork, Skipped};
 use crate::types::Request;
 
 /// Answers that wait for their audit; more are not audited.
@@ -24,14 +24,16 @@ struct Audit {
 pub(super) struct Auditor(mpsc::Sender<Audit>);
 
 impl Auditor {
-    /// Notes what `target` says in `agreement`.
-    pub(super) fn start(target: SharedBackend, agreement: Arc<Agreement>) -> Self {
+    /// Notes what `target` says in `agreement`; `rule` is the one at work.
+    pub(super) fn start(target: SharedBackend, agreement: Arc<Agreement>, rule: Arc<RuleAtWork>) -> Self {
         let (sender, mut audits) = mpsc::channel::<Audit>(WAITING);
         tokio::spawn(async move {
             while let Some(audit) = audits.recv().await {
                 for skipped in &audit.skipped {
                     match look(target.as_ref(), &audit, skipped).await {
-                        Ok((audited, agreed)) => agreement.note(audited, agreed),
+                        Ok((audited, agreed)) => {
+                            agreement.note(audited, agreed, skipped.rule != rule.name());
+                        }
                         Err(error) => tracing::warn!(%error, "an audit was not possible"),
                     }
                 }

@@ -9,14 +9,14 @@ use super::Totals;
 use super::auditor::Auditor;
 use super::driven::Driven;
 use crate::backend::{Backend, BackendError, Capabilities, SharedBackend, Sink, Task, Tokenizer};
-use crate::plugin::{Agreement, Plugin, PolicyAtWork, RuleAtWork, Skipping, Slot};
+use crate::plugin::{Agreement, Loaded, Plugin, PolicyAtWork, RuleAtWork, Skipping, Slot};
 use crate::types::{Load, Outcome, Request};
 
 /// A target, drafters that may go without it, and the plugins that decide when.
 pub struct Consensus {
     name: String,
     driven: Driven,
-    policy: Option<Arc<PolicyAtWork>>,
+    policy: Option<PolicyAtWork>,
     agreement: Arc<Agreement>,
     rule: Arc<RuleAtWork>,
     auditor: Auditor,
@@ -33,14 +33,14 @@ impl Consensus {
         policy: Option<PolicyAtWork>,
         settings: String,
     ) -> Self {
-        let agreement: Arc<Agreement> = Arc::default();
+        let (agreement, rule): (Arc<Agreement>, Arc<RuleAtWork>) = Default::default();
         Self {
             name: format!("consensus({})", target.name()),
-            auditor: Auditor::start(target.clone(), agreement.clone()),
+            auditor: Auditor::start(target.clone(), agreement.clone(), rule.clone()),
             driven: Driven::new(target, drafters, plugin, settings),
-            policy: policy.map(Arc::new),
+            policy,
             agreement,
-            rule: Arc::default(),
+            rule,
         }
     }
 
@@ -65,7 +65,7 @@ impl Consensus {
     /// The policy plugin, where the script named one.
     #[must_use]
     pub fn policy(&self) -> Option<&PolicyAtWork> {
-        self.policy.as_deref()
+        self.policy.as_ref()
     }
 
     /// The target, which answers everything that is not skipped.
@@ -100,8 +100,10 @@ impl Backend for Consensus {
             allowed: request.sampling.logprobs.is_none(),
             agreement: self.agreement.clone(),
             rule: self.rule.clone(),
-            policy: self.policy.clone(),
+            own_rule: String::new(),
+            policy: self.policy.as_ref().map(PolicyAtWork::of_request),
         };
+        let policy = skipping.policy.clone();
         let done = self.driven.run(&request, sink, Some(skipping)).await?;
         self.auditor.look_at(&request, done.left, done.audits);
         let mut outcome = done.outcome;
@@ -110,9 +112,8 @@ impl Backend for Consensus {
         report.exact = false;
         report.rule = Some(self.rule.name()).filter(|rule| !rule.is_empty());
         report.agreement = self.agreement.share();
-        if let Some(policy) = &self.policy {
-            let plugin = policy.plugin();
-            report.plugins.push((plugin.label().to_owned(), plugin.sha256().to_owned()));
+        if let Some(policy) = policy {
+            report.plugins.push(policy.plugin().entry());
         }
         Ok(outcome)
     }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::totals::Totals;
 use crate::backend::{BackendError, Drafter, Left, OpenTarget, Output, SharedBackend, Sink, decode_to_end};
-use crate::plugin::{Health, Job, Plugin, PluginError, Settled, Skipped, Skipping, Slot, Tally};
+use crate::plugin::{Job, Loaded, Plugin, PluginError, Settled, Skipped, Skipping, Slot, Tally};
 use crate::types::{Outcome, Report, Request};
 
 /// How long a request waits for its drafters to begin.
@@ -22,7 +22,6 @@ pub(super) struct Driven {
     settings: String,
     /// What the plugin left for itself.
     memory: Arc<Mutex<String>>,
-    health: Health,
     pub totals: Arc<Totals>,
 }
 
@@ -42,15 +41,7 @@ impl Driven {
         plugin: Arc<Slot<Plugin>>,
         settings: String,
     ) -> Self {
-        Self {
-            target,
-            drafters,
-            plugin,
-            settings,
-            memory: Arc::default(),
-            health: Health::default(),
-            totals: Arc::default(),
-        }
+        Self { target, drafters, plugin, settings, memory: Arc::default(), totals: Arc::default() }
     }
 
     /// Answers a request; with `skipping`, without asking the target about everything.
@@ -63,9 +54,10 @@ impl Driven {
         let opened = self.open(request, &sink).await?;
         let (prompt, max_tokens) = (opened.task.prompt.clone(), opened.task.max_tokens);
         let plugin = self.plugin.current();
-        let tried = self.health.allows();
+        let tried = plugin.health().allows();
         let drafters = if tried { self.open_drafters(&opened).await } else { Vec::new() };
-        let names = drafters.iter().map(|drafter| drafter.name().to_owned()).collect();
+        let present = drafters.iter().filter(|(_, drafter)| drafter.is_some());
+        let names = present.map(|(name, _)| name.clone()).collect();
         let output = Output::new(&opened, sink);
         let mut job = Job::new(opened.session, drafters, output, self.settings.clone(), self.memory.clone());
         if let Some(skipping) = skipping {
@@ -75,6 +67,7 @@ impl Driven {
         let Settled { target, mut output, mut tally, failure, audits, raced } = job.settle().await;
         self.totals.races(raced);
         if let Some(failure) = failure {
+            self.totals.add(&tally, stopped.is_some());
             return Err(failure);
         }
         let mut target =
@@ -88,28 +81,28 @@ impl Driven {
         self.totals.add(&tally, fallback.is_some());
         let left = Left { prompt, output: output.tokens().to_vec(), max_tokens };
         let (finish, usage) = output.end();
-        let plugins = vec![(plugin.label().to_owned(), plugin.sha256().to_owned())];
+        let plugins = vec![plugin.entry()];
         let exact = target.is_exact();
         let report = Report { exact, drafters: names, plugins, fallback, ..report(&tally) };
         Ok(Done { outcome: Outcome { finish, usage, report }, left, audits })
     }
 
-    /// Opens the drafters that can be opened, all at once: one that cannot is no reason to fail.
-    async fn open_drafters(&self, opened: &OpenTarget) -> Vec<Box<dyn Drafter>> {
+    /// Opens the drafters, all at once. One that cannot be opened is no reason to fail; its place stays.
+    async fn open_drafters(&self, opened: &OpenTarget) -> Vec<(String, Option<Box<dyn Drafter>>)> {
         let open = |drafter: &'_ SharedBackend| {
             let (drafter, task) = (drafter.clone(), opened.task.clone());
             async move {
                 let opened = tokio::time::timeout(OPENING, drafter.open_drafter(&task)).await;
-                let (drafter, left_out) = (drafter.name(), "left out of this request");
+                let (name, left_out) = (drafter.name().to_owned(), "left out of this request");
                 match opened {
-                    Ok(Ok(opened)) => return Some(opened),
-                    Ok(Err(error)) => tracing::warn!(drafter, %error, left_out),
-                    Err(_) => tracing::warn!(drafter, "too slow to begin: {left_out}"),
+                    Ok(Ok(opened)) => return (name, Some(opened)),
+                    Ok(Err(error)) => tracing::warn!(drafter = name, %error, left_out),
+                    Err(_) => tracing::warn!(drafter = name, "too slow to begin: {left_out}"),
                 }
-                None
+                (name, None)
             }
         };
-        join_all(self.drafters.iter().map(open)).await.into_iter().flatten().collect()
+        join_all(self.drafters.iter().map(open)).await
     }
 
     /// Lets the plugin drive; returns why it was left before the end, if it was.
@@ -117,7 +110,7 @@ impl Driven {
         let ran = plugin.run(job).await;
         let (job, outcome) =
             ran.ok_or_else(|| BackendError::failed(self.target.name(), "the job is lost"))?;
-        self.health.note(outcome.is_ok());
+        plugin.health().note(outcome.is_ok());
         Ok((job, outcome.err()))
     }
 

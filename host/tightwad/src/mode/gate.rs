@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use crate::backend::{Backend, BackendError, Capabilities, SharedBackend, Sink, Tokenizer};
 use crate::plugin::{
-    Ending, GatePlugin, GatePolicyPlugin, Health, MemberCounts, OnReviewerLost, ReviewTally, ReviewTask,
-    Slot, TaskSpec, Ways,
+    Ending, GatePlugin, GatePolicyPlugin, Loaded, MemberCounts, OnReviewerLost, ReviewCache, ReviewTally,
+    ReviewTask, Slot, TaskSpec, Ways,
 };
 use crate::types::{GateReport, Load, Outcome, Request};
 
@@ -30,6 +30,8 @@ pub struct GateTotals {
     pub decoded: AtomicU64,
     /// Tokens that it only read.
     pub read: AtomicU64,
+    /// Milliseconds of writing, of reviewing, and until the end after that.
+    pub took: [AtomicU64; 3],
     /// Requests that the plugin did not finish.
     pub fallbacks: AtomicU64,
 }
@@ -46,6 +48,9 @@ impl GateTotals {
             [(ending, 1), (&self.tokens, tokens), (&self.decoded, tally.decoded), (&self.read, tally.read)]
         {
             sum.fetch_add(u64::from(value), Ordering::Relaxed);
+        }
+        for (sum, took) in self.took.iter().zip(tally.took) {
+            sum.fetch_add(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 
@@ -75,6 +80,8 @@ pub struct GateParts {
     pub policy: Option<Arc<Slot<GatePolicyPlugin>>>,
     /// What happens when the reviewer is lost.
     pub on_lost: OnReviewerLost,
+    /// Reviews that were made already.
+    pub cache: Option<Arc<ReviewCache>>,
 }
 
 /// A fleet, a reviewer, and the plugins that decide.
@@ -82,7 +89,6 @@ pub struct Gate {
     name: String,
     parts: GateParts,
     counts: Vec<Arc<MemberCounts>>,
-    health: Health,
     totals: Arc<GateTotals>,
 }
 
@@ -92,13 +98,19 @@ impl Gate {
     pub fn new(parts: GateParts) -> Self {
         let name = format!("gate({})", parts.reviewer.name());
         let counts = parts.fleet.iter().map(|_| Arc::default()).collect();
-        Self { name, parts, counts, health: Health::default(), totals: Arc::default() }
+        Self { name, parts, counts, totals: Arc::default() }
     }
 
     /// The sums, live.
     #[must_use]
     pub fn totals(&self) -> &Arc<GateTotals> {
         &self.totals
+    }
+
+    /// Reviews that were not made again.
+    #[must_use]
+    pub fn cache_hits(&self) -> u64 {
+        self.parts.cache.as_ref().map_or(0, |cache| cache.hits())
     }
 
     fn spec(&self) -> TaskSpec {
@@ -109,8 +121,9 @@ impl Gate {
             ways: self.parts.ways,
             prompt: self.parts.prompt.clone(),
             settings: self.parts.settings.clone(),
-            policy: self.parts.policy.clone(),
+            policy: self.parts.policy.as_ref().map(|slot| slot.current()),
             on_lost: self.parts.on_lost,
+            cache: self.parts.cache.clone(),
         }
     }
 
@@ -118,16 +131,13 @@ impl Gate {
         &self,
         outcome: &mut Outcome,
         tally: ReviewTally,
-        plugin: &GatePlugin,
+        (plugin, policy): (&GatePlugin, Option<Arc<GatePolicyPlugin>>),
         fallback: Option<String>,
     ) {
         self.totals.add(&tally, outcome.usage.completion_tokens);
         self.totals.fallbacks.fetch_add(u64::from(fallback.is_some()), Ordering::Relaxed);
-        let mut plugins = vec![(plugin.label().to_owned(), plugin.sha256().to_owned())];
-        if let Some(policy) = &self.parts.policy {
-            let policy = policy.current();
-            plugins.push((policy.label().to_owned(), policy.sha256().to_owned()));
-        }
+        let mut plugins = vec![plugin.entry()];
+        plugins.extend(policy.map(|policy| policy.entry()));
         plugins.append(&mut outcome.report.plugins);
         let report = &mut outcome.report;
         report.mode = "gate".to_owned();
@@ -139,6 +149,8 @@ impl Gate {
             verdict: tally.ending.unwrap_or(Ending::Rejected).name().to_owned(),
             writer: tally.writer,
             kept: tally.kept,
+            passed_early: tally.passed,
+            reviews_cached: tally.cached,
             reviewer_decoded: tally.decoded,
             reviewer_read: tally.read,
             seconds: tally.took.map(|took| took.as_secs_f64()),
@@ -169,14 +181,17 @@ impl Backend for Gate {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let plugin = self.parts.plugin.current();
         // Log-probabilities and calls of tools are the reviewer's own.
-        let gated = request.sampling.logprobs.is_none() && request.tools.is_empty() && self.health.allows();
-        let mut task = ReviewTask::new(self.spec(), Arc::new(request), sink);
+        let gated =
+            request.sampling.logprobs.is_none() && request.tools.is_empty() && plugin.health().allows();
+        let spec = self.spec();
+        let policy = spec.policy.clone();
+        let mut task = ReviewTask::new(spec, Arc::new(request), sink);
         let mut fallback = None;
         if gated {
             let ran = plugin.run(task).await;
             let (driven, outcome) =
                 ran.ok_or_else(|| BackendError::failed(&self.name, "the task is lost"))?;
-            self.health.note(outcome.is_ok());
+            plugin.health().note(outcome.is_ok());
             task = driven;
             fallback = outcome.err().map(|error| error.to_string());
             if let Some(reason) = &fallback {
@@ -184,7 +199,7 @@ impl Backend for Gate {
             }
         }
         let (mut outcome, tally) = task.settle().await?;
-        self.report(&mut outcome, tally, &plugin, fallback);
+        self.report(&mut outcome, tally, (&plugin, policy), fallback);
         Ok(outcome)
     }
 }

@@ -6,6 +6,7 @@ mod driven;
 mod gate;
 mod pooling;
 mod speculation;
+pub mod swarm;
 mod totals;
 
 pub use consensus::Consensus;

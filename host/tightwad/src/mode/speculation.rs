@@ -1,6 +1,7 @@
 //! Speculation: drafters propose, the target verifies, a component decides. Exact whatever the
 //! component does: tokens leave only because the target committed them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use crate::backend::{
     Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Scored, SharedBackend, Sink, Task,
     Tokenizer,
 };
-use crate::plugin::{Plugin, Slot};
+use crate::plugin::{Loaded, Plugin, Slot};
 use crate::types::{Load, ModelFacts, Outcome, Request};
 
 /// A target with drafters and the plugin that drives them.
@@ -102,7 +103,12 @@ impl Backend for Speculation {
         self.target().open_drafter(task).await
     }
 
-    async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
-        self.target().score(request, answer).await
+    async fn score(
+        &self,
+        request: &Arc<Request>,
+        answer: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<Scored>, BackendError> {
+        self.target().score(request, answer, part).await
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::bindings::tightwad::plugin::ballots::{Ballot, Ruling};
-use super::health::Health;
-use super::{PluginError, PolicyPlugin, Slot};
+use super::{Loaded, PluginError, PolicyPlugin, Slot};
 
 /// What a script wants when its policy plugin fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,24 +20,44 @@ pub enum OnFailure {
 /// Tokens that are decoded in place of a ruling.
 const STRETCH: u32 = 16;
 
-/// A policy plugin in use. Where it fails again and again it is left alone for a while.
+/// A policy plugin in use.
 pub struct PolicyAtWork {
     slot: Arc<Slot<PolicyPlugin>>,
     on_failure: OnFailure,
-    health: Health,
 }
 
 impl PolicyAtWork {
     /// Uses the plugin in `slot`.
     #[must_use]
     pub fn new(slot: Arc<Slot<PolicyPlugin>>, on_failure: OnFailure) -> Self {
-        Self { slot, on_failure, health: Health::default() }
+        Self { slot, on_failure }
     }
 
-    /// The plugin that rules now.
+    /// The plugin that rules new requests.
     #[must_use]
     pub fn plugin(&self) -> Arc<PolicyPlugin> {
         self.slot.current()
+    }
+
+    /// What rules one request to its end, whatever replaces it meanwhile.
+    #[must_use]
+    pub fn of_request(&self) -> PolicyOfRequest {
+        PolicyOfRequest { plugin: self.plugin(), on_failure: self.on_failure }
+    }
+}
+
+/// The policy of one request. Where it fails again and again it is left alone for a while.
+#[derive(Clone)]
+pub struct PolicyOfRequest {
+    plugin: Arc<PolicyPlugin>,
+    on_failure: OnFailure,
+}
+
+impl PolicyOfRequest {
+    /// The plugin that rules.
+    #[must_use]
+    pub fn plugin(&self) -> &PolicyPlugin {
+        &self.plugin
     }
 
     /// The plugin's ruling, or what the script wants in its place.
@@ -47,10 +66,10 @@ impl PolicyAtWork {
     ///
     /// The plugin's, where the script wants the request to fail.
     pub(super) async fn rule(&self, ballots: &[Ballot], drafters: u32) -> Result<Ruling, PluginError> {
-        let plugin = self.plugin();
-        let ruled = if self.health.allows() {
+        let plugin = &self.plugin;
+        let ruled = if plugin.health().allows() {
             let ruled = plugin.rule(ballots, drafters).await;
-            self.health.note(ruled.is_ok());
+            plugin.health().note(ruled.is_ok());
             ruled.inspect_err(|error| tracing::warn!(%error, "the policy failed"))
         } else {
             Err(PluginError::LeftAlone { plugin: plugin.label().to_owned() })

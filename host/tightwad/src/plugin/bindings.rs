@@ -58,6 +58,17 @@ pub mod verdicts {
     });
 }
 
+/// The world of swarm policies. Its log is the modes' own.
+pub mod picking {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "picking",
+        imports: { default: async | trappable },
+        exports: { default: async },
+        with: { "tightwad:plugin/log": super::tightwad::plugin::log },
+    });
+}
+
 /// The world of pooling policies. Its log is the modes' own.
 pub mod placement {
     wasmtime::component::bindgen!({

@@ -1,57 +1,51 @@
 //! A loaded mode.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
 
 use super::bindings::ApproximateModePre;
-use super::contract::Kind;
-use super::limits::Meter;
+use super::contract::{Compiled, Kind};
+use super::limits::whatever_it_does;
+use super::linked::{Identity, Linked};
 use super::state::{JobHandle, State};
-use super::{Job, PluginEngine, PluginError, contract, store};
+use super::{Job, Loaded, PluginEngine, PluginError};
 
 const RUN: &str = "mode.run";
 const DESCRIBE: &str = "mode.describe";
 
 /// A component that drives requests; compiled and linked, to be instantiated for each request.
 pub struct Plugin {
-    engine: Arc<PluginEngine>,
-    instance: ApproximateModePre<State>,
+    linked: Linked<ApproximateModePre<State>>,
     exact: bool,
-    /// Name and version, as errors and reports show them.
-    label: String,
-    sha256: String,
+}
+
+#[async_trait]
+impl Loaded for Plugin {
+    const KIND: Kind = Kind::Mode;
+
+    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
+        let exact = !compiled.imports("unverified");
+        let linker = if exact { &engine.exact } else { &engine.approximate };
+        let mut linked = Linked::new(engine, name, compiled, linker, ApproximateModePre::new)?;
+        let mut store = linked.store(0);
+        let said = whatever_it_does(async {
+            let mode = linked.instance.instantiate_async(&mut store).await?;
+            let info = mode.tightwad_plugin_mode().call_describe(&mut store).await?;
+            Ok((info.name, info.version))
+        });
+        let said = said.await;
+        linked.introduce(DESCRIBE, &store, said)?;
+        Ok(Self { linked, exact })
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.linked.identity
+    }
 }
 
 impl Plugin {
-    /// Compiles and links a component; `name` is what errors call it until it has said its own.
-    ///
-    /// # Errors
-    ///
-    /// [`PluginError`] when it is no component, does not fit the contract, or cannot describe
-    /// itself.
-    pub async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError> {
-        let compiled = contract::compile_as(engine, name, wasm, Kind::Mode).await?;
-        let exact = !compiled.imports("unverified");
-        let linker = if exact { &engine.exact } else { &engine.approximate };
-        let linked = linker.instantiate_pre(&compiled.component).and_then(ApproximateModePre::new);
-        let instance = linked.map_err(|error| contract::unfit(name, format!("{error:#}")))?;
-        let mut plugin =
-            Self { engine: engine.clone(), instance, exact, label: name.to_owned(), sha256: compiled.sha256 };
-        plugin.label = plugin.describe().await?;
-        Ok(plugin)
-    }
-
-    /// Name and version.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// SHA-256 of the component, in hexadecimal.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
     /// False for a mode that can commit what the target was not asked about.
     #[must_use]
     pub fn is_exact(&self) -> bool {
@@ -61,39 +55,17 @@ impl Plugin {
     /// Lets a new instance drive `job`, which comes back whatever the instance did. `None` would be
     /// a defect of the host: the store lost the job.
     pub async fn run(&self, job: Job) -> Option<(Job, Result<(), PluginError>)> {
-        let meter = Meter::new(self.engine.limits, job.remaining());
-        let mut store = store::open(&self.engine, &self.label, meter, None);
-        let ready = match self.instance.instantiate_async(&mut store).await {
-            Ok(mode) => {
-                let handle = store.data_mut().table.push(JobHandle);
-                handle.map(|handle| (mode, handle)).map_err(wasmtime::Error::from)
-            }
-            Err(error) => Err(error),
-        };
-        let (mode, handle) = match ready {
-            Ok(ready) => ready,
-            Err(error) => return Some((job, Err(store::error(RUN, &error, store.data())))),
-        };
+        let mut store = self.linked.store(job.remaining());
         store.data_mut().job = Some(job);
-        let answer = mode.tightwad_plugin_mode().call_run(&mut store, handle).await;
-        let outcome = match answer {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(message)) => Err(PluginError::Failed { plugin: self.label.clone(), call: RUN, message }),
-            Err(error) => Err(store::error(RUN, &error, store.data())),
+        let start = Instant::now();
+        let answer = async {
+            let mode = self.linked.instance.instantiate_async(&mut store).await?;
+            let handle = store.data_mut().table.push(JobHandle)?;
+            mode.tightwad_plugin_mode().call_run(&mut store, handle).await
         };
+        let answer = answer.await;
+        let outcome = self.linked.outcome(RUN, &store, answer);
+        self.identity().counts().note(start.elapsed(), outcome.is_err());
         store.into_data().job.map(|job| (job, outcome))
-    }
-
-    async fn describe(&self) -> Result<String, PluginError> {
-        let meter = Meter::new(self.engine.limits, 0);
-        let mut store = store::open(&self.engine, &self.label, meter, None);
-        let outcome = async {
-            let mode = self.instance.instantiate_async(&mut store).await?;
-            mode.tightwad_plugin_mode().call_describe(&mut store).await
-        };
-        match outcome.await {
-            Ok(info) => Ok(format!("{}@{}", info.name, info.version)),
-            Err(error) => Err(store::error(DESCRIBE, &error, store.data())),
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::{PluginEngine, PluginError};
+use super::{Limits, PluginEngine, PluginError};
 use crate::types::hexadecimal;
 
 /// The contract that this host speaks.
@@ -28,10 +28,13 @@ pub enum Kind {
     GatePolicy,
     /// It places layers.
     Placement,
+    /// It picks what is fetched.
+    Swarm,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Mode, Self::ConsensusPolicy, Self::Gate, Self::GatePolicy, Self::Placement];
+    const ALL: [Self; 6] =
+        [Self::Mode, Self::ConsensusPolicy, Self::Gate, Self::GatePolicy, Self::Placement, Self::Swarm];
 
     /// The interface that it exports.
     #[must_use]
@@ -42,7 +45,13 @@ impl Kind {
             Self::Gate => "gate",
             Self::GatePolicy => "gate-policy",
             Self::Placement => "pooling",
+            Self::Swarm => "swarm",
         }
+    }
+
+    /// What an instance may use, where `limits` are the engine's.
+    pub(super) fn limits(self, limits: Limits) -> Limits {
+        if self.gets_wasi() { limits.of_policies() } else { limits }
     }
 
     /// True where a runtime's own imports are given, empty as they are.
@@ -52,12 +61,12 @@ impl Kind {
 }
 
 /// Bytes that were checked and compiled.
-pub(super) struct Compiled {
-    pub component: Component,
+pub struct Compiled {
+    pub(super) component: Component,
     /// In hexadecimal.
-    pub sha256: String,
-    pub kind: Kind,
-    pub imports: Vec<String>,
+    pub(super) sha256: String,
+    pub(super) kind: Kind,
+    pub(super) imports: Vec<String>,
 }
 
 impl Compiled {
@@ -67,17 +76,8 @@ impl Compiled {
     }
 }
 
-/// Compiles a component of this `kind`, off the runtime's threads; `name` is what errors call it.
-pub(super) async fn compile_as(
-    engine: &Arc<PluginEngine>,
-    name: &str,
-    wasm: &[u8],
-    kind: Kind,
-) -> Result<Compiled, PluginError> {
-    compile(engine, name, wasm, Some(kind)).await
-}
-
-/// Compiles a component of the `wanted` kind, or of whichever it is.
+/// Compiles a component of the `wanted` kind, or of whichever it is, off the runtime's threads; `name` is what
+/// errors call it.
 pub(super) async fn compile(
     engine: &Arc<PluginEngine>,
     name: &str,
@@ -102,6 +102,11 @@ fn compile_here(
         Component::new(&engine.engine, wasm).map_err(|error| not_component(format!("{error:#}")))?;
     let (kind, imports) = check_names(engine, &component, wanted).map_err(|reason| unfit(name, reason))?;
     Ok(Compiled { component, sha256: hexadecimal(&Sha256::digest(wasm)), kind, imports })
+}
+
+/// True for a component that is in order, and for something else than `wanted`.
+pub(super) async fn is_other(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8], wanted: Kind) -> bool {
+    compile(engine, name, wasm, None).await.is_ok_and(|compiled| compiled.kind != wanted)
 }
 
 /// The error of a component that speaks another contract.

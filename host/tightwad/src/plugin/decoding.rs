@@ -11,14 +11,14 @@ use super::bindings::tightwad::plugin::decoding::{
 };
 use super::job::{Begun, Committed, Job};
 use super::race;
+use super::seat::Seat;
 use super::state::{JobHandle, PendingCommit, PendingDraft, State};
-use crate::backend::Expected;
 
 /// Most tokens a drafter can be asked for, and most that one verification takes.
 pub(super) const MOST: u32 = 256;
 
 /// Longest note that a mode leaves for itself, in bytes.
-const LONGEST_NOTE: usize = 4096;
+const LONGEST_NOTE: usize = 16 << 10;
 
 type Answer<T> = Result<std::result::Result<T, Error>>;
 
@@ -71,14 +71,15 @@ impl HostJob for State {
 
     async fn drafters(&mut self, _: Resource<JobHandle>) -> Result<Vec<DrafterFacts>> {
         self.meter.call()?;
-        let facts = |(name, shares_processor, expected): (&str, bool, Expected)| DrafterFacts {
-            name: name.to_owned(),
-            shares_processor,
-            startup: nanoseconds(expected.startup),
-            token: nanoseconds(expected.token),
-            round_trip: nanoseconds(expected.round_trip),
+        let facts = |seat: &Seat| DrafterFacts {
+            name: seat.name.clone(),
+            absent: seat.absent,
+            shares_processor: seat.shares_processor,
+            startup: nanoseconds(seat.expected.startup),
+            token: nanoseconds(seat.expected.token),
+            round_trip: nanoseconds(seat.expected.round_trip),
         };
-        Ok(self.job.iter().flat_map(Job::drafters).map(facts).collect())
+        Ok(self.job.iter().flat_map(|job| job.seats()).map(facts).collect())
     }
 
     async fn propose(
@@ -281,6 +282,7 @@ fn commit(done: Committed) -> Commit {
     Commit {
         tokens: done.tokens,
         accepted: done.accepted,
+        rows: done.rows,
         finished: done.finished,
         nanoseconds: nanoseconds(done.took),
     }

@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::gating::Gating;
+use super::bindings::picking::Picking;
 use super::bindings::tightwad::plugin::{ballots, clock, decoding, log};
 use super::bindings::verdicts::Verdicts;
 use super::bindings::voting::Voting;
@@ -31,6 +32,8 @@ pub struct PluginEngine {
     pub(super) verdicts: Linker<State>,
     /// What pooling policies may import.
     pub(super) placement: Linker<State>,
+    /// What swarm policies may import.
+    pub(super) picking: Linker<State>,
     pub(super) limits: Limits,
     /// Stores that live.
     pub(super) instances: Arc<AtomicUsize>,
@@ -44,17 +47,8 @@ impl PluginEngine {
     ///
     /// What wasmtime says when this machine cannot run it.
     pub fn new(cache: Option<&Path>, limits: Limits) -> wasmtime::Result<Self> {
-        let mut config = Config::new();
-        config.wasm_component_model(true).epoch_interruption(true);
-        let mut pool = PoolingAllocationConfig::default();
-        pool.max_memory_size(limits.memory.max(limits.policy_memory));
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        if let Some(folder) = cache {
-            let mut settings = CacheConfig::new();
-            settings.with_directory(folder);
-            config.cache(Some(Cache::new(settings)?));
-        }
-        let engine = Engine::new(&config)?;
+        let engine = Engine::new(&config(cache, limits)?)?;
+        tick(&engine)?;
         let linker = || Linker::new(&engine);
         let (mut exact, mut approximate) = (linker(), linker());
         ballots::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
@@ -62,16 +56,28 @@ impl PluginEngine {
         decoding::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
         log::add_to_linker::<State, HasSelf<State>>(&mut exact, |state| state)?;
         ApproximateMode::add_to_linker::<State, HasSelf<State>>(&mut approximate, |state| state)?;
-        let (mut voting, mut gating, mut verdicts, mut placement) = (linker(), linker(), linker(), linker());
+        let (mut voting, mut gating, mut verdicts) = (linker(), linker(), linker());
+        let (mut placement, mut picking) = (linker(), linker());
         Voting::add_to_linker::<State, HasSelf<State>>(&mut voting, |state| state)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut voting)?;
         Gating::add_to_linker::<State, HasSelf<State>>(&mut gating, |state| state)?;
         Verdicts::add_to_linker::<State, HasSelf<State>>(&mut verdicts, |state| state)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut verdicts)?;
         Placement::add_to_linker::<State, HasSelf<State>>(&mut placement, |state| state)?;
-        tick(&engine)?;
+        Picking::add_to_linker::<State, HasSelf<State>>(&mut picking, |state| state)?;
         let instances = Arc::default();
-        Ok(Self { engine, exact, approximate, voting, gating, verdicts, placement, limits, instances })
+        Ok(Self {
+            engine,
+            exact,
+            approximate,
+            voting,
+            gating,
+            verdicts,
+            placement,
+            picking,
+            limits,
+            instances,
+        })
     }
 
     /// Instances that live, those that wait for their next call included.
@@ -79,6 +85,21 @@ impl PluginEngine {
     pub fn instances(&self) -> usize {
         self.instances.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+/// How components are compiled and instantiated.
+fn config(cache: Option<&Path>, limits: Limits) -> wasmtime::Result<Config> {
+    let mut config = Config::new();
+    config.wasm_component_model(true).epoch_interruption(true);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.max_memory_size(limits.memory.max(limits.policy_memory));
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    if let Some(folder) = cache {
+        let mut settings = CacheConfig::new();
+        settings.with_directory(folder);
+        config.cache(Some(Cache::new(settings)?));
+    }
+    Ok(config)
 }
 
 /// Drives the clock that interrupts components, for as long as the engine lives.

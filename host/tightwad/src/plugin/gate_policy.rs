@@ -1,61 +1,52 @@
 //! A loaded gate policy: it gives the verdict on a candidate.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use tokio::time::timeout;
+use async_trait::async_trait;
 
 use super::bindings::gating::tightwad::plugin::answers::{Candidate, Review, Verdict};
 use super::bindings::verdicts::VerdictsPre;
-use super::contract::Kind;
-use super::limits::{Meter, Stopped};
+use super::contract::{Compiled, Kind};
+use super::limits::whatever_it_does;
+use super::linked::{Identity, Linked};
 use super::state::State;
-use super::{PluginEngine, PluginError, contract, store};
+use super::{Loaded, PluginEngine, PluginError, store};
 
 const JUDGE: &str = "gate-policy.judge";
 const DESCRIBE: &str = "gate-policy.describe";
-/// How long a call may take, whatever it does.
-const LONGEST: Duration = Duration::from_secs(2);
 
 /// A component that gives verdicts; instantiated for each.
 pub struct GatePolicyPlugin {
-    engine: Arc<PluginEngine>,
-    instance: VerdictsPre<State>,
-    /// Name and version, as errors and reports show them.
-    label: String,
-    sha256: String,
+    linked: Linked<VerdictsPre<State>>,
     prompt: Option<String>,
 }
 
+#[async_trait]
+impl Loaded for GatePolicyPlugin {
+    const KIND: Kind = Kind::GatePolicy;
+
+    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
+        let mut linked = Linked::new(engine, name, compiled, &engine.verdicts, VerdictsPre::new)?;
+        let (mut store, mut prompt) = (linked.store(0), None);
+        let said = whatever_it_does(async {
+            let policy = linked.instance.instantiate_async(&mut store).await?;
+            let policy = policy.tightwad_plugin_gate_policy();
+            let info = policy.call_describe(&mut store).await?;
+            prompt = policy.call_review_prompt(&mut store).await?;
+            Ok((info.name, info.version))
+        });
+        let said = said.await;
+        linked.introduce(DESCRIBE, &store, said)?;
+        Ok(Self { linked, prompt })
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.linked.identity
+    }
+}
+
 impl GatePolicyPlugin {
-    /// Compiles and links a component; `name` is what errors call it until it has said its own.
-    ///
-    /// # Errors
-    ///
-    /// [`PluginError`] when it is no component, does not fit the contract, or cannot describe
-    /// itself.
-    pub async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError> {
-        let compiled = contract::compile_as(engine, name, wasm, Kind::GatePolicy).await?;
-        let linked = engine.verdicts.instantiate_pre(&compiled.component).and_then(VerdictsPre::new);
-        let instance = linked.map_err(|error| contract::unfit(name, format!("{error:#}")))?;
-        let (engine, label) = (engine.clone(), name.to_owned());
-        let mut plugin = Self { engine, instance, label, sha256: compiled.sha256, prompt: None };
-        (plugin.label, plugin.prompt) = plugin.describe().await?;
-        Ok(plugin)
-    }
-
-    /// Name and version.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// SHA-256 of the component, in hexadecimal.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
     /// What the reviewer is asked, where the plugin has words of its own.
     #[must_use]
     pub fn prompt(&self) -> Option<&str> {
@@ -68,25 +59,13 @@ impl GatePolicyPlugin {
     ///
     /// [`PluginError`] when the plugin trapped or broke a limit.
     pub(super) async fn judge(&self, candidate: Candidate, review: &Review) -> Result<Verdict, PluginError> {
-        let meter = Meter::new(self.engine.limits.of_policies(), 0);
-        let mut store = store::open(&self.engine, &self.label, meter, None);
-        let answer = async {
-            let policy = self.instance.instantiate_async(&mut store).await?;
+        let (mut store, start) = (self.linked.store(0), Instant::now());
+        let answer = whatever_it_does(async {
+            let policy = self.linked.instance.instantiate_async(&mut store).await?;
             policy.tightwad_plugin_gate_policy().call_judge(&mut store, candidate, review).await
-        };
-        let answer = timeout(LONGEST, answer).await.unwrap_or_else(|_| Err(Stopped::TimedOut.into()));
+        });
+        let answer = answer.await;
+        self.identity().counts().note(start.elapsed(), answer.is_err());
         answer.map_err(|error| store::error(JUDGE, &error, store.data()))
-    }
-
-    async fn describe(&self) -> Result<(String, Option<String>), PluginError> {
-        let meter = Meter::new(self.engine.limits.of_policies(), 0);
-        let mut store = store::open(&self.engine, &self.label, meter, None);
-        let outcome = async {
-            let policy = self.instance.instantiate_async(&mut store).await?;
-            let policy = policy.tightwad_plugin_gate_policy();
-            let info = policy.call_describe(&mut store).await?;
-            Ok((format!("{}@{}", info.name, info.version), policy.call_review_prompt(&mut store).await?))
-        };
-        outcome.await.map_err(|error| store::error(DESCRIBE, &error, store.data()))
     }
 }

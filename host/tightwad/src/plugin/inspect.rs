@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::contract::{self, Kind};
+use super::contract::{self, Compiled, Kind};
 use super::library::{BUILT_IN, read};
 use super::{
-    GatePlugin, GatePolicyPlugin, Library, PlacementPlugin, Plugin, PluginEngine, PluginError, PolicyPlugin,
+    GatePlugin, GatePolicyPlugin, Library, Loaded, PlacementPlugin, Plugin, PluginEngine, PluginError,
+    PolicyPlugin, SwarmPlugin,
 };
+use crate::types::hexadecimal;
 
 /// What a component is and wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,16 +49,17 @@ pub async fn inspect(
 ) -> Result<Inspected, PluginError> {
     let compiled = contract::compile(engine, name, wasm, None).await?;
     let label = match compiled.kind {
-        Kind::Mode => Plugin::load(engine, name, wasm).await?.label().to_owned(),
-        Kind::ConsensusPolicy => PolicyPlugin::load(engine, name, wasm).await?.label().to_owned(),
-        Kind::Gate => GatePlugin::load(engine, name, wasm).await?.label().to_owned(),
-        Kind::GatePolicy => GatePolicyPlugin::load(engine, name, wasm).await?.label().to_owned(),
-        Kind::Placement => PlacementPlugin::load(engine, name, wasm).await?.label().to_owned(),
+        Kind::Mode => label::<Plugin>(engine, name, &compiled).await?,
+        Kind::ConsensusPolicy => label::<PolicyPlugin>(engine, name, &compiled).await?,
+        Kind::Gate => label::<GatePlugin>(engine, name, &compiled).await?,
+        Kind::GatePolicy => label::<GatePolicyPlugin>(engine, name, &compiled).await?,
+        Kind::Placement => label::<PlacementPlugin>(engine, name, &compiled).await?,
+        Kind::Swarm => label::<SwarmPlugin>(engine, name, &compiled).await?,
     };
     let exact = match compiled.kind {
         Kind::Mode => !compiled.imports("unverified"),
         Kind::ConsensusPolicy | Kind::Gate | Kind::GatePolicy => false,
-        Kind::Placement => true,
+        Kind::Placement | Kind::Swarm => true,
     };
     Ok(Inspected {
         name: name.to_owned(),
@@ -69,13 +73,22 @@ pub async fn inspect(
     })
 }
 
+async fn label<P: Loaded>(
+    engine: &Arc<PluginEngine>,
+    name: &str,
+    compiled: &Compiled,
+) -> Result<String, PluginError> {
+    Ok(P::link(engine, name, compiled).await?.label().to_owned())
+}
+
 /// One file of a plugins folder, or a built-in plugin.
 pub type Listed = Result<Inspected, PluginError>;
 
 impl Library {
     /// Every plugin that scripts can name: files of the folders, and built-in ones that none of them
-    /// replaces. Bad files are among them, with what is wrong.
-    pub async fn list(&self) -> Vec<Listed> {
+    /// replaces. Bad files are among them, with what is wrong. What is the same as `before` is not compiled
+    /// again.
+    pub async fn list(&self, before: &[Listed]) -> Vec<Listed> {
         let mut listed = Vec::new();
         let mut names = Vec::new();
         for path in self.folders().iter().flat_map(|folder| files(folder)) {
@@ -84,17 +97,28 @@ impl Library {
                 continue;
             }
             listed.push(match read(&name, &path).await {
-                Ok(wasm) => inspect(self.engine(), &name, Some(&path), &wasm).await,
+                Ok(wasm) => self.one(before, &name, Some(&path), &wasm).await,
                 Err(error) => Err(error),
             });
             names.push(name);
         }
         for (_, name, wasm) in BUILT_IN {
             if !names.iter().any(|own| own == name) {
-                listed.push(inspect(self.engine(), name, None, wasm).await);
+                listed.push(self.one(before, name, None, wasm).await);
             }
         }
         listed
+    }
+
+    /// One of them, as it was before or as it is found now.
+    async fn one(&self, before: &[Listed], name: &str, path: Option<&Path>, wasm: &[u8]) -> Listed {
+        let sha256 = hexadecimal(&Sha256::digest(wasm));
+        let is = |plugin: &Inspected| plugin.path.as_deref() == path && plugin.sha256 == sha256;
+        let same = |one: &&Listed| one.as_ref().is_ok_and(|plugin| plugin.name == name && is(plugin));
+        match before.iter().find(same) {
+            Some(one) => one.clone(),
+            None => inspect(self.engine(), name, path, wasm).await,
+        }
     }
 }
 

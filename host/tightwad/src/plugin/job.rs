@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::seat::{Raced, Seat};
 use super::skipping::Skipping;
-use crate::backend::{BackendError, Drafter, Expected, Output, Pass, Proposal, Target, Verified};
+use crate::backend::{BackendError, Drafter, Output, Pass, Proposal, Target, Verified};
 
 /// What happened while a job ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +46,8 @@ impl Tally {
 /// Tokens that were committed without the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
+    /// The rule that was at work.
+    pub rule: String,
     /// Tokens of the output before them.
     pub at: usize,
     /// The tokens.
@@ -73,6 +75,8 @@ pub struct Settled {
 pub(super) struct Committed {
     pub tokens: Vec<TokenId>,
     pub accepted: u32,
+    /// Rows of the pass; 0: unknown.
+    pub rows: u32,
     pub finished: bool,
     pub took: Duration,
 }
@@ -97,12 +101,12 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job on an open target, with drafters in the script's order; `settings` is a JSON object,
-    /// `memory` what the mode left for itself.
+    /// A job on an open target, with drafters in the script's order, by name, those that could not be opened
+    /// among them; `settings` is a JSON object, `memory` what the mode left for itself.
     #[must_use]
     pub fn new(
         target: Box<dyn Target>,
-        drafters: Vec<Box<dyn Drafter>>,
+        drafters: Vec<(String, Option<Box<dyn Drafter>>)>,
         output: Output,
         settings: String,
         memory: Arc<Mutex<String>>,
@@ -113,7 +117,7 @@ impl Job {
             target: Some(target),
             verifying: JoinSet::new(),
             verifying_nodes: 0,
-            seats: drafters.into_iter().map(|drafter| Seat::new(drafter, &processor)).collect(),
+            seats: drafters.into_iter().map(|(name, open)| Seat::new(name, open, &processor)).collect(),
             output,
             settings,
             memory,
@@ -154,8 +158,8 @@ impl Job {
         self.expected
     }
 
-    pub(super) fn drafters(&self) -> impl Iterator<Item = (&str, bool, Expected)> {
-        self.seats.iter().map(|seat| (seat.name.as_str(), seat.shares_processor, seat.expected))
+    pub(super) fn seats(&self) -> &[Seat] {
+        &self.seats
     }
 
     pub(super) fn memory(&self) -> String {
@@ -292,7 +296,8 @@ impl Job {
         self.score(at);
         self.tally.wasted = self.tally.wasted.saturating_sub(count);
         if audit && count > 0 {
-            self.audits.push(Skipped { at, tokens: accepted[..count as usize].to_vec() });
+            let rule = self.skipping.as_ref().map(|skipping| skipping.own_rule.clone()).unwrap_or_default();
+            self.audits.push(Skipped { rule, at, tokens: accepted[..count as usize].to_vec() });
         }
         Some((count, self.is_over()))
     }
@@ -325,6 +330,7 @@ impl Job {
         Committed {
             tokens: self.output.tokens()[before..].to_vec(),
             accepted: verified.accepted,
+            rows: verified.rows,
             finished: self.is_over(),
             took,
         }

@@ -1,6 +1,30 @@
 //! Asking a reviewer in words, and reading what it says.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tightwad_engine::{Sampling, SamplingSpec};
+
+use crate::backend::BackendError;
+use crate::types::{Format, Message, Prompt, Request};
+
+/// The request by which a reviewer is asked about an `answer` to what was `asked`, in the words of `template`.
+pub(super) fn question(asked: &Request, template: &str, answer: &str) -> Result<Request, BackendError> {
+    // In one pass, so that what an answer says is never taken for a place to fill in.
+    let text = filled(template, &asked.prompt.text(), answer);
+    let message = [("role", Value::from("user")), ("content", Value::from(text))];
+    let message = Message(message.map(|(key, value)| (key.to_owned(), value)).into_iter().collect());
+    let schema = json!({"type": "object", "properties": {"verdict": {"enum": ["approve", "correct", "reject"]}},
+        "required": ["verdict"], "additionalProperties": false});
+    let spec = SamplingSpec { temperature: 0.0, ..SamplingSpec::default() };
+    let sampling = Sampling::new(spec).map_err(|error| BackendError::failed("the gate", error))?;
+    Ok(Request {
+        id: format!("{}-review", asked.id),
+        prompt: Prompt::Chat(vec![message]),
+        sampling,
+        max_tokens: Some(24),
+        format: Format::JsonSchema(schema),
+        ..Request::default()
+    })
+}
 
 /// Fills a template in.
 pub(super) fn filled(template: &str, question: &str, answer: &str) -> String {

@@ -10,18 +10,20 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use super::contract::Kind;
-use super::{
-    GatePlugin, GatePolicyPlugin, PlacementPlugin, Plugin, PluginEngine, PluginError, PolicyPlugin, Slot,
-};
+use super::contract::{self, Compiled, Kind};
+use super::counts::CallCounts;
+use super::health::Health;
+use super::linked::Identity;
+use super::{PluginEngine, PluginError, Slot};
 use crate::types::hexadecimal;
 
 /// The built-in plugins, loaded exactly as a file is: kind, name, bytes.
-pub(super) const BUILT_IN: [(Kind, &str, &[u8]); 4] = [
+pub(super) const BUILT_IN: [(Kind, &str, &[u8]); 5] = [
     (Kind::Mode, "speculation", include_bytes!("../../../../plugins/dist/speculation.wasm")),
     (Kind::Mode, "consensus", include_bytes!("../../../../plugins/dist/consensus.wasm")),
     (Kind::Gate, "gate", include_bytes!("../../../../plugins/dist/gate.wasm")),
     (Kind::Placement, "pooling", include_bytes!("../../../../plugins/dist/pooling.wasm")),
+    (Kind::Swarm, "swarm", include_bytes!("../../../../plugins/dist/swarm.wasm")),
 ];
 
 /// A plugin of one kind.
@@ -30,41 +32,45 @@ pub trait Loaded: Sized + Send + Sync + 'static {
     /// What it is for.
     const KIND: Kind;
 
-    /// Compiles and links `wasm`, which errors call `name`.
-    async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError>;
+    /// Links what was compiled, and lets it introduce itself; until then errors call it `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`PluginError`] when it does not fit the contract, or cannot describe itself.
+    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError>;
+
+    /// Who it is.
+    fn identity(&self) -> &Identity;
+
+    /// Name and version, as errors and reports show them.
+    fn label(&self) -> &str {
+        &self.identity().label
+    }
 
     /// SHA-256 of the component, in hexadecimal.
-    fn sha256(&self) -> &str;
+    fn sha256(&self) -> &str {
+        &self.identity().sha256
+    }
+
+    /// Label and digest, as reports list plugins.
+    fn entry(&self) -> (String, String) {
+        (self.label().to_owned(), self.sha256().to_owned())
+    }
+
+    /// Whether it may be asked, or has failed too often of late.
+    fn health(&self) -> &Health {
+        &self.identity().health
+    }
 }
-
-macro_rules! loaded {
-    ($plugin:ty, $kind:ident) => {
-        #[async_trait]
-        impl Loaded for $plugin {
-            const KIND: Kind = Kind::$kind;
-
-            async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError> {
-                <$plugin>::load(engine, name, wasm).await
-            }
-
-            fn sha256(&self) -> &str {
-                self.sha256()
-            }
-        }
-    };
-}
-
-loaded!(Plugin, Mode);
-loaded!(PolicyPlugin, ConsensusPolicy);
-loaded!(GatePlugin, Gate);
-loaded!(GatePolicyPlugin, GatePolicy);
-loaded!(PlacementPlugin, Placement);
 
 /// A slot that follows its file.
 #[async_trait]
 trait Follow: Send + Sync {
     /// Loads the file again where it changed; false when nobody uses the slot any more.
     async fn follow(&self, library: &Library) -> bool;
+
+    /// The plugin's label, and what its calls took; `None` when nobody uses the slot any more.
+    fn counts(&self) -> Option<(String, Arc<CallCounts>)>;
 }
 
 struct Followed<P> {
@@ -88,6 +94,7 @@ impl<P: Loaded> Follow for Followed<P> {
                 sha256 = plugin.sha256(),
                 "replaced; requests that run keep the old one"
             );
+            plugin.identity().inherit(slot.current().identity());
             slot.replace(plugin);
             Ok::<(), PluginError>(())
         };
@@ -95,6 +102,11 @@ impl<P: Loaded> Follow for Followed<P> {
             tracing::error!("{error}; the plugin that was loaded goes on");
         }
         true
+    }
+
+    fn counts(&self) -> Option<(String, Arc<CallCounts>)> {
+        let plugin = self.slot.upgrade()?.current();
+        Some((plugin.label().to_owned(), plugin.identity().counts().clone()))
     }
 }
 
@@ -138,9 +150,19 @@ impl Library {
         Ok(slot)
     }
 
+    /// What the calls of every plugin in use took, by its label.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, Arc<CallCounts>)> {
+        self.all().iter().filter_map(|one| one.counts()).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Follow>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Loads again what is in use and changed.
     pub async fn refresh(&self) {
-        let all = self.followed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.all();
         for one in all {
             if !one.follow(self).await {
                 let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,7 +176,8 @@ impl Library {
         if let Some(wanted) = pin.filter(|wanted| !wanted.eq_ignore_ascii_case(&found)) {
             return Err(PluginError::Pinned { plugin: name.to_owned(), found, wanted: wanted.to_owned() });
         }
-        P::load(&self.engine, name, wasm).await
+        let compiled = contract::compile(&self.engine, name, wasm, Some(P::KIND)).await?;
+        P::link(&self.engine, name, &compiled).await
     }
 
     /// The bytes of a plugin.
@@ -162,11 +185,17 @@ impl Library {
         if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
             return read(name, Path::new(name)).await;
         }
+        let built_in = BUILT_IN.iter().find(|(of, own, _)| *own == name && *of == kind);
         let in_folder = self.folders.iter().map(|folder| folder.join(format!("{name}.wasm")));
         if let Some(path) = in_folder.into_iter().find(|path| path.exists()) {
-            return read(name, &path).await;
+            let wasm = read(name, &path).await?;
+            // A policy may be called as a mode is, and does not take its place.
+            let other = built_in.is_some() && contract::is_other(&self.engine, name, &wasm, kind).await;
+            if !other {
+                return Ok(wasm);
+            }
         }
-        match BUILT_IN.iter().find(|(of, own, _)| *own == name && *of == kind) {
+        match built_in {
             Some((_, _, wasm)) => Ok(Cow::Borrowed(wasm)),
             None => {
                 let known = BUILT_IN.iter().filter(|(of, ..)| *of == kind).map(|(_, name, _)| *name);
@@ -192,7 +221,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::plugin::Limits;
+    use crate::plugin::{Limits, PlacementPlugin, Plugin};
     use crate::types::pool::{Layer, Machine, Plan, Refusal, Shape, Share, Shortage};
 
     fn dist(name: &str) -> String {

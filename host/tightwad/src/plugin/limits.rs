@@ -48,6 +48,8 @@ pub(super) enum Stopped {
     OutOfMemory,
     #[error("out of time")]
     TimedOut,
+    #[error("it took too long, whatever it did")]
+    TooLong,
     #[error("out of host calls")]
     Budget,
 }
@@ -100,6 +102,14 @@ impl Meter {
         }
         Ok(())
     }
+}
+
+/// How long a call may take, whatever it does: a guest with WASI can sleep, which is no computing.
+pub(super) const LONGEST: Duration = Duration::from_secs(2);
+
+/// Ends a call that takes too long.
+pub(super) async fn whatever_it_does<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(LONGEST, call).await.unwrap_or_else(|_| Err(Stopped::TooLong.into()))
 }
 
 /// What tables may hold: a mode needs a few dozen entries.

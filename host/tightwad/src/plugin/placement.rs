@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::bindings::placement::PlacementPre;
 use super::bindings::placement::exports::tightwad::plugin::pooling as wit;
-use super::contract::Kind;
-use super::limits::Meter;
+use super::contract::{Compiled, Kind};
+use super::limits::whatever_it_does;
+use super::linked::{Identity, Linked};
 use super::state::State;
-use super::{PluginEngine, PluginError, contract, store};
+use super::{Loaded, PluginEngine, PluginError, store};
 use crate::types::pool::{Machine, Plan, Refusal, Shape};
 
 const PLACE: &str = "pooling.place";
@@ -15,42 +18,32 @@ const DESCRIBE: &str = "pooling.describe";
 
 /// A component that places layers; compiled and linked, to be instantiated for each question.
 pub struct PlacementPlugin {
-    engine: Arc<PluginEngine>,
-    instance: PlacementPre<State>,
-    /// Name and version, as errors and reports show them.
-    label: String,
-    sha256: String,
+    linked: Linked<PlacementPre<State>>,
+}
+
+#[async_trait]
+impl Loaded for PlacementPlugin {
+    const KIND: Kind = Kind::Placement;
+
+    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
+        let mut linked = Linked::new(engine, name, compiled, &engine.placement, PlacementPre::new)?;
+        let mut store = linked.store(0);
+        let said = whatever_it_does(async {
+            let policy = linked.instance.instantiate_async(&mut store).await?;
+            let info = policy.tightwad_plugin_pooling().call_describe(&mut store).await?;
+            Ok((info.name, info.version))
+        });
+        let said = said.await;
+        linked.introduce(DESCRIBE, &store, said)?;
+        Ok(Self { linked })
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.linked.identity
+    }
 }
 
 impl PlacementPlugin {
-    /// Compiles and links a component; `name` is what errors call it until it has said its own.
-    ///
-    /// # Errors
-    ///
-    /// [`PluginError`] when it is no component, does not fit the contract, or cannot describe
-    /// itself.
-    pub async fn load(engine: &Arc<PluginEngine>, name: &str, wasm: &[u8]) -> Result<Self, PluginError> {
-        let compiled = contract::compile_as(engine, name, wasm, Kind::Placement).await?;
-        let linked = engine.placement.instantiate_pre(&compiled.component).and_then(PlacementPre::new);
-        let instance = linked.map_err(|error| contract::unfit(name, format!("{error:#}")))?;
-        let mut plugin =
-            Self { engine: engine.clone(), instance, label: name.to_owned(), sha256: compiled.sha256 };
-        plugin.label = plugin.describe().await?;
-        Ok(plugin)
-    }
-
-    /// Name and version.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// SHA-256 of the component, in hexadecimal.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
     /// Asks a new instance where the layers of `shape` go. `before` is the plan of the last time, its
     /// indices those of `machines`; leave it out where one of its machines is missing. The plan is the
     /// plugin's word: check it before carrying it out.
@@ -65,30 +58,19 @@ impl PlacementPlugin {
         before: Option<&Plan>,
     ) -> Result<Result<Plan, Refusal>, PluginError> {
         let machines: Vec<_> = machines.iter().map(Into::into).collect();
-        let meter = Meter::new(self.engine.limits, 0);
-        let mut store = store::open(&self.engine, &self.label, meter, None);
+        let mut store = self.linked.store(0);
+        let start = std::time::Instant::now();
         let answer = async {
-            let policy = self.instance.instantiate_async(&mut store).await?;
+            let policy = self.linked.instance.instantiate_async(&mut store).await?;
             let before = before.map(wit::Plan::from);
             let policy = policy.tightwad_plugin_pooling();
             policy.call_place(&mut store, &shape.into(), &machines, before.as_ref()).await
         };
-        match answer.await {
+        let answer = answer.await;
+        self.identity().counts().note(start.elapsed(), answer.is_err());
+        match answer {
             Ok(answer) => Ok(answer.map(Into::into).map_err(Into::into)),
             Err(error) => Err(store::error(PLACE, &error, store.data())),
-        }
-    }
-
-    async fn describe(&self) -> Result<String, PluginError> {
-        let meter = Meter::new(self.engine.limits, 0);
-        let mut store = store::open(&self.engine, &self.label, meter, None);
-        let outcome = async {
-            let policy = self.instance.instantiate_async(&mut store).await?;
-            policy.tightwad_plugin_pooling().call_describe(&mut store).await
-        };
-        match outcome.await {
-            Ok(info) => Ok(format!("{}@{}", info.name, info.version)),
-            Err(error) => Err(store::error(DESCRIBE, &error, store.data())),
         }
     }
 }

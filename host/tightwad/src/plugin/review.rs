@@ -1,21 +1,19 @@
 //! One request as a gate drives it: the fleet's answers, what the reviewer thinks of them, and the end.
 //!
-//! Invariant: text goes to the client once, with `ending`; before that the client has nothing.
+//! Invariant: what the client has is `given`, the beginning of one candidate; the rest goes to it once, with
+//! `ending`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use tightwad_engine::{Sampling, SamplingSpec, Scored};
+use tightwad_engine::Scored;
 use tokio::task::JoinSet;
 
-use super::judgement::{filled, strictly};
-use super::{GatePolicyPlugin, Slot};
-use crate::backend::{
-    BackendError, Capabilities, Committed, Left, Output, SharedBackend, Sink, Verified, decode_to_end, relay,
-};
-use crate::types::{Event, Finish, Format, Message, Outcome, Prompt, Request, Usage};
+use super::judgement::{question, strictly};
+use super::{GatePolicyPlugin, ReviewCache};
+use crate::backend::{BackendError, SharedBackend, Sink, relay};
+use crate::types::{Event, Outcome, Request};
 
 /// How a member of the fleet has done.
 #[derive(Debug, Default)]
@@ -84,6 +82,10 @@ pub struct ReviewTally {
     pub decoded: u32,
     /// Tokens that it only read: prompts and candidates.
     pub read: u32,
+    /// Tokens that the client had before the review was over.
+    pub passed: u32,
+    /// Reviews that had been made for another request.
+    pub cached: u32,
     /// Time in writing, in reviewing, and until the end after that.
     pub took: [Duration; 3],
 }
@@ -100,10 +102,12 @@ pub struct TaskSpec {
     pub prompt: String,
     /// A JSON object for the gate.
     pub settings: String,
-    /// Whose verdict counts in place of the gate's own.
-    pub policy: Option<Arc<Slot<GatePolicyPlugin>>>,
+    /// Whose verdict counts in place of the gate's own, to the request's end.
+    pub policy: Option<Arc<GatePolicyPlugin>>,
     /// What happens when the reviewer is lost.
     pub on_lost: OnReviewerLost,
+    /// Reviews that were made already.
+    pub cache: Option<Arc<ReviewCache>>,
 }
 
 /// An answer that a member wrote.
@@ -112,21 +116,40 @@ pub(super) struct Written {
     pub text: String,
     pub outcome: Outcome,
     pub took: Duration,
-    /// The reviewer's tokens of it, once scored.
-    scored: Vec<Scored>,
+    /// The reviewer's tokens of it that were scored: the first ones.
+    pub(super) scored: Vec<Scored>,
+    /// Those are all.
+    whole: bool,
+}
+
+impl Written {
+    fn new(member: usize, text: String, outcome: Outcome, took: Duration) -> Self {
+        Self { member, text, outcome, took, scored: Vec::new(), whole: false }
+    }
+}
+
+/// What the client has before the end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given {
+    pub candidate: usize,
+    /// The reviewer's tokens.
+    pub tokens: usize,
+    /// Their text.
+    pub bytes: usize,
 }
 
 /// A request in the hands of a gate.
 pub struct ReviewTask {
     pub(super) spec: TaskSpec,
-    request: Arc<Request>,
-    sink: Sink,
-    /// Something may have gone to the client.
-    begun: bool,
+    pub(super) request: Arc<Request>,
+    pub(super) sink: Sink,
+    pub(super) given: Option<Given>,
+    /// The reviewer's own words may have gone to the client.
+    pub(super) begun: bool,
     pub(super) written: Vec<Written>,
     outcome: Option<Outcome>,
-    failure: Option<BackendError>,
-    tally: ReviewTally,
+    pub(super) failure: Option<BackendError>,
+    pub(super) tally: ReviewTally,
 }
 
 impl ReviewTask {
@@ -134,7 +157,8 @@ impl ReviewTask {
     #[must_use]
     pub fn new(spec: TaskSpec, request: Arc<Request>, sink: Sink) -> Self {
         let (written, tally) = (Vec::new(), ReviewTally::default());
-        Self { spec, request, sink, begun: false, written, outcome: None, failure: None, tally }
+        let (given, begun, outcome, failure) = (None, false, None, None);
+        Self { spec, request, sink, given, begun, written, outcome, failure, tally }
     }
 
     /// What came of it: the reviewer answers itself where nothing was passed on yet.
@@ -188,7 +212,7 @@ impl ReviewTask {
                 None => break,
                 Some(Ok((member, Ok((text, outcome)), took))) => {
                     self.spec.fleet[member].1.written.fetch_add(1, Ordering::Relaxed);
-                    self.written.push(Written { member, text, outcome, took, scored: Vec::new() });
+                    self.written.push(Written::new(member, text, outcome, took));
                 }
                 Some(Ok((member, Err(error), _))) => {
                     let member = self.spec.fleet[member].0.name();
@@ -201,70 +225,84 @@ impl ReviewTask {
         before..self.written.len()
     }
 
-    /// The reviewer's probabilities of a candidate's tokens.
-    pub(super) async fn score(&mut self, candidate: usize) -> Result<&[Scored], BackendError> {
+    /// The reviewer's probabilities of a candidate's first `tokens` tokens.
+    pub(super) async fn score(&mut self, candidate: usize, tokens: usize) -> Result<&[Scored], BackendError> {
         let start = Instant::now();
-        let text = self.written[candidate].text.clone();
-        let scored = self.spec.reviewer.score(&self.request, &text).await;
-        self.tally.took[1] += start.elapsed();
-        let scored = self.reviewed(scored)?;
-        self.tally.read += u32::try_from(scored.len()).unwrap_or(u32::MAX);
-        self.written[candidate].scored = scored;
-        Ok(&self.written[candidate].scored)
+        let Written { text, scored, whole, .. } = &self.written[candidate];
+        let (known, reviewer, cache) = (scored.len(), &self.spec.reviewer, self.spec.cache.as_ref());
+        if !whole && known < tokens {
+            let key = cache.and_then(|cache| cache.key(&self.request, text, [reviewer.name(), ""]));
+            if let Some(found) = cache.and_then(|cache| cache.scores(key.as_ref())) {
+                self.tally.cached += 1;
+                (self.written[candidate].scored, self.written[candidate].whole) = (found.to_vec(), true);
+            } else {
+                let new = reviewer.score(&self.request, text, known..tokens).await;
+                self.tally.took[1] += start.elapsed();
+                let new = self.reviewed(new)?;
+                self.tally.read += u32::try_from(new.len()).unwrap_or(u32::MAX);
+                let written = &mut self.written[candidate];
+                written.whole = new.len() < tokens - known;
+                written.scored.extend(new);
+                if let Some(cache) = self.spec.cache.as_ref().filter(|_| written.whole) {
+                    cache.keep_scores(key, &written.scored);
+                }
+            }
+        }
+        let scored = &self.written[candidate].scored;
+        Ok(&scored[..tokens.min(scored.len())])
     }
 
     /// The reviewer's answer when it is asked in words; `None`: no clear one.
     pub(super) async fn ask(&mut self, candidate: usize) -> Result<Option<String>, BackendError> {
         let start = Instant::now();
-        let request = self.question(&self.written[candidate].text)?;
+        let asked = self.spec.policy.as_ref().and_then(|policy| policy.prompt().map(str::to_owned));
+        let template = asked.unwrap_or_else(|| self.spec.prompt.clone());
+        let (text, reviewer) = (&self.written[candidate].text, &self.spec.reviewer);
+        let cache = self.spec.cache.clone();
+        let key =
+            cache.as_ref().and_then(|cache| cache.key(&self.request, text, [reviewer.name(), &template]));
+        if let Some(word) = cache.as_ref().and_then(|cache| cache.word(key.as_ref())) {
+            self.tally.cached += 1;
+            return Ok(word.as_deref().map(str::to_owned));
+        }
+        let request = question(&self.request, &template, text)?;
         let mut said = String::new();
         let each = |event: Event| {
             said.push_str(&event.text);
             async { true }
         };
-        let outcome = relay(self.spec.reviewer.as_ref(), request, each).await;
+        let outcome = relay(reviewer.as_ref(), request, each).await;
         self.tally.took[1] += start.elapsed();
         let usage = self.reviewed(outcome)?.usage;
         self.tally.decoded += usage.completion_tokens;
         self.tally.read += usage.prompt_tokens;
-        Ok(strictly(&said))
+        let word = strictly(&said);
+        if let Some(cache) = cache {
+            cache.keep_word(key, word.as_deref());
+        }
+        Ok(word)
     }
 
-    /// The candidate is the answer.
-    pub(super) async fn approve(&mut self, candidate: usize) {
-        self.pass(candidate, Ending::Approved).await;
-        self.spec.fleet[self.written[candidate].member].1.approved.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The first `keep` tokens of a scored candidate stay, and the reviewer goes on; false where it cannot.
-    pub(super) async fn correct(&mut self, candidate: usize, keep: usize) -> bool {
-        let scored = &self.written[candidate].scored;
-        let able = self.spec.reviewer.capabilities().has(Capabilities::RESUME.and(Capabilities::VERIFY));
-        if keep == 0 || keep > scored.len() || !able {
+    /// The candidate is the answer; false where the client has the beginning of another one.
+    pub(super) async fn approve(&mut self, candidate: usize) -> bool {
+        if self.given.is_some_and(|given| given.candidate != candidate) {
             return false;
         }
-        let (start, all) = (Instant::now(), scored.len());
-        let kept = scored[..keep].iter().map(|scored| scored.token).collect();
-        let done = self.go_on(kept).await;
-        self.tally.took[2] += start.elapsed();
-        match self.reviewed(done) {
-            Ok((outcome, decoded)) => {
-                self.tally.decoded += decoded;
-                self.tally.kept = keep as f64 / all as f64;
-                self.end(outcome, Ending::Corrected, Some(candidate));
-            }
-            // Nothing else can follow what the client may have.
-            Err(error) if self.begun => self.failure = Some(error),
-            Err(error) => {
-                tracing::warn!(%error, "a correction was not possible");
-                return self.is_over();
-            }
-        }
+        self.finish(candidate, Ending::Approved).await;
+        self.spec.fleet[self.written[candidate].member].1.approved.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// The reviewer answers itself.
+    /// The reviewer answers itself, or goes on behind what the client has.
     pub(super) async fn rewrite(&mut self) {
+        if let Some(given) = self.given {
+            // The client has a beginning that cannot be taken back.
+            if !self.correct(given.candidate, given.tokens).await && self.failure.is_none() {
+                let why = "it cannot go on behind what was passed on";
+                self.failure = Some(BackendError::failed(self.spec.reviewer.name(), why));
+            }
+            return;
+        }
         let start = Instant::now();
         let (sink, mut begun) = (self.sink.clone(), false);
         let each = |event: Event| {
@@ -288,45 +326,27 @@ impl ReviewTask {
         }
     }
 
-    /// Passes a candidate on as it is.
-    async fn pass(&mut self, candidate: usize, ending: Ending) {
-        let text = self.written[candidate].text.clone();
+    /// Passes a candidate on as it is, from where the client is.
+    async fn finish(&mut self, candidate: usize, ending: Ending) {
+        let from = self.given.map_or(0, |given| given.bytes);
+        let text = self.written[candidate].text[from..].to_owned();
         let outcome = self.written[candidate].outcome.clone();
-        if self.sink.send(Event { text, logprobs: Vec::new() }).await.is_err() {
+        if !text.is_empty() && self.sink.send(Event { text, logprobs: Vec::new() }).await.is_err() {
             self.failure = Some(BackendError::Cancelled);
         }
         self.tally.kept = 1.0;
         self.end(outcome, ending, Some(candidate));
     }
 
-    fn end(&mut self, outcome: Outcome, ending: Ending, candidate: Option<usize>) {
+    pub(super) fn end(&mut self, outcome: Outcome, ending: Ending, candidate: Option<usize>) {
         let writer = candidate.map(|candidate| &self.spec.fleet[self.written[candidate].member].0);
         self.tally.writer = writer.map(|backend| backend.name().to_owned());
         self.tally.ending = Some(ending);
         self.outcome = Some(outcome);
     }
 
-    /// Generates behind tokens of a candidate; how many came after them.
-    async fn go_on(&mut self, kept: Vec<u32>) -> Result<(Outcome, u32), BackendError> {
-        let task = self.spec.reviewer.read(&self.request).await?;
-        let left = Left { prompt: task.prompt, output: kept.clone(), max_tokens: task.max_tokens };
-        let opened = self.spec.reviewer.open_target(&self.request, Some(&left)).await?;
-        let mut output = Output::new(&opened, self.sink.clone());
-        let mut target = opened.session;
-        self.begun = true;
-        let committed = kept.iter().map(|token| Committed { token: *token, logprobs: None }).collect();
-        output.commit(&Verified { committed, ..Verified::default() }, target.as_ref()).await?;
-        if !output.is_over() {
-            decode_to_end(target.as_mut(), &mut output).await?;
-        }
-        let decoded = output.tokens().len().saturating_sub(kept.len());
-        let (finish, usage): (Finish, Usage) = output.end();
-        let outcome = Outcome { finish, usage, report: crate::types::Report::default() };
-        Ok((outcome, u32::try_from(decoded).unwrap_or(u32::MAX)))
-    }
-
     /// Notes the reviewer's failure: a lost one ends the request, as the script wants it.
-    fn reviewed<T>(&mut self, done: Result<T, BackendError>) -> Result<T, BackendError> {
+    pub(super) fn reviewed<T>(&mut self, done: Result<T, BackendError>) -> Result<T, BackendError> {
         if let Err(error) = &done
             && (error.is_loss() || matches!(error, BackendError::Cancelled))
         {
@@ -339,33 +359,11 @@ impl ReviewTask {
     pub(super) async fn pass_unreviewed(&mut self) {
         let lost = self.failure.as_ref().is_some_and(BackendError::is_loss);
         let may = lost && !self.begun && self.spec.on_lost == OnReviewerLost::PassLabelled;
-        let whole = (0..self.written.len()).find(|index| !self.written[*index].text.is_empty());
-        if let Some(candidate) = whole.filter(|_| may && self.outcome.is_none()) {
+        let first = (0..self.written.len()).find(|index| !self.written[*index].text.is_empty());
+        let candidate = self.given.map(|given| given.candidate).or(first);
+        if let Some(candidate) = candidate.filter(|_| may && self.outcome.is_none()) {
             self.failure = None;
-            self.pass(candidate, Ending::Unreviewed).await;
+            self.finish(candidate, Ending::Unreviewed).await;
         }
-    }
-
-    /// The request by which the reviewer is asked about `answer`.
-    fn question(&self, answer: &str) -> Result<Request, BackendError> {
-        let question = self.request.prompt.text();
-        let asked = self.spec.policy.as_ref().and_then(|slot| slot.current().prompt().map(str::to_owned));
-        let template = asked.unwrap_or_else(|| self.spec.prompt.clone());
-        // In one pass, so that what an answer says is never taken for a place to fill in.
-        let text = filled(&template, &question, answer);
-        let message = [("role", Value::from("user")), ("content", Value::from(text))];
-        let message = Message(message.map(|(key, value)| (key.to_owned(), value)).into_iter().collect());
-        let schema = json!({"type": "object", "properties": {"verdict": {"enum": ["approve", "correct", "reject"]}},
-            "required": ["verdict"], "additionalProperties": false});
-        let spec = SamplingSpec { temperature: 0.0, ..SamplingSpec::default() };
-        let sampling = Sampling::new(spec).map_err(|error| BackendError::failed("the gate", error))?;
-        Ok(Request {
-            id: format!("{}-review", self.request.id),
-            prompt: Prompt::Chat(vec![message]),
-            sampling,
-            max_tokens: Some(24),
-            format: Format::JsonSchema(schema),
-            ..Request::default()
-        })
     }
 }

@@ -71,9 +71,11 @@ impl HostTask for State {
     async fn ways(&mut self, _: Resource<TaskHandle>) -> Result<Ways> {
         self.meter.call()?;
         let ways = self.task.as_ref().map(|task| task.spec.ways);
-        Ok(ways.map_or(Ways { score: false, judge: false }, |ways| Ways {
+        let policy = self.task.as_ref().is_some_and(|task| task.spec.policy.is_some());
+        Ok(ways.map_or(Ways { score: false, judge: false, policy }, |ways| Ways {
             score: ways.score,
             judge: ways.judge,
+            policy,
         }))
     }
 
@@ -95,13 +97,19 @@ impl HostTask for State {
         Ok(Ok(task.written[new].iter().map(candidate).collect()))
     }
 
-    async fn score(&mut self, _: Resource<TaskHandle>, candidate: u32) -> Answer<Vec<TokenScore>> {
+    async fn score(
+        &mut self,
+        _: Resource<TaskHandle>,
+        candidate: u32,
+        tokens: u32,
+    ) -> Answer<Vec<TokenScore>> {
         let task = match self.with(candidate)? {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
         let own = |one: &tightwad_engine::Scored| TokenScore { logprob: one.logprob, rank: one.rank };
-        let scored = task.score(candidate as usize).await.map(|scored| scored.iter().map(own).collect());
+        let scored = task.score(candidate as usize, tokens as usize).await;
+        let scored = scored.map(|scored| scored.iter().map(own).collect());
         Ok(match scored {
             Ok(scored) => Ok(scored),
             Err(error) => Err(failed(task, error).await),
@@ -134,23 +142,36 @@ impl HostTask for State {
             Ok(task) => task,
             Err(_) => return Ok(None),
         };
-        let Some(slot) = task.spec.policy.clone() else { return Ok(None) };
+        let Some(policy) = task.spec.policy.clone() else { return Ok(None) };
         let candidate = candidate(&task.written[number as usize]);
-        let judged = slot.current().judge(candidate, &review).await;
+        let judged = policy.judge(candidate, &review).await;
         Ok(Some(judged.unwrap_or_else(|error| {
             tracing::warn!(%error, "the gate policy failed, which rejects");
             Verdict::Reject
         })))
     }
 
+    async fn pass(&mut self, _: Resource<TaskHandle>, candidate: u32, tokens: u32) -> Answer<()> {
+        let task = match self.with(candidate)? {
+            Ok(task) => task,
+            Err(error) => return Ok(Err(error)),
+        };
+        match task.pass(candidate as usize, tokens as usize).await {
+            Ok(()) if task.is_over() => Ok(Err(Error::Finished)),
+            Ok(()) => Ok(Ok(())),
+            Err(why) => Ok(refused(why)),
+        }
+    }
+
     async fn approve(&mut self, _: Resource<TaskHandle>, candidate: u32) -> Answer<()> {
-        Ok(match self.with(candidate)? {
-            Ok(task) => {
-                task.approve(candidate as usize).await;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        })
+        let task = match self.with(candidate)? {
+            Ok(task) => task,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !task.approve(candidate as usize).await {
+            return Ok(refused("the client has the beginning of another candidate".to_owned()));
+        }
+        Ok(Ok(()))
     }
 
     async fn correct(&mut self, _: Resource<TaskHandle>, candidate: u32, keep: u32) -> Answer<()> {
@@ -160,7 +181,7 @@ impl HostTask for State {
         };
         if !task.correct(candidate as usize, keep as usize).await {
             return Ok(refused(format!(
-                "candidate {candidate} cannot be corrected behind {keep} tokens: it was not scored, has fewer, or its reviewer only speaks text"
+                "candidate {candidate} cannot be corrected behind {keep} tokens: it was not scored, has fewer, its reviewer only speaks text, or the client has something else"
             )));
         }
         task.pass_unreviewed().await;

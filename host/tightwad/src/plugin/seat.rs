@@ -1,6 +1,7 @@
 //! A drafter's place in a job.
 //!
-//! Invariant: its session is here, away with a proposal under way, or gone for good because it broke.
+//! Invariant: its session is here, away with a proposal under way, or gone for good because it broke or could
+//! not be opened. Places are those of the script's list, whoever is there.
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ impl Raced {
 
 pub(super) struct Seat {
     pub name: String,
+    /// It could not be opened for this request.
+    pub absent: bool,
     pub shares_processor: bool,
     pub expected: Expected,
     session: Option<Box<dyn Drafter>>,
@@ -52,12 +55,15 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(drafter: Box<dyn Drafter>, target: &Processor) -> Self {
+    /// The place of the drafter `name`, where it could be opened.
+    pub(super) fn new(name: String, drafter: Option<Box<dyn Drafter>>, target: &Processor) -> Self {
+        let open = drafter.as_deref();
         Self {
-            name: drafter.name().to_owned(),
-            shares_processor: drafter.processor().is_shared_with(target),
-            expected: drafter.expected(),
-            session: Some(drafter),
+            name,
+            absent: drafter.is_none(),
+            shares_processor: open.is_none_or(|drafter| drafter.processor().is_shared_with(target)),
+            expected: open.map(|drafter| drafter.expected()).unwrap_or_default(),
+            session: drafter,
             raced: Raced::default(),
             late: false,
             said: None,

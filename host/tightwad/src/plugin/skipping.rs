@@ -3,18 +3,24 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::PolicyAtWork;
+use super::PolicyOfRequest;
 
 /// How often the target, asked afterwards, would have chosen what was accepted.
 #[derive(Debug, Default)]
 pub struct Agreement {
     audited: AtomicU64,
     agreed: AtomicU64,
+    /// Those of them that came too late to say something about the rule at work.
+    stale: (AtomicU64, AtomicU64),
 }
 
 impl Agreement {
-    /// Notes one audit.
-    pub fn note(&self, audited: u64, agreed: u64) {
+    /// Notes one audit. `stale`: of what was accepted under another rule than the one at work.
+    pub fn note(&self, audited: u64, agreed: u64, stale: bool) {
+        if stale {
+            self.stale.0.fetch_add(audited, Ordering::AcqRel);
+            self.stale.1.fetch_add(agreed, Ordering::AcqRel);
+        }
         // Read in the other order, so that nobody sees more agreed than audited.
         self.audited.fetch_add(audited, Ordering::AcqRel);
         self.agreed.fetch_add(agreed, Ordering::AcqRel);
@@ -25,6 +31,15 @@ impl Agreement {
     pub fn counts(&self) -> (u64, u64) {
         let agreed = self.agreed.load(Ordering::Acquire);
         (self.audited.load(Ordering::Acquire), agreed)
+    }
+
+    /// The same of audits that were not stale when they came.
+    #[must_use]
+    pub fn current(&self) -> (u64, u64) {
+        let stale = (self.stale.0.load(Ordering::Acquire), self.stale.1.load(Ordering::Acquire));
+        let (audited, agreed) = self.counts();
+        let audited = audited.saturating_sub(stale.0);
+        (audited, agreed.saturating_sub(stale.1).min(audited))
     }
 
     /// The share that the target would have chosen; `None` before the first audit.
@@ -64,6 +79,8 @@ pub struct Skipping {
     pub agreement: Arc<Agreement>,
     /// The rule at work.
     pub rule: Arc<RuleAtWork>,
-    /// The policy that the script named.
-    pub policy: Option<Arc<PolicyAtWork>>,
+    /// The rule that this request's mode said last.
+    pub own_rule: String,
+    /// The policy that the script named, as it was when the request began.
+    pub policy: Option<PolicyOfRequest>,
 }

@@ -30,31 +30,47 @@ pub(super) struct State {
     wasi: Option<WasiCtx>,
     /// What such a runtime writes to its standard error: the message of an exception.
     stderr: MemoryOutputPipe,
+    /// Bytes of it that are of earlier calls.
+    heard: usize,
     /// The last error the component logged: a panic's message comes this way.
     pub last_words: Option<String>,
 }
 
 impl State {
-    pub(super) fn new(name: &str, meter: Meter, job: Option<Job>, alive: Alive) -> Self {
+    pub(super) fn new(name: &str, meter: Meter, alive: Alive) -> Self {
         Self {
             name: name.to_owned(),
             table: ResourceTable::new(),
             meter,
-            job,
+            job: None,
             task: None,
             _alive: alive,
             wasi: None,
             stderr: MemoryOutputPipe::new(LONGEST),
+            heard: 0,
             last_words: None,
         }
     }
 }
 
 impl State {
-    /// What the component said before it was stopped.
+    /// Gives an instance that is asked again what a new one has.
+    pub(super) fn renew(&mut self) {
+        self.meter.renew();
+        self.last_words = None;
+        self.heard = self.stderr.contents().len();
+    }
+
+    /// False once its standard error, which only grows, may not hold what the next call writes.
+    pub(super) fn may_be_kept(&self) -> bool {
+        self.stderr.contents().len() < LONGEST / 2
+    }
+
+    /// What the component said in this call, before it was stopped.
     pub(super) fn last_words(&self) -> Option<String> {
         let written = self.stderr.contents();
-        let written = String::from_utf8_lossy(&written).trim().to_owned();
+        let written =
+            String::from_utf8_lossy(written.get(self.heard..).unwrap_or_default()).trim().to_owned();
         self.last_words.clone().or(Some(written)).filter(|words| !words.is_empty())
     }
 }

@@ -2,13 +2,13 @@
 
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::limits::{Meter, Stopped};
+use super::limits::{LONGEST, Meter, Stopped};
 use super::state::{Alive, State};
-use super::{Job, PluginEngine, PluginError};
+use super::{PluginEngine, PluginError};
 
 /// A store under the limits of `meter`.
-pub(super) fn open(engine: &PluginEngine, label: &str, meter: Meter, job: Option<Job>) -> Store<State> {
-    let state = State::new(label, meter, job, Alive::count(&engine.instances));
+pub(super) fn open(engine: &PluginEngine, label: &str, meter: Meter) -> Store<State> {
+    let state = State::new(label, meter, Alive::count(&engine.instances));
     let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.meter);
     store.set_epoch_deadline(1);
@@ -28,8 +28,9 @@ pub(super) fn error(call: &'static str, error: &wasmtime::Error, state: &State) 
         Some(Stopped::OutOfMemory) => {
             return PluginError::OutOfMemory { plugin, call, mebibytes: limits.memory >> 20 };
         }
-        Some(Stopped::TimedOut) => {
-            let milliseconds = limits.compute.as_millis() as u64;
+        Some(stopped @ (Stopped::TimedOut | Stopped::TooLong)) => {
+            let limit = if *stopped == Stopped::TooLong { LONGEST } else { limits.compute };
+            let milliseconds = limit.as_millis() as u64;
             return PluginError::TimedOut { plugin, call, milliseconds };
         }
         Some(Stopped::Budget) => {

@@ -39,15 +39,16 @@ impl HostUnverified for State {
     async fn audited(&mut self, _: Resource<JobHandle>) -> Result<Agreement> {
         self.meter.call()?;
         let skipping = self.job.as_ref().and_then(|job| job.skipping.as_ref());
-        let (audited, agreed) = skipping.map(|skipping| skipping.agreement.counts()).unwrap_or_default();
+        let (audited, agreed) = skipping.map(|skipping| skipping.agreement.current()).unwrap_or_default();
         Ok(Agreement { audited, agreed })
     }
 
     async fn at_work(&mut self, _: Resource<JobHandle>, mut rule: String, why: String) -> Result<()> {
         self.meter.call()?;
         rule.truncate(rule.floor_char_boundary(LONGEST_NAME));
-        let skipping = self.job.as_ref().and_then(|job| job.skipping.as_ref());
-        if skipping.is_some_and(|skipping| skipping.rule.set(rule.clone())) {
+        let Some(skipping) = self.job.as_mut().and_then(|job| job.skipping.as_mut()) else { return Ok(()) };
+        skipping.own_rule.clone_from(&rule);
+        if skipping.rule.set(rule.clone()) {
             tracing::warn!(plugin = self.name, rule, why, "another rule is at work");
         }
         Ok(())

@@ -8,13 +8,16 @@ use serde_json::{Map, Value};
 
 use crate::backend::{Found, NodeSpec, SharedBackend, TextServerSpec};
 use crate::mode::PoolSpec;
-use crate::plugin::{OnFailure, OnReviewerLost, Ways};
+use crate::mode::swarm::Wanted;
+use crate::plugin::{CacheSpec, OnFailure, OnReviewerLost, Ways};
 
 /// `tw.model{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelSpec {
-    /// The GGUF file.
+    /// The GGUF file; with `swarm`, that or the folder it comes into.
     pub path: PathBuf,
+    /// Pulled from other machines where it is not there.
+    pub swarm: Option<SwarmSource>,
     /// The name in reports and metrics; default: the file's name.
     pub name: Option<String>,
     /// Tokens a sequence may have.
@@ -27,6 +30,17 @@ pub struct ModelSpec {
     pub threads: Option<u32>,
     /// Layers on a GPU.
     pub gpu_layers: Option<u32>,
+}
+
+/// A model that other machines have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SwarmSource {
+    /// Which one.
+    pub wanted: Wanted,
+    /// Addresses of machines that may have it; empty: those found on the local network.
+    pub peers: Vec<String>,
+    /// What they want to see.
+    pub token: Option<String>,
 }
 
 /// `tw.lookup{}`.
@@ -99,6 +113,8 @@ pub struct GateSpec {
     pub mode: Option<String>,
     /// What happens when the reviewer is lost.
     pub on_lost: OnReviewerLost,
+    /// What is kept of reviews; `None`: nothing.
+    pub cache: Option<CacheSpec>,
     /// What the mode reads.
     pub settings: Map<String, Value>,
 }

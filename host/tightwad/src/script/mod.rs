@@ -14,9 +14,10 @@ mod pipeline;
 mod request;
 mod sandbox;
 
-pub use api::check_fallback;
+pub use api::{REVIEW_PROMPT, check_fallback};
 pub use error::ScriptError;
 pub use factory::{
     ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
+    SwarmSource,
 };
 pub use loader::{Script, load, load_text};

@@ -12,7 +12,8 @@ use super::{ServerState, auth, control, error, handlers, metrics, models, node};
 
 pub(super) fn router(state: ServerState) -> Router {
     let lent = if state.lends() { node::routes() } else { Router::new() };
-    Router::new()
+    let beside = state.beside.clone().unwrap_or_default();
+    let own = Router::new()
         .route("/v1/chat/completions", post(handlers::chat))
         .route("/v1/completions", post(handlers::completions))
         .route("/v1/models", get(models::list))
@@ -31,5 +32,6 @@ pub(super) fn router(state: ServerState) -> Router {
         .layer(from_fn(refuse_large))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(TraceLayer::new_for_http())
-        .with_state(state)
+        .with_state(state);
+    own.merge(beside)
 }

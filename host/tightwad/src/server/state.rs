@@ -14,13 +14,15 @@ pub struct ServerState {
     pub(super) token: Option<Arc<str>>,
     lent: Option<Lent>,
     pub(super) control: Option<Arc<dyn Control>>,
+    /// Routes of something else that guards itself.
+    pub(super) beside: Option<axum::Router>,
 }
 
 impl ServerState {
     /// `token`: what clients must send as a bearer token; `None` lets everyone in.
     #[must_use]
     pub fn new(table: Arc<RouteTable>, metrics: Arc<Metrics>, token: Option<&str>) -> Self {
-        Self { table, metrics, token: token.map(Into::into), lent: None, control: None }
+        Self { table, metrics, token: token.map(Into::into), lent: None, control: None, beside: None }
     }
 
     /// Also lends models to other hosts.
@@ -33,6 +35,12 @@ impl ServerState {
     #[must_use]
     pub fn controlling(self, control: Arc<dyn Control>) -> Self {
         Self { control: Some(control), ..self }
+    }
+
+    /// Also serves the routes of something else, which guards itself.
+    #[must_use]
+    pub fn beside(self, routes: axum::Router) -> Self {
+        Self { beside: Some(routes), ..self }
     }
 
     /// True when models are lent.

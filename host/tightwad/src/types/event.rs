@@ -83,6 +83,12 @@ pub struct GateReport {
     pub writer: Option<String>,
     /// The share of it that was kept.
     pub kept: f64,
+    /// Tokens of it that went out before the review was over.
+    #[serde(skip_serializing_if = "is_none")]
+    pub passed_early: u32,
+    /// Reviews that had been made for another request.
+    #[serde(skip_serializing_if = "is_none")]
+    pub reviews_cached: u32,
     /// Tokens that the reviewer generated.
     pub reviewer_decoded: u32,
     /// Tokens that the reviewer only read.

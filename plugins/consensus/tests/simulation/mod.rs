@@ -27,6 +27,8 @@ pub struct Simulation {
     pub length: usize,
     pub target_token: u64,
     pub dead: Vec<u32>,
+    /// Those that could not be opened.
+    pub absent: Vec<u32>,
     pub policy: Option<Policy>,
     /// Most tokens of an acceptance that the request allows.
     pub most_accepted: usize,
@@ -57,6 +59,7 @@ impl Simulation {
             length: 300,
             target_token: 20_000_000,
             dead: Vec::new(),
+            absent: Vec::new(),
             policy: None,
             most_accepted: usize::MAX,
             clock: Cell::new(1),
@@ -98,7 +101,7 @@ impl Simulation {
         output.extend((from..to).map(TRUTH));
         add(&self.clock, nanoseconds);
         let tokens = output[from..].to_vec();
-        Commit { tokens, accepted: accepted as u32, finished: to == self.length, nanoseconds }
+        Commit { tokens, accepted: accepted as u32, finished: to == self.length, rows: 0, nanoseconds }
     }
 }
 
@@ -114,7 +117,7 @@ impl Host for Simulation {
     }
 
     fn remember(&self, note: &str) {
-        assert!(note.len() <= 4096);
+        assert!(note.len() <= 16_384);
         *self.memory.borrow_mut() = note.to_owned();
     }
 
@@ -129,6 +132,7 @@ impl Host for Simulation {
     fn drafters(&self) -> Vec<DrafterFacts> {
         let facts = |index| DrafterFacts {
             name: format!("drafter {index}"),
+            absent: self.absent.contains(&(index as u32)),
             shares_processor: false,
             startup: 0,
             token: 0,
@@ -144,6 +148,7 @@ impl Host for Simulation {
         }
         let (start, at) = (self.clock.get(), self.output.borrow().len());
         let mut busy = self.busy.borrow_mut();
+        assert!(drafters.iter().all(|drafter| !self.absent.contains(drafter)), "nobody is there to be asked");
         let free = |drafter: &u32| !self.dead.contains(drafter) && busy[*drafter as usize] <= start;
         let mut asked: Vec<u32> = drafters.iter().copied().filter(free).collect();
         asked.sort_by_key(|drafter| self.drafters[*drafter as usize].1);

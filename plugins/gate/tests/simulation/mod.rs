@@ -84,6 +84,9 @@ pub struct Simulation {
     /// Who wrote the candidates that came.
     pub came: RefCell<Vec<u32>>,
     pub scored: RefCell<Vec<u32>>,
+    /// What went to the client early: a candidate, and how many of its tokens.
+    pub passed: RefCell<Vec<(u32, u32)>>,
+    pub pass_fails: Option<Fault>,
     pub asked: RefCell<Vec<u32>>,
     pub ruled: Cell<usize>,
     pub ended: Cell<Option<Ended>>,
@@ -95,7 +98,7 @@ impl Simulation {
         Self {
             fleet: fleet.to_vec(),
             settings: "{}".to_owned(),
-            ways: Ways { score: ways.0, judge: ways.1 },
+            ways: Ways { score: ways.0, judge: ways.1, policy: false },
             policy: None,
             write_fails: None,
             end_fails: None,
@@ -103,6 +106,8 @@ impl Simulation {
             writes: RefCell::default(),
             came: RefCell::default(),
             scored: RefCell::default(),
+            passed: RefCell::default(),
+            pass_fails: None,
             asked: RefCell::default(),
             ruled: Cell::default(),
             ended: Cell::default(),
@@ -142,7 +147,7 @@ impl Host for Simulation {
     }
 
     fn ways(&self) -> Ways {
-        self.ways
+        Ways { policy: self.policy.is_some(), ..self.ways }
     }
 
     fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error> {
@@ -174,16 +179,31 @@ impl Host for Simulation {
         Ok(there.map(candidate).collect())
     }
 
-    fn score(&self, candidate: u32) -> Result<Vec<TokenScore>, Error> {
+    fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error> {
         let writer = self.writer(candidate);
         assert!(self.ways.score && writer.characters > 0);
-        assert!(!self.scored.borrow().contains(&candidate), "one pass is enough");
-        self.scored.borrow_mut().push(candidate);
+        let known = self.scored.borrow().contains(&candidate);
+        assert!(!known || tokens > 32, "what was scored is not scored again");
+        if !known {
+            self.scored.borrow_mut().push(candidate);
+        }
         let own = |logprob: &f32| TokenScore { logprob: *logprob, rank: 0 };
         match &writer.scores {
-            Ok(scores) => Ok(scores.iter().map(own).collect()),
+            Ok(scores) => Ok(scores.iter().take(tokens as usize).map(own).collect()),
             Err(fault) => Err(fault.error()),
         }
+    }
+
+    fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error> {
+        let scores = self.writer(candidate).scores.clone().unwrap_or_default();
+        assert!(tokens as usize <= scores.len() && self.scored.borrow().contains(&candidate));
+        let mut passed = self.passed.borrow_mut();
+        assert!(passed.iter().all(|(own, before)| *own == candidate && *before < tokens), "{passed:?}");
+        if let Some(fault) = self.pass_fails {
+            return Err(fault.error());
+        }
+        passed.push((candidate, tokens));
+        Ok(())
     }
 
     fn ask(&self, candidate: u32) -> Result<Judgement, Error> {
@@ -205,12 +225,14 @@ impl Host for Simulation {
 
     fn approve(&self, candidate: u32) -> Result<(), Error> {
         self.writer(candidate);
+        assert!(self.passed.borrow().iter().all(|(own, _)| *own == candidate));
         self.end(Ended::Approved(candidate), self.end_fails)
     }
 
     fn correct(&self, candidate: u32, keep: u32) -> Result<(), Error> {
         let scores = self.writer(candidate).scores.clone().unwrap_or_default();
         assert!(self.scored.borrow().contains(&candidate) && (1..=scores.len()).contains(&(keep as usize)));
+        assert!(self.passed.borrow().iter().all(|(own, tokens)| *own == candidate && keep >= *tokens));
         self.end(Ended::Corrected(candidate, keep), self.end_fails)
     }
 

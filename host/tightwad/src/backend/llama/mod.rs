@@ -3,6 +3,7 @@
 pub(super) mod prompt;
 mod session;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -151,14 +152,24 @@ impl Backend for Llama {
         Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, task.prompt.len())))
     }
 
-    async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
+    async fn score(
+        &self,
+        request: &Arc<Request>,
+        answer: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<Scored>, BackendError> {
         let mut task = self.read(request).await?;
-        let answer = self.engine.weights().tokenize(answer, false);
-        task.max_tokens = u32::try_from(answer.len()).unwrap_or(u32::MAX);
+        let mut before = self.engine.weights().tokenize(answer, false);
+        task.max_tokens = u32::try_from(before.len()).unwrap_or(u32::MAX);
         task.constraint = None;
-        let open = OpenSession { prefill: true, ..open(&task) };
+        before.truncate(part.end);
+        let asked = before.split_off(part.start.min(before.len()));
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let open = OpenSession { prefill: true, output: before, ..open(&task) };
         let mut session = self.engine.open(open).await.map_err(|error| self.error(error))?;
-        session.score(answer).await.map_err(|error| self.error(error))
+        session.score(asked).await.map_err(|error| self.error(error))
     }
 }
 

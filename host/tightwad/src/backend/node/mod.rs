@@ -8,6 +8,7 @@ mod steps;
 mod target;
 mod vocabulary;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -242,11 +243,18 @@ impl Backend for Node {
         Ok(Box::new(NodeDrafter::new(self, task)))
     }
 
-    async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
+    async fn score(
+        &self,
+        request: &Arc<Request>,
+        answer: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<Scored>, BackendError> {
         let call = ScoreCall {
             model: self.model.clone(),
             request: WireRequest::from(request.as_ref()),
             answer: answer.to_owned(),
+            from: part.start,
+            to: Some(part.end),
         };
         // A token has some three letters; the prompt must be read too.
         let tokens = u32::try_from(call.answer.len() / 3 + 4096).unwrap_or(u32::MAX);

@@ -176,8 +176,13 @@ impl NodeTarget {
     }
 
     fn take(&mut self, step: Step) -> Verified {
-        let mut verified =
-            Verified { accepted: step.accepted, ties: step.ties, finish: step.finish, ..Verified::default() };
+        let mut verified = Verified {
+            accepted: step.accepted,
+            ties: step.ties,
+            rows: step.rows,
+            finish: step.finish,
+            ..Verified::default()
+        };
         let mut logprobs = step.logprobs.into_iter();
         for (token, piece) in step.tokens {
             self.vocabulary.learn(token, piece);

@@ -4,20 +4,19 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
-
 use tightwad_netlab::Proxy;
 
-use super::contest::{Contest, Lender, factory, made, model};
+use super::contest::{Contest, Lender, connected, factory, made, model, stack, stack_all};
 use super::exact::{Question, arithmetic, extraction};
 use super::prompts::set;
-use crate::backend::{NodeSpec, SharedBackend};
+use crate::backend::SharedBackend;
 use crate::cli::factory::HostFactory;
 use crate::plugin::OnFailure;
-use crate::script::{ConsensusSpec, Factory, LentSpec, PluginSpec, SpeculationSpec};
+use crate::script::{ConsensusSpec, Factory, PluginSpec};
 use crate::types::Prompt;
 
 /// Consensus by every rule, against speculation and the target alone.
@@ -121,7 +120,7 @@ impl Consensus {
         for (index, path) in self.draft.iter().enumerate() {
             let (lender, address) = self.lend(path)?;
             lenders.push(lender);
-            drafters.push(connected(&factory, address, &format!("drafter {}", index + 1)).await?);
+            drafters.push(connected(&factory, address, None, Some(&format!("drafter {}", index + 1))).await?);
         }
         // Kept until the end.
         let link;
@@ -133,7 +132,7 @@ impl Consensus {
                 link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), there).await?;
                 // Measured at that distance, as it would be.
                 link.faults().delay(Duration::from_millis(delay));
-                connected(&factory, link.address(), "target").await?
+                connected(&factory, link.address(), None, Some("target")).await?
             }
         };
         let mut ways = vec![Way::new("target alone", target.clone())];
@@ -172,10 +171,10 @@ impl Consensus {
         ways: &mut Vec<Way>,
     ) -> Result<()> {
         for (index, drafter) in drafters.iter().enumerate() {
-            let backend = speculation(factory, target, vec![drafter.clone()], json!({})).await?;
+            let backend = stack(factory, target, drafter.clone(), json!({})).await?;
             ways.push(Way::new(&format!("speculation, drafter {}", index + 1), backend));
         }
-        let all = speculation(factory, target, drafters.to_vec(), json!({})).await?;
+        let all = stack_all(factory, target, drafters.to_vec(), json!({})).await?;
         ways.push(Way::new("speculation, all", all));
         for rule in &self.rules {
             ways.push(Way::new(rule, self.consensus(factory, target, drafters, Some(rule), None).await?));
@@ -221,16 +220,16 @@ impl Consensus {
         let fixed = self.fixed;
         for (index, drafter) in drafters.iter().enumerate() {
             let settings = json!({"fixed_draft": fixed});
-            let backend = speculation(factory, target, vec![drafter.clone()], settings).await?;
+            let backend = stack(factory, target, drafter.clone(), settings).await?;
             ways.push(Way::new(&format!("drafter {} alone, {fixed}", index + 1), backend));
         }
         for (name, tree) in [("one pass a tree", "always"), ("one pass a branch", "calls")] {
             let settings = json!({"fixed_draft": fixed, "tree": tree});
-            let backend = speculation(factory, target, drafters.to_vec(), settings).await?;
+            let backend = stack_all(factory, target, drafters.to_vec(), settings).await?;
             ways.push(Way::new(&format!("{name}, {fixed}"), backend));
         }
         for (name, tree) in [("all, the controller", "auto"), ("all, no trees", "never")] {
-            let backend = speculation(factory, target, drafters.to_vec(), json!({"tree": tree})).await?;
+            let backend = stack_all(factory, target, drafters.to_vec(), json!({"tree": tree})).await?;
             ways.push(Way::new(name, backend));
         }
         Ok(())
@@ -287,40 +286,6 @@ impl Consensus {
                 figure("distance"),
                 100.0 * figure("right")
             );
-        }
-    }
-}
-
-async fn speculation(
-    factory: &HostFactory,
-    target: &SharedBackend,
-    drafters: Vec<SharedBackend>,
-    settings: Value,
-) -> Result<SharedBackend> {
-    let settings = settings.as_object().cloned().unwrap_or_default();
-    made(
-        factory
-            .speculation(SpeculationSpec { target: target.clone(), drafters, plugin: None, settings })
-            .await,
-    )
-}
-
-/// The only model of the node at `address`, once it answers.
-async fn connected(factory: &HostFactory, address: SocketAddr, name: &str) -> Result<SharedBackend> {
-    let spec = NodeSpec {
-        url: format!("http://{address}"),
-        model: None,
-        token: None,
-        name: Some(name.to_owned()),
-        patience: Duration::from_secs(30),
-        watched: None,
-    };
-    let start = Instant::now();
-    loop {
-        match factory.node(LentSpec { spec: spec.clone(), fallback: Vec::new() }).await {
-            Ok(node) => return Ok(node),
-            Err(error) if start.elapsed() > Duration::from_secs(120) => bail!("{error}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
 }

@@ -1,19 +1,20 @@
 //! Ways to answer the same prompts, side by side: prompt by prompt, so that whatever slows the machine
 //! down slows all of them down.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use tightwad_engine::{Sampling, SamplingSpec};
 
-use crate::backend::{SharedBackend, relay};
+use crate::backend::{NodeSpec, SharedBackend, relay};
 use crate::cli::factory::HostFactory;
 use crate::plugin::{Library, Limits, PluginEngine};
-use crate::script::{Factory, LookupSpec, ModelSpec, SpeculationSpec};
+use crate::script::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
 use crate::types::{Outcome, Prompt, Request};
 
 /// One way to answer, with its sums.
@@ -146,6 +147,7 @@ pub(super) fn made(result: Result<SharedBackend, String>) -> Result<SharedBacken
 pub(super) async fn model(factory: &HostFactory, path: &Path, threads: Option<u32>) -> Result<SharedBackend> {
     let spec = ModelSpec {
         path: path.to_owned(),
+        swarm: None,
         name: None,
         context: Some(2048),
         slots: Some(4),
@@ -167,12 +169,57 @@ pub(super) async fn stack(
     drafter: SharedBackend,
     settings: Value,
 ) -> Result<SharedBackend> {
+    stack_all(factory, target, vec![drafter], settings).await
+}
+
+/// The same with several drafters.
+pub(super) async fn stack_all(
+    factory: &HostFactory,
+    target: &SharedBackend,
+    drafters: Vec<SharedBackend>,
+    settings: Value,
+) -> Result<SharedBackend> {
     let settings = match settings {
         Value::Object(settings) => settings,
         _ => Map::new(),
     };
-    let spec = SpeculationSpec { target: target.clone(), drafters: vec![drafter], plugin: None, settings };
+    let spec = SpeculationSpec { target: target.clone(), drafters, plugin: None, settings };
     made(factory.speculation(spec).await)
+}
+
+/// The only model of the node at `address`, once it answers.
+pub(super) async fn connected(
+    factory: &HostFactory,
+    address: SocketAddr,
+    token: Option<&str>,
+    name: Option<&str>,
+) -> Result<SharedBackend> {
+    let spec = NodeSpec {
+        url: format!("http://{address}"),
+        model: None,
+        token: token.map(str::to_owned),
+        name: name.map(str::to_owned),
+        patience: Duration::from_secs(30),
+        watched: None,
+    };
+    let start = Instant::now();
+    loop {
+        match factory.node(LentSpec { spec: spec.clone(), fallback: Vec::new() }).await {
+            Err(_) if start.elapsed() < Duration::from_secs(60) => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            done => return made(done),
+        }
+    }
+}
+
+/// What `text` says: the only model of a node, by its URL, or the model of a GGUF file.
+pub(super) async fn connect_or_load(factory: &HostFactory, text: &str, name: &str) -> Result<SharedBackend> {
+    let Some(address) = text.strip_prefix("http://") else {
+        return model(factory, Path::new(text), None).await;
+    };
+    let address = address.trim_end_matches('/').parse().with_context(|| format!("{text} is no address"))?;
+    connected(factory, address, None, Some(name)).await
 }
 
 /// A process that ends with the benchmark.

@@ -1,15 +1,19 @@
 //! `tightwad bench`: measurements, side by side in one run, as ratios.
 
 mod busy;
+mod calibration;
+mod checker;
 mod consensus;
 mod contest;
 mod exact;
+mod gate;
 mod network;
 mod passes;
 mod plot;
 mod pool;
 mod prompts;
 mod speed;
+mod swarm;
 mod useless;
 
 use anyhow::{Result, bail};
@@ -33,6 +37,11 @@ enum What {
     Pool(pool::Pool),
     /// Consensus by every rule, against speculation and the target alone; and trees of drafts.
     Consensus(consensus::Consensus),
+    /// A model from one machine to many, each with a network namespace and an uplink of its own; and what kills
+    /// cost.
+    Swarm(swarm::Swarm),
+    /// A fleet, a gate and its reviewer on questions with checkable answers; suggests a threshold.
+    Gate(gate::Gate),
     /// One stream against several at once, at one endpoint or at two in turn.
     Busy(busy::Busy),
 }
@@ -54,6 +63,8 @@ impl Bench {
             What::Network(network) => network.run().await,
             What::Pool(pool) => pool.run().await,
             What::Consensus(consensus) => consensus.run().await,
+            What::Swarm(swarm) => swarm.run().await,
+            What::Gate(gate) => gate.run().await,
             What::Busy(busy) => busy.run().await,
         }
     }

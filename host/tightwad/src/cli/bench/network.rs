@@ -4,17 +4,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
-use super::contest::{Contest, Contestant, Lender, factory, lookup, made, model, stack};
+use super::contest::{Contest, Contestant, Lender, connected, factory, lookup, model, stack};
 use super::prompts::{SETS, set};
-use crate::backend::NodeSpec;
 use crate::cli::factory::HostFactory;
-use crate::script::{Factory, LentSpec};
 
 /// A target on another machine, over links of growing delay.
 #[derive(Debug, clap::Args)]
@@ -83,23 +81,7 @@ impl Network {
     }
 
     async fn contestants(&self, factory: &HostFactory, link: &Proxy) -> Result<Vec<Contestant>> {
-        let spec = NodeSpec {
-            url: format!("http://{}", link.address()),
-            model: None,
-            token: Some("bench".to_owned()),
-            name: None,
-            patience: Duration::from_secs(30),
-            watched: None,
-        };
-        let start = Instant::now();
-        let plain = loop {
-            match factory.node(LentSpec { spec: spec.clone(), fallback: Vec::new() }).await {
-                Err(_) if start.elapsed() < Duration::from_secs(60) => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                done => break made(done)?,
-            }
-        };
+        let plain = connected(factory, link.address(), Some("bench"), None).await?;
         let lookup = lookup(factory).await?;
         let each = stack(factory, &plain, lookup.clone(), json!({"fixed_draft": 0})).await?;
         let mut contestants = vec![

@@ -62,7 +62,7 @@ impl Plugin {
 
 impl List {
     async fn run(self) -> Result<()> {
-        let listed = shelf::library(self.plugins.as_deref(), None)?.list().await;
+        let listed = shelf::library(self.plugins.as_deref(), None)?.list(&[]).await;
         if self.json {
             println!("{:#}", serde_json::Value::from(listed.iter().map(shown).collect::<Vec<_>>()));
             return Ok(());

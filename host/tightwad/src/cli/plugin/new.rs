@@ -1,11 +1,11 @@
 //! `tightwad plugin new`: a project that builds a plugin, from the examples.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::templates::{EXAMPLE, SDK, SDK_MANIFEST, Template, WIT, of};
+use super::templates::{SDK, SDK_MANIFEST, Template, WIT, of};
 
 /// Writes a project that builds a plugin with one command.
 #[derive(Debug, clap::Args)]
@@ -22,10 +22,13 @@ pub(super) struct New {
     path: Option<PathBuf>,
 }
 
+/// What a plugin is for.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Kind {
+pub(super) enum Kind {
     /// A rule for `tw.consensus`.
     Consensus,
+    /// A verdict for `tw.gate`.
+    Gate,
 }
 
 /// What a plugin is written in.
@@ -39,7 +42,6 @@ pub(super) enum Language {
 
 impl New {
     pub(super) fn run(self) -> Result<()> {
-        let Kind::Consensus = self.kind;
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !self.name.starts_with(|c: char| c.is_ascii_lowercase()) || !self.name.chars().all(fits) {
             bail!(
@@ -51,25 +53,39 @@ impl New {
         if folder.exists() {
             bail!("{} is there already; choose another name, or another place with --path", folder.display());
         }
-        let template = of(self.lang);
+        let template = of(self.kind, self.lang)?;
         for (file, text) in self.files(&template) {
             let path = folder.join(file);
             let parent = path.parent().unwrap_or(&folder);
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let (shown, built) = (folder.display(), self.named(template.built));
-        println!("made {shown}; the rule is in {shown}/{}", template.rule);
-        println!("build it:  cd {shown} && {}", self.named(template.build));
-        println!("try it:    tightwad plugin check {shown}/{built}");
-        println!("use it:    copy it as {}.wasm into a plugins folder, and name it in a script:", self.name);
-        println!("           tw.consensus {{ drafters = ..., target = ..., plugin = \"{}\" }}", self.name);
+        self.tell(&folder, &template);
         Ok(())
+    }
+
+    /// Says what was made, and what to do with it.
+    fn tell(&self, folder: &Path, template: &Template) {
+        let (rule, attempt, call) = match self.kind {
+            Kind::Consensus => {
+                ("rule", "try it:    tightwad plugin check", "tw.consensus { drafters = ..., target = ...")
+            }
+            Kind::Gate => {
+                ("verdict", "see it:    tightwad plugin inspect", "tw.gate { fleet = ..., reviewer = ...")
+            }
+        };
+        let name = &self.name;
+        let (shown, build) = (folder.display(), self.named(template, template.build));
+        println!("made {shown}; the {rule} is in {shown}/{}", template.rule);
+        println!("build it:  cd {shown} && {build}");
+        println!("{attempt} {shown}/{}", self.named(template, template.built));
+        println!("use it:    copy it as {name}.wasm into a plugins folder, and name it in a script:");
+        println!("           {call}, plugin = \"{name}\" }}");
     }
 
     /// Paths and texts of all files.
     fn files(&self, template: &Template) -> Vec<(String, String)> {
-        let own = template.files.iter().map(|(file, text)| ((*file).to_owned(), self.named(text)));
+        let own = template.files.iter().map(|(file, text)| ((*file).to_owned(), self.named(template, text)));
         let wit = WIT.iter().map(|(file, text)| (format!("wit/{file}"), (*text).to_owned()));
         let mut files: Vec<(String, String)> = own.chain(wit).collect();
         if self.lang == Language::Rust {
@@ -84,12 +100,11 @@ impl New {
     }
 
     /// A text of the example as one of this project.
-    fn named(&self, text: &str) -> String {
-        let text = text
-            .replace(EXAMPLE, &self.name)
-            .replace(&EXAMPLE.replace('-', "_"), &self.name.replace('-', "_"));
+    fn named(&self, template: &Template, text: &str) -> String {
+        let (example, name) = (template.example, &self.name);
+        let text = text.replace(example, name).replace(&example.replace('-', "_"), &name.replace('-', "_"));
         let text = text.replace("../../../plugins/sdk", "sdk").replace("../../../wit", "wit");
-        text.replace("TwoOfAKind", &camel_case(&self.name))
+        text.replace(&camel_case(example), &camel_case(name))
     }
 }
 

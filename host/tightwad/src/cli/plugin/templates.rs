@@ -1,12 +1,13 @@
 //! The texts of the projects that `tightwad plugin new` writes: those of `examples/plugins`.
 
-use super::new::Language;
+use anyhow::{Result, bail};
 
-/// The name that the examples have.
-pub(super) const EXAMPLE: &str = "two-of-a-kind";
+use super::new::{Kind, Language};
 
 /// A project.
 pub(super) struct Template {
+    /// The name that the example has.
+    pub example: &'static str,
     /// Paths and texts.
     pub files: &'static [(&'static str, &'static str)],
     /// The file to change.
@@ -32,37 +33,100 @@ macro_rules! texts {
     };
 }
 
+/// What builds a project in Rust, and one in JavaScript.
+const CARGO: &str = "rustup target add wasm32-unknown-unknown && cargo build --release";
+const NPM: &str = "npm install && npm run build";
+
+/// What builds a project in Python for a world.
+macro_rules! componentize {
+    ($world:literal, $built:literal) => {
+        concat!(
+            "python3 -m venv .venv && .venv/bin/pip install --quiet componentize-py==0.25.1 && ",
+            ".venv/bin/componentize-py -d wit -w ",
+            $world,
+            " componentize --stub-wasi app -o ",
+            $built
+        )
+    };
+}
+
+/// The project of a plugin.
+///
+/// # Errors
+///
+/// When there is none in this language.
+pub(super) fn of(kind: Kind, language: Language) -> Result<Template> {
+    match kind {
+        Kind::Consensus => Ok(consensus(language)),
+        Kind::Gate => gate(language),
+    }
+}
+
 /// The project of a consensus policy.
-pub(super) fn of(language: Language) -> Template {
+fn consensus(language: Language) -> Template {
+    let example = "two-of-a-kind";
     match language {
         Language::Rust => Template {
+            example,
             files: example!(
                 "consensus-rust",
                 ["Cargo.toml", ".cargo/config.toml", "src/lib.rs", "README.md"]
             ),
             rule: "src/lib.rs",
-            build: "rustup target add wasm32-unknown-unknown && cargo build --release",
+            build: CARGO,
             built: "target/wasm32-unknown-unknown/release/two_of_a_kind.wasm",
         },
         Language::Python => Template {
+            example,
             files: example!("consensus-python", ["app.py", "README.md"]),
             rule: "app.py",
-            build: "python3 -m venv .venv && .venv/bin/pip install --quiet componentize-py==0.25.1 && .venv/bin/componentize-py -d wit -w voting componentize --stub-wasi app -o two-of-a-kind.wasm",
+            build: componentize!("voting", "two-of-a-kind.wasm"),
             built: "two-of-a-kind.wasm",
         },
         Language::Javascript => Template {
+            example,
             files: example!("consensus-javascript", ["app.js", "package.json", "README.md"]),
             rule: "app.js",
-            build: "npm install && npm run build",
+            build: NPM,
             built: "two-of-a-kind.wasm",
         },
         Language::C => Template {
+            example,
             files: example!("consensus-c", ["policy.c", "voting.h", "voting.c", "Makefile", "README.md"]),
             rule: "policy.c",
             build: "make",
             built: "two-of-a-kind.wasm",
         },
     }
+}
+
+/// The project of a gate policy.
+fn gate(language: Language) -> Result<Template> {
+    let example = "second-look";
+    Ok(match language {
+        Language::Rust => Template {
+            example,
+            files: example!("gate-rust", ["Cargo.toml", ".cargo/config.toml", "src/lib.rs", "README.md"]),
+            rule: "src/lib.rs",
+            build: CARGO,
+            built: "target/wasm32-unknown-unknown/release/second_look.wasm",
+        },
+        Language::Python => Template {
+            example,
+            files: example!("gate-python", ["app.py", "README.md"]),
+            rule: "app.py",
+            build: componentize!("verdicts", "second-look.wasm"),
+            built: "second-look.wasm",
+        },
+        Language::Javascript => Template {
+            example,
+            files: example!("gate-javascript", ["app.js", "package.json", "README.md"]),
+            rule: "app.js",
+            build: NPM,
+            built: "second-look.wasm",
+        },
+        Language::C => bail!("a gate policy in C is not to be had; use --lang rust, python or javascript"),
+    })
 }
 
 /// The contract.
@@ -81,6 +145,7 @@ pub(super) const WIT: &[(&str, &str)] = texts!(
         "policy.wit",
         "pooling.wit",
         "reviewing.wit",
+        "swarm.wit",
         "unverified.wit",
         "world.wit"
     ]
@@ -96,8 +161,11 @@ pub(super) const SDK: &[(&str, &str)] = texts!(
         "gating.rs",
         "hook.rs",
         "lib.rs",
+        "picking.rs",
         "placement.rs",
         "pooling.rs",
+        "settings.rs",
+        "swarm.rs",
         "verdicts.rs",
         "voting.rs"
     ]

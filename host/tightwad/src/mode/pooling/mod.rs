@@ -15,6 +15,7 @@ mod status;
 mod supervisor;
 mod survey;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -271,13 +272,18 @@ impl Backend for Pooled {
         Ok(Box::new(PooledDrafter { drafter, _use: in_use }))
     }
 
-    async fn score(&self, request: &Arc<Request>, answer: &str) -> Result<Vec<Scored>, BackendError> {
+    async fn score(
+        &self,
+        request: &Arc<Request>,
+        answer: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<Scored>, BackendError> {
         let running = self.0.ready(None).await?;
         let _use = self.0.in_use();
-        match running.node.score(request, answer).await {
+        match running.node.score(request, answer, part.clone()).await {
             Err(error) if error.is_loss() => {
                 let running = self.0.ready(Some(running.generation)).await?;
-                running.node.score(request, answer).await
+                running.node.score(request, answer, part).await
             }
             other => other,
         }

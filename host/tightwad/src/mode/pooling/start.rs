@@ -13,7 +13,7 @@ use super::survey::{Absent, Found, survey};
 use super::{Phase, PoolSpec, Running, layout};
 use crate::backend::tunnel::{FarEnd, Tunnel};
 use crate::backend::{Node, NodeSpec, Processor};
-use crate::plugin::PlacementPlugin;
+use crate::plugin::{Loaded, PlacementPlugin};
 use crate::types::pool::{Machine, Plan, Refusal, Shape};
 
 /// The name of this machine in plans.

@@ -11,7 +11,7 @@ use super::layout::{self, Placed, placed};
 use super::start::{NoStart, Planned, Starter};
 use super::survey::Found;
 use super::{Phase, PoolSpec, Pooling};
-use crate::plugin::PlacementPlugin;
+use crate::plugin::{Loaded, PlacementPlugin};
 use crate::types::pool::Layer;
 
 /// A pool as `GET /v1/tightwad/status` shows it.

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use mlua::{Lua, Table};
-use serde_json::{Map, Value, json};
 
 use super::stack;
 use crate::backend::Capabilities;
@@ -49,41 +48,16 @@ pub(super) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusS
         }
         settings.insert("rule".to_owned(), rule.into());
     }
-    whole(&fields, &mut settings, "block", 1, 64)?;
-    whole(&fields, &mut settings, "quorum", 1, u32::try_from(drafters.len()).unwrap_or(u32::MAX))?;
+    stack::ranged::<u32>(&fields, &mut settings, "block", 1..=64, OF)?;
+    let drafted = u32::try_from(drafters.len()).unwrap_or(u32::MAX);
+    stack::ranged::<u32>(&fields, &mut settings, "quorum", 1..=drafted, OF)?;
     for key in ["audit", "floor", "threshold"] {
-        share(&fields, &mut settings, key)?;
+        stack::ranged::<f64>(&fields, &mut settings, key, 0.0..=1.0, OF)?;
     }
     let mode: Option<String> = fields.optional("mode", "a string")?;
     let (mode, on_failure) =
         (mode.map(|name| stack::named(folder, name)), on_failure(&fields, plugin.is_some())?);
     Ok(ConsensusSpec { target, drafters, plugin, on_failure, mode, settings })
-}
-
-fn whole(
-    fields: &Fields<'_>,
-    settings: &mut Map<String, Value>,
-    key: &str,
-    least: u32,
-    most: u32,
-) -> Result<(), String> {
-    if let Some(number) = fields.optional::<u32>(key, "a whole number")? {
-        if !(least..=most).contains(&number) {
-            return Err(format!("'{key}' in {OF} must be from {least} to {most}"));
-        }
-        settings.insert(key.to_owned(), number.into());
-    }
-    Ok(())
-}
-
-fn share(fields: &Fields<'_>, settings: &mut Map<String, Value>, key: &str) -> Result<(), String> {
-    if let Some(number) = fields.optional::<f64>(key, "a number")? {
-        if !(0.0..=1.0).contains(&number) {
-            return Err(format!("'{key}' in {OF} must be from 0 to 1"));
-        }
-        settings.insert(key.to_owned(), json!(number));
-    }
-    Ok(())
 }
 
 fn on_failure(fields: &Fields<'_>, used: bool) -> Result<OnFailure, String> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use mlua::{Function, IntoLua, Lua, Table};
 
+pub use self::gate::REVIEW_PROMPT;
 pub use self::nodes::check_fallback;
 pub(super) use self::serve::Served;
 use super::factory::Factory;

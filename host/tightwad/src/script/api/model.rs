@@ -4,18 +4,31 @@ use std::path::Path;
 
 use mlua::{Lua, Table};
 
+use tightwad_swarm::net::Peer;
+
 use super::resolve;
-use crate::script::factory::{LookupSpec, ModelSpec};
+use crate::mode::swarm::WantedError;
+use crate::script::factory::{LookupSpec, ModelSpec, SwarmSource};
 use crate::script::keys::Fields;
+use crate::types::user_data;
 
 /// `tw.model{}`.
 pub(super) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec, String> {
-    let known = ["path", "name", "context", "slots", "queue", "threads", "gpu_layers"];
+    let known =
+        ["path", "name", "context", "slots", "queue", "threads", "gpu_layers", "swarm", "peers", "token"];
     let fields = Fields::new(lua, table, "tw.model", &known)?;
     let number = |key| fields.optional::<u32>(key, "a whole number");
-    let path: String = fields.required("path", "a string, the GGUF file")?;
+    let swarm = swarm(&fields)?;
+    let path = match (fields.optional::<String>("path", "a string, the GGUF file")?, &swarm) {
+        (Some(path), _) => resolve(folder, &path),
+        (None, Some(_)) => {
+            user_data().ok_or("there is no HOME for models: say where to with 'path'")?.join("models")
+        }
+        (None, None) => return Err("tw.model needs 'path': a string, the GGUF file; or 'swarm'".to_owned()),
+    };
     Ok(ModelSpec {
-        path: resolve(folder, &path),
+        path,
+        swarm,
         name: fields.optional("name", "a string")?,
         context: number("context")?,
         slots: number("slots")?,
@@ -23,6 +36,25 @@ pub(super) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec
         threads: number("threads")?,
         gpu_layers: number("gpu_layers")?,
     })
+}
+
+/// What other machines have: `swarm`, `peers` and `token`.
+fn swarm(fields: &Fields<'_>) -> Result<Option<SwarmSource>, String> {
+    let wanted: Option<String> = fields.optional("swarm", "a string, as in \"NAME@DIGEST\"")?;
+    let peers: Option<Vec<String>> = fields.optional("peers", "a list of addresses")?;
+    let token: Option<String> = fields.optional("token", "a string")?;
+    let Some(wanted) = wanted else {
+        return match (peers, token) {
+            (None, None) => Ok(None),
+            _ => Err("'peers' and 'token' in tw.model go with 'swarm'".to_owned()),
+        };
+    };
+    let wanted = wanted.parse().map_err(|error: WantedError| format!("'swarm' in tw.model: {error}"))?;
+    let peers = peers.unwrap_or_default();
+    for peer in &peers {
+        Peer::seeder(peer).map_err(|error| format!("'peers' in tw.model: {error}"))?;
+    }
+    Ok(Some(SwarmSource { wanted, peers, token }))
 }
 
 /// `tw.lookup{}`.

@@ -27,12 +27,7 @@ pub(super) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<Speculatio
     let fields = Fields::new(lua, table, OF, &known)?;
     let (target, drafters) = stack::stack(lua, &fields, OF)?;
     let mut settings = stack::settings(lua, &fields, OF)?;
-    if let Some(max_draft) = fields.optional::<u32>("max_draft", "a whole number")? {
-        if !(1..=64).contains(&max_draft) {
-            return Err("'max_draft' in tw.speculation must be from 1 to 64".to_owned());
-        }
-        settings.insert("max_draft".to_owned(), max_draft.into());
-    }
+    stack::ranged::<u32>(&fields, &mut settings, "max_draft", 1..=64, OF)?;
     if let Some(overlap) = fields.optional::<bool>("overlap", "true or false")? {
         settings.insert("overlap".to_owned(), overlap.into());
     }

@@ -1,5 +1,7 @@
 //! What the functions that stack drafters on a target have in common.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +46,38 @@ pub(super) fn settings(
         Some(Ok(serde_json::Value::Object(settings))) => Ok(settings),
         Some(_) => Err(format!("'settings' in {of} must be a table with named fields")),
     }
+}
+
+/// A number of a setting, and what scripts call its kind.
+pub(super) trait Number: FromLua + PartialOrd + Display + Into<serde_json::Value> {
+    /// What a field must be.
+    const KIND: &'static str;
+}
+
+impl Number for u32 {
+    const KIND: &'static str = "a whole number";
+}
+
+impl Number for f64 {
+    const KIND: &'static str = "a number";
+}
+
+/// Takes the field `key`, where there is one, into the settings; it must lie in `range`.
+pub(super) fn ranged<N: Number>(
+    fields: &Fields<'_>,
+    settings: &mut serde_json::Map<String, serde_json::Value>,
+    key: &str,
+    range: RangeInclusive<N>,
+    of: &str,
+) -> Result<(), String> {
+    if let Some(number) = fields.optional::<N>(key, N::KIND)? {
+        if !range.contains(&number) {
+            let (least, most) = range.into_inner();
+            return Err(format!("'{key}' in {of} must be from {least} to {most}"));
+        }
+        settings.insert(key.to_owned(), number.into());
+    }
+    Ok(())
 }
 
 /// The plugin that the field `key` names, with the digest of the field `sha256`.

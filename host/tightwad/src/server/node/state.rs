@@ -70,6 +70,7 @@ impl TargetSession {
         let mut step = Step {
             accepted: verified.accepted,
             ties: verified.ties,
+            rows: verified.rows,
             finish: verified.finish,
             ..Step::default()
         };

@@ -32,8 +32,9 @@ pub(super) async fn score(State(state): State<ServerState>, body: Raw) -> Result
     let lent = state.lent()?;
     let call: ScoreCall = read(body)?;
     let backend = lent.model(&call.model)?;
+    let part = call.from..call.to.unwrap_or(usize::MAX);
     let (request, tokenizer) = (request(call.request)?, tokenizer(&backend)?);
-    let scored = backend.score(&request, &call.answer).await?;
+    let scored = backend.score(&request, &call.answer, part).await?;
     let mut tokens = Vec::with_capacity(scored.len());
     for one in scored {
         let text = tokenizer.detokenize(&[one.token]).await?;

@@ -201,6 +201,9 @@ pub struct Step {
     /// Positions decided again by the one-token path.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ties: u32,
+    /// Rows of the pass over the proposals.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rows: u32,
     /// Why the sequence ended, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
@@ -234,6 +237,12 @@ pub struct ScoreCall {
     pub request: WireRequest,
     /// The answer to look at.
     pub answer: String,
+    /// The first token of it that is scored, by number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub from: usize,
+    /// The one behind the last; absent: up to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<usize>,
 }
 
 /// Its answer.

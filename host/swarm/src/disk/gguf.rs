@@ -1,0 +1,204 @@
+//! The header of a GGUF (versions 2 and 3, little-endian), read without trust: nothing in it makes us
+//! allocate more than a bounded number of names, or read on for ever.
+
+use std::io::{self, BufRead};
+
+use thiserror::Error;
+
+use super::Facts;
+use super::facts::{TEXT, clean};
+use super::input::Input;
+use super::value::{self, Value};
+
+/// Longest header: the first piece holds it, and no piece is longer.
+pub(super) const HEADER: u64 = 1 << 30;
+/// Most tensors; mixtures of hundreds of experts in files of old have some 50,000.
+const TENSORS: u64 = 1 << 18;
+/// Dimensions of a tensor, by ggml.
+const DIMENSIONS: u32 = 4;
+/// Largest alignment.
+const ALIGNMENT: u64 = 1 << 20;
+
+/// The file says that it is a GGUF, but it is broken.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GgufError {
+    /// It ends within its header.
+    #[error("the file ends within its header; fetch it again")]
+    Ends,
+    /// Its header goes on and on.
+    #[error("the header is longer than 1 GiB")]
+    Long,
+    /// Too many tensors.
+    #[error("the header speaks of {0} tensors; at most {TENSORS} are supported")]
+    Tensors(u64),
+    /// A tensor of too many dimensions.
+    #[error("tensor {name:?} has {dimensions} dimensions; at most {DIMENSIONS} are possible")]
+    Dimensions {
+        /// The tensor.
+        name: String,
+        /// What the header says.
+        dimensions: u32,
+    },
+    /// A tensor's data are not there.
+    #[error("tensor {0:?} lies behind the end of the file; fetch the file again")]
+    Behind(String),
+    /// A value of a type that nobody knows.
+    #[error("key {key:?} has a value of unknown type {kind}")]
+    Kind {
+        /// The key.
+        key: String,
+        /// What the header says.
+        kind: u32,
+    },
+    /// Arrays in arrays in arrays.
+    #[error("key {0:?} has arrays in arrays in arrays")]
+    Deep(String),
+    /// No alignment that tensors could have.
+    #[error("general.alignment is {0}; a power of two up to {ALIGNMENT} is possible")]
+    Alignment(u64),
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(io::Error),
+}
+
+/// What the header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gguf {
+    pub(super) facts: Facts,
+    /// Where the first tensor begins; all before it is header.
+    pub(super) data: u64,
+    /// By offset; together they reach from `data` to the end of the file, without gaps.
+    pub(super) tensors: Vec<Tensor>,
+}
+
+/// A run of the file, with the padding behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+impl Tensor {
+    /// `N` of a name such as `blk.N.attn_q.weight`.
+    pub(super) fn layer(&self) -> Option<u32> {
+        let (number, _) = self.name.strip_prefix("blk.")?.split_once('.')?;
+        number.parse().ok()
+    }
+}
+
+impl Gguf {
+    /// Reads the header of a file of `size` bytes; `None`: it is no GGUF that we know.
+    pub(super) fn read(from: impl BufRead, size: u64) -> Result<Option<Self>, GgufError> {
+        let mut input = Input::new(from, size, HEADER);
+        if size < 24 || input.array()? != *b"GGUF" || !matches!(input.u32()?, 2 | 3) {
+            return Ok(None);
+        }
+        let (tensors, pairs) = (input.u64()?, input.u64()?);
+        if tensors > TENSORS {
+            return Err(GgufError::Tensors(tensors));
+        }
+        let mut said = Said::default();
+        for _ in 0..pairs {
+            said.pair(&mut input)?;
+        }
+        // Growing as they come: a file must have the bytes that it makes us keep.
+        let mut found = Vec::new();
+        for _ in 0..tensors {
+            found.push(tensor(&mut input)?);
+        }
+        let alignment = said.alignment()?;
+        let data = input.position().next_multiple_of(alignment).min(size);
+        let (data, tensors) = lay_out(found, data, size)?;
+        Ok(Some(Self { facts: said.facts(), data, tensors }))
+    }
+}
+
+/// What the keys said that matter here.
+#[derive(Default)]
+struct Said {
+    facts: Facts,
+    alignment: Option<u64>,
+    /// `context_length` by architecture: which is the file's is known in the end.
+    contexts: Vec<(String, u64)>,
+}
+
+impl Said {
+    fn pair(&mut self, input: &mut Input<impl BufRead>) -> Result<(), GgufError> {
+        let key = clean(&input.string(TEXT)?);
+        let value = value::read(input, &key)?;
+        match (key.as_str(), value) {
+            ("general.architecture", Value::Text { start, .. }) => {
+                self.facts.architecture = Some(clean(&start));
+            }
+            ("general.name", Value::Text { start, .. }) => self.facts.name = Some(clean(&start)),
+            ("tokenizer.chat_template", Value::Text { digest, .. }) => {
+                self.facts.chat_template = Some(digest);
+            }
+            ("general.file_type", Value::Number(number)) => {
+                self.facts.file_type = u32::try_from(number).ok();
+            }
+            ("general.alignment", Value::Number(number)) => self.alignment = Some(number),
+            (_, Value::Number(number)) if self.contexts.len() < 16 => {
+                if let Some(architecture) = key.strip_suffix(".context_length") {
+                    self.contexts.push((architecture.to_owned(), number));
+                }
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn alignment(&self) -> Result<u64, GgufError> {
+        let alignment = self.alignment.unwrap_or(32);
+        if alignment.is_power_of_two() && alignment <= ALIGNMENT {
+            Ok(alignment)
+        } else {
+            Err(GgufError::Alignment(alignment))
+        }
+    }
+
+    fn facts(mut self) -> Facts {
+        let own = self.contexts.iter().find(|(of, _)| Some(of) == self.facts.architecture.as_ref());
+        self.facts.context = own.map(|(_, tokens)| *tokens);
+        self.facts
+    }
+}
+
+/// A tensor's name, and where it begins behind the header.
+fn tensor(input: &mut Input<impl BufRead>) -> Result<(String, u64), GgufError> {
+    let name = clean(&input.string(TEXT)?);
+    let dimensions = input.u32()?;
+    if dimensions > DIMENSIONS {
+        return Err(GgufError::Dimensions { name, dimensions });
+    }
+    // The sizes, and the type: how long a tensor is, its neighbour says.
+    input.skip(8 * u64::from(dimensions) + 4)?;
+    Ok((name, input.u64()?))
+}
+
+/// Where the tensors begin and end in the file, when they begin at `data`.
+fn lay_out(mut found: Vec<(String, u64)>, data: u64, size: u64) -> Result<(u64, Vec<Tensor>), GgufError> {
+    found.sort_by_key(|(_, offset)| *offset);
+    let gap = found.first().map_or(0, |(_, offset)| *offset);
+    if data.saturating_add(gap) > HEADER {
+        return Err(GgufError::Long);
+    }
+    if let Some((name, _)) = found.iter().find(|(_, offset)| *offset > size - data) {
+        return Err(GgufError::Behind(name.clone()));
+    }
+    let ends: Vec<u64> = found.iter().skip(1).map(|(_, offset)| data + offset).chain([size]).collect();
+    let tensors: Vec<Tensor> = found
+        .into_iter()
+        .zip(ends)
+        .map(|((name, offset), end)| {
+            let offset = data + offset;
+            Tensor { name, offset, bytes: end - offset }
+        })
+        .collect();
+    Ok((tensors.first().map_or(size, |first| first.offset), tensors))
+}
+
+#[cfg(test)]
+mod tests;

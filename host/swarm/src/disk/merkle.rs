@@ -1,0 +1,105 @@
+//! The root of a manifest: a Merkle tree as in RFC 6962 over leaves that say all but the name.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Digest, Facts, Piece};
+
+/// What the first leaf says besides its piece.
+pub(super) struct Whole<'a> {
+    pub(super) format: u32,
+    pub(super) size: u64,
+    pub(super) largest_piece: u64,
+    pub(super) facts: &'a Facts,
+}
+
+/// The root of a file of these pieces.
+pub(super) fn root(whole: &Whole<'_>, pieces: &[Piece]) -> Digest {
+    let leaves: Vec<Digest> =
+        pieces.iter().enumerate().map(|(index, piece)| leaf((index == 0).then_some(whole), piece)).collect();
+    tree(&leaves)
+}
+
+fn leaf(whole: Option<&Whole<'_>>, piece: &Piece) -> Digest {
+    let mut hasher = Sha256::new_with_prefix([0]);
+    if let Some(whole) = whole {
+        hasher.update(whole.format.to_le_bytes());
+        hasher.update(whole.size.to_le_bytes());
+        hasher.update(whole.largest_piece.to_le_bytes());
+        facts(&mut hasher, whole.facts);
+    }
+    hasher.update(piece.length.to_le_bytes());
+    hasher.update(piece.digest.0);
+    hasher.update((piece.blocks.len() as u64).to_le_bytes());
+    for block in &piece.blocks {
+        hasher.update(block.length.to_le_bytes());
+        hasher.update(block.digest.0);
+    }
+    Digest::finish(hasher)
+}
+
+/// Every fact as its length and its bytes; what is absent differs from what is empty.
+fn facts(hasher: &mut Sha256, facts: &Facts) {
+    let Facts { architecture, name, file_type, context, chat_template } = facts;
+    let file_type = file_type.map(u32::to_le_bytes);
+    let context = context.map(u64::to_le_bytes);
+    let said = [
+        architecture.as_deref().map(str::as_bytes),
+        name.as_deref().map(str::as_bytes),
+        file_type.as_ref().map(<[u8; 4]>::as_slice),
+        context.as_ref().map(<[u8; 8]>::as_slice),
+        chat_template.as_ref().map(|digest| digest.0.as_slice()),
+    ];
+    for fact in said {
+        hasher.update(fact.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+        hasher.update(fact.unwrap_or_default());
+    }
+}
+
+fn tree(leaves: &[Digest]) -> Digest {
+    match leaves {
+        [] => Digest::of(&[]),
+        [leaf] => *leaf,
+        _ => {
+            // The largest power of two below their number.
+            let left = 1 << (leaves.len() - 1).ilog2();
+            let mut hasher = Sha256::new_with_prefix([1]);
+            hasher.update(tree(&leaves[..left]).0);
+            hasher.update(tree(&leaves[left..]).0);
+            Digest::finish(hasher)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The test vectors of Certificate Transparency.
+    #[test]
+    fn the_tree_is_that_of_rfc_6962() {
+        let inputs: [&[u8]; 8] = [
+            b"",
+            b"\x00",
+            b"\x10",
+            b"\x20\x21",
+            b"\x30\x31",
+            b"\x40\x41\x42\x43",
+            b"\x50\x51\x52\x53\x54\x55\x56\x57",
+            b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
+        ];
+        let leaves = inputs.map(|input| Digest::of(&[b"\x00", input].concat()));
+        let expected = [
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+            "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+            "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+            "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+            "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+            "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+            "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+        ];
+        for (count, root) in (1..).zip(expected) {
+            assert_eq!(tree(&leaves[..count]).to_string(), root, "{count} leaves");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! How a store begins: with a whole file, or a part file that is made or gone on with.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::slice;
+use std::sync::Arc;
+
+use super::have::Have;
+use super::journal::{Journal, Opened};
+use super::store::lock;
+use super::{Block, Digest, Manifest, Store, StoreError, at};
+
+impl Store {
+    /// A complete file, to be seeded. Its size is checked, its first piece and its last block; what was
+    /// changed between them, whoever fetches it notices.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Changed`] when it is not the manifest's file; when it cannot be read.
+    pub fn whole(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
+        let file = File::open(path).map_err(StoreError::of(path))?;
+        let have = Have::new(&manifest, true);
+        let store = Self::new(path, manifest, file, have, None);
+        let settled = store.file.metadata().map_err(StoreError::of(path))?;
+        if settled.len() != store.manifest.size() {
+            return Err(StoreError::Changed(path.to_owned()));
+        }
+        *lock(&store.settled) = Some(settled);
+        if let Some(first) = store.manifest.pieces().first() {
+            store.check(&first.blocks, 0)?;
+        }
+        if let Some(last) = store.manifest.pieces().last().and_then(|piece| piece.blocks.last()) {
+            store.check(slice::from_ref(last), store.manifest.size() - u64::from(last.length))?;
+        }
+        Ok(store)
+    }
+
+    /// Reads blocks that are all had.
+    fn check(&self, blocks: &[Block], mut offset: u64) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        for block in blocks {
+            bytes.resize(block.length as usize, 0);
+            self.read(offset, &mut bytes)?;
+            if Digest::of(&bytes) != block.digest {
+                return Err(StoreError::Changed(self.path.clone()));
+            }
+            offset += u64::from(block.length);
+        }
+        Ok(())
+    }
+
+    /// Makes `PATH.part` and its journal, or goes on with them: what the journal says is had. Only one
+    /// store can do so at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] when another one does; [`StoreError::OtherRoot`] when they are of another
+    /// file; [`StoreError::Foreign`] when no pull made them; when the disk does not want to.
+    pub fn resume(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
+        let mut have = Have::new(&manifest, false);
+        let (part, journal) = (at::beside(path, ".part"), at::beside(path, ".journal"));
+        // The journal is made first: a part file alone is none of ours.
+        if part.exists() && !journal.exists() {
+            return Err(StoreError::Foreign(part));
+        }
+        let Opened { mut journal, blocks, new } = open_journal(&journal, &part, &manifest, have.count())?;
+        // Nobody else of ours changes it from here on.
+        let size = size_of(&part).map_err(StoreError::of(&part))?;
+        if new && size.is_some() {
+            journal.remove().map_err(StoreError::of(path))?;
+            return Err(StoreError::Foreign(part));
+        }
+        if !new && size.is_none() && is_finished(path, &manifest) {
+            journal.remove().map_err(StoreError::of(path))?;
+            manifest.keep_beside(path)?;
+            return Self::whole(path, manifest);
+        }
+        let file = if size == Some(manifest.size()) {
+            for number in blocks {
+                let spot = have.nth(&manifest, number)?;
+                have.insert(&spot);
+            }
+            OpenOptions::new().read(true).write(true).open(&part)
+        } else {
+            journal.reset().and_then(|()| begin(&part, manifest.size()))
+        };
+        let file = file.map_err(StoreError::of(&part))?;
+        Ok(Self::new(path, manifest, file, have, Some(journal)))
+    }
+}
+
+/// A journal of another file is in the way only as long as there is a part file.
+fn open_journal(path: &Path, part: &Path, manifest: &Manifest, count: u32) -> Result<Opened, StoreError> {
+    match Journal::open(path.to_owned(), manifest.root(), count) {
+        Err(StoreError::OtherRoot { .. }) if !part.exists() => {
+            fs::remove_file(path).map_err(StoreError::of(path))?;
+            Journal::open(path.to_owned(), manifest.root(), count)
+        }
+        // By the name that people know.
+        Err(StoreError::Busy(_)) => Err(StoreError::Busy(path.with_extension(""))),
+        opened => opened,
+    }
+}
+
+/// Whether the power went between renaming the part file and removing its journal. All of the file is hashed:
+/// an older one may be as long.
+fn is_finished(path: &Path, manifest: &Manifest) -> bool {
+    let as_long = size_of(path).is_ok_and(|size| size == Some(manifest.size()));
+    let made = || Manifest::of(path, manifest.largest_piece(), None, &|_| ());
+    as_long && made().is_ok_and(|made| made.root() == manifest.root())
+}
+
+/// Bytes of a file that may be there.
+fn size_of(path: &Path) -> io::Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(file) => Ok(Some(file.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A sparse file of that size.
+fn begin(part: &Path, size: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(part)?;
+    file.set_len(size)?;
+    file.sync_all()?;
+    at::sync_directory(part)?;
+    Ok(file)
+}

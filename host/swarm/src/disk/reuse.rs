@@ -1,0 +1,104 @@
+//! What an older file on this machine has already is copied, not fetched.
+//!
+//! Copied through memory: only so are the bytes that were checked the bytes that are written. A file system
+//! could share blocks only where both files have them at places that differ by a multiple of its own block
+//! size, and headers differ by less.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use super::cut::cut;
+use super::gguf::Gguf;
+use super::hash::each;
+use super::have::Spot;
+use super::{Digest, Manifest, Store, StoreError, at};
+
+/// A block of the other file that may be one of ours.
+struct Candidate {
+    offset: u64,
+    length: u32,
+}
+
+type Wanted = HashMap<(u32, Digest), Vec<Spot>>;
+
+impl Store {
+    /// Copies the blocks that `other` has too; how many bytes. Where no manifest is kept beside it, its
+    /// blocks of a fitting length are hashed. Every block is checked before it is written, so that a
+    /// wrong manifest, or a file that changes meanwhile, does no harm.
+    ///
+    /// # Errors
+    ///
+    /// When `other` cannot be read, or the disk does not want to.
+    pub fn reuse(&self, other: &Path) -> Result<u64, StoreError> {
+        let wanted = self.wanted();
+        if wanted.is_empty() {
+            return Ok(0);
+        }
+        let file = File::open(other).map_err(StoreError::of(other))?;
+        let size = file.metadata().map_err(StoreError::of(other))?.len();
+        let blocks = match Manifest::beside(other) {
+            Some(manifest) => known(&manifest, &wanted),
+            None => unknown(&file, size, self.manifest.largest_piece(), &wanted),
+        };
+        let copied = each(&blocks, |buffer, block| {
+            buffer.resize(block.length as usize, 0);
+            at::read(&file, buffer, block.offset).map_err(StoreError::of(other))?;
+            let spots = wanted.get(&(block.length, Digest::of(buffer)));
+            spots.into_iter().flatten().try_fold(0, |bytes, spot| {
+                self.put(spot, buffer)?;
+                Ok::<u64, StoreError>(bytes + u64::from(spot.length))
+            })
+        })?;
+        self.sync()?;
+        Ok(copied.iter().sum())
+    }
+
+    /// Where the blocks belong that are missing.
+    fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::new();
+        let state = self.state();
+        for (index, piece) in (0..).zip(self.manifest.pieces()) {
+            for block in state.have.missing(index) {
+                if let Ok(spot) = state.have.spot(&self.manifest, index, block) {
+                    let digest = piece.blocks[block as usize].digest;
+                    wanted.entry((spot.length, digest)).or_default().push(spot);
+                }
+            }
+        }
+        wanted
+    }
+}
+
+/// The blocks of a file whose manifest is there.
+fn known(manifest: &Manifest, wanted: &Wanted) -> Vec<Candidate> {
+    let mut blocks = Vec::new();
+    for piece in manifest.pieces() {
+        let mut offset = piece.offset;
+        for block in &piece.blocks {
+            if wanted.contains_key(&(block.length, block.digest)) {
+                blocks.push(Candidate { offset, length: block.length });
+            }
+            offset += u64::from(block.length);
+        }
+    }
+    blocks
+}
+
+/// The blocks of another file that have a fitting length, cut as ours is. A broken GGUF is cut as what is none.
+fn unknown(file: &File, size: u64, largest_piece: u64, wanted: &Wanted) -> Vec<Candidate> {
+    let lengths: HashSet<u32> = wanted.keys().map(|(length, _)| *length).collect();
+    let gguf = Gguf::read(BufReader::with_capacity(1 << 16, file), size).ok().flatten();
+    let mut blocks = Vec::new();
+    for piece in cut(size, gguf.as_ref(), largest_piece) {
+        let mut offset = piece.offset;
+        for length in piece.blocks {
+            if lengths.contains(&length) {
+                blocks.push(Candidate { offset, length });
+            }
+            offset += u64::from(length);
+        }
+    }
+    blocks
+}

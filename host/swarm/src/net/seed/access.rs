@@ -1,0 +1,58 @@
+//! Who is served: a token, and addresses.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+
+use super::SeedState;
+use super::refusal::Refusal;
+
+type Allows = dyn Fn(IpAddr) -> bool + Send + Sync;
+
+/// Who is served; by default everybody.
+#[derive(Default)]
+pub(super) struct Access {
+    token: Option<Arc<str>>,
+    allows: Option<Box<Allows>>,
+}
+
+impl Access {
+    pub(super) fn new(token: Option<&str>, allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self { token: token.map(Into::into), allows: Some(Box::new(allows)) }
+    }
+}
+
+/// Where a question comes from, when the server was made to know.
+pub(super) fn address_of(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())
+}
+
+/// Refuses requests without the token, where there is one.
+pub(super) async fn require_token(State(state): State<SeedState>, request: Request, next: Next) -> Response {
+    let Some(expected) = &state.access.token else { return next.run(request).await };
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    // How long the comparison takes says nothing about the token.
+    if bool::from(given.as_bytes().ct_eq(expected.as_bytes())) {
+        next.run(request).await
+    } else {
+        Refusal::Token.into_response()
+    }
+}
+
+/// Refuses requests from addresses that are not allowed, before anything else is looked at.
+pub(super) async fn require_address(
+    State(state): State<SeedState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(allows) = &state.access.allows else { return next.run(request).await };
+    // An unspecified address is in no list, but in a list of everything.
+    let address = address_of(&request).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    if allows(address) { next.run(request).await } else { Refusal::Address.into_response() }
+}

@@ -1,0 +1,121 @@
+//! What a seeder tells of its models.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::Uri;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::SeedState;
+use super::access::address_of;
+use super::refusal::Refusal;
+use super::seeds::Seed;
+use crate::net::wire::{Announce, Have, Known, Listed, runs};
+
+/// Longest wait for news.
+const WAIT: Duration = Duration::from_secs(30);
+/// How often a store is looked at that somebody fills without saying so.
+const LOOK: Duration = Duration::from_millis(250);
+
+pub(super) async fn list(State(state): State<SeedState>) -> Json<Vec<Listed>> {
+    let listed = state.seeds.stores().into_iter().map(|store| {
+        let manifest = store.manifest();
+        Listed {
+            root: manifest.root(),
+            name: manifest.name().to_owned(),
+            size: manifest.size(),
+            pieces: count(manifest.pieces().len()),
+            had: count(store.had().len()),
+        }
+    });
+    Json(listed.collect())
+}
+
+pub(super) async fn manifest(
+    State(state): State<SeedState>,
+    Path(root): Path<String>,
+) -> Result<Response, Refusal> {
+    let seed = seed_of(&state, &root)?;
+    Ok(([(CONTENT_TYPE, "application/json")], seed.manifest.clone()).into_response())
+}
+
+/// Answers at once, unless the asker knows the state: then when it changes, or when the wait is over.
+pub(super) async fn have(
+    State(state): State<SeedState>,
+    Path(root): Path<String>,
+    uri: Uri,
+) -> Result<Json<Have>, Refusal> {
+    let seed = seed_of(&state, &root)?;
+    let (since, wait) = (asked(&uri, "since"), asked(&uri, "wait_ms").unwrap_or(0));
+    // A number that is greater than the store's is from before this seeder started again.
+    if since == Some(seed.store.version())
+        && let Ok(_place) = state.waiting.clone().try_acquire_owned()
+    {
+        let until = Instant::now() + Duration::from_millis(wait).min(WAIT);
+        let _ = timeout_at(until, news(&seed, since)).await;
+    }
+    // The number first: pieces that come in between are told twice rather than never.
+    let version = seed.store.version();
+    let had = seed.store.had();
+    let whole = had.len() == seed.store.manifest().pieces().len();
+    let pieces = runs(&had);
+    Ok(Json(Have { version, pieces, whole, seeder: state.seeds.name().to_owned() }))
+}
+
+/// The number that is called `name` in the question.
+fn asked(uri: &Uri, name: &str) -> Option<u64> {
+    let pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(key, _)| *key == name)?.1.parse().ok()
+}
+
+async fn news(seed: &Seed, since: Option<u64>) {
+    let mut news = seed.news();
+    while Some(seed.store.version()) == since {
+        tokio::select! {
+            _ = news.changed() => {}
+            () = sleep(LOOK) => {}
+        }
+    }
+}
+
+pub(super) async fn peers(
+    State(state): State<SeedState>,
+    Path(root): Path<String>,
+    request: Request,
+) -> Result<Json<Known>, Refusal> {
+    let seed = seed_of(&state, &root)?;
+    let address = address_of(&request);
+    let body = axum::body::to_bytes(request.into_body(), super::QUESTION).await.unwrap_or_default();
+    let asker = address.zip(port_of(&body)).map(|(address, port)| url(address, port));
+    let peers = seed.others(asker.as_deref(), address.is_some_and(|address| address.is_loopback()));
+    if let Some(asker) = asker {
+        seed.know(&asker);
+    }
+    Ok(Json(Known { peers }))
+}
+
+/// A body that makes no sense announces nothing.
+fn port_of(body: &Bytes) -> Option<u16> {
+    let announce: Announce = serde_json::from_slice(body).ok()?;
+    announce.port.filter(|&port| port > 0)
+}
+
+fn url(address: IpAddr, port: u16) -> String {
+    format!("http://{}", SocketAddr::new(address, port))
+}
+
+/// Only what is seeded is found: a name is never made into a path.
+pub(super) fn seed_of(state: &SeedState, root: &str) -> Result<Arc<Seed>, Refusal> {
+    let root = root.parse().map_err(|_| Refusal::Unknown)?;
+    state.seeds.get(root).ok_or(Refusal::Unknown)
+}
+
+fn count(pieces: usize) -> u32 {
+    u32::try_from(pieces).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,131 @@
+//! What is seeded.
+//!
+//! Invariant: a root names the store of the manifest with that root, and the text of that manifest.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::disk::{Digest, Store};
+
+/// Peers that are remembered for a model, at most.
+const KNOWN: usize = 64;
+/// How long a peer is remembered after it was last heard of.
+const REMEMBERED: Duration = Duration::from_secs(180);
+
+/// The models that this machine seeds; shared by its servers and its pulls.
+pub struct Seeds {
+    name: String,
+    seeds: RwLock<HashMap<Digest, Arc<Seed>>>,
+}
+
+/// One seeded model.
+pub(crate) struct Seed {
+    pub(super) store: Arc<Store>,
+    pub(super) manifest: Bytes,
+    changed: watch::Sender<()>,
+    known: Mutex<HashMap<String, Instant>>,
+}
+
+impl Default for Seeds {
+    fn default() -> Self {
+        Self { name: format!("{:016x}", fastrand::u64(..)), seeds: RwLock::default() }
+    }
+}
+
+impl Seeds {
+    /// Seeds nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Random; by it this machine knows its own seeder.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Seeds `store` too; what is there of it, whenever it is there. False when its model is seeded already:
+    /// then nothing changes.
+    pub fn add(&self, store: Arc<Store>) -> bool {
+        let manifest: Bytes = store.manifest().to_json().into();
+        let root = store.manifest().root();
+        let mut seeds = self.seeds.write().unwrap_or_else(PoisonError::into_inner);
+        if seeds.contains_key(&root) {
+            return false;
+        }
+        let (changed, known) = (watch::Sender::new(()), Mutex::default());
+        seeds.insert(root, Arc::new(Seed { store, manifest, changed, known }));
+        true
+    }
+
+    /// No longer seeds the model `root`; uploads that run end by themselves.
+    pub fn remove(&self, root: Digest) {
+        self.seeds.write().unwrap_or_else(PoisonError::into_inner).remove(&root);
+    }
+
+    /// The store of the model `root`.
+    #[must_use]
+    pub fn store(&self, root: Digest) -> Option<Arc<Store>> {
+        self.get(root).map(|seed| seed.store.clone())
+    }
+
+    /// The stores of all models, by name.
+    #[must_use]
+    pub fn stores(&self) -> Vec<Arc<Store>> {
+        let seeds = self.seeds.read().unwrap_or_else(PoisonError::into_inner);
+        let mut stores: Vec<_> = seeds.values().map(|seed| seed.store.clone()).collect();
+        stores.sort_by(|a, b| {
+            let (a, b) = (a.manifest(), b.manifest());
+            (a.name(), a.root()).cmp(&(b.name(), b.root()))
+        });
+        stores
+    }
+
+    /// Remembers that `peer` (`http://ADDRESS:PORT`) seeds the model `root` too, and tells others.
+    pub fn know(&self, root: Digest, peer: &str) {
+        if let Some(seed) = self.get(root) {
+            seed.know(peer);
+        }
+    }
+
+    pub(crate) fn get(&self, root: Digest) -> Option<Arc<Seed>> {
+        self.seeds.read().unwrap_or_else(PoisonError::into_inner).get(&root).cloned()
+    }
+}
+
+impl Seed {
+    /// Wakes those who wait for news.
+    pub(crate) fn changed(&self) {
+        self.changed.send_replace(());
+    }
+
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Remembers `peer`; where there are too many, the one that was not heard of for longest is forgotten.
+    pub(crate) fn know(&self, peer: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(peer.to_owned(), Instant::now());
+        if known.len() > KNOWN {
+            let oldest = known.iter().min_by_key(|(_, heard)| **heard).map(|(peer, _)| peer.clone());
+            if let Some(oldest) = oldest {
+                known.remove(&oldest);
+            }
+        }
+    }
+
+    /// Who else has it, except `asker`. Addresses of this machine's inside make sense only there (`inside`).
+    pub(super) fn others(&self, asker: Option<&str>, inside: bool) -> Vec<String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, heard| heard.elapsed() < REMEMBERED);
+        let hidden =
+            |peer: &str| !inside && (peer.starts_with("http://127.") || peer.starts_with("http://[::1]"));
+        known.keys().filter(|peer| Some(peer.as_str()) != asker && !hidden(peer)).cloned().collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! What a file is made of, and what of it is on this machine: on a real disk.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../src/disk/fixture.rs"]
+mod fixture;
+mod manifest;
+mod reuse;
+mod store;
+mod trouble;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tightwad_swarm::disk::{Manifest, Store};
+
+/// The manifest of a file, of pieces of at most 2 MiB.
+fn manifest(path: &Path) -> Arc<Manifest> {
+    Arc::new(Manifest::of(path, 2 << 20, None, &|_| ()).unwrap())
+}
+
+/// A directory with a model, which is to be pulled to another path there.
+struct Pull {
+    directory: tempfile::TempDir,
+    source: Vec<u8>,
+    manifest: Arc<Manifest>,
+}
+
+impl Pull {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let model = fixture::Model::layered("Tiny Test", "{{ messages }}");
+        let path = model.save(directory.path(), "source.gguf");
+        Self { source: model.bytes(), manifest: manifest(&path), directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn store(&self) -> Store {
+        Store::resume(&self.path("m.gguf"), Arc::clone(&self.manifest)).unwrap()
+    }
+
+    /// A block's bytes.
+    fn block(&self, piece: u32, block: u32) -> &[u8] {
+        let whole = &self.manifest.pieces()[piece as usize];
+        let before: u64 = whole.blocks[..block as usize].iter().map(|block| u64::from(block.length)).sum();
+        let at = usize::try_from(whole.offset + before).unwrap();
+        &self.source[at..at + whole.blocks[block as usize].length as usize]
+    }
+
+    /// Writes all that is missing of a piece.
+    fn fill(&self, store: &Store, piece: u32) {
+        for block in store.missing(piece) {
+            store.write(piece, block, self.block(piece, block)).unwrap();
+        }
+        assert!(store.has(piece));
+    }
+
+    fn pieces(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.manifest.pieces().len()).unwrap()
+    }
+}

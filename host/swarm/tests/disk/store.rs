@@ -1,0 +1,218 @@
+//! Stores: what is had, what survives, how a pull ends.
+
+use std::fs;
+use std::sync::Arc;
+use std::thread;
+
+use tightwad_swarm::disk::{Manifest, Store, StoreError};
+
+use super::{Pull, fixture};
+
+#[test]
+fn a_file_is_pulled_and_seeded() {
+    let pull = Pull::new();
+    let store = pull.store();
+    assert_eq!((store.had().len(), store.bytes_had(), store.version()), (0, 0, 0));
+    for piece in pull.pieces().rev() {
+        let version = store.version();
+        pull.fill(&store, piece);
+        assert!(store.version() > version);
+        let whole = &pull.manifest.pieces()[piece as usize];
+        let mut bytes = vec![0; usize::try_from(whole.length).unwrap()];
+        store.read(whole.offset, &mut bytes).unwrap();
+        let at = usize::try_from(whole.offset).unwrap();
+        assert_eq!(bytes, pull.source[at..at + bytes.len()]);
+    }
+    assert_eq!(store.had(), pull.pieces().collect::<Vec<_>>());
+    assert!(!pull.path("m.gguf").exists());
+    store.finish(false).unwrap();
+    assert_eq!(fs::read(pull.path("m.gguf")).unwrap(), pull.source);
+    assert!(!pull.path("m.gguf.part").exists() && !pull.path("m.gguf.journal").exists());
+    assert_eq!(Manifest::beside(&pull.path("m.gguf")).unwrap(), *pull.manifest);
+
+    // It goes on being read from, and can be seeded by the next process.
+    store.read(0, &mut [0; 100]).unwrap();
+    store.finish(false).unwrap();
+    let whole = Store::whole(&pull.path("m.gguf"), Arc::clone(&pull.manifest)).unwrap();
+    assert_eq!(whole.bytes_had(), pull.manifest.size());
+    let mut bytes = vec![0; pull.source.len()];
+    whole.read(0, &mut bytes).unwrap();
+    assert_eq!(bytes, pull.source);
+    assert!(whole.read(1, &mut bytes).is_err());
+}
+
+#[test]
+fn only_pieces_that_are_had_are_read() {
+    let pull = Pull::new();
+    let store = pull.store();
+    pull.fill(&store, 0);
+    pull.fill(&store, 2);
+    let pieces = pull.manifest.pieces();
+    let at = |piece: usize| pieces[piece].offset;
+    assert!(store.read(at(1) - 10, &mut [0; 10]).is_ok());
+    for (offset, length, missing) in [
+        (at(1) - 10, 11, at(1)),
+        (at(2) - 1, 5, at(2) - 1),
+        (at(2), usize::try_from(pieces[2].length).unwrap() + 1, at(3)),
+        (pull.manifest.size(), 1, pull.manifest.size()),
+        (u64::MAX, 1, u64::MAX),
+    ] {
+        let error = store.read(offset, &mut vec![0; length]).unwrap_err();
+        assert!(matches!(error, StoreError::Missing(byte) if byte == missing), "{offset}: {error}");
+    }
+}
+
+#[test]
+fn a_corrupt_block_is_refused_and_leaves_nothing() {
+    let pull = Pull::new();
+    let store = pull.store();
+    let good = pull.block(1, 0).to_vec();
+    let mut bad = good.clone();
+    bad[1000] ^= 1;
+    for data in [&bad[..], &good[1..], &[], &vec![0; 2 << 20]] {
+        let error = store.write(1, 0, data).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { piece: 1, block: 0 }), "{error}");
+    }
+    for (piece, block) in [(1, 99), (99, 0), (u32::MAX, u32::MAX)] {
+        let error = store.write(piece, block, &good).unwrap_err();
+        assert!(matches!(error, StoreError::NoBlock { .. }), "{error}");
+    }
+    assert_eq!((store.bytes_had(), store.has(99), store.missing(99).len()), (0, false, 0));
+    assert!(fs::read(pull.path("m.gguf.part")).unwrap().iter().all(|byte| *byte == 0));
+    assert!(!store.write(1, 0, &good).unwrap());
+    assert_eq!(store.missing(1), [1]);
+    assert!(store.write(1, 1, pull.block(1, 1)).unwrap());
+    // Even a second time.
+    assert!(matches!(store.write(1, 0, &bad), Err(StoreError::Corrupt { .. })));
+    assert!(store.write(1, 0, &good).unwrap());
+    assert_eq!(store.bytes_had(), pull.manifest.pieces()[1].length);
+}
+
+#[test]
+fn what_was_synced_is_never_fetched_again() {
+    let pull = Pull::new();
+    let store = pull.store();
+    store.write(1, 1, pull.block(1, 1)).unwrap();
+    pull.fill(&store, 3);
+    store.sync().unwrap();
+    // Not complete, so that it is not synced by itself.
+    store.write(4, 0, pull.block(4, 0)).unwrap();
+    store.write(4, 1, pull.block(4, 1)).unwrap();
+    // Killed: nothing runs that would tidy up.
+    drop(store);
+    let store = pull.store();
+    assert_eq!(store.had(), [3]);
+    assert_eq!(store.missing(1), [0]);
+    assert_eq!(store.missing(4).len(), pull.manifest.pieces()[4].blocks.len());
+    assert!(store.read(pull.manifest.pieces()[4].offset, &mut [0]).is_err());
+    for piece in pull.pieces() {
+        pull.fill(&store, piece);
+    }
+    store.finish(false).unwrap();
+    assert_eq!(fs::read(pull.path("m.gguf")).unwrap(), pull.source);
+}
+
+#[test]
+fn a_torn_journal_costs_one_block() {
+    let pull = Pull::new();
+    let store = pull.store();
+    pull.fill(&store, 0);
+    store.sync().unwrap();
+    pull.fill(&store, 2);
+    store.sync().unwrap();
+    let blocks = pull.manifest.pieces()[2].blocks.len();
+    drop(store);
+    let journal = pull.path("m.gguf.journal");
+    let bytes = fs::read(&journal).unwrap();
+    for torn in 1..=8 {
+        fs::write(&journal, &bytes[..bytes.len() - torn]).unwrap();
+        let store = pull.store();
+        assert_eq!((store.had(), store.missing(2).len()), (vec![0], 1), "{torn} of {blocks} blocks");
+    }
+}
+
+#[test]
+fn a_journal_without_its_part_file_is_not_believed() {
+    let pull = Pull::new();
+    let part = pull.path("m.gguf.part");
+    for spoil in [
+        Box::new(|| fs::remove_file(&part).unwrap()) as Box<dyn Fn()>,
+        Box::new(|| fs::write(&part, b"short").unwrap()),
+    ] {
+        let store = pull.store();
+        pull.fill(&store, 0);
+        store.sync().unwrap();
+        drop(store);
+        spoil();
+        assert_eq!(pull.store().bytes_had(), 0);
+        assert_eq!(fs::metadata(&part).unwrap().len(), pull.manifest.size());
+    }
+    // Nor later, when the part file has its size again.
+    assert_eq!(pull.store().bytes_had(), 0);
+}
+
+#[test]
+fn a_pull_that_lost_its_power_while_it_finished_is_finished() {
+    let pull = Pull::new();
+    let store = pull.store();
+    pull.pieces().for_each(|piece| pull.fill(&store, piece));
+    store.sync().unwrap();
+    let journal = fs::read(pull.path("m.gguf.journal")).unwrap();
+    store.finish(false).unwrap();
+    drop(store);
+    let manifest = pull.path("m.gguf.manifest");
+    for older in [false, true] {
+        fs::write(pull.path("m.gguf.journal"), &journal).unwrap();
+        fs::remove_file(&manifest).unwrap();
+        if older {
+            fs::write(pull.path("m.gguf"), vec![1; pull.source.len()]).unwrap();
+        }
+        let store = pull.store();
+        assert_eq!(store.bytes_had(), if older { 0 } else { pull.manifest.size() });
+        assert_eq!((manifest.exists(), pull.path("m.gguf.journal").exists()), (!older, older));
+    }
+}
+
+#[test]
+fn many_threads_write_one_file() {
+    let pull = Pull::new();
+    let store = pull.store();
+    thread::scope(|scope| {
+        for start in 0..4 {
+            let (pull, store) = (&pull, &store);
+            scope.spawn(move || {
+                let count = pull.pieces().end;
+                for piece in (0..count).map(|piece| (piece + start * count / 4) % count) {
+                    pull.fill(store, piece);
+                    store.sync().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.version(), u64::from(pull.pieces().end));
+    assert_eq!(store.bytes_had(), pull.manifest.size());
+    // Each block is in the journal once.
+    let blocks: usize = pull.manifest.pieces().iter().map(|piece| piece.blocks.len()).sum();
+    let journal = fs::metadata(pull.path("m.gguf.journal")).unwrap().len();
+    assert_eq!(journal, 84 + 8 * blocks as u64);
+    store.finish(false).unwrap();
+    assert_eq!(fs::read(pull.path("m.gguf")).unwrap(), pull.source);
+}
+
+#[test]
+fn a_file_that_is_no_gguf_is_pulled_as_well() {
+    let mut pull = Pull::new();
+    pull.source = fixture::noise(9, 3_000_001);
+    fs::write(pull.path("source"), &pull.source).unwrap();
+    pull.manifest = super::manifest(&pull.path("source"));
+    let store = pull.store();
+    pull.pieces().for_each(|piece| pull.fill(&store, piece));
+    store.finish(false).unwrap();
+    assert_eq!(fs::read(pull.path("m.gguf")).unwrap(), pull.source);
+}
+
+#[test]
+fn stores_are_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Store>();
+}

@@ -1,0 +1,9 @@
+//! Models on their way between machines: real files, real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod hostile;
+mod pickers;
+mod pulling;
+mod seeding;
+mod support;
+mod trouble;

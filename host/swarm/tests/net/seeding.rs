@@ -1,0 +1,163 @@
+//! What seeders answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_RANGE, RETRY_AFTER};
+use serde_json::{Value, json};
+use tightwad_swarm::net::{Have, Known, RateLimit, SeedState, fetch_manifest, find};
+
+use super::support::{Lab, MIB, client, peer, seeder, seeder_of, seeds};
+
+async fn get(url: &str, range: &str) -> reqwest::Response {
+    reqwest::Client::new().get(url).header("range", range).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn tells_what_it_has_and_sends_ranges_of_it() {
+    let lab = Lab::new(4, MIB);
+    let address = seeder_of(lab.partial("a", [0, 1, 3])).await;
+    let root = lab.manifest.root();
+    let base = format!("http://{address}/v1/swarm");
+    let list: Value = reqwest::get(&base).await.unwrap().json().await.unwrap();
+    let size = lab.manifest.size();
+    let expected =
+        json!([{ "root": root.to_string(), "name": "model", "size": size, "pieces": 4, "had": 3 }]);
+    assert_eq!(list, expected);
+    let have: Have = reqwest::get(format!("{base}/{root}/have")).await.unwrap().json().await.unwrap();
+    assert_eq!((have.pieces, have.whole), (vec![(0, 2), (3, 4)], false));
+
+    let data = format!("{base}/{root}/data");
+    let answer = get(&data, "bytes=1000000-1999999").await;
+    assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(answer.headers()[CONTENT_RANGE], format!("bytes 1000000-1999999/{size}"));
+    assert_eq!(answer.bytes().await.unwrap(), lab.bytes[1_000_000..2_000_000]);
+    for (range, status) in [
+        ("bytes=2000000-2100000", StatusCode::RANGE_NOT_SATISFIABLE),
+        ("bytes=99000000-99000001", StatusCode::RANGE_NOT_SATISFIABLE),
+        ("bytes=0-1,5-6", StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(get(&data, range).await.status(), status, "{range}");
+    }
+    let other = "0".repeat(64);
+    for path in ["..%2f..%2fetc%2fpasswd/data", "model/data", &format!("{other}/have")] {
+        let answer = reqwest::get(format!("{base}/{path}")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+        let error: Value = answer.json().await.unwrap();
+        assert_eq!(error["error"]["type"], "not_found_error");
+    }
+}
+
+#[tokio::test]
+async fn models_are_found_by_name_and_by_root() {
+    let lab = Lab::new(3, MIB);
+    let (first, second) = (seeder_of(lab.whole()).await, seeder_of(lab.partial("a", [1])).await);
+    let peers = [peer(first), peer(second), peer("127.0.0.1:1".parse().unwrap())];
+    let (found, reasons) = find(&client(), &peers, Some("model")).await;
+    assert_eq!((found.len(), found[0].peers.len(), reasons.len()), (1, 2, 1), "{reasons:?}");
+    assert!(find(&client(), &peers, Some("other")).await.0.is_empty());
+    let manifest = fetch_manifest(&client(), &peers, found[0].root).await.unwrap();
+    assert_eq!(manifest, *lab.manifest);
+    let other = "0".repeat(64).parse().unwrap();
+    let error = fetch_manifest(&client(), &peers, other).await.unwrap_err().to_string();
+    assert!(error.contains("404"), "{error}");
+}
+
+#[tokio::test]
+async fn strangers_are_refused() {
+    let lab = Lab::new(1, MIB);
+    let state = |allowed: bool| {
+        let allows = move |address: IpAddr| allowed && address.is_loopback();
+        SeedState::new(seeds(lab.whole())).guarded(Some("secret"), allows)
+    };
+    let root = lab.manifest.root();
+    let paths = ["", "/{root}/manifest", "/{root}/have", "/{root}/data"];
+    let paths = paths.map(|path| path.replace("{root}", &root.to_string()));
+    let (open, closed) = (seeder(state(true)).await, seeder(state(false)).await);
+    for path in &paths {
+        for (address, token, status) in [
+            (open, "", StatusCode::UNAUTHORIZED),
+            (open, "secret!", StatusCode::UNAUTHORIZED),
+            (open, "secret", StatusCode::OK),
+            (closed, "secret", StatusCode::FORBIDDEN),
+        ] {
+            let request = reqwest::Client::new().get(format!("http://{address}/v1/swarm{path}"));
+            let answer = request.bearer_auth(token).send().await.unwrap();
+            assert_eq!(answer.status(), status, "{path} with '{token}'");
+        }
+    }
+}
+
+#[tokio::test]
+async fn news_wake_who_waits_for_them() {
+    let lab = Lab::new(2, MIB);
+    let store = lab.partial("a", [0]);
+    let address = seeder_of(store.clone()).await;
+    let url = format!("http://{address}/v1/swarm/{}/have", lab.manifest.root());
+    let now: Have = reqwest::get(&url).await.unwrap().json().await.unwrap();
+    let waiting = tokio::spawn(reqwest::get(format!("{url}?since={}&wait_ms=60000", now.version)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished(), "there is nothing new yet");
+    let begin = Instant::now();
+    lab.give(&store, 1);
+    let news: Have = waiting.await.unwrap().unwrap().json().await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(15), "it waits for 30 s at most, but not for that");
+    assert_eq!((news.pieces, news.whole), (vec![(0, 2)], true));
+    // A number of a seeder that was started again is answered at once.
+    let begin = Instant::now();
+    reqwest::get(format!("{url}?since=999&wait_ms=60000")).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
+async fn uploads_to_one_address_are_bounded() {
+    // More than what sockets hold.
+    let lab = Lab::new(32, 32 * MIB);
+    let address = seeder(SeedState::new(seeds(lab.whole())).uploads(2)).await;
+    let data = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
+    let running = [get(&data, "bytes=0-").await, get(&data, "bytes=0-").await];
+    let third = get(&data, "bytes=0-").await;
+    assert_eq!(third.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(third.headers()[RETRY_AFTER], "1");
+    drop(running);
+    while get(&data, "bytes=0-10").await.status() != StatusCode::PARTIAL_CONTENT {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn uploads_keep_to_their_rate() {
+    let lab = Lab::new(2, MIB);
+    let limit = Arc::new(RateLimit::new(4 * MIB));
+    let address = seeder(SeedState::new(seeds(lab.whole())).limited(Some(limit))).await;
+    let data = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
+    let begin = Instant::now();
+    let (first, second) = tokio::join!(get(&data, "bytes=0-"), get(&data, "bytes=0-"));
+    let (first, second) = tokio::join!(first.bytes(), second.bytes());
+    assert_eq!((first.unwrap().len(), second.unwrap().len()), (lab.bytes.len(), lab.bytes.len()));
+    // 4 MiB, less the burst and the odd bytes.
+    assert!(begin.elapsed() >= Duration::from_millis(850), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn peers_learn_of_one_another_but_not_of_third_parties() {
+    let lab = Lab::new(1, MIB);
+    let address = seeder_of(lab.whole()).await;
+    let url = format!("http://{address}/v1/swarm/{}/peers", lab.manifest.root());
+    let ask = async |body: &str| {
+        let request = reqwest::Client::new().post(&url).body(body.to_owned());
+        let known: Known = request.send().await.unwrap().json().await.unwrap();
+        known.peers
+    };
+    assert!(ask(r#"{"port": 7001}"#).await.is_empty());
+    assert!(ask(r#"{"port": 7001}"#).await.is_empty(), "nobody is told of itself");
+    assert_eq!(ask("{}").await, ["http://127.0.0.1:7001"]);
+    assert_eq!(ask(r#"{"port": 0}"#).await, ["http://127.0.0.1:7001"]);
+    assert_eq!(ask(r#"{"url": "http://10.0.0.1:80"}"#).await.len(), 1);
+    for port in 8000..8200 {
+        ask(&format!(r#"{{"port": {port}}}"#)).await;
+    }
+    assert!(ask("{}").await.len() <= 64);
+}

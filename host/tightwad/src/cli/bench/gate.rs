@@ -1,0 +1,364 @@
+//! A fleet, a gate and its reviewer on questions with checkable answers: what each threshold would let pass,
+//! and what the gates then really do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use tightwad_engine::{Sampling, SamplingSpec};
+
+use super::calibration::{self, Observation, Point, curve, held_out, suggest};
+use super::checker::Questions;
+use super::contest::{Contest, connect_or_load, factory, made};
+use super::plot::{Line, plot};
+use super::prompts::user;
+use crate::backend::SharedBackend;
+use crate::cli::factory::HostFactory;
+use crate::plugin::{OnReviewerLost, Ways};
+use crate::script::{Factory, GateSpec, REVIEW_PROMPT};
+use crate::types::{Prompt, Request};
+
+/// A fleet, a gate and its reviewer on questions with checkable answers.
+#[derive(Debug, clap::Args)]
+pub(super) struct Gate {
+    /// The questions: a JSON object with a `question` a line, and `check.py` beside it.
+    #[arg(long, value_name = "FILE", default_value = "tests/questions/questions.jsonl")]
+    calibrate: PathBuf,
+    /// What checks answers, in place of `check.py` beside the questions: it reads lines with `index` and
+    /// `answer`, and writes lines with `index` and `right`.
+    #[arg(long, value_name = "FILE")]
+    checker: Option<PathBuf>,
+    /// Who writes: a GGUF file or a node's address; several take turns.
+    #[arg(long, default_value = "models/qwen2.5-coder-0.5b-instruct.gguf")]
+    fleet: Vec<String>,
+    /// Who reviews: a GGUF file or a node's address.
+    #[arg(long, default_value = "models/qwen2.5-coder-1.5b-instruct.gguf")]
+    reviewer: String,
+    /// Asks only so many questions, spread over the file.
+    #[arg(long)]
+    questions: Option<usize>,
+    /// Tokens of an answer, at most.
+    #[arg(long, default_value_t = 192)]
+    tokens: u32,
+    /// Questions at once.
+    #[arg(long, default_value_t = 4)]
+    at_once: usize,
+    /// The accuracy that is wanted, 0 to 1; default: two points less than the reviewer's own.
+    #[arg(long)]
+    accuracy: Option<f64>,
+    /// Gates to run with the suggested threshold: score, judge, both.
+    #[arg(long, value_delimiter = ',', default_values_t = ["score", "judge", "both"].map(str::to_owned))]
+    gates: Vec<String>,
+    /// Draws the curve.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One way to answer all questions.
+struct Row {
+    name: String,
+    accuracy: f64,
+    /// Shares approved, corrected, rejected; absent where there is no gate.
+    verdicts: Option<[f64; 3]>,
+    /// Tokens that the reviewer decoded and read.
+    decoded: u64,
+    read: u64,
+    took: Duration,
+}
+
+/// One answer of a way.
+struct Answer {
+    text: String,
+    tokens: u32,
+    verdict: Option<String>,
+    decoded: u32,
+    read: u32,
+}
+
+/// Every answer of a way, and how long all of them took.
+struct Answers {
+    each: Vec<Answer>,
+    took: Duration,
+}
+
+impl Gate {
+    pub(super) async fn run(self) -> Result<()> {
+        let questions = Questions::read(&self.calibrate, self.checker.clone(), self.questions)?;
+        let factory = factory()?;
+        let mut fleet = Vec::new();
+        for (index, member) in self.fleet.iter().enumerate() {
+            fleet.push(connect_or_load(&factory, member, &format!("writer {}", index + 1)).await?);
+        }
+        let reviewer = connect_or_load(&factory, &self.reviewer, "reviewer").await?;
+        let note = |what: &str| eprintln!("{} questions: {what}", questions.asked.len());
+
+        note("the fleet answers");
+        let fleets = self.answers(&questions, |index| fleet[index % fleet.len()].clone()).await?;
+        note("the reviewer scores them");
+        let scores = self.scores(&questions, &fleets.each, &reviewer).await?;
+        note("the reviewer answers itself");
+        let owns = self.answers(&questions, |_| reviewer.clone()).await?;
+        let (fleet_row, fleet_right) = self.row("fleet alone", &questions, &fleets).await?;
+        let (mut own_row, own_right) = self.row("reviewer alone", &questions, &owns).await?;
+        own_row.decoded = owns.each.iter().map(|answer| u64::from(answer.tokens)).sum();
+        let seen = scores.iter().enumerate().map(|(index, (mean, weakest))| Observation {
+            mean: *mean,
+            weakest: *weakest,
+            fleet_right: fleet_right[index],
+            own_right: own_right[index],
+            own_tokens: owns.each[index].tokens,
+        });
+        let suggested = self.calibrated(&seen.collect::<Vec<_>>())?;
+        let mut rows = vec![fleet_row];
+        for (review, point) in self.gates.iter().flat_map(|review| suggested.map(|point| (review, point))) {
+            note(&format!("the gate by {review}"));
+            let gate = self.gate(&factory, &fleet, &reviewer, review, point).await?;
+            let answers = self.answers(&questions, |_| gate.clone()).await?;
+            rows.push(self.row(&format!("gate by {review}"), &questions, &answers).await?.0);
+        }
+        rows.push(own_row);
+        self.show_rows(&rows, suggested.is_some());
+        Ok(())
+    }
+
+    /// Shows the curve, and what it suggests.
+    fn calibrated(&self, seen: &[Observation]) -> Result<Option<Point>> {
+        let own = |seen: &[Observation]| calibration::accuracy(seen.iter().map(|one| one.own_right));
+        let wanted = |seen: &[Observation]| self.accuracy.unwrap_or_else(|| own(seen) - 0.02);
+        let suggested = suggest(seen, wanted(seen));
+        self.show_curve(seen, suggested, wanted(seen), held_out(seen, wanted))?;
+        Ok(suggested)
+    }
+
+    fn request(&self, question: &str) -> Result<Request> {
+        let spec = SamplingSpec { temperature: 0.0, ..SamplingSpec::default() };
+        Ok(Request {
+            id: "bench".to_owned(),
+            prompt: Prompt::Chat(vec![user(question.to_owned())]),
+            sampling: Sampling::new(spec)?,
+            max_tokens: Some(self.tokens),
+            ..Request::default()
+        })
+    }
+
+    /// Every question's answer, several at once.
+    async fn answers(&self, questions: &Questions, by: impl Fn(usize) -> SharedBackend) -> Result<Answers> {
+        let contest = Contest { tokens: self.tokens, temperature: 0.0 };
+        let start = Instant::now();
+        let each = questions.asked.iter().enumerate().map(|(at, (_, question))| {
+            let (backend, contest) = (by(at), &contest);
+            let prompt = Prompt::Chat(vec![user(question.clone())]);
+            async move {
+                let (text, _, outcome) = contest.answer(&backend, &prompt).await?;
+                let gate = outcome.report.gate.as_deref();
+                anyhow::Ok(Answer {
+                    text,
+                    tokens: outcome.usage.completion_tokens,
+                    verdict: gate.map(|gate| gate.verdict.clone()),
+                    decoded: gate.map_or(0, |gate| gate.reviewer_decoded),
+                    read: gate.map_or(0, |gate| gate.reviewer_read),
+                })
+            }
+        });
+        let each = stream::iter(each).buffered(self.at_once.max(1)).try_collect().await?;
+        Ok(Answers { each, took: start.elapsed() })
+    }
+
+    /// Mean and least log-probability of each answer's tokens. An answer without one is as bad as can be.
+    async fn scores(
+        &self,
+        questions: &Questions,
+        answers: &[Answer],
+        reviewer: &SharedBackend,
+    ) -> Result<Vec<(f64, f64)>> {
+        let each = questions.asked.iter().zip(answers).map(|((_, question), answer)| async move {
+            let request = Arc::new(self.request(question)?);
+            let scored = reviewer.score(&request, &answer.text, 0..usize::MAX).await?;
+            let logprobs = || scored.iter().map(|one| f64::from(one.logprob));
+            let mean = logprobs().sum::<f64>() / scored.len() as f64;
+            anyhow::Ok(if scored.is_empty() {
+                (f64::NEG_INFINITY, f64::NEG_INFINITY)
+            } else {
+                (mean, logprobs().fold(0.0, f64::min))
+            })
+        });
+        stream::iter(each).buffered(self.at_once.max(1)).try_collect().await
+    }
+
+    async fn row(&self, name: &str, questions: &Questions, answers: &Answers) -> Result<(Row, Vec<bool>)> {
+        let texts: Vec<String> = answers.each.iter().map(|answer| answer.text.clone()).collect();
+        let right = questions.check(&texts).await?;
+        let all = answers.each.len().max(1) as f64;
+        let verdict = |name: &str| {
+            let is = |answer: &&Answer| answer.verdict.as_deref() == Some(name);
+            answers.each.iter().filter(is).count() as f64 / all
+        };
+        let gated = answers.each.iter().any(|answer| answer.verdict.is_some());
+        let row = Row {
+            name: name.to_owned(),
+            accuracy: calibration::accuracy(right.iter().copied()),
+            verdicts: gated.then(|| ["approved", "corrected", "rejected"].map(verdict)),
+            decoded: answers.each.iter().map(|answer| u64::from(answer.decoded)).sum(),
+            read: answers.each.iter().map(|answer| u64::from(answer.read)).sum(),
+            took: answers.took,
+        };
+        Ok((row, right))
+    }
+
+    async fn gate(
+        &self,
+        factory: &HostFactory,
+        fleet: &[SharedBackend],
+        reviewer: &SharedBackend,
+        review: &str,
+        point: Point,
+    ) -> Result<SharedBackend> {
+        let ways = match review {
+            "score" => Ways { score: true, judge: false },
+            "judge" => Ways { score: false, judge: true },
+            "both" => Ways { score: true, judge: true },
+            other => anyhow::bail!("--gates {other}: it is score, judge or both"),
+        };
+        let settings = json!({"approve": point.threshold.approve, "floor": point.threshold.floor});
+        let spec = GateSpec {
+            fleet: fleet.to_vec(),
+            reviewer: reviewer.clone(),
+            ways,
+            prompt: REVIEW_PROMPT.to_owned(),
+            plugin: None,
+            mode: None,
+            on_lost: OnReviewerLost::Error,
+            cache: None,
+            settings: settings.as_object().cloned().context("no settings")?,
+        };
+        made(factory.gate(spec).await)
+    }
+
+    fn show_curve(
+        &self,
+        seen: &[Observation],
+        suggested: Option<Point>,
+        wanted: f64,
+        held: Option<(f64, f64)>,
+    ) -> Result<()> {
+        let floor = suggested.map_or(-100.0, |point| point.threshold.floor);
+        let points = curve(seen, floor);
+        let alone = points[0].accuracy;
+        if self.json {
+            let points: Vec<Value> = points.iter().map(shown).collect();
+            println!(
+                "{}",
+                json!({"curve": points, "suggested": suggested.as_ref().map(shown), "wanted": wanted,
+                    "held_out": held.map(|(accuracy, approved)| json!({"accuracy": accuracy, "approved": approved}))})
+            );
+        } else {
+            println!("approve   floor  approved  right of those  accuracy  reviewer decodes");
+            for point in &points {
+                println!(
+                    "{:7.3} {:7.2}  {:6.1} %  {:12.1} %  {:6.1} %  {:13.1} %",
+                    point.threshold.approve,
+                    point.threshold.floor,
+                    100.0 * point.approved,
+                    100.0 * point.precision,
+                    100.0 * point.accuracy,
+                    100.0 * point.decoded
+                );
+            }
+            println!("{}", self.sentence(suggested, wanted, alone, held));
+        }
+        if let Some(file) = &self.svg {
+            let line = |name: &str, points: Vec<(f64, f64)>| Line { name: name.to_owned(), points };
+            let percent = |of: &dyn Fn(&Point) -> f64| {
+                points.iter().map(|point| (100.0 * point.approved, 100.0 * of(point))).collect::<Vec<_>>()
+            };
+            let lines = [
+                line("accuracy", percent(&|point| point.accuracy)),
+                line("reviewer's decoding", percent(&|point| point.decoded)),
+                line("reviewer alone", vec![(0.0, 100.0 * alone), (100.0, 100.0 * alone)]),
+            ];
+            plot(file, "Gate by score", "answers approved, %", "%", &lines)?;
+            eprintln!("drawn: {}", file.display());
+        }
+        Ok(())
+    }
+
+    /// What is suggested, in words; also where there is little to suggest.
+    fn sentence(
+        &self,
+        suggested: Option<Point>,
+        wanted: f64,
+        alone: f64,
+        held: Option<(f64, f64)>,
+    ) -> String {
+        let Some(point) = suggested else {
+            return format!(
+                "no threshold reaches {:.1} %: the reviewer alone has {:.1} %. These models are too small for that accuracy",
+                100.0 * wanted,
+                100.0 * alone
+            );
+        };
+        let mut said = format!(
+            "suggested: approve = {:.3}, floor = {:.2}: {:.0} % approved, accuracy {:.1} % (wanted {:.1} %, reviewer alone {:.1} %)",
+            point.threshold.approve,
+            point.threshold.floor,
+            100.0 * point.approved,
+            100.0 * point.accuracy,
+            100.0 * wanted,
+            100.0 * alone
+        );
+        if let Some((accuracy, approved)) = held {
+            said += &format!(
+                "\nchosen on one half, on the other half: accuracy {:.1} %, {:.0} % approved",
+                100.0 * accuracy,
+                100.0 * approved
+            );
+        }
+        if point.approved < 0.3 {
+            said += "\nthese models are too small, or too much alike, for a gate: the reviewer's probabilities say little about what is right";
+        }
+        said
+    }
+
+    fn show_rows(&self, rows: &[Row], gates: bool) {
+        for row in rows {
+            if self.json {
+                println!(
+                    "{}",
+                    json!({"name": row.name, "accuracy": row.accuracy, "verdicts": row.verdicts,
+                        "reviewer_decoded": row.decoded, "reviewer_read": row.read, "seconds": row.took.as_secs_f64()})
+                );
+                continue;
+            }
+            let verdicts = row.verdicts.map_or(String::new(), |[approved, corrected, rejected]| {
+                format!(
+                    "{:5.1} % approved, {:4.1} % corrected, {:4.1} % rejected",
+                    100.0 * approved,
+                    100.0 * corrected,
+                    100.0 * rejected
+                )
+            });
+            println!(
+                "{:16} {:5.1} % right  reviewer: {:6} decoded, {:6} read  {:6.1} s  {verdicts}",
+                row.name,
+                100.0 * row.accuracy,
+                row.decoded,
+                row.read,
+                row.took.as_secs_f64()
+            );
+        }
+        if !gates && !self.json {
+            println!("no gate was run: there is no threshold to run it with");
+        }
+    }
+}
+
+fn shown(point: &Point) -> Value {
+    json!({"approve": point.threshold.approve, "floor": point.threshold.floor, "approved": point.approved,
+        "accuracy": point.accuracy, "precision": point.precision, "decoded": point.decoded})
+}

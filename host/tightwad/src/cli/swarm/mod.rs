@@ -1,0 +1,55 @@
+//! `tightwad swarm`: models spread from machine to machine.
+
+mod bar;
+mod manifest;
+mod pull;
+mod seed;
+mod status;
+
+use anyhow::Result;
+use tightwad_swarm::net::{Peer, RateLimit};
+
+use self::bar::{Bar, hashing};
+pub(super) use self::pull::{folder, settled, watched};
+pub(super) use self::seed::{announced, seed_state, seeded};
+use super::size::Size;
+
+/// Spreads models from machine to machine.
+#[derive(Debug, clap::Args)]
+pub(super) struct Swarm {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Makes a model's manifest, keeps it beside the file, and says by which digest the model is known.
+    Manifest(manifest::Manifest),
+    /// Lets other machines have models of this one.
+    Seed(seed::Seed),
+    /// Fetches a model from every machine that has any of it.
+    Pull(Box<pull::Pull>),
+    /// Shows what seeders have.
+    Status(status::Status),
+}
+
+impl Swarm {
+    pub(super) async fn run(self) -> Result<()> {
+        match self.command {
+            Command::Manifest(manifest) => manifest.run().await,
+            Command::Seed(seed) => seed.run().await,
+            Command::Pull(pull) => pull.run().await,
+            Command::Status(status) => status.run().await,
+        }
+    }
+}
+
+/// `--peer`.
+pub(super) fn peer(text: &str) -> Result<Peer, String> {
+    Peer::seeder(text).map_err(|error| error.to_string())
+}
+
+/// A limit of bytes a second.
+fn limit(size: Option<Size>) -> Option<std::sync::Arc<RateLimit>> {
+    size.map(|size| std::sync::Arc::new(RateLimit::new(size.0)))
+}

@@ -1,0 +1,63 @@
+//! `tightwad swarm status`.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use tightwad_swarm::net::{Client, Peer, find};
+
+use crate::backend::discover_seeders;
+use crate::cli::size::Size;
+
+/// Shows what seeders have.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// A seeder or a node; may be given several times. Default: those found on the local network.
+    #[arg(long, value_parser = super::peer, value_name = "URL")]
+    peer: Vec<Peer>,
+    /// The token that they want to see.
+    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// How long to look for seeders, in seconds.
+    #[arg(long, default_value_t = 3)]
+    wait: u64,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) async fn run(self) -> Result<()> {
+        let mut peers = self.peer.clone();
+        if peers.is_empty() {
+            let mut announced = discover_seeders().map_err(anyhow::Error::msg)?;
+            let until = tokio::time::Instant::now() + Duration::from_secs(self.wait);
+            while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
+                peers.extend(Peer::seeder(&peer).ok());
+            }
+        }
+        if peers.is_empty() {
+            bail!("no seeder was found on this network: name one with --peer");
+        }
+        let client = Client::new(self.token.as_deref())?;
+        let (found, reasons) = find(&client, &peers, None).await;
+        for reason in &reasons {
+            eprintln!("{reason}");
+        }
+        for model in &found {
+            let from: Vec<String> = model.peers.iter().map(ToString::to_string).collect();
+            if self.json {
+                println!(
+                    "{}",
+                    json!({"name": model.name, "root": model.root, "size": model.size, "peers": from})
+                );
+            } else {
+                println!("{}@{}  {}  {}", model.name, model.root, Size(model.size), from.join(" "));
+            }
+        }
+        if found.is_empty() && reasons.len() == peers.len() {
+            bail!("no seeder answered");
+        }
+        Ok(())
+    }
+}

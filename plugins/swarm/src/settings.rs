@@ -1,0 +1,52 @@
+//! The policy's settings. A value that makes no sense is as good as none.
+
+use tightwad_plugin_sdk::settings::{count, text};
+
+/// In what order pieces are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Those that the fewest peers have.
+    #[default]
+    Rarest,
+    /// Any: to compare with.
+    Random,
+    /// As they are in the file: to read it while it comes. It spreads a model badly.
+    Sequential,
+}
+
+/// What a user can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// `order`: `rarest`, `random` or `sequential`.
+    pub order: Order,
+    /// `end_game`: most fetches of one piece at a time; 0 and 1: never a second one.
+    pub end_game: u32,
+}
+
+impl Settings {
+    /// Reads a JSON object.
+    #[must_use]
+    pub fn read(json: &str) -> Self {
+        let order = match text(json, "order") {
+            Some("random") => Order::Random,
+            Some("sequential") => Order::Sequential,
+            _ => Order::Rarest,
+        };
+        Self { order, end_game: count(json, "end_game").unwrap_or(2).min(8) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_and_what_makes_no_sense_is_the_default() {
+        let defaults = Settings { order: Order::Rarest, end_game: 2 };
+        assert_eq!(Settings::read("{}"), defaults);
+        assert_eq!(Settings::read(r#"{"order":"best","end_game":"x"}"#), defaults);
+        let json = r#"{"order" : "sequential", "end_game":0}"#;
+        assert_eq!(Settings::read(json), Settings { order: Order::Sequential, end_game: 0 });
+        assert_eq!(Settings::read(r#"{"order":"random","end_game":1000}"#).end_game, 8);
+    }
+}

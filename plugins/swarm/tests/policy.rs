@@ -1,0 +1,229 @@
+//! What is picked, case by case.
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use support::{Pull, SECOND, cancelled, corrupt, lost, measured, refused, slot, stalled};
+
+#[test]
+fn the_rarest_piece_goes_first() {
+    let mut pull = measured(6, "", &[1, 1, 1]);
+    pull.has(0, &[0, 1, 2, 3, 4, 5]);
+    pull.has(1, &[0, 1, 2, 3]);
+    pull.has(2, &[0, 1]);
+    let picked = pull.pick(&[(0, 6)]);
+    let pieces: Vec<u32> = picked.iter().map(|fetch| fetch.1).collect();
+    for (two, expected) in pieces.chunks(2).zip([[4, 5], [2, 3], [0, 1]]) {
+        assert!(expected.iter().all(|piece| two.contains(piece)), "{pieces:?}");
+    }
+}
+
+#[test]
+fn rarity_follows_those_who_come_and_leave() {
+    let mut pull = measured(2, "", &[1, 1, 1]);
+    pull.has(0, &[0, 1]);
+    pull.has(1, &[0]);
+    pull.has(2, &[1]);
+    pull.left(1);
+    pull.has(3, &[1]);
+    assert_eq!(pull.pick(&[(0, 1)]), [(0, 0)]);
+}
+
+#[test]
+fn ties_are_random_and_the_same_seed_gives_the_same() {
+    let picks = |seed: u64| {
+        let mut pull = Pull::seeded(64, 0, "", seed);
+        pull.has(0, &(0..64).collect::<Vec<u32>>());
+        pull.pick(&[(0, 1)])
+    };
+    assert_eq!(picks(7), picks(7));
+    let different: std::collections::BTreeSet<u32> = (0..50).map(|seed| picks(seed)[0].1).collect();
+    assert!(different.len() > 20, "{different:?}");
+}
+
+#[test]
+fn orders_to_compare_with() {
+    let first = |settings: &str| {
+        let mut pull = Pull::new(64, 0, settings);
+        pull.has(0, &(0..64).collect::<Vec<u32>>());
+        pull.has(1, &(0..63).collect::<Vec<u32>>());
+        pull.pick(&[(0, 1)])[0].1
+    };
+    assert_eq!(first(r#"{"order":"sequential"}"#), 0);
+    assert_eq!(first("{}"), 63);
+    assert!(!matches!(first(r#"{"order":"random"}"#), 0 | 63));
+}
+
+#[test]
+fn what_is_urgent_goes_before_what_is_rare() {
+    let mut pull = Pull::new(8, 2, "");
+    for peer in 0..3 {
+        pull.has(peer, &[0, 1]);
+    }
+    pull.has(0, &[2, 3, 4, 5, 6, 7]);
+    let picked = pull.pick(&[(0, 1), (1, 1)]);
+    assert!(picked.iter().all(|(_, piece)| *piece < 2) && picked[0].1 != picked[1].1, "{picked:?}");
+}
+
+#[test]
+fn what_was_begun_is_finished_first() {
+    let mut pull = Pull::new(8, 0, "");
+    pull.has(0, &[5]);
+    assert_eq!(pull.pick(&[(0, 1)]), [(0, 5)]);
+    pull.failed(0, 5, lost(300));
+    pull.has(1, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    pull.has(2, &[5]);
+    assert_eq!(pull.pick(&[(1, 1)]), [(1, 5)]);
+    // Nothing of this one came, so it is one of many.
+    pull.failed(1, 5, cancelled(0));
+    assert_eq!(pull.pick(&[(2, 1)]), [(2, 5)]);
+}
+
+#[test]
+fn an_unknown_peer_gets_one_fetch_and_a_known_one_all_that_it_may() {
+    let mut pull = Pull::new(8, 0, "");
+    pull.has(0, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    let picked = pull.pick(&[(0, 4)]);
+    assert_eq!(picked.len(), 1);
+    assert!(pull.pick(&[(0, 3)]).is_empty());
+    pull.came(0, picked[0].1, SECOND);
+    assert_eq!(pull.pick(&[(0, 4)]).len(), 4);
+}
+
+#[test]
+fn what_others_have_too_is_not_asked_of_the_only_one_that_has_the_rest() {
+    let mut pull = Pull::new(8, 1, "");
+    pull.has(0, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    pull.has(1, &[0]);
+    let picked = pull.pick(&[(0, 1), (1, 1)]);
+    assert!(picked.contains(&(1, 0)), "{picked:?}");
+    assert!(picked.iter().any(|(peer, piece)| *peer == 0 && *piece > 0), "{picked:?}");
+}
+
+#[test]
+fn the_faster_of_two_is_asked_first() {
+    let mut pull = measured(1, "", &[2, 1]);
+    pull.has(0, &[0]);
+    pull.has(1, &[0]);
+    assert_eq!(pull.pick(&[(0, 1), (1, 1)])[0], (1, 0));
+}
+
+#[test]
+fn a_slow_peer_gets_one_fetch_and_nothing_that_would_come_last() {
+    let mut pull = measured(300, "", &[1, 1, 10]);
+    let all: Vec<u32> = (0..300).collect();
+    (0..3).for_each(|peer| pull.has(peer, &all));
+    let picked = pull.pick(&[(2, 4), (0, 1)]);
+    assert_eq!(picked.iter().filter(|(peer, _)| *peer == 2).count(), 1, "{picked:?}");
+    assert_eq!(picked[0].0, 0, "the faster one picks first");
+
+    let mut pull = measured(10, "", &[1, 1, 10]);
+    let few: Vec<u32> = (0..10).collect();
+    (0..3).for_each(|peer| pull.has(peer, &few));
+    assert!(pull.pick(&[(2, 4)]).is_empty(), "the others have done it all before");
+    pull.left(0);
+    pull.left(1);
+    assert!(!pull.pick(&[(2, 4)]).is_empty(), "there is nobody else");
+}
+
+#[test]
+fn a_slow_peer_gets_what_is_urgent_only_where_nobody_else_has_it() {
+    let mut pull = Pull::new(300, 2, "");
+    for (peer, seconds) in [(0, 1), (1, 1), (2, 10)] {
+        pull.has(peer, &[297 + peer]);
+        assert_eq!(pull.pick(&[(peer, 1)]).len(), 1);
+        pull.came(peer, 297 + peer, seconds * SECOND);
+    }
+    let all: Vec<u32> = (2..297).collect();
+    (0..3).for_each(|peer| pull.has(peer, &all));
+    pull.has(0, &[0]);
+    pull.has(2, &[0]);
+    let picked = pull.pick(&[(2, 1)]);
+    assert!(picked.len() == 1 && picked[0].1 >= 2, "{picked:?}");
+    pull.failed(2, picked[0].1, cancelled(0));
+    pull.has(2, &[1]);
+    assert_eq!(pull.pick(&[(2, 1)]), [(2, 1)]);
+}
+
+#[test]
+fn a_peer_that_fails_is_left_alone_longer_and_longer() {
+    let mut pull = Pull::new(8, 0, "");
+    pull.has(0, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    let mut pauses = Vec::new();
+    for failure in [refused(), stalled(10), lost(0), refused(), stalled(0), lost(10)] {
+        let picked = pull.pick(&[(0, 1)]);
+        pull.failed(0, picked[0].1, failure);
+        let began = pull.now;
+        while pull.policy.clone().pick(pull.now, &[slot(0, 1)]).is_empty() {
+            pull.now += SECOND / 20;
+            assert!(pull.now - began < 100 * SECOND, "for ever");
+        }
+        pauses.push(pull.now - began);
+    }
+    assert!(pauses.windows(2).all(|two| two[1] > two[0]), "{pauses:?}");
+    assert!(pauses[5] > 4 * SECOND, "{pauses:?}");
+    let picked = pull.pick(&[(0, 1)]);
+    pull.came(0, picked[0].1, SECOND);
+    let picked = pull.pick(&[(0, 1)]);
+    assert_eq!(picked.len(), 1, "all is forgotten");
+}
+
+#[test]
+fn nothing_more_is_asked_of_a_peer_that_lied() {
+    let mut pull = Pull::new(4, 0, "");
+    pull.has(0, &[0, 1]);
+    pull.has(1, &[0]);
+    let picked = pull.pick(&[(0, 1)]);
+    pull.failed(0, picked[0].1, corrupt());
+    pull.has(0, &[2, 3]);
+    pull.now += 1000 * SECOND;
+    assert!(pull.pick(&[(0, 4)]).is_empty());
+    assert_eq!(pull.pick(&[(1, 1)]), [(1, 0)]);
+    pull.left(0);
+    assert!(pull.pick(&[(0, 4)]).is_empty());
+}
+
+#[test]
+fn a_peer_that_does_not_have_what_it_said_is_asked_for_something_else() {
+    let mut pull = Pull::new(2, 0, "");
+    pull.has(0, &[0, 1]);
+    pull.has(1, &[1]);
+    for _ in 0..2 {
+        // Nobody else has this one, so it goes first.
+        assert_eq!(pull.pick(&[(0, 1)]), [(0, 0)]);
+        pull.failed(0, 0, refused());
+        pull.now += 100 * SECOND;
+        let picked = pull.pick(&[(0, 1)]);
+        assert_eq!(picked, [(0, 1)]);
+        pull.failed(0, 1, refused());
+        pull.now += 100 * SECOND;
+        assert!(pull.pick(&[(0, 1)]).is_empty(), "a pause of one call");
+    }
+}
+
+#[test]
+fn what_a_lost_peer_was_sending_is_fetched_from_others() {
+    let mut pull = Pull::new(1, 0, "");
+    pull.has(0, &[0]);
+    pull.has(1, &[0]);
+    assert_eq!(pull.pick(&[(0, 1)]), [(0, 0)]);
+    pull.left(0);
+    assert_eq!(pull.pick(&[(1, 1)]), [(1, 0)]);
+}
+
+#[test]
+fn nonsense_is_ignored() {
+    let mut pull = Pull::new(2, 9, r#"{"order":7"#);
+    pull.has(0, &[0, 0, 2, u32::MAX]);
+    pull.has(0, &[0]);
+    pull.left(77);
+    pull.came(5, 9, 0);
+    pull.failed(5, 0, stalled(u64::MAX));
+    assert!(pull.pick(&[(7, 1), (0, 0)]).is_empty());
+    assert_eq!(pull.pick(&[(0, u32::MAX), (0, 3)]), [(0, 0)]);
+    pull.came(0, 0, 0);
+    pull.came(0, 0, 0);
+    assert!(pull.pick(&[(0, 3)]).is_empty());
+    assert!(Pull::new(0, 0, "").pick(&[(0, 1)]).is_empty());
+}

@@ -1,0 +1,185 @@
+//! Moves bytes. The fetches of a link share it evenly, those of a piece share what is missing of it.
+
+use std::collections::BTreeMap;
+
+use super::SECOND;
+
+/// A fetch under way.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    pub from: u32,
+    pub to: u32,
+    pub piece: u32,
+    pub began: u64,
+    pub bytes: f64,
+    rate: f64,
+}
+
+/// A piece on its way to a peer.
+#[derive(Debug, Clone)]
+struct Download {
+    missing: f64,
+    flows: Vec<usize>,
+    /// Until when bytes were counted.
+    counted: u64,
+    /// When it will be whole; grows stale when rates change.
+    version: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Link {
+    up: f64,
+    down: f64,
+    uploads: Vec<usize>,
+    downloads: Vec<usize>,
+}
+
+/// When a piece will be whole, unless its version is another by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whole {
+    pub to: u32,
+    pub piece: u32,
+    pub version: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Network {
+    links: Vec<Link>,
+    flows: Vec<Option<Flow>>,
+    empty: Vec<usize>,
+    downloads: BTreeMap<(u32, u32), Download>,
+    version: u64,
+    /// Bytes that each peer sent.
+    pub sent: Vec<f64>,
+    /// What is to be put on the calendar.
+    pub expected: Vec<(u64, Whole)>,
+}
+
+impl Network {
+    pub fn join(&mut self, (up, down): (f64, f64)) {
+        self.links.push(Link { up, down, ..Link::default() });
+        self.sent.push(0.0);
+    }
+
+    pub fn uploads(&self, from: u32) -> usize {
+        self.links[from as usize].uploads.len()
+    }
+
+    /// Fetches of `to` from `from`.
+    pub fn between(&self, from: u32, to: u32) -> u32 {
+        let flows = self.links[to as usize].downloads.iter().flat_map(|flow| &self.flows[*flow]);
+        flows.filter(|flow| flow.from == from).count() as u32
+    }
+
+    pub fn begin(&mut self, now: u64, from: u32, to: u32, piece: u32, missing: f64) {
+        let flow = Flow { from, to, piece, began: now, bytes: 0.0, rate: 0.0 };
+        let number = self.empty.pop().unwrap_or(self.flows.len());
+        if number == self.flows.len() {
+            self.flows.push(None);
+        }
+        self.flows[number] = Some(flow);
+        let download = self.downloads.entry((to, piece));
+        download
+            .or_insert_with(|| Download { missing, flows: Vec::new(), counted: now, version: 0 })
+            .flows
+            .push(number);
+        self.links[from as usize].uploads.push(number);
+        self.links[to as usize].downloads.push(number);
+        self.share(now, &[from], &[to]);
+    }
+
+    /// The fetches of a piece, if it is whole; they end, the fastest one first.
+    pub fn whole(&mut self, now: u64, whole: Whole) -> Option<Vec<Flow>> {
+        let key = (whole.to, whole.piece);
+        let numbers = self.downloads.get(&key).filter(|one| one.version == whole.version)?.flows.clone();
+        self.count(now, key);
+        let mut flows = self.remove(now, &numbers);
+        flows.sort_by(|a, b| b.rate.total_cmp(&a.rate));
+        Some(flows)
+    }
+
+    /// A peer is gone: its fetches and those of others from it.
+    pub fn leave(&mut self, now: u64, peer: u32) -> Vec<Flow> {
+        let link = &self.links[peer as usize];
+        let numbers: Vec<usize> = link.uploads.iter().chain(&link.downloads).copied().collect();
+        for number in &numbers {
+            if let Some(flow) = &self.flows[*number] {
+                self.count(now, (flow.to, flow.piece));
+            }
+        }
+        self.remove(now, &numbers)
+    }
+
+    fn remove(&mut self, now: u64, numbers: &[usize]) -> Vec<Flow> {
+        let mut gone = Vec::new();
+        for number in numbers {
+            let Some(flow) = self.flows[*number].take() else { continue };
+            self.empty.push(*number);
+            self.links[flow.from as usize].uploads.retain(|other| other != number);
+            self.links[flow.to as usize].downloads.retain(|other| other != number);
+            let key = (flow.to, flow.piece);
+            if let Some(download) = self.downloads.get_mut(&key) {
+                download.flows.retain(|other| other != number);
+                if download.flows.is_empty() {
+                    self.downloads.remove(&key);
+                }
+            }
+            gone.push(flow);
+        }
+        let from: Vec<u32> = gone.iter().map(|flow| flow.from).collect();
+        let to: Vec<u32> = gone.iter().map(|flow| flow.to).collect();
+        self.share(now, &from, &to);
+        gone
+    }
+
+    /// Counts the bytes of a download until now.
+    fn count(&mut self, now: u64, key: (u32, u32)) {
+        let Some(download) = self.downloads.get_mut(&key) else { return };
+        let seconds = (now - download.counted) as f64 / SECOND;
+        download.counted = now;
+        for number in &download.flows {
+            let Some(flow) = &mut self.flows[*number] else { continue };
+            let bytes = flow.rate * seconds;
+            flow.bytes += bytes;
+            download.missing -= bytes;
+            self.sent[flow.from as usize] += bytes;
+        }
+    }
+
+    /// Shares links anew: the uplinks of `from`, the downlinks of `to`.
+    fn share(&mut self, now: u64, from: &[u32], to: &[u32]) {
+        let ups = from.iter().flat_map(|peer| self.links[*peer as usize].uploads.clone());
+        let downs = to.iter().flat_map(|peer| self.links[*peer as usize].downloads.clone());
+        let mut changed: Vec<usize> = ups.chain(downs).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        let mut keys: Vec<(u32, u32)> = changed
+            .iter()
+            .flat_map(|number| &self.flows[*number])
+            .map(|flow| (flow.to, flow.piece))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in &keys {
+            self.count(now, *key);
+        }
+        for number in changed {
+            let Some(flow) = &mut self.flows[number] else { continue };
+            let (up, down) = (&self.links[flow.from as usize], &self.links[flow.to as usize]);
+            flow.rate = (up.up / up.uploads.len() as f64).min(down.down / down.downloads.len() as f64);
+        }
+        for key in keys {
+            self.expect(now, key);
+        }
+    }
+
+    fn expect(&mut self, now: u64, key: (u32, u32)) {
+        let Some(download) = self.downloads.get_mut(&key) else { return };
+        let rates: f64 =
+            download.flows.iter().flat_map(|flow| &self.flows[*flow]).map(|flow| flow.rate).sum();
+        self.version += 1;
+        download.version = self.version;
+        let at = now + (download.missing.max(0.0) / rates * SECOND).ceil() as u64;
+        self.expected.push((at, Whole { to: key.0, piece: key.1, version: self.version }));
+    }
+}

@@ -1,0 +1,102 @@
+//! A pull, told by hand.
+// Not every test needs all of it.
+#![allow(dead_code)]
+
+use tightwad_plugin_sdk::swarm::{Event, Fault, Fetched, Having, Slot, Task};
+use tightwad_swarm::Policy;
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+/// Bytes of a piece.
+pub const PIECE: u64 = 1000;
+
+/// Bytes that came, and what went wrong then.
+pub type Failure = (u64, Fault);
+
+pub fn refused() -> Failure {
+    (0, Fault::Refused)
+}
+
+pub fn stalled(bytes: u64) -> Failure {
+    (bytes, Fault::Stalled)
+}
+
+pub fn lost(bytes: u64) -> Failure {
+    (bytes, Fault::Lost)
+}
+
+pub fn corrupt() -> Failure {
+    (0, Fault::Corrupt)
+}
+
+pub fn cancelled(bytes: u64) -> Failure {
+    (bytes, Fault::Cancelled)
+}
+
+pub struct Pull {
+    pub policy: Policy,
+    pub now: u64,
+}
+
+impl Pull {
+    /// All of so many pieces are wanted, the first `urgent` of them first.
+    pub fn new(pieces: u32, urgent: u32, settings: &str) -> Self {
+        Self::seeded(pieces, urgent, settings, 1)
+    }
+
+    pub fn seeded(pieces: u32, urgent: u32, settings: &str, seed: u64) -> Self {
+        let task = Task {
+            pieces: vec![PIECE; pieces as usize],
+            wanted: (0..pieces).collect(),
+            urgent,
+            seed,
+            settings: settings.to_owned(),
+        };
+        Self { policy: Policy::new(&task), now: 0 }
+    }
+
+    pub fn tell(&mut self, event: Event) {
+        self.policy.observe(self.now, &event);
+    }
+
+    pub fn has(&mut self, peer: u32, pieces: &[u32]) {
+        self.tell(Event::Has(Having { peer, pieces: pieces.to_vec() }));
+    }
+
+    pub fn left(&mut self, peer: u32) {
+        self.tell(Event::Left(peer));
+    }
+
+    /// A piece came, in so many nanoseconds.
+    pub fn came(&mut self, peer: u32, piece: u32, time: u64) {
+        self.tell(Event::Done(Fetched { peer, piece, bytes: PIECE, time, fault: None }));
+    }
+
+    pub fn failed(&mut self, peer: u32, piece: u32, (bytes, fault): Failure) {
+        self.tell(Event::Done(Fetched { peer, piece, bytes, time: SECOND, fault: Some(fault) }));
+    }
+
+    /// Peers and pieces, for slots of peers and how much is free.
+    pub fn pick(&mut self, slots: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        let slots: Vec<Slot> = slots.iter().map(|(peer, free)| Slot { peer: *peer, free: *free }).collect();
+        self.policy.pick(self.now, &slots).iter().map(|fetch| (fetch.peer, fetch.piece)).collect()
+    }
+}
+
+pub fn slot(peer: u32, free: u32) -> Slot {
+    Slot { peer, free }
+}
+
+/// A pull in which every peer's rate is known: each brought a piece in so many seconds.
+pub fn measured(pieces: u32, settings: &str, seconds: &[u64]) -> Pull {
+    let mut pull = Pull::new(pieces + seconds.len() as u32, 0, settings);
+    for (peer, piece) in (0..seconds.len() as u32).zip(pieces..) {
+        pull.has(peer, &[piece]);
+    }
+    let slots: Vec<(u32, u32)> = (0..seconds.len() as u32).map(|peer| (peer, 1)).collect();
+    assert_eq!(pull.pick(&slots).len(), seconds.len());
+    for (peer, (piece, seconds)) in (0..).zip((pieces..).zip(seconds)) {
+        pull.came(peer, piece, *seconds * SECOND);
+    }
+    pull
+}
