@@ -3,6 +3,9 @@
 --
 --   tightwad run scripts/gate.lua --set reviewer=BIG.gguf --set token=SECRET \
 --     --set fleet=http://192.168.1.21:7710,http://192.168.1.22:7710 [--set review=score|judge|both] [--set plugin=NAME]
+--
+-- When an answer is good enough depends on the models: `tightwad bench gate --fleet SMALL.gguf --reviewer BIG.gguf`
+-- suggests `approve` and `floor` for tw.gate, which a copy of this file can set.
 
 local tw = require "tightwad"
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::{
-    BINARY, LIES, Liar, Node, PROMPTS, Process, Server, alone, environment, root, smollm2, smollm2_q2,
+    BINARY, LIES, Liar, Node, PROMPTS, Process, Server, Worker, alone, environment, root, smollm2, smollm2_q2,
 };
 
 /// One thread each: processes that wait for each other on the same cores slow each other down.
@@ -209,6 +209,82 @@ return tw.serve {{ models = {{
     let (truth, _) = server.ask("plain", PROMPTS[1], json!({"max_tokens": 40})).await;
     let (text, report) = ask(&server, "strict", PROMPTS[1]).await;
     assert_eq!((text.as_str(), &report["exact"]), (truth.as_str(), &json!(true)), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_beginning_goes_out_while_the_rest_is_reviewed_and_a_review_is_made_once() {
+    let _alone = alone();
+    let server = Server::start(&script(
+        "",
+        "early = tw.gate { fleet = small, reviewer = reviewer, approve = -20.0, floor = -100.0 },
+         late = tw.gate { fleet = small, reviewer = reviewer, approve = -20.0, floor = -100.0, stream = false, cache = false },
+         cut = tw.gate { fleet = small, reviewer = reviewer, approve = -20.0, floor = -4.0 },",
+    ));
+    let body = |model: &str, prompt: &str| {
+        json!({"model": model, "stream": true, "max_tokens": 120, "temperature": 0, "seed": 11,
+            "messages": [{"role": "user", "content": prompt}]})
+    };
+    let texts = async |model: &str, prompt: &str| -> (Vec<String>, Value) {
+        let events = server.stream(&body(model, prompt)).await;
+        let text = |event: &Value| event["choices"][0]["delta"]["content"].as_str().map(str::to_owned);
+        let texts = events.iter().filter_map(text).filter(|text| !text.is_empty()).collect();
+        let report = events.iter().rev().find(|event| event["tightwad"].is_object()).unwrap();
+        (texts, report["tightwad"]["gate"].clone())
+    };
+    let mut corrected = 0;
+    for (index, prompt) in PROMPTS.iter().enumerate() {
+        let (draft, _) = server.ask("small", prompt, json!({"max_tokens": 120})).await;
+        let (parts, gate) = texts("early", prompt).await;
+        assert_eq!((parts.concat(), &gate["verdict"]), (draft.clone(), &json!("approved")), "{gate}");
+        if index == 0 {
+            assert!(parts.len() > 1 && gate["passed_early"].as_u64() >= Some(32), "{gate}: {parts:?}");
+            // The same answer is not reviewed again; another gate knows nothing of it.
+            let (again, gate) = texts("early", prompt).await;
+            assert_eq!((again.concat(), &gate["reviewer_read"]), (draft.clone(), &json!(0)), "{gate}");
+            assert_eq!(gate["reviews_cached"], 1, "{gate}");
+            let (whole, gate) = texts("late", prompt).await;
+            assert_eq!((whole.len(), whole.concat()), (1, draft.clone()), "{gate}");
+            assert!(gate["passed_early"].is_null() && gate["reviews_cached"].is_null(), "{gate}");
+        }
+        // What was passed on stays, whatever comes behind it.
+        let (parts, gate) = texts("cut", prompt).await;
+        if gate["passed_early"].as_u64() > Some(0) && gate["verdict"] == "corrected" {
+            corrected += 1;
+            assert!(draft.starts_with(&parts[0]), "{gate}: {parts:?}");
+        }
+        assert!(gate["passed_early"].is_null() || gate["verdict"] != "rejected", "{gate}");
+    }
+    println!("{corrected} answers were passed on in part and then corrected");
+    assert!(server.metric("tightwad_gate_reviews_cached_total").await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_combined_reviewer_is_written_in_fifteen_lines() {
+    let _alone = alone();
+    let lenders = [Worker::start(&[]), Worker::start(&[])];
+    let urls: Vec<String> =
+        lenders.iter().map(|worker| format!("{{ url = \"{}\" }}", worker.url())).collect();
+    let text = format!(
+        r#"local tw = require "tightwad"
+local small = tw.model {{ path = "{}", name = "small", context = 512, threads = 1 }}
+local big = tw.pooling {{ model = "{}", name = "big", here = false, context = 512, workers = {{ {} }} }}
+local combined = tw.speculation {{ target = big, drafters = {{ small, tw.lookup {{}} }} }}
+return tw.serve {{ models = {{
+  combined = combined,
+  gate = tw.gate {{ fleet = small, reviewer = combined, approve = -20.0, floor = -100.0 }},
+  strict = tw.gate {{ fleet = small, reviewer = combined, approve = 0.0, floor = 0.0 }},
+}} }}"#,
+        smollm2_q2().display(),
+        smollm2().display(),
+        urls.join(", ")
+    );
+    assert!(text.lines().count() <= 15);
+    let server = Server::start(&text);
+    let (_, report) = ask(&server, "gate", PROMPTS[0]).await;
+    assert_eq!(report["gate"]["verdict"], "approved", "{report}");
+    let (truth, _) = server.ask("combined", PROMPTS[0], json!({"max_tokens": 40})).await;
+    let (text, report) = ask(&server, "strict", PROMPTS[0]).await;
+    assert_eq!((text.as_str(), &report["gate"]["verdict"]), (truth.as_str(), &json!("rejected")), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

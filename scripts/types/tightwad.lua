@@ -59,8 +59,20 @@ function Request:emit(text) end
 ---@field log { debug: fun(text: string), info: fun(text: string), warn: fun(text: string), error: fun(text: string) }
 local tw = {}
 
----A model in this process.
----@param spec { path: string, name?: string, context?: integer, slots?: integer, queue?: integer, threads?: integer, gpu_layers?: integer }
+---@class tightwad.Model
+---@field path? string the GGUF file; with `swarm`, that or a folder (without an extension), default: the user's models
+---@field swarm? string pulled from other machines where it is not there: "NAME@DIGEST", "DIGEST" or "NAME"; only a whole digest pins the file
+---@field peers? string[] with `swarm`: http://HOST:PORT of machines that may have it; default: those found on the local network
+---@field token? string with `swarm`: the token that they want to see
+---@field name? string default: the file's name without its ending
+---@field context? integer tokens a sequence may have; default: what the model was trained for, at most 4096
+---@field slots? integer sequences that run at once
+---@field queue? integer requests that may wait for a slot
+---@field threads? integer of a forward pass; default: one a core
+---@field gpu_layers? integer layers on a GPU
+
+---A model in this process. Needs `path` or `swarm`.
+---@param spec tightwad.Model
 ---@return tightwad.Backend
 function tw.model(spec) end
 

@@ -33,7 +33,7 @@ pub enum Fault {
     Lost,
     /// A block was not what the manifest says. The host has banned the peer.
     Corrupt,
-    /// Another fetch brought the rest of the piece: nobody's fault.
+    /// Another fetch brought the rest of the piece, or the pick was not done: nobody's fault.
     Cancelled,
 }
 

@@ -9,6 +9,7 @@ use tightwad_swarm::net::{Limits, Peer, Progress, Seeding};
 use tokio::sync::watch;
 
 use super::factory::HostFactory;
+use super::size::Size;
 use super::swarm::{settled, watched};
 use crate::mode::swarm::{self, PullSpec, Pulled};
 use crate::script::SwarmSource;
@@ -23,8 +24,15 @@ impl Pulls {
         let pulls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = |(name, progress): (&String, &watch::Receiver<Progress>)| {
             let now = progress.borrow();
-            json!({"model": name, "state": "pulling", "bytes": now.bytes_had, "of_bytes": now.bytes_wanted,
-                "bytes_a_second": now.rate as u64, "peers": now.peers})
+            let detail = format!(
+                "pulling, {} of {}, {}/s from {} peers",
+                Size(now.bytes_had),
+                Size(now.bytes_wanted),
+                Size(now.rate as u64),
+                now.peers
+            );
+            json!({"model": name, "state": "pulling", "detail": detail, "active": 0, "bytes": now.bytes_had,
+                "of_bytes": now.bytes_wanted, "bytes_a_second": now.rate as u64, "peers": now.peers})
         };
         pulls.iter().map(shown).collect()
     }

@@ -65,7 +65,7 @@ impl Status {
         }
         for model in list(&status["models"]) {
             println!(
-                "pool {}: {}, {} in use",
+                "model {}: {}, {} in use",
                 text(&model["model"]),
                 text(&model["detail"]),
                 model["active"]

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::mem;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::drive::Driver;
-use crate::picker::{Fetch, Slot};
+use crate::picker::{Event, Fault, Fetch, Fetched, Slot};
 
 impl Driver {
     /// Asks the picker, and begins the fetches that it picked.
@@ -35,7 +36,7 @@ impl Driver {
         }
     }
 
-    /// Begins `pick`, when it makes sense.
+    /// Begins `pick`, when it makes sense; else the picker hears that it is over, and nobody's fault.
     fn accept(&mut self, pick: Fetch, slots: &[Slot]) {
         let offered = slots.iter().any(|slot| slot.peer == pick.peer);
         let Some(source) = self.sources.find(pick.peer).filter(|_| offered) else { return };
@@ -44,6 +45,9 @@ impl Driver {
         let free = known.free(self.limits.requests_a_peer) > 0 && self.running() < self.limits.requests;
         if has && free && self.left.contains(&pick.piece) && !self.is_fetched_from(pick.piece, source) {
             self.begin(source, pick.piece);
+        } else {
+            let (peer, piece, fault) = (pick.peer, pick.piece, Some(Fault::Cancelled));
+            self.events.push(Event::Done(Fetched { peer, piece, bytes: 0, took: Duration::ZERO, fault }));
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Pull {
     /// A machine that may have it; may be given several times. Default: those found on the local network.
     #[arg(long, value_parser = super::peer, value_name = "URL")]
     peer: Vec<Peer>,
-    /// The same file on a web server: one more source. Needs a peer, or --manifest, for the digests.
+    /// The same file on a web server: one more source. A peer must still have the manifest.
     #[arg(long, value_parser = web, value_name = "URL")]
     from: Vec<Peer>,
     /// A file of this machine that may have a part of it; may be given several times. Files with a manifest

@@ -1,18 +1,21 @@
 //! Swarm: models spread from machine to machine. Finds what is wanted, says what of it is here already, and
 //! lets a component pick where the rest comes from.
 
+mod files;
 mod wanted;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tightwad_swarm::disk::{LayersError, Manifest, ManifestError, PIECE, Store, StoreError};
+use tightwad_swarm::disk::{LayersError, Manifest, ManifestError, Store, StoreError};
 use tightwad_swarm::net::{
     Client, Limits, NoManifest, Peer, Progress, Pull, PullError, Seeding, Summary, fetch_manifest, find,
 };
 use tokio::sync::{mpsc, watch};
 
+pub use self::files::whole;
+use self::files::{already, blocking, here, part_of, place, prepared};
 pub use self::wanted::{Wanted, WantedError};
 use crate::backend::{Announced, discover_seeders};
 use crate::plugin::SwarmPlugin;
@@ -118,6 +121,12 @@ pub async fn pull(
     plugin: &Arc<SwarmPlugin>,
     progress: watch::Sender<Progress>,
 ) -> Result<Pulled, SwarmError> {
+    // What is pinned by its digest and here needs nobody else.
+    if spec.wanted.is_pinned()
+        && let Some(pulled) = here(&spec).await?
+    {
+        return Ok(pulled);
+    }
     let client = Client::new(spec.token.as_deref()).map_err(|error| SwarmError::Here(error.to_string()))?;
     let found = if spec.peers.iter().any(|peer| matches!(peer, Peer::Seeder(_))) {
         None
@@ -129,33 +138,61 @@ pub async fn pull(
         }
         Some(announced)
     };
-    if spec.peers.is_empty() {
-        return Err(SwarmError::NoPeers);
-    }
-    let manifest = Arc::new(manifest(&client, &spec).await?);
+    let manifest = match asked(&client, &spec).await {
+        Ok(manifest) => Arc::new(manifest),
+        Err(error) => match here(&spec).await? {
+            // There may be a newer one of that name, but nobody can say so.
+            Some(pulled) => {
+                tracing::warn!(%error, path = %pulled.path.display(), "nobody was asked; the model that is here is used");
+                return Ok(pulled);
+            }
+            None => return Err(error),
+        },
+    };
     let path = place(&spec.to, &manifest);
     if let Some(store) = already(&path, &manifest).await? {
         let here = manifest.size();
         return Ok(Pulled { path, manifest, here, reused: 0, summary: None, store });
     }
-    let (store, reused) = prepared(&path, &manifest, spec.reuse.clone()).await?;
+    let (store, reused) = prepared(&path, &manifest, (spec.reuse.clone(), spec.replace)).await?;
     let here = store.bytes_had();
     let mut pull =
         Pull::new(client, store.clone(), Box::new(plugin.picker(&spec.settings)), spec.peers.clone());
     (pull.limits, pull.seeding, pull.replace) = (spec.limits.clone(), spec.seeding.clone(), spec.replace);
     pull.found = found.map(follow);
-    let mut summary = None;
-    if let Some(layers) = spec.layers.clone() {
-        summary = Some(first_piece(&spec, plugin, &store, &progress).await?);
-        pull.wanted = Some(pieces_of(&store, layers).await?);
+    let Some(layers) = spec.layers.clone() else {
+        let summary = Some(pull.run(progress).await?);
+        return Ok(Pulled { path, manifest, here, reused, summary, store });
+    };
+    let first = first_piece(&spec, plugin, &store, &progress).await?;
+    pull.wanted = Some(pieces_of(&store, layers).await?);
+    let rest = pull.run(progress).await?;
+    // It keeps that name while anything is missing.
+    let part = if path.exists() { path } else { part_of(&path) };
+    Ok(Pulled { path: part, manifest, here, reused, summary: Some(both(first, rest)), store })
+}
+
+/// Two pulls, one after the other, as one.
+fn both(first: Summary, mut rest: Summary) -> Summary {
+    rest.bytes += first.bytes;
+    rest.wasted += first.wasted;
+    rest.corrupt += first.corrupt;
+    rest.duplicate += first.duplicate;
+    rest.helped += first.helped;
+    rest.took += first.took;
+    rest.picker_failed = rest.picker_failed.or(first.picker_failed);
+    for (peer, bytes) in first.from {
+        match rest.from.iter_mut().find(|(own, _)| *own == peer) {
+            Some((_, sum)) => *sum += bytes,
+            None => rest.from.push((peer, bytes)),
+        }
     }
-    let mut done = pull.run(progress).await?;
-    if let Some(first) = summary.take() {
-        done.bytes += first.bytes;
-        done.wasted += first.wasted;
-        done.took += first.took;
+    for peer in first.banned {
+        if !rest.banned.contains(&peer) {
+            rest.banned.push(peer);
+        }
     }
-    Ok(Pulled { path, manifest, here, reused, summary: Some(done), store })
+    rest
 }
 
 /// Peers that make themselves known while a pull runs.
@@ -174,7 +211,10 @@ fn follow(mut announced: Announced) -> mpsc::Receiver<Peer> {
 }
 
 /// The manifest of what is wanted.
-async fn manifest(client: &Client, spec: &PullSpec) -> Result<Manifest, SwarmError> {
+async fn asked(client: &Client, spec: &PullSpec) -> Result<Manifest, SwarmError> {
+    if spec.peers.is_empty() {
+        return Err(SwarmError::NoPeers);
+    }
     if let Some(root) = spec.wanted.root() {
         return Ok(fetch_manifest(client, &spec.peers, root).await?);
     }
@@ -189,69 +229,6 @@ async fn manifest(client: &Client, spec: &PullSpec) -> Result<Manifest, SwarmErr
             Err(SwarmError::Ambiguous { wanted: spec.wanted.clone(), choices })
         }
     }
-}
-
-/// The file: `to` itself, or the model's name in the folder `to`.
-fn place(to: &Path, manifest: &Manifest) -> PathBuf {
-    if to.is_dir() {
-        to.join(format!("{}.gguf", manifest.name().trim_end_matches(".gguf")))
-    } else {
-        to.to_owned()
-    }
-}
-
-/// The finished file, where it is there already.
-async fn already(path: &Path, manifest: &Arc<Manifest>) -> Result<Option<Arc<Store>>, SwarmError> {
-    let (path, manifest) = (path.to_owned(), manifest.clone());
-    blocking(move || {
-        let own = Manifest::beside(&path).filter(|own| own.root() == manifest.root());
-        Ok(match own {
-            Some(_) => Store::whole(&path, manifest).ok().map(Arc::new),
-            None => None,
-        })
-    })
-    .await
-}
-
-/// The part file, with what other files of this machine have of it.
-async fn prepared(
-    path: &Path,
-    manifest: &Arc<Manifest>,
-    mut others: Vec<PathBuf>,
-) -> Result<(Arc<Store>, u64), SwarmError> {
-    let (path, manifest) = (path.to_owned(), manifest.clone());
-    blocking(move || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| SwarmError::Here(format!("cannot make {}: {error}", folder.display())))?;
-        }
-        let store = Store::resume(&path, manifest)?;
-        // Files whose blocks are known need not be read to find out.
-        others.extend(neighbours(&path));
-        let mut reused = 0;
-        for other in others {
-            match store.reuse(&other) {
-                Ok(bytes) => reused += bytes,
-                Err(error) => tracing::warn!(file = %other.display(), %error, "nothing of it is used"),
-            }
-        }
-        Ok((Arc::new(store), reused))
-    })
-    .await
-}
-
-/// Models in the same folder whose manifest is kept beside them, the file itself included; newest first.
-fn neighbours(path: &Path) -> Vec<PathBuf> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let known = entries.filter(|entry| entry.extension().is_some_and(|extension| extension == "gguf"));
-    let mut known: Vec<(SystemTime, PathBuf)> = known
-        .filter(|entry| Manifest::beside(entry).is_some())
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry)))
-        .collect();
-    known.sort_by(|a, b| b.cmp(a));
-    known.into_iter().map(|(_, path)| path).collect()
 }
 
 /// Fetches the header alone: it says which pieces layers lie in.
@@ -279,45 +256,4 @@ async fn pieces_of(store: &Arc<Store>, layers: std::ops::Range<u32>) -> Result<V
         Ok(manifest.pieces_of_layers(&header, layers)?)
     })
     .await
-}
-
-/// The store of a file that is whole: its manifest is read, or made and kept beside it. `progress` is told of
-/// every so many bytes that were hashed. Without a `largest_piece`, the manifest that is there will do.
-///
-/// # Errors
-///
-/// When the file cannot be read, or is no model.
-pub async fn whole(
-    path: &Path,
-    name: Option<&str>,
-    largest_piece: Option<u64>,
-    progress: impl Fn(u64) + Send + Sync + 'static,
-) -> Result<Arc<Store>, SwarmError> {
-    let (path, name) = (path.to_owned(), name.map(str::to_owned));
-    blocking(move || {
-        let fits = |own: &Manifest| {
-            largest_piece.is_none_or(|wanted| own.largest_piece() == wanted)
-                && name.as_deref().is_none_or(|name| own.name() == name)
-        };
-        let manifest = match Manifest::beside(&path).filter(fits) {
-            Some(manifest) => manifest,
-            None => {
-                let made = Manifest::of(&path, largest_piece.unwrap_or(PIECE), name.as_deref(), &progress)?;
-                if let Err(error) = made.keep_beside(&path) {
-                    tracing::warn!(%error, "it will be hashed again the next time");
-                }
-                made
-            }
-        };
-        Ok(Arc::new(Store::whole(&path, Arc::new(manifest))?))
-    })
-    .await
-}
-
-/// Does `what` where it may take its time.
-async fn blocking<T: Send + 'static>(
-    what: impl FnOnce() -> Result<T, SwarmError> + Send + 'static,
-) -> Result<T, SwarmError> {
-    let done = tokio::task::spawn_blocking(what).await;
-    done.unwrap_or_else(|error| Err(SwarmError::Here(error.to_string())))
 }

@@ -56,6 +56,12 @@ impl Wanted {
         self.digits.parse().ok()
     }
 
+    /// True where a digest, cut or not, says which model it is.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        !self.digits.is_empty()
+    }
+
     /// The name that peers must have for it; `None` where the digest says enough.
     #[must_use]
     pub fn name(&self) -> Option<&str> {

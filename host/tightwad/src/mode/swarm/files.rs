@@ -1,0 +1,149 @@
+//! What of a model is on this machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tightwad_swarm::disk::{Manifest, PIECE, Store, StoreError};
+
+use super::{PullSpec, Pulled, SwarmError};
+
+/// The model, where it is whole on this machine: the file itself, or one of the folder.
+pub(super) async fn here(spec: &PullSpec) -> Result<Option<Pulled>, SwarmError> {
+    let (to, wanted) = (spec.to.clone(), spec.wanted.clone());
+    blocking(move || {
+        let files = if to.is_dir() { known_files(&to) } else { vec![to] };
+        for path in files {
+            let Some(manifest) = Manifest::beside(&path) else { continue };
+            if wanted.fits(manifest.name(), manifest.root()) {
+                let manifest = Arc::new(manifest);
+                let Ok(store) = Store::whole(&path, manifest.clone()) else { continue };
+                let (here, store) = (manifest.size(), Arc::new(store));
+                return Ok(Some(Pulled { path, manifest, here, reused: 0, summary: None, store }));
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// The file: `to` itself, or the model's name in the folder `to`.
+pub(super) fn place(to: &Path, manifest: &Manifest) -> PathBuf {
+    let is_folder = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if is_folder {
+        to.join(format!("{}.gguf", manifest.name().trim_end_matches(".gguf")))
+    } else {
+        to.to_owned()
+    }
+}
+
+/// What a file is called while it is not whole.
+pub(super) fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+/// The finished file, where it is there already.
+pub(super) async fn already(path: &Path, manifest: &Arc<Manifest>) -> Result<Option<Arc<Store>>, SwarmError> {
+    let (path, manifest) = (path.to_owned(), manifest.clone());
+    blocking(move || {
+        let own = Manifest::beside(&path).filter(|own| own.root() == manifest.root());
+        Ok(match own {
+            Some(_) => Store::whole(&path, manifest).ok().map(Arc::new),
+            None => None,
+        })
+    })
+    .await
+}
+
+/// The part file, with what other files of this machine have of it.
+pub(super) async fn prepared(
+    path: &Path,
+    manifest: &Arc<Manifest>,
+    (mut others, replace): (Vec<PathBuf>, bool),
+) -> Result<(Arc<Store>, u64), SwarmError> {
+    let (path, manifest) = (path.to_owned(), manifest.clone());
+    blocking(move || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| SwarmError::Here(format!("cannot make {}: {error}", folder.display())))?;
+        }
+        let store = Store::resume(&path, manifest)?;
+        // Said before anything is fetched.
+        if !replace && path.exists() {
+            return Err(StoreError::Exists(path).into());
+        }
+        // Files whose blocks are known need not be read to find out.
+        others.extend(neighbours(&path));
+        let mut reused = 0;
+        for other in others {
+            match store.reuse(&other) {
+                Ok(bytes) => reused += bytes,
+                Err(error) => tracing::warn!(file = %other.display(), %error, "nothing of it is used"),
+            }
+        }
+        Ok((Arc::new(store), reused))
+    })
+    .await
+}
+
+/// Models in the same folder whose manifest is kept beside them, the file itself included; newest first.
+pub(super) fn neighbours(path: &Path) -> Vec<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    known_files(folder)
+}
+
+/// Models in a folder whose manifest is kept beside them; newest first.
+pub(super) fn known_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let known = entries.filter(|entry| entry.extension().is_some_and(|extension| extension == "gguf"));
+    let mut known: Vec<(SystemTime, PathBuf)> = known
+        .filter(|entry| Manifest::beside(entry).is_some())
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry)))
+        .collect();
+    known.sort_by(|a, b| b.cmp(a));
+    known.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The store of a file that is whole: its manifest is read, or made and kept beside it. `progress` is told of
+/// every so many bytes that were hashed. Without a `largest_piece`, the manifest that is there will do.
+///
+/// # Errors
+///
+/// When the file cannot be read, or is no model.
+pub async fn whole(
+    path: &Path,
+    name: Option<&str>,
+    largest_piece: Option<u64>,
+    progress: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<Arc<Store>, SwarmError> {
+    let (path, name) = (path.to_owned(), name.map(str::to_owned));
+    blocking(move || {
+        let fits = |own: &Manifest| {
+            largest_piece.is_none_or(|wanted| own.largest_piece() == wanted)
+                && name.as_deref().is_none_or(|name| own.name() == name)
+        };
+        let manifest = match Manifest::beside(&path).filter(fits) {
+            Some(manifest) => manifest,
+            None => {
+                let made = Manifest::of(&path, largest_piece.unwrap_or(PIECE), name.as_deref(), &progress)?;
+                if let Err(error) = made.keep_beside(&path) {
+                    tracing::warn!(%error, "it will be hashed again the next time");
+                }
+                made
+            }
+        };
+        Ok(Arc::new(Store::whole(&path, Arc::new(manifest))?))
+    })
+    .await
+}
+
+/// Does `what` where it may take its time.
+pub(super) async fn blocking<T: Send + 'static>(
+    what: impl FnOnce() -> Result<T, SwarmError> + Send + 'static,
+) -> Result<T, SwarmError> {
+    let done = tokio::task::spawn_blocking(what).await;
+    done.unwrap_or_else(|error| Err(SwarmError::Here(error.to_string())))
+}
