@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::json;
-use support::{Script, Server, smollm2, tightwad};
+use support::{Script, Server, root, smollm2, smollm2_q2, tightwad};
 
 /// Standard error of `run --check`, which fails.
 fn refusal(text: &str) -> String {
@@ -45,6 +45,23 @@ fn mistakes_are_refused_at_their_line_with_the_mend() {
     for (line, words) in cases {
         let error = refusal(&format!("local tw = require \"tightwad\"\n{line}"));
         assert!(error.contains(words), "{line}\n'{words}' is not in: {error}");
+    }
+}
+
+#[test]
+fn presets_are_in_order() {
+    let (big, small) = (smollm2().display().to_string(), smollm2_q2().display().to_string());
+    for (preset, settings, serves) in [
+        ("speculation", vec![format!("model={big}")], "smollm2"),
+        ("consensus", vec![format!("model={big}"), format!("drafters={small},{big}")], "consensus"),
+        ("gate", vec![format!("reviewer={big}"), format!("fleet={small}"), "review=both".to_owned()], "gate"),
+    ] {
+        let script = root().join(format!("scripts/{preset}.lua")).display().to_string();
+        let mut arguments = vec!["run", &script, "--check"];
+        settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        let done = tightwad(&arguments);
+        let (out, error) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(done.status.success() && out.contains(serves), "{preset}: {out}{error}");
     }
 }
 

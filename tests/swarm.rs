@@ -275,4 +275,17 @@ return tw.serve {{ models = {{
     let (here, _) = server.ask("here", PROMPTS[0], json!({"max_tokens": 16})).await;
     assert_eq!(away, here);
     same(&file, &own.path().join("here.gguf"));
+    drop(server);
+    // The preset; what is pinned and here asks nobody any more.
+    let script = support::root().join("scripts/swarm.lua").display().to_string();
+    let (model, peers) = (format!("model={root}"), format!("peers={}", url(&seeder)));
+    let run = |more: &[&str]| {
+        let mut command = Command::new(BINARY);
+        environment(&mut command).args(["run", &script, "--check", "--set", &model]).args(more);
+        let done = command.env("XDG_DATA_HOME", own.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    run(&["--set", &peers]);
+    drop(seeder);
+    run(&["--set", "peers=http://127.0.0.1:1"]);
 }

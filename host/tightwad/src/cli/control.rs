@@ -74,7 +74,7 @@ fn consensus(mode: &Consensus) -> Value {
     json!({
         "mode": "consensus", "name": mode.name(), "rule": mode.rule(),
         "unverified_tokens": totals.unverified.load(Ordering::Relaxed),
-        "verified_tokens": totals.accepted.load(Ordering::Relaxed),
+        "accepted_tokens": totals.accepted.load(Ordering::Relaxed),
         "audited_tokens": audited, "agreed_tokens": agreed, "agreement": mode.agreement().share(),
         "drafters": drafters, "policy": mode.policy().map(|policy| policy.plugin().label().to_owned()),
     })

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -10,6 +11,8 @@ use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_T
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::SeedState;
 use super::access::address_of;
@@ -19,6 +22,8 @@ use super::uploads::Upload;
 use crate::disk::{Manifest, Store};
 use crate::net::limit::RateLimit;
 
+/// How long an upload waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes that are read at once: what an upload holds in memory.
 const READ: u64 = 512 << 10;
 
@@ -38,6 +43,8 @@ pub(super) async fn data(
     }
     let address = address_of(&request).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let upload = state.uploads.begin(address).ok_or(Refusal::Busy)?;
+    let turn = timeout(PATIENCE, state.turns.clone().acquire_owned()).await;
+    let turn = turn.ok().and_then(Result::ok).ok_or(Refusal::Busy)?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_LENGTH, (bytes.end - bytes.start).into());
     let typed = [(CONTENT_TYPE, "application/octet-stream"), (ACCEPT_RANGES, "bytes")];
@@ -45,7 +52,13 @@ pub(super) async fn data(
         let range = format!("bytes {}-{}/{size}", bytes.start, bytes.end - 1);
         headers.insert(CONTENT_RANGE, range.parse().map_err(|_| Refusal::NotHad)?);
     }
-    let sending = Sending { store: seed.store.clone(), bytes, limit: state.limit.clone(), _upload: upload };
+    let sending = Sending {
+        store: seed.store.clone(),
+        bytes,
+        limit: state.limit.clone(),
+        _upload: upload,
+        _turn: turn,
+    };
     let body = Body::from_stream(stream::try_unfold(sending, Sending::next));
     Ok((status, typed, headers, body).into_response())
 }
@@ -85,6 +98,7 @@ struct Sending {
     bytes: Range<u64>,
     limit: Option<Arc<RateLimit>>,
     _upload: Upload,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Sending {

@@ -27,8 +27,11 @@ use super::limit::RateLimit;
 const QUESTION: usize = 4 << 10;
 /// Uploads to one address at the same time, by default.
 const UPLOADS: usize = 8;
-/// Uploads at the same time.
+/// Uploads that are asked for at the same time.
 const ALL_UPLOADS: usize = 256;
+/// Uploads that run at the same time, by default: the fewer share an uplink, the sooner one is a piece that can
+/// be passed on.
+const TURNS: usize = 8;
 /// Questions that wait for news at the same time; those beyond are answered at once.
 const WAITING: usize = 1024;
 
@@ -38,6 +41,7 @@ pub struct SeedState {
     seeds: Arc<Seeds>,
     access: Arc<Access>,
     uploads: Arc<Uploads>,
+    turns: Arc<tokio::sync::Semaphore>,
     waiting: Arc<tokio::sync::Semaphore>,
     limit: Option<Arc<RateLimit>>,
 }
@@ -50,6 +54,7 @@ impl SeedState {
             seeds,
             access: Arc::default(),
             uploads: Arc::new(Uploads::new(UPLOADS, ALL_UPLOADS)),
+            turns: Arc::new(tokio::sync::Semaphore::new(TURNS)),
             waiting: Arc::new(tokio::sync::Semaphore::new(WAITING)),
             limit: None,
         }
@@ -70,6 +75,13 @@ impl SeedState {
     #[must_use]
     pub fn uploads(mut self, uploads: usize) -> Self {
         self.uploads = Arc::new(Uploads::new(uploads.max(1), ALL_UPLOADS));
+        self
+    }
+
+    /// At most `turns` uploads run at the same time, to whomever; others wait a while for their turn.
+    #[must_use]
+    pub fn turns(mut self, turns: usize) -> Self {
+        self.turns = Arc::new(tokio::sync::Semaphore::new(turns.clamp(1, ALL_UPLOADS)));
         self
     }
 

@@ -1,6 +1,7 @@
 //! A fleet, a gate and its reviewer on questions with checkable answers: what each threshold would let pass,
 //! and what the gates then really do.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use super::checker::Questions;
 use super::contest::{Contest, connect_or_load, factory, made};
 use super::plot::{Line, plot};
 use super::prompts::user;
+use super::replay::{Recorded, Replay};
 use crate::backend::SharedBackend;
 use crate::cli::factory::HostFactory;
 use crate::plugin::{OnReviewerLost, Ways};
@@ -41,7 +43,7 @@ pub(super) struct Gate {
     #[arg(long)]
     questions: Option<usize>,
     /// Tokens of an answer, at most.
-    #[arg(long, default_value_t = 192)]
+    #[arg(long, default_value_t = 128)]
     tokens: u32,
     /// Questions at once.
     #[arg(long, default_value_t = 4)]
@@ -49,7 +51,8 @@ pub(super) struct Gate {
     /// The accuracy that is wanted, 0 to 1; default: two points less than the reviewer's own.
     #[arg(long)]
     accuracy: Option<f64>,
-    /// Gates to run with the suggested threshold: score, judge, both.
+    /// Gates to run with the suggested threshold: score, judge, both. Answers are greedy: those that were
+    /// generated once are repeated, and count with the time that they took.
     #[arg(long, value_delimiter = ',', default_values_t = ["score", "judge", "both"].map(str::to_owned))]
     gates: Vec<String>,
     /// Draws the curve.
@@ -76,6 +79,8 @@ struct Row {
 struct Answer {
     text: String,
     tokens: u32,
+    /// To be repeated.
+    recorded: Recorded,
     verdict: Option<String>,
     decoded: u32,
     read: u32,
@@ -115,11 +120,14 @@ impl Gate {
             own_tokens: owns.each[index].tokens,
         });
         let suggested = self.calibrated(&seen.collect::<Vec<_>>())?;
+        let writer = Arc::new(Replay::new(fleet[0].clone(), recorded(&questions, &fleets.each)));
+        let judge = Arc::new(Replay::new(reviewer.clone(), recorded(&questions, &owns.each)));
         let mut rows = vec![fleet_row];
         for (review, point) in self.gates.iter().flat_map(|review| suggested.map(|point| (review, point))) {
             note(&format!("the gate by {review}"));
-            let gate = self.gate(&factory, &fleet, &reviewer, review, point).await?;
-            let answers = self.answers(&questions, |_| gate.clone()).await?;
+            let gate = self.gate(&factory, writer.clone(), judge.clone(), review, point).await?;
+            let mut answers = self.answers(&questions, |_| gate.clone()).await?;
+            answers.took += (writer.replayed() + judge.replayed()) / (self.at_once.max(1) as u32);
             rows.push(self.row(&format!("gate by {review}"), &questions, &answers).await?.0);
         }
         rows.push(own_row);
@@ -155,10 +163,12 @@ impl Gate {
             let (backend, contest) = (by(at), &contest);
             let prompt = Prompt::Chat(vec![user(question.clone())]);
             async move {
-                let (text, _, outcome) = contest.answer(&backend, &prompt).await?;
+                let (text, took, outcome) = contest.answer(&backend, &prompt).await?;
+                let recorded = Recorded { text: text.clone(), outcome: outcome.clone(), took };
                 let gate = outcome.report.gate.as_deref();
                 anyhow::Ok(Answer {
                     text,
+                    recorded,
                     tokens: outcome.usage.completion_tokens,
                     verdict: gate.map(|gate| gate.verdict.clone()),
                     decoded: gate.map_or(0, |gate| gate.reviewer_decoded),
@@ -214,8 +224,8 @@ impl Gate {
     async fn gate(
         &self,
         factory: &HostFactory,
-        fleet: &[SharedBackend],
-        reviewer: &SharedBackend,
+        writer: SharedBackend,
+        reviewer: SharedBackend,
         review: &str,
         point: Point,
     ) -> Result<SharedBackend> {
@@ -227,8 +237,8 @@ impl Gate {
         };
         let settings = json!({"approve": point.threshold.approve, "floor": point.threshold.floor});
         let spec = GateSpec {
-            fleet: fleet.to_vec(),
-            reviewer: reviewer.clone(),
+            fleet: vec![writer],
+            reviewer,
             ways,
             prompt: REVIEW_PROMPT.to_owned(),
             plugin: None,
@@ -356,6 +366,12 @@ impl Gate {
             println!("no gate was run: there is no threshold to run it with");
         }
     }
+}
+
+/// Answers by question.
+fn recorded(questions: &Questions, answers: &[Answer]) -> HashMap<String, Recorded> {
+    let asked = questions.asked.iter().map(|(_, question)| Prompt::Chat(vec![user(question.clone())]).text());
+    asked.zip(answers.iter().map(|answer| answer.recorded.clone())).collect()
 }
 
 fn shown(point: &Point) -> Value {

@@ -12,6 +12,7 @@ mod passes;
 mod plot;
 mod pool;
 mod prompts;
+mod replay;
 mod speed;
 mod swarm;
 mod useless;

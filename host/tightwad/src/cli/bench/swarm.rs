@@ -38,6 +38,9 @@ pub(super) struct Swarm {
     /// Pulls over loopback without a limit, against `curl` of the same file and against reading and hashing it.
     #[arg(long)]
     loopback: bool,
+    /// Uploads of each machine that run at a time.
+    #[arg(long, default_value_t = 8)]
+    uploads: usize,
     /// What the picking plugin is told, such as order=random.
     #[arg(long)]
     set: Vec<String>,
@@ -140,7 +143,7 @@ impl Swarm {
         let seeder = format!("{}:{PORT}", machines[0].address());
         let mut command = machines[0].command(&own()?);
         command.args(["swarm", "seed", "--quiet", "--listen", &seeder, "--token", TOKEN]);
-        command.args(["--up", &self.up.0.to_string()]).arg(file);
+        command.args(["--up", &self.up.0.to_string(), "--uploads", &self.uploads.to_string()]).arg(file);
         let _seeding = Lender(command.stderr(Stdio::null()).spawn()?);
         let start = Instant::now();
         let mut waiting = Vec::new();
@@ -170,7 +173,7 @@ impl Swarm {
         let mut command = machine.command(&own()?);
         command.args(["swarm", "pull", root, "--json", "--peer", seeder, "--token", TOKEN, "--stay"]);
         command.args(["--listen", &format!("{}:{PORT}", machine.address()), "--seed-token", TOKEN]);
-        command.args(["--up", &self.up.0.to_string()]);
+        command.args(["--up", &self.up.0.to_string(), "--uploads", &self.uploads.to_string()]);
         for pair in &self.set {
             command.args(["--set", pair]);
         }

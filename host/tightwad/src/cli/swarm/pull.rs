@@ -57,6 +57,9 @@ pub(super) struct Pull {
     /// Seeds only to this address or network; may be given several times.
     #[arg(long, value_name = "ADDR")]
     allow: Vec<Allowed>,
+    /// Uploads that run at a time.
+    #[arg(long, default_value_t = 8)]
+    uploads: usize,
     /// Goes on seeding when the file is complete.
     #[arg(long, requires = "listen")]
     stay: bool,
@@ -157,7 +160,9 @@ impl Pull {
         let seeds = Arc::new(Seeds::new());
         let seeding = Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) };
         eprintln!("seeding what comes at http://{}", listener.local_addr()?);
-        let state = seed_state(&seeds, self.seed_token.as_deref(), &self.allow).limited(limit(self.up));
+        let state = seed_state(&seeds, self.seed_token.as_deref(), &self.allow)
+            .turns(self.uploads)
+            .limited(limit(self.up));
         let serving = tokio::spawn(net::serve(listener, state, listen::interrupted()?));
         Ok((Some(seeding), Some(serving)))
     }

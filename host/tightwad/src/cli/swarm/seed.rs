@@ -32,7 +32,7 @@ pub(super) struct Seed {
     /// Most bytes a second that go out, such as 10M.
     #[arg(long, value_name = "SIZE")]
     up: Option<Size>,
-    /// Uploads to one machine at a time.
+    /// Uploads that run at a time, to whomever: few share the uplink, so that pieces are soon whole elsewhere.
     #[arg(long, default_value_t = 8)]
     uploads: usize,
     /// Largest piece; default: that of the manifest beside the file, or 64M.
@@ -53,7 +53,7 @@ impl Seed {
         }
         let address = listener.local_addr()?;
         let state = seed_state(&seeds, self.token.as_deref(), &self.allow)
-            .uploads(self.uploads)
+            .turns(self.uploads)
             .limited(limit(self.up));
         eprintln!("tightwad seeds {} at http://{address}", named(&seeds));
         let _announcement = (!self.quiet).then(|| announced(address)).flatten();
