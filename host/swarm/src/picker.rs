@@ -48,6 +48,8 @@ pub enum Event {
     Has(PeerId, Vec<u32>),
     /// A fetch is over.
     Done(Fetched),
+    /// A peer is fetching these pieces, too: it will have them soon.
+    Coming(PeerId, Vec<u32>),
 }
 
 /// A fetch that is over.

@@ -17,6 +17,8 @@ const LONGEST: f64 = 60.0 * SECOND;
 pub struct Peer {
     /// What it has, wanted or not.
     pub has: Set,
+    /// What it was fetching itself when it was last heard of, and did not have.
+    pub coming: Set,
     /// What it may be asked for.
     pub offers: Set,
     /// How fast it is.
@@ -40,6 +42,7 @@ impl Peer {
         let none = Set::new(pieces);
         Self {
             has: none.clone(),
+            coming: none.clone(),
             offers: none,
             rate: Rate::default(),
             banned: false,

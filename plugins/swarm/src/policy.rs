@@ -62,6 +62,7 @@ impl Policy {
             }
             Event::Has(having) => self.has(having.peer, &having.pieces),
             Event::Done(fetched) => self.done(now, fetched),
+            Event::Coming(having) => self.coming(having.peer, &having.pieces),
         }
     }
 
@@ -79,6 +80,21 @@ impl Policy {
         for piece in more.iter().filter(|piece| (**piece as usize) < bound) {
             if peer.has.insert(*piece) {
                 peer.offers.insert(*piece);
+                // What was coming is counted already.
+                if !peer.coming.remove(*piece) {
+                    self.pieces.count(*piece, true);
+                }
+            }
+        }
+    }
+
+    /// What a peer fetches itself counts as a copy: pulls that begin together would all fetch the same rare
+    /// pieces from the one that has them, and its uplink is what the others wait for.
+    fn coming(&mut self, number: u32, more: &[u32]) {
+        let bound = self.pieces.len();
+        let peer = self.peers.entry(number).or_insert_with(|| Peer::new(bound));
+        for piece in more.iter().filter(|piece| (**piece as usize) < bound) {
+            if !peer.banned && !peer.has.has(*piece) && peer.coming.insert(*piece) {
                 self.pieces.count(*piece, true);
             }
         }
@@ -87,10 +103,11 @@ impl Policy {
     /// Nothing comes from a peer any more.
     fn forget(&mut self, number: u32) {
         let Some(peer) = self.peers.get_mut(&number) else { return };
-        for piece in peer.has.iter() {
+        for piece in peer.has.iter().chain(peer.coming.iter()) {
             self.pieces.count(piece, false);
         }
         peer.has.clear();
+        peer.coming.clear();
         peer.offers.clear();
         self.usual_is_old = true;
         let lost: Vec<u32> = self.flights.from(number).collect();

@@ -28,6 +28,9 @@ pub struct Have {
     pub pieces: Vec<(u32, u32)>,
     /// True when nothing is missing.
     pub whole: bool,
+    /// Runs of pieces that are being fetched: others need not fetch them from those who alone have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coming: Vec<(u32, u32)>,
     /// The seeder's name, so that a machine knows itself.
     pub seeder: String,
 }

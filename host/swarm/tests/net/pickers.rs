@@ -38,6 +38,9 @@ impl Plain {
                 let had = self.has.get_mut(peer).unwrap();
                 assert!(pieces.iter().all(|piece| had.insert(*piece)), "told twice");
             }
+            Event::Coming(peer, pieces) => {
+                assert!(pieces.iter().all(|piece| !self.has[peer].contains(piece)), "it is there");
+            }
             Event::Done(fetched) => {
                 assert!(self.running.remove(&(fetched.piece, fetched.peer)), "ended twice");
                 if fetched.fault.is_none() {

@@ -130,6 +130,7 @@ impl From<Event> for wit::Event {
             Event::Joined(peer) => Self::Joined(peer.0),
             Event::Left(peer) => Self::Left(peer.0),
             Event::Has(peer, pieces) => Self::Has(wit::Having { peer: peer.0, pieces }),
+            Event::Coming(peer, pieces) => Self::Coming(wit::Having { peer: peer.0, pieces }),
             Event::Done(fetched) => Self::Done(wit::Fetched {
                 peer: fetched.peer.0,
                 piece: fetched.piece,

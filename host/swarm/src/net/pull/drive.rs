@@ -29,8 +29,14 @@ const WAITING: usize = 256;
 
 /// What the tasks tell the one that decides.
 pub(super) enum Told {
-    /// A source is there, and has these pieces.
-    Have { source: usize, address: Address, seeder: Option<String>, pieces: Vec<(u32, u32)> },
+    /// A source is there, has these pieces, and fetches those.
+    Have {
+        source: usize,
+        address: Address,
+        seeder: Option<String>,
+        pieces: Vec<(u32, u32)>,
+        coming: Vec<(u32, u32)>,
+    },
     /// A source does not answer; `gone`: for so long that it counts as lost; `over`: nobody asks it again.
     Silent { source: usize, why: String, gone: bool, over: bool },
     /// A source will not serve this machine.

@@ -11,6 +11,7 @@ use super::sources::{Source, Standing};
 use super::watch::Address;
 use super::work::{FetchId, Work};
 use crate::net::peer::Peer;
+use crate::net::seed::Seed;
 use crate::picker::{Event, Fault, Fetched};
 
 /// Peers of one answer that are looked at.
@@ -20,12 +21,12 @@ impl Driver {
     /// Fails only when the file cannot be written.
     pub(super) fn hear(&mut self, told: Told) -> Result<(), PullError> {
         match told {
-            Told::Have { source, address, seeder, pieces } => {
+            Told::Have { source, address, seeder, pieces, coming } => {
                 let own = self.seeding.as_ref().map(|seeding| seeding.seeds.name());
                 if own.is_some() && own == seeder.as_deref() {
                     self.shut(source, Standing::Shut, "that is this machine");
                 } else if self.sources.all[source].standing == Standing::Watched {
-                    self.has(source, address, &pieces);
+                    self.has(source, address, [&pieces, &coming]);
                 }
             }
             Told::Silent { source, why, gone, over } => {
@@ -49,7 +50,7 @@ impl Driver {
         Ok(())
     }
 
-    fn has(&mut self, source: usize, address: Address, runs: &[(u32, u32)]) {
+    fn has(&mut self, source: usize, address: Address, [runs, coming]: [&[(u32, u32)]; 2]) {
         if self.sources.all[source].id.is_none() {
             if self.sources.is_double(source, address) {
                 return self.shut(source, Standing::Shut, "it is known by another address already");
@@ -61,17 +62,14 @@ impl Driver {
         self.tell_others(source);
         let known = &mut self.sources.all[source];
         let Some(id) = known.id else { return };
-        let mut new = Vec::new();
-        for &(from, to) in runs {
-            // Whatever a peer claims, there are no more pieces than these.
-            let pieces = known.has.iter_mut().enumerate().take(to as usize).skip(from as usize);
-            for (piece, has) in pieces.filter(|(_, has)| !**has) {
-                *has = true;
-                new.extend(u32::try_from(piece));
-            }
-        }
+        let new = noted(&mut known.has, runs);
         if !new.is_empty() {
             self.events.push(Event::Has(id, new));
+        }
+        let mut begun = noted(&mut known.coming, coming);
+        begun.retain(|piece| !known.has[*piece as usize]);
+        if !begun.is_empty() {
+            self.events.push(Event::Coming(id, begun));
         }
     }
 
@@ -136,6 +134,11 @@ impl Driver {
     fn over(&mut self, fetch: FetchId, fault: Option<Fault>) -> u64 {
         let Some(active) = self.active.remove(&fetch) else { return 0 };
         active.task.abort();
+        if !self.active.values().any(|other| other.piece == active.piece)
+            && let Some(seed) = self.seed()
+        {
+            seed.comes(active.piece, false);
+        }
         let bytes = Tally::of(&active.kept.fetch);
         if let Some(peer) = self.sources.all[active.source].id {
             let took = active.began.elapsed();
@@ -156,9 +159,15 @@ impl Driver {
             let brought = self.over(fetch, Some(Fault::Cancelled));
             self.sources.all[source].judge(brought, Some(Fault::Cancelled), None);
         }
-        if let Some(seed) = self.seeding.as_ref().and_then(|seeding| seeding.seeds.get(self.ground.root)) {
+        if let Some(seed) = self.seed() {
+            seed.comes(piece, false);
             seed.changed();
         }
+    }
+
+    /// This model, where it is seeded meanwhile.
+    fn seed(&self) -> Option<Arc<Seed>> {
+        self.seeding.as_ref().and_then(|seeding| seeding.seeds.get(self.ground.root))
     }
 
     /// Begins to fetch `piece` from `source`, or what others leave of it.
@@ -193,6 +202,9 @@ impl Driver {
         });
         let began = Instant::now();
         self.active.insert(id, Active { source, piece, from_end, began, kept, task });
+        if let Some(seed) = self.seed() {
+            seed.comes(piece, true);
+        }
     }
 
     /// How many fetches run.
@@ -209,4 +221,18 @@ impl Driver {
     pub(super) fn is_fetched_from(&self, piece: u32, source: usize) -> bool {
         self.active.values().any(|active| active.piece == piece && active.source == source)
     }
+}
+
+/// Notes runs of pieces; those that are new.
+fn noted(known: &mut [bool], runs: &[(u32, u32)]) -> Vec<u32> {
+    let mut new = Vec::new();
+    for &(from, to) in runs {
+        // Whatever a peer claims, there are no more pieces than these.
+        for (piece, has) in known.iter_mut().enumerate().take(to as usize).skip(from as usize) {
+            if !std::mem::replace(has, true) {
+                new.extend(u32::try_from(piece));
+            }
+        }
+    }
+    new
 }

@@ -45,6 +45,8 @@ pub(super) struct Source {
     pub(super) id: Option<PeerId>,
     /// Which pieces it has.
     pub(super) has: Vec<bool>,
+    /// Which pieces it was fetching, or has.
+    pub(super) coming: Vec<bool>,
     /// Fetches that run.
     pub(super) busy: u32,
     /// How many may run, as far as its answers show.
@@ -92,6 +94,7 @@ impl Sources {
             standing: Standing::Watched,
             id: None,
             has: vec![false; pieces],
+            coming: vec![false; pieces],
             busy: 0,
             most: u32::MAX,
             since: 0,
@@ -119,6 +122,7 @@ impl Sources {
         let source = &mut self.all[number];
         source.id = Some(id);
         source.has.fill(false);
+        source.coming.fill(false);
         (source.rests, source.fruitless, source.why) = (None, 0, None);
         (source.most, source.since) = (u32::MAX, 0);
         id

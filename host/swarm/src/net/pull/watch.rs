@@ -18,8 +18,11 @@ use crate::net::wire::Announce;
 const WAIT: Duration = Duration::from_secs(25);
 /// Shortest time between two questions: pieces that come quickly are told together.
 const BETWEEN: Duration = Duration::from_millis(50);
-/// How often peers are asked for others.
+/// How often peers are asked for others, ...
 const EXCHANGE: Duration = Duration::from_secs(15);
+/// ... and how soon the second time: those who begin together should not wait to hear of one another. Doubled
+/// each time.
+const SOON: Duration = Duration::from_millis(250);
 /// Failures in a row after which a peer counts as gone.
 pub(super) const FAILURES: u32 = 5;
 /// The pause after the first failure; it doubles with each.
@@ -71,6 +74,7 @@ impl Watcher {
                         address,
                         seeder: Some(have.seeder),
                         pieces: have.pieces,
+                        coming: have.coming,
                     };
                     if self.told.send(told).await.is_err() {
                         return;
@@ -95,7 +99,7 @@ impl Watcher {
                 Ok(length) if length == self.manifest.size() => {
                     let all = u32::try_from(self.manifest.pieces().len()).unwrap_or(u32::MAX);
                     let (source, pieces) = (self.source, vec![(0, all)]);
-                    let told = Told::Have { source, address: None, seeder: None, pieces };
+                    let told = Told::Have { source, address: None, seeder: None, pieces, coming: Vec::new() };
                     let _ = self.told.send(told).await;
                     return;
                 }
@@ -134,6 +138,7 @@ impl Watcher {
 
     async fn exchange(&self) {
         let announce = Announce { port: self.port };
+        let mut pause = SOON;
         loop {
             // What fails here fails in `having` too, which says so.
             if let Ok(known) = self.client.exchange(&self.peer, self.root(), &announce).await
@@ -141,7 +146,8 @@ impl Watcher {
             {
                 return;
             }
-            sleep(EXCHANGE).await;
+            sleep(pause).await;
+            pause = (2 * pause).min(EXCHANGE);
         }
     }
 

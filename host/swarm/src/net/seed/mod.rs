@@ -19,6 +19,7 @@ use axum::serve::ListenerExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::access::Access;
+pub(super) use self::seeds::Seed;
 pub use self::seeds::Seeds;
 use self::uploads::Uploads;
 use super::limit::RateLimit;

@@ -54,18 +54,18 @@ pub(super) async fn have(
     let seed = seed_of(&state, &root)?;
     let (since, wait) = (asked(&uri, "since"), asked(&uri, "wait_ms").unwrap_or(0));
     // A number that is greater than the store's is from before this seeder started again.
-    if since == Some(seed.store.version())
+    if since == Some(seed.version())
         && let Ok(_place) = state.waiting.clone().try_acquire_owned()
     {
         let until = Instant::now() + Duration::from_millis(wait).min(WAIT);
         let _ = timeout_at(until, news(&seed, since)).await;
     }
     // The number first: pieces that come in between are told twice rather than never.
-    let version = seed.store.version();
+    let version = seed.version();
     let had = seed.store.had();
     let whole = had.len() == seed.store.manifest().pieces().len();
-    let pieces = runs(&had);
-    Ok(Json(Have { version, pieces, whole, seeder: state.seeds.name().to_owned() }))
+    let (pieces, coming) = (runs(&had), runs(&seed.coming()));
+    Ok(Json(Have { version, pieces, whole, coming, seeder: state.seeds.name().to_owned() }))
 }
 
 /// The number that is called `name` in the question.
@@ -76,7 +76,7 @@ fn asked(uri: &Uri, name: &str) -> Option<u64> {
 
 async fn news(seed: &Seed, since: Option<u64>) {
     let mut news = seed.news();
-    while Some(seed.store.version()) == since {
+    while Some(seed.version()) == since {
         tokio::select! {
             _ = news.changed() => {}
             () = sleep(LOOK) => {}

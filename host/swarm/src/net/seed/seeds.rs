@@ -2,7 +2,7 @@
 //!
 //! Invariant: a root names the store of the manifest with that root, and the text of that manifest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,7 +28,15 @@ pub(crate) struct Seed {
     pub(super) store: Arc<Store>,
     pub(super) manifest: Bytes,
     changed: watch::Sender<()>,
+    coming: Mutex<Coming>,
     known: Mutex<HashMap<String, Instant>>,
+}
+
+/// What is being fetched of a model, and how often a fetch began.
+#[derive(Default)]
+struct Coming {
+    pieces: BTreeSet<u32>,
+    begun: u64,
 }
 
 impl Default for Seeds {
@@ -58,8 +66,8 @@ impl Seeds {
         if seeds.contains_key(&root) {
             return false;
         }
-        let (changed, known) = (watch::Sender::new(()), Mutex::default());
-        seeds.insert(root, Arc::new(Seed { store, manifest, changed, known }));
+        let (changed, coming, known) = (watch::Sender::new(()), Mutex::default(), Mutex::default());
+        seeds.insert(root, Arc::new(Seed { store, manifest, changed, coming, known }));
         true
     }
 
@@ -102,6 +110,28 @@ impl Seed {
     /// Wakes those who wait for news.
     pub(crate) fn changed(&self) {
         self.changed.send_replace(());
+    }
+
+    /// `piece` is being fetched from now on, or no more.
+    pub(crate) fn comes(&self, piece: u32, comes: bool) {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        if !comes {
+            coming.pieces.remove(&piece);
+        } else if coming.pieces.insert(piece) {
+            coming.begun += 1;
+            drop(coming);
+            self.changed();
+        }
+    }
+
+    /// What is being fetched.
+    pub(super) fn coming(&self) -> Vec<u32> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner).pieces.iter().copied().collect()
+    }
+
+    /// Names what is told of it: grows when a piece comes, or begins to.
+    pub(super) fn version(&self) -> u64 {
+        self.store.version() + self.coming.lock().unwrap_or_else(PoisonError::into_inner).begun
     }
 
     pub(super) fn news(&self) -> watch::Receiver<()> {

@@ -110,10 +110,14 @@ impl Swarm {
             bail!("machines are made of network namespaces, which need root and iproute2");
         }
         let _routes = Forwarding::on().context("machines cannot reach one another")?;
+        let machine = |number| Machine::new(number).context("cannot make a network namespace");
+        let most = self.pullers.iter().copied().max().unwrap_or(0);
+        // For all rounds: a namespace is gone only when its last process is.
+        let machines = (0..=most).map(machine).collect::<Result<Vec<Machine>>>()?;
         let ideal = size as f64 / self.up.0 as f64;
         let mut alone = None;
         for pullers in self.pullers.iter().copied() {
-            let (took, first, fastest) = self.round(place, file, root, pullers)?;
+            let (took, first, fastest) = self.round((place, file, root), &machines, pullers)?;
             let took = took.as_secs_f64();
             let alone = *alone.get_or_insert(took / f64::from(pullers));
             if self.json {
@@ -137,9 +141,12 @@ impl Swarm {
     }
 
     /// All pull at once: until the last one is done, bytes that the first seeder sent, until the first is done.
-    fn round(&self, place: &Path, file: &Path, root: &str, pullers: u8) -> Result<(Duration, u64, Duration)> {
-        let machine = |number| Machine::new(number).context("cannot make a network namespace");
-        let machines = (0..=pullers).map(machine).collect::<Result<Vec<Machine>>>()?;
+    fn round(
+        &self,
+        (place, file, root): (&Path, &Path, &str),
+        machines: &[Machine],
+        pullers: u8,
+    ) -> Result<(Duration, u64, Duration)> {
         let seeder = format!("{}:{PORT}", machines[0].address());
         let mut command = machines[0].command(&own()?);
         command.args(["swarm", "seed", "--quiet", "--listen", &seeder, "--token", TOKEN]);
@@ -147,7 +154,7 @@ impl Swarm {
         let _seeding = Lender(command.stderr(Stdio::null()).spawn()?);
         let start = Instant::now();
         let mut waiting = Vec::new();
-        for (index, machine) in machines[1..].iter().enumerate() {
+        for (index, machine) in machines[1..=usize::from(pullers)].iter().enumerate() {
             let mut pull = self.puller(machine, &seeder, root, &place.join(format!("{pullers}-{index}")))?;
             waiting.push(std::thread::spawn(move || {
                 let result = result_of(&mut pull.0);

@@ -128,16 +128,7 @@ pub async fn pull(
         return Ok(pulled);
     }
     let client = Client::new(spec.token.as_deref()).map_err(|error| SwarmError::Here(error.to_string()))?;
-    let found = if spec.peers.iter().any(|peer| matches!(peer, Peer::Seeder(_))) {
-        None
-    } else {
-        let mut announced = discover_seeders().map_err(SwarmError::Here)?;
-        let until = tokio::time::Instant::now() + LISTEN;
-        while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
-            spec.peers.extend(Peer::seeder(&peer).ok());
-        }
-        Some(announced)
-    };
+    let found = sought(&mut spec.peers).await?;
     let manifest = match asked(&client, &spec).await {
         Ok(manifest) => Arc::new(manifest),
         Err(error) => match here(&spec).await? {
@@ -170,6 +161,19 @@ pub async fn pull(
     // It keeps that name while anything is missing.
     let part = if path.exists() { path } else { part_of(&path) };
     Ok(Pulled { path: part, manifest, here, reused, summary: Some(both(first, rest)), store })
+}
+
+/// Where no seeder was given, adds those that make themselves known; others may do so later.
+async fn sought(peers: &mut Vec<Peer>) -> Result<Option<Announced>, SwarmError> {
+    if peers.iter().any(|peer| matches!(peer, Peer::Seeder(_))) {
+        return Ok(None);
+    }
+    let mut announced = discover_seeders().map_err(SwarmError::Here)?;
+    let until = tokio::time::Instant::now() + LISTEN;
+    while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
+        peers.extend(Peer::seeder(&peer).ok());
+    }
+    Ok(Some(announced))
 }
 
 /// Two pulls, one after the other, as one.
