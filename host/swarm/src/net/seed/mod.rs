@@ -32,7 +32,7 @@ const UPLOADS: usize = 8;
 const ALL_UPLOADS: usize = 256;
 /// Uploads that run at the same time, by default: the fewer share an uplink, the sooner one is a piece that can
 /// be passed on.
-const TURNS: usize = 8;
+const TURNS: usize = 4;
 /// Questions that wait for news at the same time; those beyond are answered at once.
 const WAITING: usize = 1024;
 

@@ -32,6 +32,9 @@ pub(super) struct Swarm {
     /// Largest piece.
     #[arg(long, default_value = "1M")]
     piece: Size,
+    /// Also lets libtorrent do it, with its module for python3 (package `libtorrent`).
+    #[arg(long)]
+    torrent: bool,
     /// Kills the puller, and in turn the seeder, so many times at random moments.
     #[arg(long, default_value_t = 0)]
     kills: u32,
@@ -39,7 +42,7 @@ pub(super) struct Swarm {
     #[arg(long)]
     loopback: bool,
     /// Uploads of each machine that run at a time.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     uploads: usize,
     /// What the picking plugin is told, such as order=random.
     #[arg(long)]
@@ -129,6 +132,13 @@ impl Swarm {
                 );
                 continue;
             }
+            if self.torrent {
+                let torrent = self.torrent(place, file, &machines, pullers)?.as_secs_f64();
+                println!(
+                    "{pullers} pullers: libtorrent took {torrent:6.1} s, {:4.2} times as long",
+                    torrent / took
+                );
+            }
             println!(
                 "{pullers} pullers: all done after {took:6.1} s (the first after {:.1}), {:3.0} % of the ideal {ideal:.1} s; one after the other {:6.1} s; {:4.2} copies from the first seeder",
                 fastest.as_secs_f64(),
@@ -172,6 +182,39 @@ impl Swarm {
             done.push(pull);
         }
         Ok((last, first, fastest))
+    }
+
+    /// The same by BitTorrent: until the last one is done.
+    fn torrent(&self, place: &Path, file: &Path, machines: &[Machine], pullers: u8) -> Result<Duration> {
+        let (script, torrent) = (place.join("torrent.py"), place.join("model.torrent"));
+        std::fs::write(&script, include_str!("torrent.py"))?;
+        let piece = self.piece.0.to_string();
+        let mut make = Command::new("python3");
+        make.arg(&script).arg("make").arg(file).args([&piece]).arg(&torrent);
+        if !make.status().context("python3 cannot be started")?.success() {
+            bail!("libtorrent made no torrent: is its module for python3 installed?");
+        }
+        let addresses: Vec<String> =
+            machines.iter().map(|machine| format!("{}:{}", machine.address(), PORT + 1)).collect();
+        let peer = |number: usize, folder: &Path| -> Result<Lender> {
+            std::fs::create_dir_all(folder)?;
+            let mut command = machines[number].command("python3");
+            command.arg(&script).arg("peer").arg(&torrent).arg(folder).arg(&addresses[number]);
+            command.arg(self.up.0.to_string());
+            command.args(&addresses[..number]).stdout(Stdio::piped()).stderr(Stdio::null());
+            Ok(Lender(command.spawn()?))
+        };
+        let mut seeder = peer(0, file.parent().unwrap_or(place))?;
+        // It looks through its file first.
+        result_of(&mut seeder.0)?;
+        let start = Instant::now();
+        let peers = (1..=usize::from(pullers))
+            .map(|number| peer(number, &place.join(format!("t{pullers}-{number}"))));
+        let mut peers = peers.collect::<Result<Vec<Lender>>>()?;
+        for one in &mut peers {
+            result_of(&mut one.0)?;
+        }
+        Ok(start.elapsed())
     }
 
     /// A machine that pulls, and seeds what it has. It has a folder of its own: neighbours would be used.

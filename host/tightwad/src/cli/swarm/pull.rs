@@ -58,7 +58,7 @@ pub(super) struct Pull {
     #[arg(long, value_name = "ADDR")]
     allow: Vec<Allowed>,
     /// Uploads that run at a time.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     uploads: usize,
     /// Goes on seeding when the file is complete.
     #[arg(long, requires = "listen")]

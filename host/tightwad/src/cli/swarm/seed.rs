@@ -33,7 +33,7 @@ pub(super) struct Seed {
     #[arg(long, value_name = "SIZE")]
     up: Option<Size>,
     /// Uploads that run at a time, to whomever: few share the uplink, so that pieces are soon whole elsewhere.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     uploads: usize,
     /// Largest piece; default: that of the manifest beside the file, or 64M.
     #[arg(long, value_name = "SIZE")]
