@@ -237,7 +237,12 @@ impl Swarm {
         if let Some(up) = up {
             command.args(["--up", &up.to_string()]);
         }
-        Ok(Lender(command.stderr(Stdio::null()).spawn()?))
+        let seeder = Lender(command.stderr(Stdio::null()).spawn()?);
+        // A pull whose only peer does not listen yet would end at once.
+        while std::net::TcpStream::connect(listen).is_err() {
+            std::thread::yield_now();
+        }
+        Ok(seeder)
     }
 
     fn pull(&self, root: &str, seeder: &str, to: &Path) -> Result<Lender> {
