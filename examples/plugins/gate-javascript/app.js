@@ -41,7 +41,9 @@ export const gatePolicy = {
         : // Without scores there is nothing to believe.
           scores.length > 0 && good === scores.length && mean(scores) >= MEAN;
     if (approved) return { tag: "approve" };
-    return good < scores.length && 2 * good >= scores.length
+    // Only where nobody says that it is wrong, or unclear.
+    const mayGoOn = judgement === null || judgement === "correct";
+    return mayGoOn && good < scores.length && 2 * good >= scores.length
       ? // The reviewer goes on in front of the bad token: what is good need not be written again.
         { tag: "correct", val: good }
       : // The reviewer answers itself.

@@ -58,7 +58,9 @@ class GatePolicy(exports.GatePolicy):
             approved = good > 0 and good == len(logprobs) and sum(logprobs) / good >= MEAN
         if approved:
             return Verdict_Approve()
-        if good < len(logprobs) <= 2 * good:
+        # Only where nobody says that it is wrong, or unclear.
+        may_go_on = review.judgement in (None, Judgement.CORRECT)
+        if may_go_on and good < len(logprobs) <= 2 * good:
             # The reviewer goes on in front of the bad token: what is good need not be written again.
             return Verdict_Correct(good)
         # The reviewer answers itself.

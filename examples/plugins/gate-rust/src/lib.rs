@@ -45,9 +45,11 @@ impl GatePolicy for SecondLook {
             // Without scores there is nothing to believe.
             None => !scores.is_empty() && good == scores.len() && mean(scores) >= MEAN,
         };
+        // Only where nobody says that it is wrong, or unclear.
+        let may_go_on = matches!(review.judgement, None | Some(Judgement::Correct));
         if approved {
             Verdict::Approve
-        } else if good < scores.len() && 2 * good >= scores.len() {
+        } else if may_go_on && good < scores.len() && 2 * good >= scores.len() {
             // The reviewer goes on in front of the bad token: what is good need not be written again.
             Verdict::Correct(good as u32)
         } else {
