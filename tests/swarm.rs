@@ -244,6 +244,7 @@ fn a_token_and_a_full_disk_are_said_in_one_sentence() {
     let text = String::from_utf8_lossy(&done.stderr);
     assert!(!done.status.success() && text.contains("is there already"), "{text}");
     assert_eq!(std::fs::read_to_string(place.path().join("other.gguf")).unwrap(), "mine");
+    assert!(!place.path().join("other.gguf.part").exists(), "nothing was made for it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -50,6 +50,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a pull of this file was begun, and not brought to its end.
+    #[must_use]
+    pub fn is_begun(path: &Path) -> bool {
+        at::beside(path, ".journal").exists()
+    }
+
     /// Makes `PATH.part` and its journal, or goes on with them: what the journal says is had. Only one
     /// store can do so at a time.
     ///

@@ -90,6 +90,19 @@ impl Store {
         self.state().have.piece(piece)
     }
 
+    /// Whether every piece is had.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.state().have.lacking() == 0
+    }
+
+    /// Bytes of the piece's blocks that are missing.
+    #[must_use]
+    pub fn bytes_missing(&self, piece: u32) -> u64 {
+        let Some(whole) = self.manifest.pieces().get(piece as usize) else { return 0 };
+        self.missing(piece).into_iter().map(|block| u64::from(whole.blocks[block as usize].length)).sum()
+    }
+
     /// The pieces that are had.
     #[must_use]
     pub fn had(&self) -> Vec<u32> {
@@ -254,7 +267,9 @@ impl Store {
         lock(&self.state)
     }
 
-    pub(super) fn part(&self) -> PathBuf {
+    /// What the file is called while it is not whole.
+    #[must_use]
+    pub fn part(&self) -> PathBuf {
         at::beside(&self.path, ".part")
     }
 

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::backend::Announcement;
+
 /// Listens on `wanted`: beyond loopback, only with a token. `mend` says how to set one.
 pub(super) async fn bind(wanted: &str, has_token: bool, mend: &str) -> Result<TcpListener> {
     let found = lookup_host(wanted)
@@ -17,6 +19,14 @@ pub(super) async fn bind(wanted: &str, has_token: bool, mend: &str) -> Result<Tc
     }
     let bound = TcpListener::bind(addresses.as_slice()).await;
     bound.with_context(|| format!("cannot listen on {wanted}; choose another address with --listen"))
+}
+
+/// What makes this process known on the local network. Whoever cannot be found can still be used by its address.
+pub(super) fn announced(what: &str, made: Result<Announcement, String>) -> Option<Announcement> {
+    made.inspect_err(|error| {
+        tracing::warn!(error, "other machines cannot find this {what} by themselves; give them its address");
+    })
+    .ok()
 }
 
 /// Completes at the first signal to end; a second one ends the process at once.

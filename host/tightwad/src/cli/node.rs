@@ -1,6 +1,5 @@
 //! `tightwad node`: lends models to other machines.
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::factory::HostFactory;
 use super::gauges::Gauges;
+use super::listen::announced;
 use super::pulls::pulled;
 use super::{listen, shelf, swarm};
 use crate::backend::{Announcement, SharedBackend};
@@ -128,8 +128,10 @@ impl Node {
             Some(_) => say(&Said::Listening(address)),
             None => eprintln!("tightwad lends {} at http://{address}", names.join(", ")),
         }
-        let _announcement = (!self.quiet).then(|| announce(address, &names)).flatten();
-        let _seeder = (!self.quiet && seeding).then(|| swarm::announced(address)).flatten();
+        let _announcement =
+            (!self.quiet).then(|| announced("node", Announcement::new(address, &names))).flatten();
+        let _seeder =
+            (!self.quiet && seeding).then(|| announced("seeder", Announcement::seeder(address))).flatten();
         server::serve(listener, state, listen::interrupted()?).await?;
         hashing.abort();
         Ok(())
@@ -247,19 +249,5 @@ async fn seed_all(seeds: Arc<Seeds>, files: Vec<PathBuf>) {
 fn say(said: &Said) {
     if let Ok(line) = serde_json::to_string(said) {
         println!("{line}");
-    }
-}
-
-/// A node that cannot be found can still be used by its address.
-fn announce(address: SocketAddr, models: &[String]) -> Option<Announcement> {
-    match Announcement::new(address, models) {
-        Ok(announcement) => Some(announcement),
-        Err(error) => {
-            tracing::warn!(
-                error,
-                "other machines cannot find this node by themselves; give them its address"
-            );
-            None
-        }
     }
 }

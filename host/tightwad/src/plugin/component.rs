@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use wasmtime::Store;
 
 use super::bindings::ApproximateModePre;
 use super::contract::{Compiled, Kind};
-use super::limits::whatever_it_does;
 use super::linked::{Identity, Linked};
 use super::state::{JobHandle, State};
 use super::{Job, Loaded, PluginEngine, PluginError};
@@ -28,15 +28,13 @@ impl Loaded for Plugin {
     async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
         let exact = !compiled.imports("unverified");
         let linker = if exact { &engine.exact } else { &engine.approximate };
-        let mut linked = Linked::new(engine, name, compiled, linker, ApproximateModePre::new)?;
-        let mut store = linked.store(0);
-        let said = whatever_it_does(async {
-            let mode = linked.instance.instantiate_async(&mut store).await?;
-            let info = mode.tightwad_plugin_mode().call_describe(&mut store).await?;
+        let describe = async |plugin: &ApproximateModePre<State>, store: &mut Store<State>| {
+            let mode = plugin.instantiate_async(&mut *store).await?;
+            let info = mode.tightwad_plugin_mode().call_describe(&mut *store).await?;
             Ok((info.name, info.version))
-        });
-        let said = said.await;
-        linked.introduce(DESCRIBE, &store, said)?;
+        };
+        let told = (engine, name, compiled);
+        let linked = Linked::new(told, linker, ApproximateModePre::new, DESCRIBE, describe).await?;
         Ok(Self { linked, exact })
     }
 

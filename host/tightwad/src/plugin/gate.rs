@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use wasmtime::Store;
 
 use super::bindings::gating::GatingPre;
 use super::contract::{Compiled, Kind};
-use super::limits::whatever_it_does;
 use super::linked::{Identity, Linked};
 use super::state::{State, TaskHandle};
 use super::{Loaded, PluginEngine, PluginError, ReviewTask};
@@ -25,15 +25,13 @@ impl Loaded for GatePlugin {
     const KIND: Kind = Kind::Gate;
 
     async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
-        let mut linked = Linked::new(engine, name, compiled, &engine.gating, GatingPre::new)?;
-        let mut store = linked.store(0);
-        let said = whatever_it_does(async {
-            let gate = linked.instance.instantiate_async(&mut store).await?;
-            let info = gate.tightwad_plugin_gate().call_describe(&mut store).await?;
+        let describe = async |plugin: &GatingPre<State>, store: &mut Store<State>| {
+            let gate = plugin.instantiate_async(&mut *store).await?;
+            let info = gate.tightwad_plugin_gate().call_describe(&mut *store).await?;
             Ok((info.name, info.version))
-        });
-        let said = said.await;
-        linked.introduce(DESCRIBE, &store, said)?;
+        };
+        let told = (engine, name, compiled);
+        let linked = Linked::new(told, &engine.gating, GatingPre::new, DESCRIBE, describe).await?;
         Ok(Self { linked })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use wasmtime::Store;
 
 use super::bindings::gating::tightwad::plugin::answers::{Candidate, Review, Verdict};
 use super::bindings::verdicts::VerdictsPre;
@@ -27,17 +28,16 @@ impl Loaded for GatePolicyPlugin {
     const KIND: Kind = Kind::GatePolicy;
 
     async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
-        let mut linked = Linked::new(engine, name, compiled, &engine.verdicts, VerdictsPre::new)?;
-        let (mut store, mut prompt) = (linked.store(0), None);
-        let said = whatever_it_does(async {
-            let policy = linked.instance.instantiate_async(&mut store).await?;
+        let mut prompt = None;
+        let describe = async |plugin: &VerdictsPre<State>, store: &mut Store<State>| {
+            let policy = plugin.instantiate_async(&mut *store).await?;
             let policy = policy.tightwad_plugin_gate_policy();
-            let info = policy.call_describe(&mut store).await?;
-            prompt = policy.call_review_prompt(&mut store).await?;
+            let info = policy.call_describe(&mut *store).await?;
+            prompt = policy.call_review_prompt(&mut *store).await?;
             Ok((info.name, info.version))
-        });
-        let said = said.await;
-        linked.introduce(DESCRIBE, &store, said)?;
+        };
+        let told = (engine, name, compiled);
+        let linked = Linked::new(told, &engine.verdicts, VerdictsPre::new, DESCRIBE, describe).await?;
         Ok(Self { linked, prompt })
     }
 

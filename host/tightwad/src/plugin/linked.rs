@@ -8,7 +8,7 @@ use wasmtime::component::{InstancePre, Linker};
 use super::contract::{self, Compiled};
 use super::counts::CallCounts;
 use super::health::Health;
-use super::limits::{Limits, Meter};
+use super::limits::{Limits, Meter, whatever_it_does};
 use super::state::State;
 use super::{PluginEngine, PluginError, store};
 
@@ -47,13 +47,14 @@ pub(super) struct Linked<I> {
 }
 
 impl<I> Linked<I> {
-    /// Links a component; `name` is what errors call it until it has said its own.
-    pub(super) fn new(
-        engine: &Arc<PluginEngine>,
-        name: &str,
-        compiled: &Compiled,
+    /// Links a component and lets it introduce itself: `describe` instantiates it and asks for its name and its
+    /// version, by the export `call`. Until then errors call it `name`.
+    pub(super) async fn new(
+        (engine, name, compiled): (&Arc<PluginEngine>, &str, &Compiled),
         linker: &Linker<State>,
         typed: impl FnOnce(InstancePre<State>) -> wasmtime::Result<I>,
+        call: &'static str,
+        describe: impl AsyncFnOnce(&I, &mut Store<State>) -> wasmtime::Result<(String, String)>,
     ) -> Result<Self, PluginError> {
         let instance = linker.instantiate_pre(&compiled.component).and_then(typed);
         let instance = instance.map_err(|error| contract::unfit(name, format!("{error:#}")))?;
@@ -64,19 +65,12 @@ impl<I> Linked<I> {
             counts: OnceLock::new(),
         };
         let limits = compiled.kind.limits(engine.limits);
-        Ok(Self { engine: engine.clone(), limits, instance, identity })
-    }
-
-    /// Takes the name and the version that the component said when `call` asked for them.
-    pub(super) fn introduce(
-        &mut self,
-        call: &'static str,
-        store: &Store<State>,
-        said: wasmtime::Result<(String, String)>,
-    ) -> Result<(), PluginError> {
+        let mut linked = Self { engine: engine.clone(), limits, instance, identity };
+        let mut store = linked.store(0);
+        let said = whatever_it_does(describe(&linked.instance, &mut store)).await;
         let (name, version) = said.map_err(|error| store::error(call, &error, store.data()))?;
-        self.identity.label = format!("{name}@{version}");
-        Ok(())
+        linked.identity.label = format!("{name}@{version}");
+        Ok(linked)
     }
 
     /// A store for one instance. `tokens`: how many may be generated, which allows for host calls.

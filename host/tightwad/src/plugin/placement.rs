@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use wasmtime::Store;
 
 use super::bindings::placement::PlacementPre;
 use super::bindings::placement::exports::tightwad::plugin::pooling as wit;
 use super::contract::{Compiled, Kind};
-use super::limits::whatever_it_does;
 use super::linked::{Identity, Linked};
 use super::state::State;
 use super::{Loaded, PluginEngine, PluginError, store};
@@ -26,15 +26,13 @@ impl Loaded for PlacementPlugin {
     const KIND: Kind = Kind::Placement;
 
     async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
-        let mut linked = Linked::new(engine, name, compiled, &engine.placement, PlacementPre::new)?;
-        let mut store = linked.store(0);
-        let said = whatever_it_does(async {
-            let policy = linked.instance.instantiate_async(&mut store).await?;
-            let info = policy.tightwad_plugin_pooling().call_describe(&mut store).await?;
+        let describe = async |plugin: &PlacementPre<State>, store: &mut Store<State>| {
+            let policy = plugin.instantiate_async(&mut *store).await?;
+            let info = policy.tightwad_plugin_pooling().call_describe(&mut *store).await?;
             Ok((info.name, info.version))
-        });
-        let said = said.await;
-        linked.introduce(DESCRIBE, &store, said)?;
+        };
+        let told = (engine, name, compiled);
+        let linked = Linked::new(told, &engine.placement, PlacementPre::new, DESCRIBE, describe).await?;
         Ok(Self { linked })
     }
 

@@ -39,15 +39,13 @@ impl Loaded for PolicyPlugin {
     const KIND: Kind = Kind::ConsensusPolicy;
 
     async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
-        let mut linked = Linked::new(engine, name, compiled, &engine.voting, VotingPre::new)?;
-        let mut store = linked.store(0);
-        let said = whatever_it_does(async {
-            let policy = linked.instance.instantiate_async(&mut store).await?;
-            let info = policy.tightwad_plugin_consensus_policy().call_describe(&mut store).await?;
+        let describe = async |plugin: &VotingPre<State>, store: &mut Store<State>| {
+            let policy = plugin.instantiate_async(&mut *store).await?;
+            let info = policy.tightwad_plugin_consensus_policy().call_describe(&mut *store).await?;
             Ok((info.name, info.version))
-        });
-        let said = said.await;
-        linked.introduce(DESCRIBE, &store, said)?;
+        };
+        let told = (engine, name, compiled);
+        let linked = Linked::new(told, &engine.voting, VotingPre::new, DESCRIBE, describe).await?;
         Ok(Self { linked, kept: Mutex::default() })
     }
 

@@ -31,15 +31,13 @@ impl Loaded for SwarmPlugin {
     const KIND: Kind = Kind::Swarm;
 
     async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
-        let mut linked = Linked::new(engine, name, compiled, &engine.picking, PickingPre::new)?;
-        let mut store = linked.store(0);
-        let said = whatever_it_does(async {
-            let policy = linked.instance.instantiate_async(&mut store).await?;
-            let info = policy.tightwad_plugin_swarm().call_describe(&mut store).await?;
+        let describe = async |plugin: &PickingPre<State>, store: &mut Store<State>| {
+            let policy = plugin.instantiate_async(&mut *store).await?;
+            let info = policy.tightwad_plugin_swarm().call_describe(&mut *store).await?;
             Ok((info.name, info.version))
-        });
-        let said = said.await;
-        linked.introduce(DESCRIBE, &store, said)?;
+        };
+        let told = (engine, name, compiled);
+        let linked = Linked::new(told, &engine.picking, PickingPre::new, DESCRIBE, describe).await?;
         Ok(Self { linked })
     }
 

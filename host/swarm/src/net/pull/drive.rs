@@ -225,15 +225,10 @@ impl Driver {
             return Ok(());
         }
         let store = &self.ground.store;
-        let missing = |piece: &u32| {
-            let piece_blocks = &store.manifest().pieces()[*piece as usize].blocks;
-            let lengths = store.missing(*piece).into_iter().map(|block| piece_blocks[block as usize].length);
-            lengths.map(u64::from).sum::<u64>()
-        };
         Err(PullError::Nobody {
             name: store.manifest().name().to_owned(),
             pieces: self.left.len(),
-            bytes: self.left.iter().map(missing).sum(),
+            bytes: self.left.iter().map(|piece| store.bytes_missing(*piece)).sum(),
             why: self.sources.story(),
         })
     }
@@ -303,10 +298,9 @@ fn order_of(store: &Store, wanted: Vec<u32>, urgent: &[u32]) -> Vec<u32> {
 fn shown_at_first(store: &Store, wanted: &[u32]) -> Progress {
     let mut shown = Progress::default();
     for &piece in wanted {
-        let whole = &store.manifest().pieces()[piece as usize];
-        let missing = store.missing(piece).into_iter().map(|block| whole.blocks[block as usize].length);
-        shown.bytes_wanted += whole.length;
-        shown.bytes_had += whole.length.saturating_sub(missing.map(u64::from).sum());
+        let length = store.manifest().pieces()[piece as usize].length;
+        shown.bytes_wanted += length;
+        shown.bytes_had += length.saturating_sub(store.bytes_missing(piece));
         shown.pieces_wanted += 1;
     }
     shown

@@ -159,8 +159,8 @@ impl Driver {
             let brought = self.over(fetch, Some(Fault::Cancelled));
             self.sources.all[source].judge(brought, Some(Fault::Cancelled), None);
         }
+        // All fetches of it are over: it is not coming any more.
         if let Some(seed) = self.seed() {
-            seed.comes(piece, false);
             seed.changed();
         }
     }

@@ -119,8 +119,7 @@ impl Pull {
             end.seeded = Some(seeding.seeds.clone());
         }
         let pulled = Driver::new(self, progress)?.run().await;
-        let whole = store.had().len() == store.manifest().pieces().len();
-        let finish = pulled.is_ok() && whole;
+        let finish = pulled.is_ok() && store.is_whole();
         let ended =
             blocking(&store, move |store| if finish { store.finish(replace) } else { store.sync() }).await;
         end.synced = true;

@@ -2,7 +2,7 @@
 //! down slows all of them down.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,21 +104,26 @@ impl Contest {
         Ok(())
     }
 
+    /// What is asked.
+    pub(super) fn request(&self, prompt: &Prompt) -> Result<Request> {
+        let spec =
+            SamplingSpec { temperature: self.temperature, top_p: 0.95, seed: 5, ..SamplingSpec::default() };
+        Ok(Request {
+            id: "bench".to_owned(),
+            prompt: prompt.clone(),
+            sampling: Sampling::new(spec)?,
+            max_tokens: Some(self.tokens),
+            ..Request::default()
+        })
+    }
+
     /// The text of an answer, and how it came to be.
     pub(super) async fn answer(
         &self,
         backend: &SharedBackend,
         prompt: &Prompt,
     ) -> Result<(String, Duration, Outcome)> {
-        let spec =
-            SamplingSpec { temperature: self.temperature, top_p: 0.95, seed: 5, ..SamplingSpec::default() };
-        let request = Request {
-            id: "bench".to_owned(),
-            prompt: prompt.clone(),
-            sampling: Sampling::new(spec)?,
-            max_tokens: Some(self.tokens),
-            ..Request::default()
-        };
+        let request = self.request(prompt)?;
         let mut text = String::new();
         let start = Instant::now();
         let outcome = relay(backend.as_ref(), request, |event| {
@@ -220,6 +225,24 @@ pub(super) async fn connect_or_load(factory: &HostFactory, text: &str, name: &st
     };
     let address = address.trim_end_matches('/').parse().with_context(|| format!("{text} is no address"))?;
     connected(factory, address, None, Some(name)).await
+}
+
+/// A folder that is removed in the end.
+pub(super) struct Folder(pub PathBuf);
+
+impl Folder {
+    /// Makes one of this process; `name` tells several apart.
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("tightwad-bench-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A process that ends with the benchmark.

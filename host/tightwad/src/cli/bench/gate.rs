@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use tightwad_engine::{Sampling, SamplingSpec};
 
 use super::calibration::{self, Observation, Point, curve, held_out, suggest};
 use super::checker::Questions;
@@ -21,7 +20,7 @@ use crate::backend::SharedBackend;
 use crate::cli::factory::HostFactory;
 use crate::plugin::{OnReviewerLost, Ways};
 use crate::script::{Factory, GateSpec, REVIEW_PROMPT};
-use crate::types::{Prompt, Request};
+use crate::types::Prompt;
 
 /// A fleet, a gate and its reviewer on questions with checkable answers.
 #[derive(Debug, clap::Args)]
@@ -144,24 +143,18 @@ impl Gate {
         Ok(suggested)
     }
 
-    fn request(&self, question: &str) -> Result<Request> {
-        let spec = SamplingSpec { temperature: 0.0, ..SamplingSpec::default() };
-        Ok(Request {
-            id: "bench".to_owned(),
-            prompt: Prompt::Chat(vec![user(question.to_owned())]),
-            sampling: Sampling::new(spec)?,
-            max_tokens: Some(self.tokens),
-            ..Request::default()
-        })
+    /// Answers are greedy.
+    fn contest(&self) -> Contest {
+        Contest { tokens: self.tokens, temperature: 0.0 }
     }
 
     /// Every question's answer, several at once.
     async fn answers(&self, questions: &Questions, by: impl Fn(usize) -> SharedBackend) -> Result<Answers> {
-        let contest = Contest { tokens: self.tokens, temperature: 0.0 };
+        let contest = self.contest();
         let start = Instant::now();
         let each = questions.asked.iter().enumerate().map(|(at, (_, question))| {
             let (backend, contest) = (by(at), &contest);
-            let prompt = Prompt::Chat(vec![user(question.clone())]);
+            let prompt = asked(question);
             async move {
                 let (text, took, outcome) = contest.answer(&backend, &prompt).await?;
                 let recorded = Recorded { text: text.clone(), outcome: outcome.clone(), took };
@@ -188,7 +181,7 @@ impl Gate {
         reviewer: &SharedBackend,
     ) -> Result<Vec<(f64, f64)>> {
         let each = questions.asked.iter().zip(answers).map(|((_, question), answer)| async move {
-            let request = Arc::new(self.request(question)?);
+            let request = Arc::new(self.contest().request(&asked(question))?);
             let scored = reviewer.score(&request, &answer.text, 0..usize::MAX).await?;
             let logprobs = || scored.iter().map(|one| f64::from(one.logprob));
             let mean = logprobs().sum::<f64>() / scored.len() as f64;
@@ -368,10 +361,15 @@ impl Gate {
     }
 }
 
+/// A question as it is asked.
+fn asked(question: &str) -> Prompt {
+    Prompt::Chat(vec![user(question.to_owned())])
+}
+
 /// Answers by question.
 fn recorded(questions: &Questions, answers: &[Answer]) -> HashMap<String, Recorded> {
-    let asked = questions.asked.iter().map(|(_, question)| Prompt::Chat(vec![user(question.clone())]).text());
-    asked.zip(answers.iter().map(|answer| answer.recorded.clone())).collect()
+    let texts = questions.asked.iter().map(|(_, question)| asked(question).text());
+    texts.zip(answers.iter().map(|answer| answer.recorded.clone())).collect()
 }
 
 fn shown(point: &Point) -> Value {

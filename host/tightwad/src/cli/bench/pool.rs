@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
-use super::contest::{Contest, Contestant, Lender, factory, lookup, model, stack};
+use super::contest::{Contest, Contestant, Folder, Lender, factory, lookup, model, stack};
 use super::passes::Passes;
 use super::plot::{Line, plot};
 use super::prompts::{SETS, set};
@@ -73,15 +73,6 @@ struct Worker {
     link: Proxy,
     _machine: Machine,
     _cache: Folder,
-}
-
-/// A folder that is removed in the end.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Pool {
@@ -167,14 +158,14 @@ impl Pool {
         for number in 0..self.workers.max(1) {
             let machine = Machine::new(number).context("cannot make a network namespace")?;
             let there = SocketAddr::new(machine.address().into(), 7711);
-            let cache = std::env::temp_dir().join(format!("tightwad-bench-{}-{number}", std::process::id()));
+            let cache = Folder::new(&number.to_string())?;
             let mut command = machine.command(&std::env::current_exe()?.display().to_string());
             command.args(["worker", "--token", "bench", "--listen", &there.to_string()]);
             command.args(["--threads", &self.threads.to_string(), "--memory", &each.to_string()]);
-            command.arg("--cache").arg(&cache);
+            command.arg("--cache").arg(&cache.0);
             let process = Lender(command.stderr(Stdio::null()).spawn()?);
             let link = Proxy::start(SocketAddr::new(machine.gateway().into(), 0), there).await?;
-            lenders.push(Worker { _process: process, link, _machine: machine, _cache: Folder(cache) });
+            lenders.push(Worker { _process: process, link, _machine: machine, _cache: cache });
         }
         Ok(lenders)
     }

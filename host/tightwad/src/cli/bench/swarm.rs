@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tightwad_netlab::{Forwarding, Machine};
 
-use super::contest::Lender;
+use super::contest::{Folder, Lender};
 use crate::cli::size::Size;
 use crate::mode::swarm;
 
@@ -50,23 +50,6 @@ pub(super) struct Swarm {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// A folder that is removed.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("tightwad-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn own() -> Result<String> {

@@ -11,7 +11,7 @@ use tightwad_swarm::net::{Peer, RateLimit};
 
 use self::bar::{Bar, hashing};
 pub(super) use self::pull::{folder, settled, watched};
-pub(super) use self::seed::{announced, seed_state, seeded};
+pub(super) use self::seed::{seed_state, seeded};
 use super::size::Size;
 
 /// Spreads models from machine to machine.

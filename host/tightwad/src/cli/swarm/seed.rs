@@ -1,6 +1,5 @@
 //! `tightwad swarm seed`, and seeding beside other work.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,7 +55,8 @@ impl Seed {
             .turns(self.uploads)
             .limited(limit(self.up));
         eprintln!("tightwad seeds {} at http://{address}", named(&seeds));
-        let _announcement = (!self.quiet).then(|| announced(address)).flatten();
+        let _announcement =
+            (!self.quiet).then(|| listen::announced("seeder", Announcement::seeder(address))).flatten();
         Ok(net::serve(listener, state, listen::interrupted()?).await?)
     }
 }
@@ -92,18 +92,4 @@ pub(crate) fn seed_state(seeds: &Arc<Seeds>, token: Option<&str>, allowed: &[All
     let allowed = allowed.to_vec();
     let allows = move |address| allowed.is_empty() || allowed.iter().any(|own| own.has(address));
     SeedState::new(seeds.clone()).guarded(token, allows)
-}
-
-/// A seeder that cannot be found can still be used by its address.
-pub(crate) fn announced(address: SocketAddr) -> Option<Announcement> {
-    match Announcement::seeder(address) {
-        Ok(announcement) => Some(announcement),
-        Err(error) => {
-            tracing::warn!(
-                error,
-                "other machines cannot find this seeder by themselves; give them its address"
-            );
-            None
-        }
-    }
 }

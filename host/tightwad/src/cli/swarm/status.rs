@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use tightwad_swarm::net::{Client, Peer, find};
 
-use crate::backend::discover_seeders;
 use crate::cli::size::Size;
+use crate::mode::swarm;
 
 /// Shows what seeders have.
 #[derive(Debug, clap::Args)]
@@ -30,11 +30,7 @@ impl Status {
     pub(super) async fn run(self) -> Result<()> {
         let mut peers = self.peer.clone();
         if peers.is_empty() {
-            let mut announced = discover_seeders().map_err(anyhow::Error::msg)?;
-            let until = tokio::time::Instant::now() + Duration::from_secs(self.wait);
-            while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
-                peers.extend(Peer::seeder(&peer).ok());
-            }
+            (peers, _) = swarm::seeders(Duration::from_secs(self.wait)).await?;
         }
         if peers.is_empty() {
             bail!("no seeder was found on this network: name one with --peer");

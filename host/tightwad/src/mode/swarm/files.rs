@@ -2,27 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use tightwad_swarm::disk::{Manifest, PIECE, Store, StoreError};
+use tightwad_swarm::disk::{Digest, Manifest, PIECE, Store, StoreError};
 
 use super::{PullSpec, Pulled, SwarmError};
+
+impl Pulled {
+    /// The file at `path`, whole as it is; `None` where it is no longer what its manifest says.
+    fn found(path: PathBuf, manifest: Manifest) -> Option<Self> {
+        let manifest = Arc::new(manifest);
+        let store = Arc::new(Store::whole(&path, manifest.clone()).ok()?);
+        Some(Self { path, here: manifest.size(), manifest, reused: 0, summary: None, store })
+    }
+}
 
 /// The model, where it is whole on this machine: the file itself, or one of the folder.
 pub(super) async fn here(spec: &PullSpec) -> Result<Option<Pulled>, SwarmError> {
     let (to, wanted) = (spec.to.clone(), spec.wanted.clone());
     blocking(move || {
-        let files = if to.is_dir() { known_files(&to) } else { vec![to] };
-        for path in files {
-            let Some(manifest) = Manifest::beside(&path) else { continue };
-            if wanted.fits(manifest.name(), manifest.root()) {
-                let manifest = Arc::new(manifest);
-                let Ok(store) = Store::whole(&path, manifest.clone()) else { continue };
-                let (here, store) = (manifest.size(), Arc::new(store));
-                return Ok(Some(Pulled { path, manifest, here, reused: 0, summary: None, store }));
-            }
-        }
-        Ok(None)
+        let known = if to.is_dir() { known_files(&to) } else { known(to).into_iter().collect() };
+        let fits = known.into_iter().filter(|(_, manifest)| wanted.fits(manifest.name(), manifest.root()));
+        Ok(fits.into_iter().find_map(|(path, manifest)| Pulled::found(path, manifest)))
     })
     .await
 }
@@ -37,22 +37,12 @@ pub(super) fn place(to: &Path, manifest: &Manifest) -> PathBuf {
     }
 }
 
-/// What a file is called while it is not whole.
-pub(super) fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
 /// The finished file, where it is there already.
-pub(super) async fn already(path: &Path, manifest: &Arc<Manifest>) -> Result<Option<Arc<Store>>, SwarmError> {
-    let (path, manifest) = (path.to_owned(), manifest.clone());
+pub(super) async fn already(path: &Path, root: Digest) -> Result<Option<Pulled>, SwarmError> {
+    let path = path.to_owned();
     blocking(move || {
-        let own = Manifest::beside(&path).filter(|own| own.root() == manifest.root());
-        Ok(match own {
-            Some(_) => Store::whole(&path, manifest).ok().map(Arc::new),
-            None => None,
-        })
+        let own = known(path).filter(|(_, manifest)| manifest.root() == root);
+        Ok(own.and_then(|(path, manifest)| Pulled::found(path, manifest)))
     })
     .await
 }
@@ -70,9 +60,13 @@ pub(super) async fn prepared(
             std::fs::create_dir_all(folder)
                 .map_err(|error| SwarmError::Here(format!("cannot make {}: {error}", folder.display())))?;
         }
+        // Said before anything is made or fetched, unless a pull was broken off at its very end.
+        let taken = !replace && path.exists();
+        if taken && !Store::is_begun(&path) {
+            return Err(StoreError::Exists(path).into());
+        }
         let store = Store::resume(&path, manifest)?;
-        // Said before anything is fetched.
-        if !replace && path.exists() {
+        if taken && !store.is_whole() {
             return Err(StoreError::Exists(path).into());
         }
         // Files whose blocks are known need not be read to find out.
@@ -90,21 +84,24 @@ pub(super) async fn prepared(
 }
 
 /// Models in the same folder whose manifest is kept beside them, the file itself included; newest first.
-pub(super) fn neighbours(path: &Path) -> Vec<PathBuf> {
+fn neighbours(path: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    known_files(folder)
+    known_files(folder).into_iter().map(|(path, _)| path)
 }
 
-/// Models in a folder whose manifest is kept beside them; newest first.
-pub(super) fn known_files(folder: &Path) -> Vec<PathBuf> {
+/// Models in a folder with the manifests that are kept beside them; newest first.
+fn known_files(folder: &Path) -> Vec<(PathBuf, Manifest)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let known = entries.filter(|entry| entry.extension().is_some_and(|extension| extension == "gguf"));
-    let mut known: Vec<(SystemTime, PathBuf)> = known
-        .filter(|entry| Manifest::beside(entry).is_some())
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry)))
-        .collect();
-    known.sort_by(|a, b| b.cmp(a));
-    known.into_iter().map(|(_, path)| path).collect()
+    let models = entries.filter(|entry| entry.extension().is_some_and(|extension| extension == "gguf"));
+    let mut known: Vec<_> = models.filter_map(known).collect();
+    let age = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    known.sort_by_cached_key(|(path, _)| std::cmp::Reverse((age(path), path.clone())));
+    known
+}
+
+/// A file with the manifest that is kept beside it.
+fn known(path: PathBuf) -> Option<(PathBuf, Manifest)> {
+    Manifest::beside(&path).map(|manifest| (path, manifest))
 }
 
 /// The store of a file that is whole: its manifest is read, or made and kept beside it. `progress` is told of

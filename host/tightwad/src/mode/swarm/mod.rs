@@ -15,7 +15,7 @@ use tightwad_swarm::net::{
 use tokio::sync::{mpsc, watch};
 
 pub use self::files::whole;
-use self::files::{already, blocking, here, part_of, place, prepared};
+use self::files::{already, blocking, here, place, prepared};
 pub use self::wanted::{Wanted, WantedError};
 use crate::backend::{Announced, discover_seeders};
 use crate::plugin::SwarmPlugin;
@@ -141,26 +141,25 @@ pub async fn pull(
         },
     };
     let path = place(&spec.to, &manifest);
-    if let Some(store) = already(&path, &manifest).await? {
-        let here = manifest.size();
-        return Ok(Pulled { path, manifest, here, reused: 0, summary: None, store });
+    if let Some(pulled) = already(&path, manifest.root()).await? {
+        return Ok(pulled);
     }
     let (store, reused) = prepared(&path, &manifest, (spec.reuse.clone(), spec.replace)).await?;
     let here = store.bytes_had();
     let mut pull =
-        Pull::new(client, store.clone(), Box::new(plugin.picker(&spec.settings)), spec.peers.clone());
+        Pull::new(client.clone(), store.clone(), Box::new(plugin.picker(&spec.settings)), spec.peers.clone());
     (pull.limits, pull.seeding, pull.replace) = (spec.limits.clone(), spec.seeding.clone(), spec.replace);
     pull.found = found.map(follow);
     let Some(layers) = spec.layers.clone() else {
         let summary = Some(pull.run(progress).await?);
         return Ok(Pulled { path, manifest, here, reused, summary, store });
     };
-    let first = first_piece(&spec, plugin, &store, &progress).await?;
+    let first = first_piece(&spec, client, plugin, &store, &progress).await?;
     pull.wanted = Some(pieces_of(&store, layers).await?);
     let rest = pull.run(progress).await?;
     // It keeps that name while anything is missing.
-    let part = if path.exists() { path } else { part_of(&path) };
-    Ok(Pulled { path: part, manifest, here, reused, summary: Some(both(first, rest)), store })
+    let path = if store.is_whole() { path } else { store.part() };
+    Ok(Pulled { path, manifest, here, reused, summary: Some(both(first, rest)), store })
 }
 
 /// Where no seeder was given, adds those that make themselves known; others may do so later.
@@ -168,12 +167,23 @@ async fn sought(peers: &mut Vec<Peer>) -> Result<Option<Announced>, SwarmError> 
     if peers.iter().any(|peer| matches!(peer, Peer::Seeder(_))) {
         return Ok(None);
     }
+    let (found, announced) = seeders(LISTEN).await?;
+    peers.extend(found);
+    Ok(Some(announced))
+}
+
+/// The seeders that make themselves known in so much time, and those that do later.
+///
+/// # Errors
+///
+/// Where this machine cannot receive multicasts.
+pub async fn seeders(wait: Duration) -> Result<(Vec<Peer>, Announced), SwarmError> {
     let mut announced = discover_seeders().map_err(SwarmError::Here)?;
-    let until = tokio::time::Instant::now() + LISTEN;
+    let (mut peers, until) = (Vec::new(), tokio::time::Instant::now() + wait);
     while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
         peers.extend(Peer::seeder(&peer).ok());
     }
-    Ok(Some(announced))
+    Ok((peers, announced))
 }
 
 /// Two pulls, one after the other, as one.
@@ -238,11 +248,11 @@ async fn asked(client: &Client, spec: &PullSpec) -> Result<Manifest, SwarmError>
 /// Fetches the header alone: it says which pieces layers lie in.
 async fn first_piece(
     spec: &PullSpec,
+    client: Client,
     plugin: &Arc<SwarmPlugin>,
     store: &Arc<Store>,
     progress: &watch::Sender<Progress>,
 ) -> Result<Summary, SwarmError> {
-    let client = Client::new(spec.token.as_deref()).map_err(|error| SwarmError::Here(error.to_string()))?;
     let picker = Box::new(plugin.picker(&spec.settings));
     let mut pull = Pull::new(client, store.clone(), picker, spec.peers.clone());
     (pull.limits, pull.wanted) = (spec.limits.clone(), Some(vec![0]));
