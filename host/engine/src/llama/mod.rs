@@ -4,6 +4,8 @@
 mod batch;
 mod context;
 #[cfg(target_os = "linux")]
+mod kernels;
+#[cfg(target_os = "linux")]
 mod reference;
 mod threads;
 

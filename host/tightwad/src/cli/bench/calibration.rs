@@ -28,8 +28,9 @@ pub(super) struct Threshold {
 }
 
 impl Threshold {
-    fn approves(self, one: &Observation) -> bool {
-        one.mean >= self.approve && one.weakest >= self.floor
+    /// Whether an answer with this mean and this least log-probability passes.
+    pub(super) fn approves(self, mean: f64, weakest: f64) -> bool {
+        mean >= self.approve && weakest >= self.floor
     }
 }
 
@@ -53,7 +54,7 @@ pub(super) fn point(seen: &[Observation], threshold: Threshold) -> Point {
     let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 1.0 };
     let (mut approved, mut right, mut good, mut decoded, mut alone) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for one in seen {
-        let passes = threshold.approves(one);
+        let passes = threshold.approves(one.mean, one.weakest);
         let is_right = if passes { one.fleet_right } else { one.own_right };
         approved += f64::from(u8::from(passes));
         good += f64::from(u8::from(passes && one.fleet_right));

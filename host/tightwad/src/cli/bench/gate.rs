@@ -1,12 +1,11 @@
 //! A fleet, a gate and its reviewer on questions with checkable answers: what each threshold would let pass,
 //! and what the gates then really do.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
@@ -15,11 +14,9 @@ use super::checker::Questions;
 use super::contest::{Contest, connect_or_load, factory, made};
 use super::plot::{Line, plot};
 use super::prompts::user;
-use super::replay::{Recorded, Replay};
-use crate::backend::SharedBackend;
-use crate::cli::factory::HostFactory;
-use crate::plugin::{OnReviewerLost, Ways};
-use crate::script::{Factory, GateSpec, REVIEW_PROMPT};
+use super::gates::{Gates, Row};
+use super::replay::Replay;
+use crate::backend::{Backend, SharedBackend};
 use crate::types::Prompt;
 
 /// A fleet, a gate and its reviewer on questions with checkable answers.
@@ -50,10 +47,13 @@ pub(super) struct Gate {
     /// The accuracy that is wanted, 0 to 1; default: two points less than the reviewer's own.
     #[arg(long)]
     accuracy: Option<f64>,
-    /// Gates to run with the suggested threshold: score, judge, both. Answers are greedy: those that were
-    /// generated once are repeated, and count with the time that they took.
+    /// Gates to run with the suggested threshold: score, judge, both. Answers are greedy: they and their scores
+    /// are computed once, then repeated, and count with the time that they took.
     #[arg(long, value_delimiter = ',', default_values_t = ["score", "judge", "both"].map(str::to_owned))]
     gates: Vec<String>,
+    /// Approved answers whose first text is timed, streamed and waited for, one at a time; 0: none.
+    #[arg(long, default_value_t = 16)]
+    streamed: usize,
     /// Draws the curve.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -62,27 +62,22 @@ pub(super) struct Gate {
     json: bool,
 }
 
-/// One way to answer all questions.
-struct Row {
-    name: String,
-    accuracy: f64,
-    /// Shares approved, corrected, rejected; absent where there is no gate.
-    verdicts: Option<[f64; 3]>,
-    /// Tokens that the reviewer decoded and read.
-    decoded: u64,
-    read: u64,
-    took: Duration,
-}
-
 /// One answer of a way.
 struct Answer {
     text: String,
     tokens: u32,
-    /// To be repeated.
-    recorded: Recorded,
+    /// Tokens of the question.
+    asked: u32,
     verdict: Option<String>,
     decoded: u32,
     read: u32,
+}
+
+/// What the reviewer thinks of an answer: mean and least log-probability of its tokens.
+struct Scores {
+    mean: f64,
+    weakest: f64,
+    tokens: usize,
 }
 
 /// Every answer of a way, and how long all of them took.
@@ -97,41 +92,58 @@ impl Gate {
         let factory = factory()?;
         let mut fleet = Vec::new();
         for (index, member) in self.fleet.iter().enumerate() {
-            fleet.push(connect_or_load(&factory, member, &format!("writer {}", index + 1)).await?);
+            let name = format!("writer {}", index + 1);
+            fleet.push(Arc::new(Replay::new(connect_or_load(&factory, member, &name).await?)));
         }
-        let reviewer = connect_or_load(&factory, &self.reviewer, "reviewer").await?;
+        let reviewer = Arc::new(Replay::new(connect_or_load(&factory, &self.reviewer, "reviewer").await?));
         let note = |what: &str| eprintln!("{} questions: {what}", questions.asked.len());
 
         note("the fleet answers");
         let fleets = self.answers(&questions, |index| fleet[index % fleet.len()].clone()).await?;
-        note("the reviewer scores them");
-        let scores = self.scores(&questions, &fleets.each, &reviewer).await?;
-        note("the reviewer answers itself");
-        let owns = self.answers(&questions, |_| reviewer.clone()).await?;
-        let (fleet_row, fleet_right) = self.row("fleet alone", &questions, &fleets).await?;
-        let (mut own_row, own_right) = self.row("reviewer alone", &questions, &owns).await?;
-        own_row.decoded = owns.each.iter().map(|answer| u64::from(answer.tokens)).sum();
-        let seen = scores.iter().enumerate().map(|(index, (mean, weakest))| Observation {
-            mean: *mean,
-            weakest: *weakest,
+        let fleet_right = self.row("fleet alone", &questions, &fleets).await?;
+        note("the reviewer answers");
+        let mut owns = self.answers(&questions, |_| reviewer.clone()).await?;
+        owns.each.iter_mut().for_each(|own| (own.decoded, own.read) = (own.tokens, own.asked));
+        let own_right = self.row("reviewer alone", &questions, &owns).await?;
+        note("the reviewer scores what the fleet wrote");
+        let scores = self.scores(&questions, &fleets.each, reviewer.as_ref()).await?;
+        let seen = scores.iter().enumerate().map(|(index, scores)| Observation {
+            mean: scores.mean,
+            weakest: scores.weakest,
             fleet_right: fleet_right[index],
             own_right: own_right[index],
             own_tokens: owns.each[index].tokens,
         });
-        let suggested = self.calibrated(&seen.collect::<Vec<_>>())?;
-        let writer = Arc::new(Replay::new(fleet[0].clone(), recorded(&questions, &fleets.each)));
-        let judge = Arc::new(Replay::new(reviewer.clone(), recorded(&questions, &owns.each)));
-        let mut rows = vec![fleet_row];
-        for (review, point) in self.gates.iter().flat_map(|review| suggested.map(|point| (review, point))) {
+        let Some(point) = self.calibrated(&seen.collect::<Vec<_>>())? else {
+            eprintln!("no gate is run: there is no threshold to run it with");
+            return Ok(());
+        };
+        let gates = Gates { factory: &factory, fleet: &fleet, reviewer: &reviewer, point };
+        for review in &self.gates {
             note(&format!("the gate by {review}"));
-            let gate = self.gate(&factory, writer.clone(), judge.clone(), review, point).await?;
+            let gate = gates.repeating(review).await?;
             let mut answers = self.answers(&questions, |_| gate.clone()).await?;
-            answers.took += (writer.replayed() + judge.replayed()) / (self.at_once.max(1) as u32);
-            rows.push(self.row(&format!("gate by {review}"), &questions, &answers).await?.0);
+            let replayed: Duration = fleet.iter().chain([&reviewer]).map(|one| one.replayed()).sum();
+            answers.took += replayed / (self.at_once.max(1) as u32);
+            self.row(&format!("gate by {review}"), &questions, &answers).await?;
         }
-        rows.push(own_row);
-        self.show_rows(&rows, suggested.is_some());
+        if self.streamed > 0 {
+            note("the gate by score, streaming and waiting");
+            let prompts = self.approved(&questions, point, &scores);
+            gates.first_texts(&self.contest(), &prompts, self.json).await?;
+        }
         Ok(())
+    }
+
+    /// Questions whose answers pass, spread over the file. Short answers are one part, streamed or not.
+    fn approved(&self, questions: &Questions, point: Point, scores: &[Scores]) -> Vec<Prompt> {
+        let passes = |scores: &Scores| {
+            scores.tokens > 32 && point.threshold.approves(scores.mean, scores.weakest)
+        };
+        let all = questions.asked.iter().zip(scores).filter(|(_, scores)| passes(scores));
+        let all: Vec<Prompt> = all.map(|((_, question), _)| asked(question)).collect();
+        let wanted = self.streamed.min(all.len());
+        (0..wanted).map(|index| all[index * all.len() / wanted].clone()).collect()
     }
 
     /// Shows the curve, and what it suggests.
@@ -156,13 +168,12 @@ impl Gate {
             let (backend, contest) = (by(at), &contest);
             let prompt = asked(question);
             async move {
-                let (text, took, outcome) = contest.answer(&backend, &prompt).await?;
-                let recorded = Recorded { text: text.clone(), outcome: outcome.clone(), took };
+                let (text, _, outcome) = contest.answer(&backend, &prompt).await?;
                 let gate = outcome.report.gate.as_deref();
                 anyhow::Ok(Answer {
                     text,
-                    recorded,
                     tokens: outcome.usage.completion_tokens,
+                    asked: outcome.usage.prompt_tokens,
                     verdict: gate.map(|gate| gate.verdict.clone()),
                     decoded: gate.map_or(0, |gate| gate.reviewer_decoded),
                     read: gate.map_or(0, |gate| gate.reviewer_read),
@@ -173,28 +184,27 @@ impl Gate {
         Ok(Answers { each, took: start.elapsed() })
     }
 
-    /// Mean and least log-probability of each answer's tokens. An answer without one is as bad as can be.
+    /// The reviewer's scores of each answer. An answer without a token is as bad as can be.
     async fn scores(
         &self,
         questions: &Questions,
         answers: &[Answer],
-        reviewer: &SharedBackend,
-    ) -> Result<Vec<(f64, f64)>> {
+        reviewer: &dyn Backend,
+    ) -> Result<Vec<Scores>> {
         let each = questions.asked.iter().zip(answers).map(|((_, question), answer)| async move {
             let request = Arc::new(self.contest().request(&asked(question))?);
             let scored = reviewer.score(&request, &answer.text, 0..usize::MAX).await?;
             let logprobs = || scored.iter().map(|one| f64::from(one.logprob));
             let mean = logprobs().sum::<f64>() / scored.len() as f64;
-            anyhow::Ok(if scored.is_empty() {
-                (f64::NEG_INFINITY, f64::NEG_INFINITY)
-            } else {
-                (mean, logprobs().fold(0.0, f64::min))
-            })
+            let known = |value: f64| if scored.is_empty() { f64::NEG_INFINITY } else { value };
+            let weakest = known(logprobs().fold(0.0, f64::min));
+            anyhow::Ok(Scores { mean: known(mean), weakest, tokens: scored.len() })
         });
         stream::iter(each).buffered(self.at_once.max(1)).try_collect().await
     }
 
-    async fn row(&self, name: &str, questions: &Questions, answers: &Answers) -> Result<(Row, Vec<bool>)> {
+    /// Shows what came of one way, and says which answers were right.
+    async fn row(&self, name: &str, questions: &Questions, answers: &Answers) -> Result<Vec<bool>> {
         let texts: Vec<String> = answers.each.iter().map(|answer| answer.text.clone()).collect();
         let right = questions.check(&texts).await?;
         let all = answers.each.len().max(1) as f64;
@@ -211,36 +221,8 @@ impl Gate {
             read: answers.each.iter().map(|answer| u64::from(answer.read)).sum(),
             took: answers.took,
         };
-        Ok((row, right))
-    }
-
-    async fn gate(
-        &self,
-        factory: &HostFactory,
-        writer: SharedBackend,
-        reviewer: SharedBackend,
-        review: &str,
-        point: Point,
-    ) -> Result<SharedBackend> {
-        let ways = match review {
-            "score" => Ways { score: true, judge: false },
-            "judge" => Ways { score: false, judge: true },
-            "both" => Ways { score: true, judge: true },
-            other => anyhow::bail!("--gates {other}: it is score, judge or both"),
-        };
-        let settings = json!({"approve": point.threshold.approve, "floor": point.threshold.floor});
-        let spec = GateSpec {
-            fleet: vec![writer],
-            reviewer,
-            ways,
-            prompt: REVIEW_PROMPT.to_owned(),
-            plugin: None,
-            mode: None,
-            on_lost: OnReviewerLost::Error,
-            cache: None,
-            settings: settings.as_object().cloned().context("no settings")?,
-        };
-        made(factory.gate(spec).await)
+        row.show(self.json);
+        Ok(right)
     }
 
     fn show_curve(
@@ -327,49 +309,11 @@ impl Gate {
         }
         said
     }
-
-    fn show_rows(&self, rows: &[Row], gates: bool) {
-        for row in rows {
-            if self.json {
-                println!(
-                    "{}",
-                    json!({"name": row.name, "accuracy": row.accuracy, "verdicts": row.verdicts,
-                        "reviewer_decoded": row.decoded, "reviewer_read": row.read, "seconds": row.took.as_secs_f64()})
-                );
-                continue;
-            }
-            let verdicts = row.verdicts.map_or(String::new(), |[approved, corrected, rejected]| {
-                format!(
-                    "{:5.1} % approved, {:4.1} % corrected, {:4.1} % rejected",
-                    100.0 * approved,
-                    100.0 * corrected,
-                    100.0 * rejected
-                )
-            });
-            println!(
-                "{:16} {:5.1} % right  reviewer: {:6} decoded, {:6} read  {:6.1} s  {verdicts}",
-                row.name,
-                100.0 * row.accuracy,
-                row.decoded,
-                row.read,
-                row.took.as_secs_f64()
-            );
-        }
-        if !gates && !self.json {
-            println!("no gate was run: there is no threshold to run it with");
-        }
-    }
 }
 
 /// A question as it is asked.
 fn asked(question: &str) -> Prompt {
     Prompt::Chat(vec![user(question.to_owned())])
-}
-
-/// Answers by question.
-fn recorded(questions: &Questions, answers: &[Answer]) -> HashMap<String, Recorded> {
-    let texts = questions.asked.iter().map(|(_, question)| asked(question).text());
-    texts.zip(answers.iter().map(|answer| answer.recorded.clone())).collect()
 }
 
 fn shown(point: &Point) -> Value {

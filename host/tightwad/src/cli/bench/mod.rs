@@ -7,6 +7,7 @@ mod consensus;
 mod contest;
 mod exact;
 mod gate;
+mod gates;
 mod network;
 mod passes;
 mod plot;

@@ -1,44 +1,73 @@
-//! Greedy answers that were generated once: the same question brings the same answer, and need not be generated
-//! again for each way to pass it on.
+//! Greedy answers, and their scores, that were computed once: the same question brings the same, and need not be
+//! asked again for each way to go on with it.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tightwad_engine::Scored;
+use tokio::sync::Mutex;
 
 use crate::backend::{
-    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, SharedBackend, Sink, Task, Tokenizer,
+    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, SharedBackend, Sink, Task, Tokenizer, relay,
 };
 use crate::types::{Event, Load, ModelFacts, Outcome, Request};
 
 /// An answer, and how long it took.
-#[derive(Clone)]
-pub(super) struct Recorded {
-    pub text: String,
-    pub outcome: Outcome,
-    pub took: Duration,
+struct Answered {
+    text: String,
+    outcome: Outcome,
+    took: Duration,
 }
 
-/// A backend that repeats its answers to questions that it answered already; everything else is its own.
+/// Scores of all tokens of an answer, and how long they took.
+struct Reviewed {
+    scores: Vec<Scored>,
+    took: Duration,
+}
+
+/// A backend that repeats its answers, and its scores of whole answers; everything else is its own.
 pub(super) struct Replay {
     own: SharedBackend,
-    answers: HashMap<String, Recorded>,
+    /// By question.
+    answers: Mutex<HashMap<String, Arc<Answered>>>,
+    /// By question and answer.
+    reviews: Mutex<HashMap<(String, String), Arc<Reviewed>>>,
     replayed: AtomicU64,
 }
 
 impl Replay {
-    /// Repeats `answers`, by question.
-    pub(super) fn new(own: SharedBackend, answers: HashMap<String, Recorded>) -> Self {
-        Self { own, answers, replayed: AtomicU64::new(0) }
+    /// Of a backend that is asked nothing but greedy questions.
+    pub(super) fn new(own: SharedBackend) -> Self {
+        let (answers, reviews) = (Mutex::default(), Mutex::default());
+        Self { own, answers, reviews, replayed: AtomicU64::new(0) }
     }
 
-    /// How long the answers took that were repeated since the last time.
+    /// Who is asked.
+    pub(super) fn own(&self) -> SharedBackend {
+        self.own.clone()
+    }
+
+    /// How long that took which was repeated since the last time.
     pub(super) fn replayed(&self) -> Duration {
         Duration::from_nanos(self.replayed.swap(0, Ordering::Relaxed))
+    }
+
+    fn repeats(&self, took: Duration) {
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.replayed.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+impl Reviewed {
+    /// The part that is asked for, and its share of the time.
+    fn part(&self, part: Range<usize>) -> (Vec<Scored>, Duration) {
+        let all = self.scores.len();
+        let part = &self.scores[part.start.min(all)..part.end.min(all)];
+        (part.to_vec(), self.took.mul_f64(part.len() as f64 / all.max(1) as f64))
     }
 }
 
@@ -69,14 +98,24 @@ impl Backend for Replay {
     }
 
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        let Some(known) = self.answers.get(&request.prompt.text()) else {
-            return self.own.generate(request, sink).await;
+        let question = request.prompt.text();
+        let known = self.answers.lock().await.get(&question).cloned();
+        if let Some(known) = known {
+            let event = Event { text: known.text.clone(), logprobs: Vec::new() };
+            sink.send(event).await.map_err(|_| BackendError::Cancelled)?;
+            self.repeats(known.took);
+            return Ok(known.outcome.clone());
+        }
+        let (start, mut text) = (Instant::now(), String::new());
+        let each = |event: Event| {
+            text.push_str(&event.text);
+            let sink = sink.clone();
+            async move { sink.send(event).await.is_ok() }
         };
-        let event = Event { text: known.text.clone(), logprobs: Vec::new() };
-        sink.send(event).await.map_err(|_| BackendError::Cancelled)?;
-        let nanoseconds = u64::try_from(known.took.as_nanos()).unwrap_or(u64::MAX);
-        self.replayed.fetch_add(nanoseconds, Ordering::Relaxed);
-        Ok(known.outcome.clone())
+        let outcome = relay(self.own.as_ref(), request, each).await?;
+        let answered = Answered { text, outcome: outcome.clone(), took: start.elapsed() };
+        self.answers.lock().await.insert(question, Arc::new(answered));
+        Ok(outcome)
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
@@ -101,6 +140,19 @@ impl Backend for Replay {
         answer: &str,
         part: Range<usize>,
     ) -> Result<Vec<Scored>, BackendError> {
-        self.own.score(request, answer, part).await
+        let key = (request.prompt.text(), answer.to_owned());
+        let known = self.reviews.lock().await.get(&key).cloned();
+        if let Some(known) = known {
+            let (scores, took) = known.part(part);
+            self.repeats(took);
+            return Ok(scores);
+        }
+        let (start, whole) = (Instant::now(), part == (0..usize::MAX));
+        let scores = self.own.score(request, answer, part).await?;
+        if whole {
+            let reviewed = Reviewed { scores: scores.clone(), took: start.elapsed() };
+            self.reviews.lock().await.insert(key, Arc::new(reviewed));
+        }
+        Ok(scores)
     }
 }

@@ -1,0 +1,43 @@
+//! Activations as the kernels read them: 8 bits, with a scale for each 32.
+
+/// Values that share a scale.
+pub(super) const BLOCK: usize = 32;
+
+/// 32 values of a column, each `scale` times its quant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+pub(super) struct Block {
+    pub quants: [i8; BLOCK],
+    pub scale: f32,
+    /// `scale` times the sum of the quants: what a weight's minimum is multiplied by.
+    pub sum: f32,
+    /// The same for the first and the second sixteen.
+    pub sums: [f32; 2],
+    /// Where sums of products begin, for the first and the second sixteen: it takes away again what was added
+    /// to each weight to make it positive.
+    pub starts: [i32; 2],
+}
+
+impl Block {
+    /// Quantizes values, for weights that `offset` was added to.
+    #[inline(always)]
+    pub(super) fn new(values: &[f32; BLOCK], offset: i32) -> Self {
+        let most = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+        let mut block =
+            Self { quants: [0; BLOCK], scale: most / 127.0, sum: 0.0, sums: [0.0; 2], starts: [0; 2] };
+        let mut sums = [0_i32; 2];
+        for (index, value) in values.iter().enumerate() {
+            // To the nearest, and 127 at most, as `most` is the greatest; what is no number becomes 0.
+            let quant = (value * inverse).round_ties_even() as i8;
+            block.quants[index] = quant;
+            sums[index / 16] += i32::from(quant);
+        }
+        for half in 0..2 {
+            block.sums[half] = block.scale * sums[half] as f32;
+            block.starts[half] = -offset * sums[half];
+        }
+        block.sum = block.scale * (sums[0] + sums[1]) as f32;
+        block
+    }
+}

@@ -1,0 +1,196 @@
+//! Attention of a few rows over the cells of one head, with AVX-512.
+//!
+//! Softmax in one walk (Milakov and Gimelshein, arXiv 1805.02867), sixteen cells at a time, counted from a row's
+//! first cell. So a row's floats meet in the same order wherever its cells lie in the cache, and whichever rows
+//! are computed beside it.
+
+use std::arch::x86_64::{
+    __m512, __mmask16, _mm256_loadu_si256, _mm512_add_ps, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+    _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_maskz_mov_ps, _mm512_mul_ps,
+    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+};
+use std::arch::x86_64::{_mm512_castpd_ps, _mm512_castps_pd};
+
+/// Values in a vector, and cells that are taken at once.
+pub(super) const LANES: usize = 16;
+
+/// The greatest size of a head's keys and values.
+pub(super) const SIZE: usize = 256;
+
+/// Keys and values of one head, in half precision.
+pub(super) struct Head {
+    pub keys: *const u8,
+    pub values: *const u8,
+    /// Bytes from a cell's to the next one's.
+    pub key_stride: usize,
+    pub value_stride: usize,
+    /// Values in each; multiples of [`LANES`], [`SIZE`] at most.
+    pub key_size: usize,
+    pub value_size: usize,
+}
+
+/// A row: a query, and the first so many cells that it sees.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub query: *const f32,
+    pub out: *mut f32,
+    pub cells: usize,
+}
+
+/// Computes `R` rows that see the beginnings of `cells`.
+///
+/// # Safety
+///
+/// The cells are the head's; each query has a key's size, each `out` a value's. The processor has AVX-512 F.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn attend<const R: usize>(head: &Head, scale: f32, rows: &[Row; R], cells: &[u32]) {
+    // SAFETY: as the caller promises; padding repeats a cell.
+    unsafe {
+        let zero = _mm512_setzero_ps();
+        let mut queries = [[zero; SIZE / LANES]; R];
+        for (query, row) in queries.iter_mut().zip(rows) {
+            for (index, part) in query[..head.key_size / LANES].iter_mut().enumerate() {
+                *part = _mm512_mul_ps(_mm512_loadu_ps(row.query.add(index * LANES)), _mm512_set1_ps(scale));
+            }
+        }
+        let (mut best, mut total) = ([f32::NEG_INFINITY; R], [0.0_f32; R]);
+        let mut sums = [[zero; SIZE / LANES]; R];
+        for (index, some) in cells.chunks(LANES).enumerate() {
+            let some: [usize; LANES] = std::array::from_fn(|cell| some[cell.min(some.len() - 1)] as usize);
+            let scores = scores(head, &queries, &some);
+            let mut weights = [[0.0_f32; LANES]; R];
+            for (row, weights) in weights.iter_mut().enumerate() {
+                let seen = rows[row].cells.saturating_sub(index * LANES).min(LANES);
+                let mask = ((1_u32 << seen) - 1) as __mmask16;
+                let score = _mm512_mask_blend_ps(mask, _mm512_set1_ps(f32::NEG_INFINITY), scores[row]);
+                let most = best[row].max(_mm512_reduce_max_ps(score));
+                let less = exp(_mm512_set1_ps(best[row] - most));
+                let weight = _mm512_maskz_mov_ps(mask, exp(_mm512_sub_ps(score, _mm512_set1_ps(most))));
+                best[row] = most;
+                total[row] = total[row].mul_add(
+                    std::arch::x86_64::_mm512_cvtss_f32(less),
+                    _mm512_reduce_add_ps(weight),
+                );
+                _mm512_storeu_ps(weights.as_mut_ptr(), weight);
+                for sum in &mut sums[row][..head.value_size / LANES] {
+                    *sum = _mm512_mul_ps(*sum, less);
+                }
+            }
+            let mut from = 0;
+            while from < head.value_size / LANES {
+                from += if head.value_size / LANES - from >= 4 {
+                    values::<R, 4>(head, &some, &weights, &mut sums, from)
+                } else {
+                    values::<R, 1>(head, &some, &weights, &mut sums, from)
+                };
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            let part = _mm512_set1_ps(if total[row] > 0.0 { 1.0 / total[row] } else { 0.0 });
+            for (index, sum) in sums[..head.value_size / LANES].iter().enumerate() {
+                _mm512_storeu_ps(rows[row].out.add(index * LANES), _mm512_mul_ps(*sum, part));
+            }
+        }
+    }
+}
+
+/// Each query times sixteen keys.
+#[inline(always)]
+unsafe fn scores<const R: usize>(
+    head: &Head,
+    queries: &[[__m512; SIZE / LANES]; R],
+    cells: &[usize; LANES],
+) -> [__m512; R] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut products = [[_mm512_setzero_ps(); LANES]; R];
+        for (index, cell) in cells.iter().enumerate() {
+            let key = head.keys.add(cell * head.key_stride);
+            let mut sums = [_mm512_setzero_ps(); R];
+            for part in 0..head.key_size / LANES {
+                let key = halves(key, part);
+                for (sum, query) in sums.iter_mut().zip(queries) {
+                    *sum = _mm512_fmadd_ps(key, query[part], *sum);
+                }
+            }
+            for (row, sum) in sums.into_iter().enumerate() {
+                products[row][index] = sum;
+            }
+        }
+        products.map(|products| across(&products))
+    }
+}
+
+/// Adds `W` parts of sixteen cells' values, weighted, to the sums from part `from` on.
+#[inline(always)]
+unsafe fn values<const R: usize, const W: usize>(
+    head: &Head,
+    cells: &[usize; LANES],
+    weights: &[[f32; LANES]; R],
+    all: &mut [[__m512; SIZE / LANES]; R],
+    from: usize,
+) -> usize {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut sums: [[__m512; W]; R] = std::array::from_fn(|row| std::array::from_fn(|part| all[row][from + part]));
+        for (index, cell) in cells.iter().enumerate() {
+            let value = head.values.add(cell * head.value_stride);
+            let parts: [__m512; W] = std::array::from_fn(|part| halves(value, from + part));
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                let weight = _mm512_set1_ps(weights[index]);
+                for (sum, part) in sums.iter_mut().zip(parts) {
+                    *sum = _mm512_fmadd_ps(part, weight, *sum);
+                }
+            }
+        }
+        for (sums, all) in sums.iter().zip(all) {
+            all[from..from + W].copy_from_slice(sums);
+        }
+        W
+    }
+}
+
+/// Sixteen numbers in half precision.
+#[inline(always)]
+unsafe fn halves(at: *const u8, part: usize) -> __m512 {
+    // SAFETY: the caller says that they are there, and that the processor has AVX-512.
+    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.add(part * LANES * 2).cast())) }
+}
+
+/// The sum of each vector, in the lane of its number: all are added up in the same order.
+#[inline(always)]
+unsafe fn across(vectors: &[__m512; LANES]) -> __m512 {
+    // SAFETY: the caller's processor has AVX-512.
+    unsafe {
+        let two = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let four = |first: usize| {
+            let a = _mm512_castps_pd(two(vectors[first], vectors[first + 1]));
+            let b = _mm512_castps_pd(two(vectors[first + 2], vectors[first + 3]));
+            _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))
+        };
+        let quarters = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        quarters(quarters(four(0), four(4)), quarters(four(8), four(12)))
+    }
+}
+
+/// e to the power of numbers that are not above zero.
+#[inline(always)]
+unsafe fn exp(numbers: __m512) -> __m512 {
+    // SAFETY: the caller's processor has AVX-512.
+    unsafe {
+        // Below this it is 0 in single precision.
+        let numbers = _mm512_max_ps(numbers, _mm512_set1_ps(-104.0));
+        let whole = _mm512_mul_ps(numbers, _mm512_set1_ps(std::f32::consts::LOG2_E));
+        let whole = _mm512_roundscale_ps::<0x08>(whole);
+        // ln 2 in two parts (Cody and Waite), so that the rest is exact.
+        let rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693_359_4), numbers);
+        let rest = _mm512_fnmadd_ps(whole, _mm512_set1_ps(-2.121_944_4e-4), rest);
+        let mut power = _mm512_set1_ps(1.0 / 720.0);
+        for factor in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+            power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(factor));
+        }
+        _mm512_scalef_ps(power, whole)
+    }
+}

@@ -1,0 +1,145 @@
+//! Attention over a cache, as ggml asks for it.
+
+use llama_cpp_sys_2 as sys;
+
+use super::attend::{Head, LANES, Row, SIZE, attend};
+use super::hook::Params;
+use super::panel::able;
+
+/// Rows that share what is read of the cache.
+const ROWS: usize = 4;
+
+/// Minus infinity in half precision: what the mask has where a row does not see a cell.
+const UNSEEN: u16 = 0xFC00;
+
+/// Attention that the kernels take.
+pub(super) struct Attention<'a> {
+    queries: &'a sys::ggml_tensor,
+    keys: &'a sys::ggml_tensor,
+    values: &'a sys::ggml_tensor,
+    mask: &'a sys::ggml_tensor,
+    result: &'a sys::ggml_tensor,
+    scale: f32,
+}
+
+impl<'a> Attention<'a> {
+    /// `operation`, where it is one. Whether it is must not depend on the number of rows.
+    ///
+    /// # Safety
+    ///
+    /// It and its operands are live.
+    pub(super) unsafe fn of(operation: &'a sys::ggml_tensor) -> Option<Self> {
+        if operation.op != sys::GGML_OP_FLASH_ATTN_EXT || !able() || !operation.src[4].is_null() {
+            return None;
+        }
+        // SAFETY: operands are live, or none.
+        let [queries, keys, values, mask] = std::array::from_fn(|index| unsafe { operation.src[index].as_ref() });
+        let (queries, keys, values, mask) = (queries?, keys?, values?, mask?);
+        let [scale, bias, cap] = std::array::from_fn(|index| f32::from_bits(operation.op_params[index] as u32));
+        let types = queries.type_ == sys::GGML_TYPE_F32
+            && [keys, values, mask].iter().all(|one| one.type_ == sys::GGML_TYPE_F16);
+        let fits = |size: i64| size > 0 && size <= SIZE as i64 && size % LANES as i64 == 0;
+        let ours = types
+            && bias == 0.0
+            && cap == 0.0
+            && fits(keys.ne[0])
+            && fits(values.ne[0])
+            && mask.ne[2] == 1
+            && keys.ne[2] == values.ne[2]
+            && keys.ne[3] == values.ne[3];
+        ours.then_some(Self { queries, keys, values, mask, result: operation, scale })
+    }
+
+    /// One thread's share.
+    ///
+    /// # Safety
+    ///
+    /// All threads of the pool call it.
+    pub(super) unsafe fn compute(&self, params: &Params) {
+        let [_, tokens, heads, planes] = self.queries.ne.map(|size| size as usize);
+        let kept = self.keys.ne[2] as usize;
+        // Rows that look at the same keys: each token's heads of a group.
+        let group = heads / kept;
+        let shares = (tokens * group).div_ceil(ROWS);
+        let mut seen = [const { Vec::new() }; ROWS];
+        // SAFETY: all threads of the pool are here.
+        for share in unsafe { params.shares(planes * kept * shares) } {
+            let (plane, kept, share) = (share / shares / kept, share / shares % kept, share % shares);
+            let rows = share * ROWS..((share + 1) * ROWS).min(tokens * group);
+            // SAFETY: the rows are this operation's, and no other thread has them.
+            unsafe { self.rows(plane, kept, group, rows, &mut seen) };
+        }
+    }
+
+    /// Computes rows of one head of the cache; `seen` is room for what their tokens see.
+    unsafe fn rows(
+        &self,
+        plane: usize,
+        kept: usize,
+        group: usize,
+        rows: std::ops::Range<usize>,
+        seen: &mut [Vec<u32>; ROWS],
+    ) {
+        // SAFETY: places within the operands.
+        unsafe {
+            let cache = plane / (self.queries.ne[3] / self.keys.ne[3]) as usize;
+            let head = Head {
+                keys: at(self.keys, 0, kept, cache),
+                values: at(self.values, 0, kept, cache),
+                key_stride: self.keys.nb[1],
+                value_stride: self.values.nb[1],
+                key_size: self.keys.ne[0] as usize,
+                value_size: self.values.ne[0] as usize,
+            };
+            let (first, last) = (rows.start / group, (rows.end - 1) / group);
+            for token in first..=last {
+                let mask = at(self.mask, token, 0, plane % self.mask.ne[3] as usize).cast::<u16>();
+                let mask = std::slice::from_raw_parts(mask, self.keys.ne[1] as usize);
+                visible(mask, &mut seen[token - first]);
+            }
+            let row = |row: usize| {
+                let (token, query) = (row / group, kept * group + row % group);
+                let [size, queries, tokens, _] = self.result.ne.map(|size| size as usize);
+                let place = (plane * tokens + token) * queries + query;
+                Row {
+                    query: at(self.queries, token, query, plane).cast(),
+                    out: self.result.data.cast::<f32>().add(place * size),
+                    cells: seen[token - first].len(),
+                }
+            };
+            let mut from = rows.start;
+            while from < rows.end {
+                // Those go together of which each sees what the one before it sees, and perhaps more.
+                let follows = |next: &usize| {
+                    let (one, other) = (&seen[(next - 1) / group - first], &seen[next / group - first]);
+                    other.starts_with(one)
+                };
+                let count = 1 + (from + 1..rows.end).take_while(follows).count();
+                let cells = &seen[(from + count - 1) / group - first];
+                match count {
+                    1 => attend(&head, self.scale, &[row(from)], cells),
+                    2 => attend(&head, self.scale, &[row(from), row(from + 1)], cells),
+                    3 => attend(&head, self.scale, &[row(from), row(from + 1), row(from + 2)], cells),
+                    _ => {
+                        let rows = [row(from), row(from + 1), row(from + 2), row(from + 3)];
+                        attend(&head, self.scale, &rows, cells);
+                    }
+                }
+                from += count;
+            }
+        }
+    }
+}
+
+/// The place of a tensor's row.
+unsafe fn at(tensor: &sys::ggml_tensor, second: usize, third: usize, fourth: usize) -> *mut u8 {
+    let offset = second * tensor.nb[1] + third * tensor.nb[2] + fourth * tensor.nb[3];
+    // SAFETY: the caller says that there is one.
+    unsafe { tensor.data.cast::<u8>().add(offset) }
+}
+
+/// The cells that a row of the mask lets through.
+fn visible(mask: &[u16], cells: &mut Vec<u32>) {
+    cells.clear();
+    cells.extend((0..).zip(mask).filter(|(_, mask)| **mask != UNSEEN).map(|(cell, _)| cell));
+}

@@ -1,0 +1,125 @@
+//! Sixteen rows of weights times columns of activations, with AVX-512 and its integer dot products.
+//!
+//! Lanes are rows. What a row and a column give is one chain of float operations over the row's blocks, the
+//! same one however many columns are computed together: sums of integers between are exact in any order. So
+//! a pass over many columns gives bit for bit what passes over one give.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_storeu_ps,
+};
+
+use super::activations::Block;
+
+/// Rows of a panel, which are the lanes of a vector.
+pub(super) const ROWS: usize = 16;
+
+/// Blocks that are unpacked at once: a K-quant's 256 weights.
+pub(super) const UNIT: usize = 8;
+
+/// 32 weights of each of 16 rows: the weight is `scale * quant + min`, less the format's offset.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// Four weights of each row in each, as unsigned bytes.
+    pub quants: [__m512i; 8],
+    /// For the first and the second sixteen weights; only the first where they share it.
+    pub scales: [__m512; 2],
+    /// Likewise.
+    pub mins: [__m512; 2],
+}
+
+/// A format of weights.
+pub(super) trait Format {
+    /// Bytes of a block, or of a super-block.
+    const BYTES: usize;
+    /// Blocks of 32 weights in that.
+    const BLOCKS: usize;
+    /// What was added to each weight to make it positive.
+    const OFFSET: i32;
+    /// Sixteen weights share a scale, not 32.
+    const HALVES: bool;
+    /// Weights have a minimum.
+    const MINS: bool;
+
+    /// Unpacks the blocks of 16 rows from `block` on; rows are `stride` bytes apart.
+    ///
+    /// # Safety
+    ///
+    /// That many blocks are readable in each row. The processor has AVX-512 F, BW and VNNI.
+    unsafe fn unpack(block: *const u8, stride: usize, tiles: &mut [Tile]);
+}
+
+/// `N` columns of a panel: goes on from `out`, or from zero where `first`.
+///
+/// # Safety
+///
+/// `columns` points to the first column's blocks for these tiles, the next ones are `stride` blocks further;
+/// each of `out` has room for 16 values. The processor has AVX-512 F, BW and VNNI.
+#[inline(always)]
+pub(super) unsafe fn columns<F: Format, const N: usize>(
+    tiles: &[Tile],
+    columns: *const Block,
+    stride: usize,
+    first: bool,
+    out: &[*mut f32; N],
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut sums = [_mm512_setzero_ps(); N];
+        if !first {
+            for (sum, out) in sums.iter_mut().zip(out) {
+                *sum = _mm512_loadu_ps(*out);
+            }
+        }
+        for (index, tile) in tiles.iter().enumerate() {
+            for (column, sum) in sums.iter_mut().enumerate() {
+                *sum = times::<F>(tile, &*columns.add(column * stride + index), *sum);
+            }
+        }
+        for (sum, out) in sums.iter().zip(out) {
+            _mm512_storeu_ps(*out, *sum);
+        }
+    }
+}
+
+/// Adds a tile times a block to `sum`.
+#[inline(always)]
+unsafe fn times<F: Format>(tile: &Tile, block: &Block, sum: __m512) -> __m512 {
+    // SAFETY: the caller's processor has what it takes; the reads are inside `block.quants`.
+    unsafe {
+        let four = |group: usize| {
+            let quants = block.quants.as_ptr().add(4 * group);
+            _mm512_set1_epi32(quants.cast::<i32>().read_unaligned())
+        };
+        let half = |half: usize| {
+            let mut dots = if F::OFFSET == 0 {
+                _mm512_setzero_si512()
+            } else {
+                _mm512_set1_epi32(block.starts[half])
+            };
+            for group in 4 * half..4 * half + 4 {
+                dots = _mm512_dpbusd_epi32(dots, tile.quants[group], four(group));
+            }
+            dots
+        };
+        let scale = _mm512_set1_ps(block.scale);
+        let scaled = |dots: __m512i, half: usize, sum: __m512| {
+            _mm512_fmadd_ps(_mm512_mul_ps(tile.scales[half], scale), _mm512_cvtepi32_ps(dots), sum)
+        };
+        let mut sum = sum;
+        if F::HALVES {
+            sum = scaled(half(1), 1, scaled(half(0), 0, sum));
+        } else {
+            sum = scaled(_mm512_add_epi32(half(0), half(1)), 0, sum);
+        }
+        if F::MINS && F::HALVES {
+            sum = _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sums[0]), sum);
+            _mm512_fmadd_ps(tile.mins[1], _mm512_set1_ps(block.sums[1]), sum)
+        } else if F::MINS {
+            _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sum), sum)
+        } else {
+            sum
+        }
+    }
+}

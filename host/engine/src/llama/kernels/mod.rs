@@ -1,0 +1,35 @@
+//! Products of matrices and attention, many rows at once, bit for bit as one at a time.
+//!
+//! ggml has two kinds of kernels on x86: those that take one row at a time, which unpack the weights again for
+//! each, and those that take many (`repack`, `llamafile`, tiled attention), which round otherwise than the
+//! first and so give a verification of many tokens other logits than decoding one by one. The kernels here do
+//! both with the same operations on floats, and a further row costs a fraction of the first one. They take the
+//! formats of [`panel::Kind`], and attention over a cache in half precision, where the processor has AVX-512
+//! with VNNI; ggml computes everything else as before.
+//!
+//! ggml's own hook for other implementations (`traits.h`) asks about each operation of a pass; the linker leads
+//! its two questions here (`--wrap` in `.cargo/config.toml`).
+
+mod hook;
+
+#[cfg(target_arch = "x86_64")]
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod attend;
+#[cfg(target_arch = "x86_64")]
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod dot;
+#[cfg(target_arch = "x86_64")]
+mod panel;
+#[cfg(target_arch = "x86_64")]
+mod product;
+#[cfg(target_arch = "x86_64")]
+mod simple;
+#[cfg(target_arch = "x86_64")]
+mod super_blocks;
+#[cfg(target_arch = "x86_64")]
+mod unpack;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;

@@ -1,0 +1,119 @@
+//! A product of weights and activations, as ggml asks for it.
+
+use std::slice;
+
+use llama_cpp_sys_2 as sys;
+
+use super::activations::{BLOCK, Block};
+use super::dot::ROWS;
+use super::hook::Params;
+use super::panel::{Kind, Panel};
+
+/// Shares of a product for each thread: one that is held up leaves its own to others.
+const SHARES: usize = 8;
+
+/// A product of weights and activations that the kernels take.
+pub(super) struct Product<'a> {
+    kind: Kind,
+    weights: &'a sys::ggml_tensor,
+    activations: &'a sys::ggml_tensor,
+    result: &'a sys::ggml_tensor,
+    /// Blocks of 32 values in a row and in a column.
+    blocks: usize,
+    columns: usize,
+}
+
+impl<'a> Product<'a> {
+    /// `operation`, where it is one. Whether it is must not depend on the number of columns.
+    ///
+    /// # Safety
+    ///
+    /// It and its operands are live.
+    pub(super) unsafe fn of(operation: &'a sys::ggml_tensor) -> Option<Self> {
+        if operation.op != sys::GGML_OP_MUL_MAT {
+            return None;
+        }
+        // SAFETY: a product has two operands.
+        let (weights, activations) = unsafe { (operation.src[0].as_ref()?, operation.src[1].as_ref()?) };
+        let kind = Kind::of(weights.type_)?;
+        let [width, rows, 1, 1] = weights.ne.map(|size| usize::try_from(size).unwrap_or(0)) else {
+            return None;
+        };
+        let whole = width.is_multiple_of(kind.weights()) && rows.is_multiple_of(ROWS) && width > 0;
+        let plain = is_plain(activations) && is_plain(operation);
+        let columns: i64 = activations.ne[1..].iter().product();
+        (whole && plain).then(|| Self {
+            kind,
+            weights,
+            activations,
+            result: operation,
+            blocks: width / BLOCK,
+            columns: usize::try_from(columns).unwrap_or(0),
+        })
+    }
+
+    /// Bytes for the activations, quantized.
+    pub(super) fn work_size(&self) -> usize {
+        self.columns * self.blocks * size_of::<Block>()
+    }
+
+    /// One thread's share.
+    ///
+    /// # Safety
+    ///
+    /// All threads of the pool call it, with as much memory as [`Product::work_size`] says.
+    pub(super) unsafe fn compute(&self, params: &Params) {
+        let (thread, threads) = (params.thread as usize, params.threads as usize);
+        let all = self.columns * self.blocks;
+        let work = params.work.cast::<Block>();
+        for index in thread * all / threads..(thread + 1) * all / threads {
+            // SAFETY: the value is one of the column's blocks, the place one of `all`, and no other
+            // thread has the same one. ggml aligns its memory for vectors.
+            unsafe {
+                let column = self.activations.data.cast::<u8>().add(index / self.blocks * self.activations.nb[1]);
+                let values = column.cast::<[f32; BLOCK]>().add(index % self.blocks);
+                work.add(index).write(self.kind.quantize(&*values));
+            }
+        }
+        let panels = self.weights.ne[1] as usize / ROWS;
+        let share = panels.div_ceil(threads * SHARES);
+        // SAFETY: all threads of the pool are here.
+        let shares = unsafe { params.shares(panels.div_ceil(share)) };
+        // SAFETY: what the threads wrote is visible to all from here on.
+        let activations = unsafe { slice::from_raw_parts(work, all) };
+        for next in shares {
+            for panel in next * share..((next + 1) * share).min(panels) {
+                // SAFETY: the panel is one of the weights'; no other thread has it.
+                unsafe { self.panel(panel, activations) };
+            }
+        }
+    }
+
+    /// Computes sixteen rows.
+    unsafe fn panel(&self, panel: usize, activations: &[Block]) {
+        let stride = self.weights.nb[1];
+        // SAFETY: the caller's panel is within the weights, which are of this kind; the result has these
+        // rows, and as many columns as the activations.
+        unsafe {
+            self.kind.multiply(&Panel {
+                weights: self.weights.data.cast::<u8>().add(panel * ROWS * stride),
+                stride,
+                blocks: self.blocks,
+                activations,
+                out: self.result.data.cast::<f32>().add(panel * ROWS),
+                apart: self.result.nb[1] / size_of::<f32>(),
+            });
+        }
+    }
+}
+
+/// Floats in columns that are all equally far from the next.
+fn is_plain(tensor: &sys::ggml_tensor) -> bool {
+    let (sizes, strides) = (&tensor.ne, &tensor.nb);
+    let follows = |dimension: usize| strides[dimension + 1] == sizes[dimension] as usize * strides[dimension];
+    tensor.type_ == sys::GGML_TYPE_F32
+        && strides[0] == size_of::<f32>()
+        && strides[1].is_multiple_of(size_of::<f32>())
+        && follows(1)
+        && follows(2)
+}
