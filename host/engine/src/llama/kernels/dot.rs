@@ -6,8 +6,7 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_storeu_ps,
+    _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
 };
 
 use super::activations::Block;
@@ -42,50 +41,21 @@ pub(super) trait Format {
     /// Weights have a minimum.
     const MINS: bool;
 
-    /// Unpacks the blocks of 16 rows from `block` on; rows are `stride` bytes apart.
+    /// Unpacks `count` blocks of 16 rows, and gives each to `tile` with its number; rows are `stride` bytes apart.
     ///
     /// # Safety
     ///
     /// That many blocks are readable in each row. The processor has AVX-512 F, BW and VNNI.
-    unsafe fn unpack(block: *const u8, stride: usize, tiles: &mut [Tile]);
-}
-
-/// `N` columns of a panel: goes on from `out`, or from zero where `first`.
-///
-/// # Safety
-///
-/// `columns` points to the first column's blocks for these tiles, the next ones are `stride` blocks further;
-/// each of `out` has room for 16 values. The processor has AVX-512 F, BW and VNNI.
-#[inline(always)]
-pub(super) unsafe fn columns<F: Format, const N: usize>(
-    tiles: &[Tile],
-    columns: *const Block,
-    stride: usize,
-    first: bool,
-    out: &[*mut f32; N],
-) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let mut sums = [_mm512_setzero_ps(); N];
-        if !first {
-            for (sum, out) in sums.iter_mut().zip(out) {
-                *sum = _mm512_loadu_ps(*out);
-            }
-        }
-        for (index, tile) in tiles.iter().enumerate() {
-            for (column, sum) in sums.iter_mut().enumerate() {
-                *sum = times::<F>(tile, &*columns.add(column * stride + index), *sum);
-            }
-        }
-        for (sum, out) in sums.iter().zip(out) {
-            _mm512_storeu_ps(*out, *sum);
-        }
-    }
+    unsafe fn unpack(block: *const u8, stride: usize, count: usize, tile: impl FnMut(usize, Tile));
 }
 
 /// Adds a tile times a block to `sum`.
+///
+/// # Safety
+///
+/// The processor has AVX-512 F, BW and VNNI.
 #[inline(always)]
-unsafe fn times<F: Format>(tile: &Tile, block: &Block, sum: __m512) -> __m512 {
+pub(super) unsafe fn times<F: Format>(tile: &Tile, block: &Block, sum: __m512) -> __m512 {
     // SAFETY: the caller's processor has what it takes; the reads are inside `block.quants`.
     unsafe {
         let four = |group: usize| {

@@ -1,20 +1,26 @@
 //! A whole product, panel by panel: sixteen rows of weights and all columns.
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{
+    __m512, _MM_HINT_T1, _mm_prefetch, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+};
+use std::mem::MaybeUninit;
 
 use llama_cpp_sys_2 as sys;
 
 use super::activations::{BLOCK, Block};
-use super::dot::{Format, ROWS, UNIT, columns};
+use super::dot::{Format, ROWS, Tile, UNIT, times};
 use super::simple::{Iq4Nl, Q40, Q41, Q50, Q51, Q80};
 use super::super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
-use super::unpack::blank;
 
 /// Columns that one call of the kernel takes: as many sums as there are registers for, beside a tile.
 const MANY: usize = 8;
 
 /// Whether the processor has what the kernels take.
 pub(super) fn able() -> bool {
+    static OFF: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    if *OFF.get_or_init(|| std::env::var("TWK").is_ok()) {
+        return false;
+    }
     // The standard library remembers what it found.
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -108,6 +114,8 @@ pub(super) struct Panel<'a> {
     /// The first row's first block; rows are `stride` bytes apart, all sixteen readable.
     pub weights: *const u8,
     pub stride: usize,
+    /// The panel that is probably next: its bytes are asked for meanwhile.
+    pub next: *const u8,
     /// Blocks of 32 values in a row and in a column.
     pub blocks: usize,
     /// The columns, one after the other.
@@ -125,52 +133,102 @@ unsafe fn multiply<F: Format>(panel: &Panel<'_>) {
     // SAFETY: the caller's promises; blocks are counted within rows and columns.
     unsafe {
         let all = panel.activations.len() / panel.blocks;
-        let mut tiles = [blank(); UNIT];
+        let mut tiles = [const { MaybeUninit::<Tile>::uninit() }; UNIT];
         for from in (0..panel.blocks).step_by(UNIT) {
             let count = UNIT.min(panel.blocks - from);
-            let tiles = &mut tiles[..count];
             let at = from / F::BLOCKS * F::BYTES;
-            fetch(panel, at + ROWS * panel.stride, count.div_ceil(F::BLOCKS) * F::BYTES);
-            F::unpack(panel.weights.add(at), panel.stride, tiles);
-            let first = from == 0;
-            let mut column = 0;
-            while column < all {
-                let blocks = panel.activations.as_ptr().add(column * panel.blocks + from);
-                let done = match all - column {
-                    MANY.. => some::<F, MANY>(panel, tiles, blocks, first, column),
-                    4.. => some::<F, 4>(panel, tiles, blocks, first, column),
-                    2.. => some::<F, 2>(panel, tiles, blocks, first, column),
-                    _ => some::<F, 1>(panel, tiles, blocks, first, column),
-                };
-                column += done;
+            fetch(panel.next, ROWS * at, ROWS * count.div_ceil(F::BLOCKS) * F::BYTES);
+            let weights = panel.weights.add(at);
+            match all {
+                // What is used at once stays in registers.
+                1 => {
+                    let mut some = Columns::<1>::of(panel, from, 0);
+                    F::unpack(weights, panel.stride, count, |index, tile| some.add::<F>(index, &tile));
+                    some.store();
+                }
+                2 => {
+                    let mut some = Columns::<2>::of(panel, from, 0);
+                    F::unpack(weights, panel.stride, count, |index, tile| some.add::<F>(index, &tile));
+                    some.store();
+                }
+                _ => {
+                    F::unpack(weights, panel.stride, count, |index, tile| {
+                        tiles[index].write(tile);
+                    });
+                    let tiles = tiles[..count].assume_init_ref();
+                    let mut column = 0;
+                    while column < all {
+                        column += match all - column {
+                            MANY.. => Columns::<MANY>::of(panel, from, column).add_all::<F>(tiles),
+                            4.. => Columns::<4>::of(panel, from, column).add_all::<F>(tiles),
+                            2.. => Columns::<2>::of(panel, from, column).add_all::<F>(tiles),
+                            _ => Columns::<1>::of(panel, from, column).add_all::<F>(tiles),
+                        };
+                    }
+                }
             }
         }
     }
 }
 
-/// `N` columns from `column` on.
-#[inline(always)]
-unsafe fn some<F: Format, const N: usize>(
-    panel: &Panel<'_>,
-    tiles: &[super::dot::Tile],
+/// `N` columns of a panel, from a block on.
+struct Columns<const N: usize> {
+    sums: [__m512; N],
     blocks: *const Block,
-    first: bool,
-    column: usize,
-) -> usize {
-    let out = std::array::from_fn(|index| panel.out.wrapping_add((column + index) * panel.apart));
-    // SAFETY: as the caller promises.
-    unsafe { columns::<F, N>(tiles, blocks, panel.blocks, first, &out) };
-    N
+    /// Blocks from a column's to the next one's.
+    stride: usize,
+    out: [*mut f32; N],
 }
 
-/// Asks for the next panel's bytes: sixteen streams are more than the processor follows by itself.
-#[inline(always)]
-unsafe fn fetch(panel: &Panel<'_>, at: usize, bytes: usize) {
-    for row in 0..ROWS {
-        for line in (0..bytes).step_by(64) {
-            let address = panel.weights.wrapping_add(at + row * panel.stride + line);
-            // SAFETY: a hint; where nothing is mapped it does nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+impl<const N: usize> Columns<N> {
+    /// Columns from `column` on, with what came of the blocks before `block`.
+    #[inline(always)]
+    unsafe fn of(panel: &Panel<'_>, block: usize, column: usize) -> Self {
+        // SAFETY: the caller says that the panel has these columns, and that the processor has AVX-512.
+        unsafe {
+            let out = std::array::from_fn(|index| panel.out.add((column + index) * panel.apart));
+            let sums = out.map(|out| if block == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out) });
+            let blocks = panel.activations.as_ptr().add(column * panel.blocks + block);
+            Self { sums, blocks, stride: panel.blocks, out }
         }
+    }
+
+    /// Adds a tile, which is `index` blocks further on.
+    #[inline(always)]
+    unsafe fn add<F: Format>(&mut self, index: usize, tile: &Tile) {
+        for (column, sum) in self.sums.iter_mut().enumerate() {
+            // SAFETY: the caller says that the columns have such a block.
+            *sum = unsafe { times::<F>(tile, &*self.blocks.add(column * self.stride + index), *sum) };
+        }
+    }
+
+    /// Adds tiles, and says how many columns there are.
+    #[inline(always)]
+    unsafe fn add_all<F: Format>(mut self, tiles: &[Tile]) -> usize {
+        // SAFETY: as the caller says.
+        unsafe {
+            for (index, tile) in tiles.iter().enumerate() {
+                self.add::<F>(index, tile);
+            }
+            self.store();
+        }
+        N
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self) {
+        for (sum, out) in self.sums.iter().zip(self.out) {
+            // SAFETY: each place has room for 16 values.
+            unsafe { _mm512_storeu_ps(out, *sum) };
+        }
+    }
+}
+
+/// Asks for some of the next panel's bytes: sixteen rows at once are more than the processor follows by itself.
+#[inline(always)]
+unsafe fn fetch(next: *const u8, from: usize, bytes: usize) {
+    for line in (from..from + bytes).step_by(64) {
+        // SAFETY: a hint; where nothing is mapped it does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line).cast()) };
     }
 }

@@ -81,23 +81,28 @@ impl<'a> Product<'a> {
         let shares = unsafe { params.shares(panels.div_ceil(share)) };
         // SAFETY: what the threads wrote is visible to all from here on.
         let activations = unsafe { slice::from_raw_parts(work, all) };
-        for next in shares {
-            for panel in next * share..((next + 1) * share).min(panels) {
+        for number in shares {
+            let (first, end) = (number * share, ((number + 1) * share).min(panels));
+            for panel in first..end {
+                // Threads that are equally fast take shares in turn.
+                let next = if panel + 1 < end { panel + 1 } else { first + threads * share };
                 // SAFETY: the panel is one of the weights'; no other thread has it.
-                unsafe { self.panel(panel, activations) };
+                unsafe { self.panel(panel, next, activations) };
             }
         }
     }
 
-    /// Computes sixteen rows.
-    unsafe fn panel(&self, panel: usize, activations: &[Block]) {
+    /// Computes sixteen rows; `next` is the panel that probably follows.
+    unsafe fn panel(&self, panel: usize, next: usize, activations: &[Block]) {
         let stride = self.weights.nb[1];
+        let weights = self.weights.data.cast::<u8>().cast_const();
         // SAFETY: the caller's panel is within the weights, which are of this kind; the result has these
         // rows, and as many columns as the activations.
         unsafe {
             self.kind.multiply(&Panel {
-                weights: self.weights.data.cast::<u8>().add(panel * ROWS * stride),
+                weights: weights.add(panel * ROWS * stride),
                 stride,
+                next: weights.wrapping_add(next * ROWS * stride),
                 blocks: self.blocks,
                 activations,
                 out: self.result.data.cast::<f32>().add(panel * ROWS),

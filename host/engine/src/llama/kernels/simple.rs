@@ -1,27 +1,14 @@
 //! Formats of blocks of 32 weights: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL (`ggml-common.h`, `ggml-quants.c`).
 
 use std::arch::x86_64::{
-    __m512i, _mm_loadu_si128, _mm512_broadcast_i32x4, _mm512_set1_epi8, _mm512_shuffle_epi8, _mm512_srlv_epi32,
-    _mm512_set1_epi32, _mm512_xor_si512,
+    __m512, __m512i, _mm_loadu_si128, _mm512_broadcast_i32x4, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_setzero_ps, _mm512_shuffle_epi8, _mm512_srlv_epi32, _mm512_xor_si512,
 };
 
 use super::dot::{Format, Tile};
 use super::unpack::{
     fifth_bits, high_half, high_nibbles, low_half, low_nibbles, or, sixteen, thirty_two, word,
 };
-
-/// Fills tiles, one block after the other.
-#[inline(always)]
-unsafe fn each<F: Format>(
-    block: *const u8,
-    tiles: &mut [Tile],
-    one: impl Fn(*const u8, &mut Tile),
-) {
-    for (index, tile) in tiles.iter_mut().enumerate() {
-        // SAFETY: the caller says that so many blocks are readable.
-        one(unsafe { block.add(index * F::BYTES) }, tile);
-    }
-}
 
 /// 32 nibbles in 16 bytes: the first sixteen are the lower ones.
 #[inline(always)]
@@ -56,8 +43,16 @@ unsafe fn five_bits(at: *const u8, bits: __m512i, stride: usize) -> [__m512i; 8]
     }
 }
 
+/// A tile whose 32 weights share a scale and a minimum, which may be none.
+#[inline(always)]
+unsafe fn tile(quants: [__m512i; 8], scale: __m512, min: Option<__m512>) -> Tile {
+    // SAFETY: the caller's processor has AVX-512.
+    let none = unsafe { _mm512_setzero_ps() };
+    Tile { quants, scales: [scale, none], mins: [min.unwrap_or(none), none] }
+}
+
 macro_rules! format {
-    ($name:ident, $text:literal, $bytes:literal, $offset:literal, $mins:literal, |$at:ident, $stride:ident, $tile:ident| $unpack:block) => {
+    ($name:ident, $text:literal, $bytes:literal, $offset:literal, $mins:literal, |$at:ident, $stride:ident| $unpack:expr) => {
         #[doc = $text]
         pub(super) struct $name;
 
@@ -69,46 +64,49 @@ macro_rules! format {
             const MINS: bool = $mins;
 
             #[inline(always)]
-            unsafe fn unpack(block: *const u8, $stride: usize, tiles: &mut [Tile]) {
-                // SAFETY: as the caller says.
-                unsafe { each::<Self>(block, tiles, |$at, $tile| $unpack) }
+            unsafe fn unpack(block: *const u8, $stride: usize, count: usize, mut tile: impl FnMut(usize, Tile)) {
+                for index in 0..count {
+                    // SAFETY: the caller says that so many blocks are readable, and what the processor has.
+                    tile(index, unsafe {
+                        let $at = block.add(index * $bytes);
+                        $unpack
+                    });
+                }
             }
         }
     };
 }
 
-format!(Q40, "`block_q4_0`: scale, 32 nibbles.", 18, 8, false, |at, stride, tile| {
-    tile.scales[0] = low_half(word(at, stride));
-    tile.quants = nibbles(at.add(2), stride);
+format!(Q40, "`block_q4_0`: scale, 32 nibbles.", 18, 8, false, |at, stride| {
+    tile(nibbles(at.add(2), stride), low_half(word(at, stride)), None)
 });
 
-format!(Q41, "`block_q4_1`: scale, minimum, 32 nibbles.", 20, 0, true, |at, stride, tile| {
+format!(Q41, "`block_q4_1`: scale, minimum, 32 nibbles.", 20, 0, true, |at, stride| {
     let both = word(at, stride);
-    (tile.scales[0], tile.mins[0]) = (low_half(both), high_half(both));
-    tile.quants = nibbles(at.add(4), stride);
+    tile(nibbles(at.add(4), stride), low_half(both), Some(high_half(both)))
 });
 
-format!(Q50, "`block_q5_0`: scale, 32 fifth bits, 32 nibbles.", 22, 16, false, |at, stride, tile| {
-    tile.scales[0] = low_half(word(at, stride));
-    tile.quants = five_bits(at.add(6), word(at.add(2), stride), stride);
+format!(Q50, "`block_q5_0`: scale, 32 fifth bits, 32 nibbles.", 22, 16, false, |at, stride| {
+    let quants = five_bits(at.add(6), word(at.add(2), stride), stride);
+    tile(quants, low_half(word(at, stride)), None)
 });
 
-format!(Q51, "`block_q5_1`: scale, minimum, 32 fifth bits, 32 nibbles.", 24, 0, true, |at, stride, tile| {
+format!(Q51, "`block_q5_1`: scale, minimum, 32 fifth bits, 32 nibbles.", 24, 0, true, |at, stride| {
     let both = word(at, stride);
-    (tile.scales[0], tile.mins[0]) = (low_half(both), high_half(both));
-    tile.quants = five_bits(at.add(8), word(at.add(4), stride), stride);
+    let quants = five_bits(at.add(8), word(at.add(4), stride), stride);
+    tile(quants, low_half(both), Some(high_half(both)))
 });
 
-format!(Q80, "`block_q8_0`: scale, 32 signed bytes.", 34, 128, false, |at, stride, tile| {
-    tile.scales[0] = low_half(word(at, stride));
-    tile.quants = thirty_two(at.add(2), stride).map(|quants| _mm512_xor_si512(quants, _mm512_set1_epi8(-128)));
+format!(Q80, "`block_q8_0`: scale, 32 signed bytes.", 34, 128, false, |at, stride| {
+    let quants = thirty_two(at.add(2), stride).map(|quants| _mm512_xor_si512(quants, _mm512_set1_epi8(-128)));
+    tile(quants, low_half(word(at, stride)), None)
 });
 
 /// `kvalues_iq4nl`, with 128 added.
 static LEVELS: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
 
-format!(Iq4Nl, "`block_iq4_nl`: scale, 32 nibbles, each the number of a level.", 18, 128, false, |at, stride, tile| {
-    tile.scales[0] = low_half(word(at, stride));
+format!(Iq4Nl, "`block_iq4_nl`: scale, 32 nibbles, each a level's number.", 18, 128, false, |at, stride| {
     let levels = _mm512_broadcast_i32x4(_mm_loadu_si128(LEVELS.as_ptr().cast()));
-    tile.quants = nibbles(at.add(2), stride).map(|quants| _mm512_shuffle_epi8(levels, quants));
+    let quants = nibbles(at.add(2), stride).map(|quants| _mm512_shuffle_epi8(levels, quants));
+    tile(quants, low_half(word(at, stride)), None)
 });

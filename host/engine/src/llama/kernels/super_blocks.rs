@@ -1,5 +1,6 @@
 //! Formats of super-blocks of 256 weights: the K-quants (`ggml-common.h`, `ggml-quants.c`).
 
+use std::array::from_fn;
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
     _mm512_setzero_ps, _mm512_slli_epi32, _mm512_sllv_epi32, _mm512_srai_epi32, _mm512_srlv_epi32,
@@ -7,7 +8,7 @@ use std::arch::x86_64::{
 };
 
 use super::dot::{Format, Tile};
-use super::unpack::{bits, high_half, high_nibbles, low_half, low_nibbles, masked, or, sixteen, thirty_two, word};
+use super::unpack::{bits, high_half, high_nibbles, last_word, low_half, low_nibbles, masked, or, sixteen, thirty_two};
 
 /// Byte `index` of each lane, as a number.
 #[inline(always)]
@@ -38,18 +39,26 @@ unsafe fn down(bytes: __m512i, from: usize, mask: i8) -> __m512i {
 
 /// Scales and minima of `block_q4_K` and `block_q5_K`, which begin alike: 6 bits each, for 32 weights.
 #[inline(always)]
-unsafe fn head(block: *const u8, stride: usize, tiles: &mut [Tile]) {
+unsafe fn head(block: *const u8, stride: usize) -> [(__m512, __m512); 8] {
     // SAFETY: the caller says that a block is readable in 16 rows, and that the processor has AVX-512.
     unsafe {
         let [both, a, b, c] = sixteen(block, stride);
         let (scale, min) = (low_half(both), _mm512_sub_ps(_mm512_setzero_ps(), high_half(both)));
         let scales = [masked(a, 63), or(low_nibbles(c), bits::<6, 4>(a, 3))];
         let mins = [masked(b, 63), or(high_nibbles(c), bits::<6, 4>(b, 3))];
-        for (index, tile) in tiles.iter_mut().enumerate() {
-            tile.scales[0] = _mm512_mul_ps(scale, byte(scales[index / 4], index % 4));
-            tile.mins[0] = _mm512_mul_ps(min, byte(mins[index / 4], index % 4));
-        }
+        from_fn(|index| {
+            let part = |parts: [__m512i; 2]| byte(parts[index / 4], index % 4);
+            (_mm512_mul_ps(scale, part(scales)), _mm512_mul_ps(min, part(mins)))
+        })
     }
+}
+
+/// A tile whose 32 weights share a scale and a minimum.
+#[inline(always)]
+unsafe fn shared(quants: [__m512i; 8], (scale, min): (__m512, __m512)) -> Tile {
+    // SAFETY: the caller's processor has AVX-512.
+    let none = unsafe { _mm512_setzero_ps() };
+    Tile { quants, scales: [scale, none], mins: [min, none] }
 }
 
 /// `block_q4_K`: scale and minimum, their parts for 32 weights each, 256 nibbles.
@@ -63,14 +72,15 @@ impl Format for Q4K {
     const MINS: bool = true;
 
     #[inline(always)]
-    unsafe fn unpack(block: *const u8, stride: usize, tiles: &mut [Tile]) {
+    unsafe fn unpack(block: *const u8, stride: usize, _: usize, mut tile: impl FnMut(usize, Tile)) {
         // SAFETY: as the caller says.
         unsafe {
-            head(block, stride, tiles);
+            let head = head(block, stride);
             for pair in 0..4 {
                 let both = thirty_two(block.add(16 + 32 * pair), stride);
-                tiles[2 * pair].quants = both.map(|both| low_nibbles(both));
-                tiles[2 * pair + 1].quants = both.map(|both| high_nibbles(both));
+                let (one, other) = (2 * pair, 2 * pair + 1);
+                tile(one, shared(both.map(|both| low_nibbles(both)), head[one]));
+                tile(other, shared(both.map(|both| high_nibbles(both)), head[other]));
             }
         }
     }
@@ -87,18 +97,19 @@ impl Format for Q5K {
     const MINS: bool = true;
 
     #[inline(always)]
-    unsafe fn unpack(block: *const u8, stride: usize, tiles: &mut [Tile]) {
+    unsafe fn unpack(block: *const u8, stride: usize, _: usize, mut tile: impl FnMut(usize, Tile)) {
         // SAFETY: as the caller says.
         unsafe {
-            head(block, stride, tiles);
-            let fifth = thirty_two(block.add(16), stride);
+            let head = head(block, stride);
+            let above = thirty_two(block.add(16), stride);
             for pair in 0..4 {
                 let both = thirty_two(block.add(48 + 32 * pair), stride);
-                for group in 0..8 {
-                    let fifth = |index: usize| _mm512_slli_epi32::<4>(down(fifth[group], index, 1));
-                    tiles[2 * pair].quants[group] = or(low_nibbles(both[group]), fifth(2 * pair));
-                    tiles[2 * pair + 1].quants[group] = or(high_nibbles(both[group]), fifth(2 * pair + 1));
-                }
+                let (one, other) = (2 * pair, 2 * pair + 1);
+                let fifth = |group: usize, index: usize| _mm512_slli_epi32::<4>(down(above[group], index, 1));
+                let quants = from_fn(|group| or(low_nibbles(both[group]), fifth(group, one)));
+                tile(one, shared(quants, head[one]));
+                let quants = from_fn(|group| or(high_nibbles(both[group]), fifth(group, other)));
+                tile(other, shared(quants, head[other]));
             }
         }
     }
@@ -115,31 +126,28 @@ impl Format for Q6K {
     const MINS: bool = false;
 
     #[inline(always)]
-    unsafe fn unpack(block: *const u8, stride: usize, tiles: &mut [Tile]) {
+    unsafe fn unpack(block: *const u8, stride: usize, _: usize, mut tile: impl FnMut(usize, Tile)) {
         // SAFETY: as the caller says.
         unsafe {
             let parts = sixteen(block.add(192), stride);
-            let scale = high_half(word(block.add(206), stride));
-            for (index, tile) in tiles.iter_mut().enumerate() {
-                for half in 0..2 {
-                    let part = 2 * index + half;
-                    tile.scales[half] = _mm512_mul_ps(scale, signed_byte(parts[part / 4], part % 4));
-                }
-            }
+            let scale = last_word(block.add(206), stride);
+            let scale = high_half(scale);
+            let scales = |index: usize| {
+                [2 * index, 2 * index + 1]
+                    .map(|part| _mm512_mul_ps(scale, signed_byte(parts[part / 4], part % 4)))
+            };
+            let mins = [_mm512_setzero_ps(); 2];
             for side in 0..2 {
-                let (first, second) = (
-                    thirty_two(block.add(64 * side), stride),
-                    thirty_two(block.add(64 * side + 32), stride),
-                );
+                let (first, second) = (block.add(64 * side), block.add(64 * side + 32));
+                let (first, second) = (thirty_two(first, stride), thirty_two(second, stride));
                 let above = thirty_two(block.add(128 + 32 * side), stride);
-                for group in 0..8 {
-                    let (first, second, above) = (first[group], second[group], above[group]);
-                    let mut put = |tile: usize, quants| tiles[4 * side + tile].quants[group] = quants;
-                    put(0, or(low_nibbles(first), bits::<0, 4>(above, 3)));
-                    put(1, or(low_nibbles(second), bits::<2, 4>(above, 3)));
-                    put(2, or(high_nibbles(first), bits::<4, 4>(above, 3)));
-                    put(3, or(high_nibbles(second), bits::<6, 4>(above, 3)));
-                }
+                let mut put = |index: usize, quants: [__m512i; 8]| {
+                    tile(4 * side + index, Tile { quants, scales: scales(4 * side + index), mins });
+                };
+                put(0, from_fn(|at| or(low_nibbles(first[at]), bits::<0, 4>(above[at], 3))));
+                put(1, from_fn(|at| or(low_nibbles(second[at]), bits::<2, 4>(above[at], 3))));
+                put(2, from_fn(|at| or(high_nibbles(first[at]), bits::<4, 4>(above[at], 3))));
+                put(3, from_fn(|at| or(high_nibbles(second[at]), bits::<6, 4>(above[at], 3))));
             }
         }
     }
@@ -156,21 +164,21 @@ impl Format for Q2K {
     const MINS: bool = true;
 
     #[inline(always)]
-    unsafe fn unpack(block: *const u8, stride: usize, tiles: &mut [Tile]) {
+    unsafe fn unpack(block: *const u8, stride: usize, _: usize, mut tile: impl FnMut(usize, Tile)) {
         // SAFETY: as the caller says.
         unsafe {
             let parts = sixteen(block, stride);
-            let both = word(block.add(80), stride);
+            let both = last_word(block.add(80), stride);
             let (scale, min) = (low_half(both), _mm512_sub_ps(_mm512_setzero_ps(), high_half(both)));
             let quants = [thirty_two(block.add(16), stride), thirty_two(block.add(48), stride)];
-            for (index, tile) in tiles.iter_mut().enumerate() {
-                for half in 0..2 {
-                    let part = 2 * index + half;
-                    let parts = parts[part / 4];
-                    tile.scales[half] = _mm512_mul_ps(scale, byte(low_nibbles(parts), part % 4));
-                    tile.mins[half] = _mm512_mul_ps(min, byte(high_nibbles(parts), part % 4));
-                }
-                tile.quants = quants[index / 4].map(|quants| down(quants, 2 * (index % 4), 3));
+            for index in 0..8 {
+                let part = |half: usize| (parts[(2 * index + half) / 4], (2 * index + half) % 4);
+                let scales = [part(0), part(1)]
+                    .map(|(parts, part)| _mm512_mul_ps(scale, byte(low_nibbles(parts), part)));
+                let mins =
+                    [part(0), part(1)].map(|(parts, part)| _mm512_mul_ps(min, byte(high_nibbles(parts), part)));
+                let quants = quants[index / 4].map(|quants| down(quants, 2 * (index % 4), 3));
+                tile(index, Tile { quants, scales, mins });
             }
         }
     }
@@ -187,7 +195,7 @@ impl Format for Q3K {
     const MINS: bool = false;
 
     #[inline(always)]
-    unsafe fn unpack(block: *const u8, stride: usize, tiles: &mut [Tile]) {
+    unsafe fn unpack(block: *const u8, stride: usize, _: usize, mut tile: impl FnMut(usize, Tile)) {
         // SAFETY: as the caller says.
         unsafe {
             let [_, a, b, c] = sixteen(block.add(92), stride);
@@ -197,19 +205,20 @@ impl Format for Q3K {
                 or(high_nibbles(a), bits::<4, 4>(c, 3)),
                 or(high_nibbles(b), bits::<6, 4>(c, 3)),
             ];
-            let scale = high_half(word(block.add(106), stride));
+            let scale = high_half(last_word(block.add(106), stride));
             let above = thirty_two(block, stride);
             let below = [thirty_two(block.add(32), stride), thirty_two(block.add(64), stride)];
-            for (index, tile) in tiles.iter_mut().enumerate() {
-                for half in 0..2 {
-                    let part = 2 * index + half;
+            let mins = [_mm512_setzero_ps(); 2];
+            for index in 0..8 {
+                let scales = [2 * index, 2 * index + 1].map(|part| {
                     let part = _mm512_sub_ps(byte(parts[part / 4], part % 4), _mm512_set1_ps(32.0));
-                    tile.scales[half] = _mm512_mul_ps(scale, part);
-                }
-                for group in 0..8 {
+                    _mm512_mul_ps(scale, part)
+                });
+                let quants = from_fn(|group| {
                     let above = _mm512_slli_epi32::<2>(down(above[group], index, 1));
-                    tile.quants[group] = or(down(below[index / 4][group], 2 * (index % 4), 3), above);
-                }
+                    or(down(below[index / 4][group], 2 * (index % 4), 3), above)
+                });
+                tile(index, Tile { quants, scales, mins });
             }
         }
     }

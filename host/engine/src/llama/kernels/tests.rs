@@ -58,6 +58,7 @@ impl Weights {
         let panel = Panel {
             weights: self.bytes.as_ptr(),
             stride: self.stride,
+            next: self.bytes.as_ptr(),
             blocks,
             activations,
             out: out.as_mut_ptr().cast(),

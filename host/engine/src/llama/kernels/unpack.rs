@@ -2,23 +2,11 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm_loadu_si128, _mm512_and_si512, _mm512_castsi128_si512, _mm512_cvtepi32_epi16,
-    _mm512_cvtph_ps, _mm512_i32gather_epi32, _mm512_inserti32x4, _mm512_mullo_epi32, _mm512_or_si512,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_cvtph_ps, _mm512_inserti32x4, _mm512_mullo_epi32, _mm512_or_si512,
+    _mm512_set1_epi8, _mm512_set1_epi32,
     _mm512_slli_epi32, _mm512_srli_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
-
-use super::dot::Tile;
-
-/// A tile to be filled.
-#[inline(always)]
-pub(super) unsafe fn blank() -> Tile {
-    // SAFETY: the caller's processor has AVX-512.
-    unsafe {
-        let (quants, none) = (_mm512_setzero_si512(), _mm512_setzero_ps());
-        Tile { quants: [quants; 8], scales: [none; 2], mins: [none; 2] }
-    }
-}
 
 /// Sixteen bytes of each of 16 rows: vector `i` has bytes `4 i` to `4 i + 3` of row `r` in lane `r`.
 #[inline(always)]
@@ -56,18 +44,18 @@ pub(super) unsafe fn thirty_two(at: *const u8, stride: usize) -> [__m512i; 8] {
     }
 }
 
-/// Four bytes of each of 16 rows.
+/// Four bytes of each of 16 rows, with twelve readable ones behind them. (A gather takes far longer.)
 #[inline(always)]
 pub(super) unsafe fn word(at: *const u8, stride: usize) -> __m512i {
-    let s = stride as i32;
-    // SAFETY: the caller says that these bytes are readable in 16 rows, and that the processor has AVX-512.
-    unsafe {
-        let rows = _mm512_setr_epi32(
-            0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s, 8 * s, 9 * s, 10 * s, 11 * s, 12 * s, 13 * s,
-            14 * s, 15 * s,
-        );
-        _mm512_i32gather_epi32::<1>(rows, at.cast())
-    }
+    // SAFETY: as the caller says.
+    unsafe { sixteen(at, stride)[0] }
+}
+
+/// Four bytes of each of 16 rows, with twelve readable ones before them.
+#[inline(always)]
+pub(super) unsafe fn last_word(at: *const u8, stride: usize) -> __m512i {
+    // SAFETY: as the caller says.
+    unsafe { sixteen(at.sub(12), stride)[3] }
 }
 
 /// The half-precision number in the lower half of each lane.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::calibration::{self, Observation, Point, curve, held_out, suggest};
 use super::checker::Questions;
-use super::contest::{Contest, connect_or_load, factory, made};
+use super::contest::{Contest, connect_or_load, factory};
 use super::plot::{Line, plot};
 use super::prompts::user;
 use super::gates::{Gates, Row};

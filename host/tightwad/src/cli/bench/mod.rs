@@ -33,6 +33,8 @@ enum What {
     /// Plain decoding against speculation with every drafter, prompt by prompt, and whether every
     /// answer is the same.
     Speed(speed::Speed),
+    /// What a target's passes take: reading a prompt, one token, verifications of several lengths.
+    Passes(passes::Measure),
     /// A target on another machine, over links of growing delay.
     Network(network::Network),
     /// One model over workers, over links of growing delay, alone and with speculation on top.
@@ -62,6 +64,7 @@ impl Bench {
     async fn measure(self) -> Result<()> {
         match self.what {
             What::Speed(speed) => speed.run().await,
+            What::Passes(passes) => passes.run().await,
             What::Network(network) => network.run().await,
             What::Pool(pool) => pool.run().await,
             What::Consensus(consensus) => consensus.run().await,

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tightwad_engine::{Draft, Sampling, SamplingSpec};
 
+use super::contest::{connect_or_load, factory};
 use crate::backend::SharedBackend;
 use crate::types::{Prompt, Request};
 
@@ -15,8 +16,37 @@ use crate::types::{Prompt, Request};
 const LENGTHS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// How often each is; the quickest counts.
 const TIMES: usize = 3;
-/// Words of the prompt.
-const WORDS: usize = 200;
+/// Words of the prompt, unless told otherwise.
+pub(super) const WORDS: usize = 200;
+
+/// What passes of several lengths take.
+#[derive(Debug, clap::Args)]
+pub(super) struct Measure {
+    /// GGUF files, or nodes' addresses.
+    #[arg(long, default_value = "models/smollm2-135m-instruct.gguf")]
+    model: Vec<String>,
+    /// Words of the prompt, of several tokens each.
+    #[arg(long, default_value_t = WORDS)]
+    words: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Measure {
+    pub(super) async fn run(self) -> Result<()> {
+        let factory = factory()?;
+        for name in &self.model {
+            let passes = Passes::measure(&connect_or_load(&factory, name, name).await?, self.words).await?;
+            if self.json {
+                println!("{}", json!({"model": name, "passes": passes.json()}));
+            } else {
+                println!("{name}: {} tokens, {passes}", passes.prompt);
+            }
+        }
+        Ok(())
+    }
+}
 
 /// What passes take.
 pub(super) struct Passes {
@@ -29,11 +59,11 @@ pub(super) struct Passes {
 
 impl Passes {
     /// Measures `target`, which nothing else uses.
-    pub(super) async fn measure(target: &SharedBackend) -> Result<Self> {
+    pub(super) async fn measure(target: &SharedBackend, words: usize) -> Result<Self> {
         // Something that is in nobody's cache.
         let salt = fastrand::u64(..);
         let words: Vec<String> =
-            (0..WORDS).map(|word| format!("{:x}", salt.wrapping_mul(word as u64 + 3) >> 40)).collect();
+            (0..words).map(|word| format!("{:x}", salt.wrapping_mul(word as u64 + 3) >> 40)).collect();
         let request = Arc::new(Request {
             id: "bench".to_owned(),
             prompt: Prompt::Text(words.join(" ")),
@@ -69,11 +99,11 @@ impl Passes {
         Ok(passes)
     }
 
-    pub(super) fn json(&self, delay: u64) -> Value {
+    pub(super) fn json(&self) -> Value {
         let verify =
             self.verify.iter().map(|(length, took)| (length.to_string(), json!(took.as_secs_f64() * 1e3)));
         json!({
-            "delay_ms": delay, "prompt_tokens": self.prompt, "prefill_tokens_a_second": self.rate(),
+            "prompt_tokens": self.prompt, "prefill_tokens_a_second": self.rate(),
             "token_ms": self.token.as_secs_f64() * 1e3,
             "verify_ms": verify.collect::<serde_json::Map<_, _>>(),
         })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
 use super::contest::{Contest, Contestant, Folder, Lender, factory, lookup, model, stack};
-use super::passes::Passes;
+use super::passes::{Passes, WORDS};
 use super::plot::{Line, plot};
 use super::prompts::{SETS, set};
 use crate::backend::SharedBackend;
@@ -112,9 +112,9 @@ impl Pool {
         lines: &mut Vec<Line>,
     ) -> Result<()> {
         let target: SharedBackend = Arc::new(Pooled(pool.clone()));
-        let passes = Passes::measure(&target).await?;
+        let passes = Passes::measure(&target, WORDS).await?;
         if self.json {
-            println!("{}", passes.json(delay));
+            println!("{}", json!({"delay_ms": delay, "passes": passes.json()}));
         } else {
             println!("{delay} ms each way: {passes}");
         }
