@@ -13,8 +13,9 @@ pub(super) struct Block {
     pub sum: f32,
     /// The same for the first and the second sixteen.
     pub sums: [f32; 2],
-    /// Where sums of products begin, for the first and the second sixteen: it takes away again what was added
-    /// to each weight to make it positive.
+    /// Where the sum of products begins: it takes away again what was added to each weight to make it positive.
+    pub start: i32,
+    /// The same for the first and the second sixteen.
     pub starts: [i32; 2],
 }
 
@@ -24,8 +25,14 @@ impl Block {
     pub(super) fn new(values: &[f32; BLOCK], offset: i32) -> Self {
         let most = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
-        let mut block =
-            Self { quants: [0; BLOCK], scale: most / 127.0, sum: 0.0, sums: [0.0; 2], starts: [0; 2] };
+        let mut block = Self {
+            quants: [0; BLOCK],
+            scale: most / 127.0,
+            sum: 0.0,
+            sums: [0.0; 2],
+            start: 0,
+            starts: [0; 2],
+        };
         let mut sums = [0_i32; 2];
         for (index, value) in values.iter().enumerate() {
             // To the nearest, and 127 at most, as `most` is the greatest; what is no number becomes 0.
@@ -33,11 +40,10 @@ impl Block {
             block.quants[index] = quant;
             sums[index / 16] += i32::from(quant);
         }
-        for half in 0..2 {
-            block.sums[half] = block.scale * sums[half] as f32;
-            block.starts[half] = -offset * sums[half];
-        }
+        block.sums = sums.map(|sum| block.scale * sum as f32);
+        block.starts = sums.map(|sum| -offset * sum);
         block.sum = block.scale * (sums[0] + sums[1]) as f32;
+        block.start = -offset * (sums[0] + sums[1]);
         block
     }
 }

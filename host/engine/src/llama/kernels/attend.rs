@@ -5,13 +5,14 @@
 //! are computed beside it.
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm256_loadu_si256, _mm512_add_ps, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-    _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_maskz_mov_ps, _mm512_mul_ps,
-    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd,
-    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __mmask16, _mm256_loadu_si256, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_cvtph_ps, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_blend_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
-use std::arch::x86_64::{_mm512_castpd_ps, _mm512_castps_pd};
+use std::array::from_fn;
 
 /// Values in a vector, and cells that are taken at once.
 pub(super) const LANES: usize = 16;
@@ -39,6 +40,38 @@ pub(super) struct Row {
     pub cells: usize,
 }
 
+/// What a row has after some of its cells: the greatest score, and sums that are relative to it.
+#[derive(Clone, Copy)]
+struct Running {
+    best: f32,
+    total: f32,
+    sums: [__m512; SIZE / LANES],
+}
+
+impl Running {
+    /// The weights of sixteen cells, of which the row sees the first `seen`; what came before them is made
+    /// relative to the new greatest score.
+    #[inline(always)]
+    unsafe fn weigh(&mut self, scores: __m512, seen: usize, parts: usize) -> [f32; LANES] {
+        // SAFETY: the caller's processor has AVX-512.
+        unsafe {
+            let mask = ((1_u32 << seen) - 1) as __mmask16;
+            let scores = _mm512_mask_blend_ps(mask, _mm512_set1_ps(f32::NEG_INFINITY), scores);
+            let best = self.best.max(_mm512_reduce_max_ps(scores));
+            let less = exp(_mm512_set1_ps(self.best - best));
+            let weights = _mm512_maskz_mov_ps(mask, exp(_mm512_sub_ps(scores, _mm512_set1_ps(best))));
+            self.best = best;
+            self.total = self.total.mul_add(_mm512_cvtss_f32(less), _mm512_reduce_add_ps(weights));
+            for sum in &mut self.sums[..parts] {
+                *sum = _mm512_mul_ps(*sum, less);
+            }
+            let mut each = [0.0; LANES];
+            _mm512_storeu_ps(each.as_mut_ptr(), weights);
+            each
+        }
+    }
+}
+
 /// Computes `R` rows that see the beginnings of `cells`.
 ///
 /// # Safety
@@ -48,49 +81,34 @@ pub(super) struct Row {
 pub(super) unsafe fn attend<const R: usize>(head: &Head, scale: f32, rows: &[Row; R], cells: &[u32]) {
     // SAFETY: as the caller promises; padding repeats a cell.
     unsafe {
-        let zero = _mm512_setzero_ps();
-        let mut queries = [[zero; SIZE / LANES]; R];
+        let zero = [_mm512_setzero_ps(); SIZE / LANES];
+        let mut queries = [zero; R];
         for (query, row) in queries.iter_mut().zip(rows) {
             for (index, part) in query[..head.key_size / LANES].iter_mut().enumerate() {
                 *part = _mm512_mul_ps(_mm512_loadu_ps(row.query.add(index * LANES)), _mm512_set1_ps(scale));
             }
         }
-        let (mut best, mut total) = ([f32::NEG_INFINITY; R], [0.0_f32; R]);
-        let mut sums = [[zero; SIZE / LANES]; R];
+        let mut running = [Running { best: f32::NEG_INFINITY, total: 0.0, sums: zero }; R];
+        let parts = head.value_size / LANES;
         for (index, some) in cells.chunks(LANES).enumerate() {
-            let some: [usize; LANES] = std::array::from_fn(|cell| some[cell.min(some.len() - 1)] as usize);
+            let some: [usize; LANES] = from_fn(|cell| some[cell.min(some.len() - 1)] as usize);
             let scores = scores(head, &queries, &some);
-            let mut weights = [[0.0_f32; LANES]; R];
-            for (row, weights) in weights.iter_mut().enumerate() {
+            let weights = from_fn(|row| {
                 let seen = rows[row].cells.saturating_sub(index * LANES).min(LANES);
-                let mask = ((1_u32 << seen) - 1) as __mmask16;
-                let score = _mm512_mask_blend_ps(mask, _mm512_set1_ps(f32::NEG_INFINITY), scores[row]);
-                let most = best[row].max(_mm512_reduce_max_ps(score));
-                let less = exp(_mm512_set1_ps(best[row] - most));
-                let weight = _mm512_maskz_mov_ps(mask, exp(_mm512_sub_ps(score, _mm512_set1_ps(most))));
-                best[row] = most;
-                total[row] = total[row].mul_add(
-                    std::arch::x86_64::_mm512_cvtss_f32(less),
-                    _mm512_reduce_add_ps(weight),
-                );
-                _mm512_storeu_ps(weights.as_mut_ptr(), weight);
-                for sum in &mut sums[row][..head.value_size / LANES] {
-                    *sum = _mm512_mul_ps(*sum, less);
-                }
-            }
+                running[row].weigh(scores[row], seen, parts)
+            });
             let mut from = 0;
-            while from < head.value_size / LANES {
-                from += if head.value_size / LANES - from >= 4 {
-                    values::<R, 4>(head, &some, &weights, &mut sums, from)
-                } else {
-                    values::<R, 1>(head, &some, &weights, &mut sums, from)
+            while from < parts {
+                from += match parts - from {
+                    4.. => values::<R, 4>(head, &some, &weights, &mut running, from),
+                    _ => values::<R, 1>(head, &some, &weights, &mut running, from),
                 };
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            let part = _mm512_set1_ps(if total[row] > 0.0 { 1.0 / total[row] } else { 0.0 });
-            for (index, sum) in sums[..head.value_size / LANES].iter().enumerate() {
-                _mm512_storeu_ps(rows[row].out.add(index * LANES), _mm512_mul_ps(*sum, part));
+        for (row, running) in rows.iter().zip(running) {
+            let part = _mm512_set1_ps(if running.total > 0.0 { 1.0 / running.total } else { 0.0 });
+            for (index, sum) in running.sums[..parts].iter().enumerate() {
+                _mm512_storeu_ps(row.out.add(index * LANES), _mm512_mul_ps(*sum, part));
             }
         }
     }
@@ -123,21 +141,21 @@ unsafe fn scores<const R: usize>(
     }
 }
 
-/// Adds `W` parts of sixteen cells' values, weighted, to the sums from part `from` on.
+/// Adds `W` parts of sixteen cells' values, weighted, to the sums from part `from` on; how many.
 #[inline(always)]
 unsafe fn values<const R: usize, const W: usize>(
     head: &Head,
     cells: &[usize; LANES],
     weights: &[[f32; LANES]; R],
-    all: &mut [[__m512; SIZE / LANES]; R],
+    running: &mut [Running; R],
     from: usize,
 ) -> usize {
     // SAFETY: as the caller promises.
     unsafe {
-        let mut sums: [[__m512; W]; R] = std::array::from_fn(|row| std::array::from_fn(|part| all[row][from + part]));
+        let mut sums: [[__m512; W]; R] = from_fn(|row| from_fn(|part| running[row].sums[from + part]));
         for (index, cell) in cells.iter().enumerate() {
             let value = head.values.add(cell * head.value_stride);
-            let parts: [__m512; W] = std::array::from_fn(|part| halves(value, from + part));
+            let parts: [__m512; W] = from_fn(|part| halves(value, from + part));
             for (sums, weights) in sums.iter_mut().zip(weights) {
                 let weight = _mm512_set1_ps(weights[index]);
                 for (sum, part) in sums.iter_mut().zip(parts) {
@@ -145,8 +163,8 @@ unsafe fn values<const R: usize, const W: usize>(
                 }
             }
         }
-        for (sums, all) in sums.iter().zip(all) {
-            all[from..from + W].copy_from_slice(sums);
+        for (sums, running) in sums.iter().zip(running) {
+            running.sums[from..from + W].copy_from_slice(sums);
         }
         W
     }
@@ -168,9 +186,13 @@ unsafe fn across(vectors: &[__m512; LANES]) -> __m512 {
         let four = |first: usize| {
             let a = _mm512_castps_pd(two(vectors[first], vectors[first + 1]));
             let b = _mm512_castps_pd(two(vectors[first + 2], vectors[first + 3]));
-            _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))
+            _mm512_add_ps(
+                _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)),
+            )
         };
-        let quarters = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let quarters =
+            |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
         quarters(quarters(four(0), four(4)), quarters(four(8), four(12)))
     }
 }

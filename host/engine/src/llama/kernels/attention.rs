@@ -1,5 +1,9 @@
 //! Attention over a cache, as ggml asks for it.
 
+use std::array::from_fn;
+use std::ops::Range;
+use std::slice;
+
 use llama_cpp_sys_2 as sys;
 
 use super::attend::{Head, LANES, Row, SIZE, attend};
@@ -33,9 +37,9 @@ impl<'a> Attention<'a> {
             return None;
         }
         // SAFETY: operands are live, or none.
-        let [queries, keys, values, mask] = std::array::from_fn(|index| unsafe { operation.src[index].as_ref() });
+        let [queries, keys, values, mask] = from_fn(|index| unsafe { operation.src[index].as_ref() });
         let (queries, keys, values, mask) = (queries?, keys?, values?, mask?);
-        let [scale, bias, cap] = std::array::from_fn(|index| f32::from_bits(operation.op_params[index] as u32));
+        let [scale, bias, cap] = from_fn(|index| f32::from_bits(operation.op_params[index] as u32));
         let types = queries.type_ == sys::GGML_TYPE_F32
             && [keys, values, mask].iter().all(|one| one.type_ == sys::GGML_TYPE_F16);
         let fits = |size: i64| size > 0 && size <= SIZE as i64 && size % LANES as i64 == 0;
@@ -77,26 +81,18 @@ impl<'a> Attention<'a> {
         plane: usize,
         kept: usize,
         group: usize,
-        rows: std::ops::Range<usize>,
-        seen: &mut [Vec<u32>; ROWS],
+        rows: Range<usize>,
+        seen: &mut [Vec<u32>],
     ) {
+        let first = rows.start / group;
         // SAFETY: places within the operands.
         unsafe {
-            let cache = plane / (self.queries.ne[3] / self.keys.ne[3]) as usize;
-            let head = Head {
-                keys: at(self.keys, 0, kept, cache),
-                values: at(self.values, 0, kept, cache),
-                key_stride: self.keys.nb[1],
-                value_stride: self.values.nb[1],
-                key_size: self.keys.ne[0] as usize,
-                value_size: self.values.ne[0] as usize,
-            };
-            let (first, last) = (rows.start / group, (rows.end - 1) / group);
-            for token in first..=last {
+            for token in first..=(rows.end - 1) / group {
                 let mask = at(self.mask, token, 0, plane % self.mask.ne[3] as usize).cast::<u16>();
-                let mask = std::slice::from_raw_parts(mask, self.keys.ne[1] as usize);
+                let mask = slice::from_raw_parts(mask, self.keys.ne[1] as usize);
                 visible(mask, &mut seen[token - first]);
             }
+            let seen = |row: usize| &seen[row / group - first];
             let row = |row: usize| {
                 let (token, query) = (row / group, kept * group + row % group);
                 let [size, queries, tokens, _] = self.result.ne.map(|size| size as usize);
@@ -104,29 +100,38 @@ impl<'a> Attention<'a> {
                 Row {
                     query: at(self.queries, token, query, plane).cast(),
                     out: self.result.data.cast::<f32>().add(place * size),
-                    cells: seen[token - first].len(),
+                    cells: seen(row).len(),
                 }
             };
-            let mut from = rows.start;
+            let (head, scale, mut from) = (self.head(plane, kept), self.scale, rows.start);
             while from < rows.end {
                 // Those go together of which each sees what the one before it sees, and perhaps more.
-                let follows = |next: &usize| {
-                    let (one, other) = (&seen[(next - 1) / group - first], &seen[next / group - first]);
-                    other.starts_with(one)
-                };
+                let follows = |next: &usize| seen(*next).starts_with(seen(next - 1));
                 let count = 1 + (from + 1..rows.end).take_while(follows).count();
-                let cells = &seen[(from + count - 1) / group - first];
+                let cells = seen(from + count - 1);
                 match count {
-                    1 => attend(&head, self.scale, &[row(from)], cells),
-                    2 => attend(&head, self.scale, &[row(from), row(from + 1)], cells),
-                    3 => attend(&head, self.scale, &[row(from), row(from + 1), row(from + 2)], cells),
-                    _ => {
-                        let rows = [row(from), row(from + 1), row(from + 2), row(from + 3)];
-                        attend(&head, self.scale, &rows, cells);
-                    }
+                    1 => attend(&head, scale, &[row(from)], cells),
+                    2 => attend(&head, scale, &[row(from), row(from + 1)], cells),
+                    3 => attend(&head, scale, &[row(from), row(from + 1), row(from + 2)], cells),
+                    _ => attend::<ROWS>(&head, scale, &from_fn(|index| row(from + index)), cells),
                 }
                 from += count;
             }
+        }
+    }
+
+    /// A head of the cache.
+    unsafe fn head(&self, plane: usize, kept: usize) -> Head {
+        let cache = plane / (self.queries.ne[3] / self.keys.ne[3]) as usize;
+        // SAFETY: places within the operands.
+        let (keys, values) = unsafe { (at(self.keys, 0, kept, cache), at(self.values, 0, kept, cache)) };
+        Head {
+            keys,
+            values,
+            key_stride: self.keys.nb[1],
+            value_stride: self.values.nb[1],
+            key_size: self.keys.ne[0] as usize,
+            value_size: self.values.ne[0] as usize,
         }
     }
 }

@@ -5,9 +5,10 @@
 //! a pass over many columns gives bit for bit what passes over one give.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
 };
+use std::ops::Range;
 
 use super::activations::Block;
 
@@ -49,47 +50,69 @@ pub(super) trait Format {
     unsafe fn unpack(block: *const u8, stride: usize, count: usize, tile: impl FnMut(usize, Tile));
 }
 
-/// Adds a tile times a block to `sum`.
+/// Adds a tile times a block of each column to the columns' sums.
 ///
 /// # Safety
 ///
 /// The processor has AVX-512 F, BW and VNNI.
 #[inline(always)]
-pub(super) unsafe fn times<F: Format>(tile: &Tile, block: &Block, sum: __m512) -> __m512 {
-    // SAFETY: the caller's processor has what it takes; the reads are inside `block.quants`.
+pub(super) unsafe fn add<F: Format, const N: usize>(
+    sums: &mut [__m512; N],
+    tile: &Tile,
+    blocks: [&Block; N],
+) {
+    // SAFETY: as the caller promises. Loops over columns are short ones, so that all are unrolled, and what they
+    // go over stays in registers.
     unsafe {
-        let four = |group: usize| {
-            let quants = block.quants.as_ptr().add(4 * group);
-            _mm512_set1_epi32(quants.cast::<i32>().read_unaligned())
-        };
-        let half = |half: usize| {
-            let mut dots = if F::OFFSET == 0 {
-                _mm512_setzero_si512()
-            } else {
-                _mm512_set1_epi32(block.starts[half])
-            };
-            for group in 4 * half..4 * half + 4 {
-                dots = _mm512_dpbusd_epi32(dots, tile.quants[group], four(group));
-            }
-            dots
-        };
-        let scale = _mm512_set1_ps(block.scale);
-        let scaled = |dots: __m512i, half: usize, sum: __m512| {
-            _mm512_fmadd_ps(_mm512_mul_ps(tile.scales[half], scale), _mm512_cvtepi32_ps(dots), sum)
-        };
-        let mut sum = sum;
+        let scales = blocks.map(|block| _mm512_set1_ps(block.scale));
         if F::HALVES {
-            sum = scaled(half(1), 1, scaled(half(0), 0, sum));
+            for half in 0..2 {
+                let starts = blocks.map(|block| block.starts[half]);
+                let dots = dots::<F, N>(tile, blocks, starts, 4 * half..4 * half + 4);
+                for column in 0..N {
+                    let scale = _mm512_mul_ps(tile.scales[half], scales[column]);
+                    sums[column] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[column]), sums[column]);
+                }
+            }
         } else {
-            sum = scaled(_mm512_add_epi32(half(0), half(1)), 0, sum);
+            let dots = dots::<F, N>(tile, blocks, blocks.map(|block| block.start), 0..8);
+            for column in 0..N {
+                let scale = _mm512_mul_ps(tile.scales[0], scales[column]);
+                sums[column] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[column]), sums[column]);
+            }
         }
         if F::MINS && F::HALVES {
-            sum = _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sums[0]), sum);
-            _mm512_fmadd_ps(tile.mins[1], _mm512_set1_ps(block.sums[1]), sum)
+            for (sum, block) in sums.iter_mut().zip(blocks) {
+                *sum = _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sums[0]), *sum);
+                *sum = _mm512_fmadd_ps(tile.mins[1], _mm512_set1_ps(block.sums[1]), *sum);
+            }
         } else if F::MINS {
-            _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sum), sum)
-        } else {
-            sum
+            for (sum, block) in sums.iter_mut().zip(blocks) {
+                *sum = _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sum), *sum);
+            }
         }
+    }
+}
+
+/// Sums of products of integers, over groups of four weights.
+#[inline(always)]
+unsafe fn dots<F: Format, const N: usize>(
+    tile: &Tile,
+    blocks: [&Block; N],
+    starts: [i32; N],
+    groups: Range<usize>,
+) -> [__m512i; N] {
+    // SAFETY: the caller's processor has what it takes; the reads are inside `quants`.
+    unsafe {
+        let mut dots = starts
+            .map(|start| if F::OFFSET == 0 { _mm512_setzero_si512() } else { _mm512_set1_epi32(start) });
+        for group in groups {
+            let quants = tile.quants[group];
+            for (dots, block) in dots.iter_mut().zip(blocks) {
+                let four = block.quants.as_ptr().add(4 * group).cast::<i32>().read_unaligned();
+                *dots = _mm512_dpbusd_epi32(*dots, quants, _mm512_set1_epi32(four));
+            }
+        }
+        dots
     }
 }

@@ -37,7 +37,8 @@ impl Params {
         let (pool, mut first) = (self.pool, Some(self.thread as usize));
         std::iter::from_fn(move || {
             // SAFETY: the pool lives as long as its operation.
-            let next = first.take().or_else(|| usize::try_from(unsafe { ggml_threadpool_chunk_add(pool, 1) }).ok());
+            let next =
+                first.take().or_else(|| usize::try_from(unsafe { ggml_threadpool_chunk_add(pool, 1) }).ok());
             next.filter(|next| *next < count)
         })
     }

@@ -4,27 +4,28 @@ use std::arch::x86_64::{
     __m512, _MM_HINT_T1, _mm_prefetch, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 use llama_cpp_sys_2 as sys;
 
 use super::activations::{BLOCK, Block};
-use super::dot::{Format, ROWS, Tile, UNIT, times};
+use super::dot::{Format, ROWS, Tile, UNIT, add};
 use super::simple::{Iq4Nl, Q40, Q41, Q50, Q51, Q80};
 use super::super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
 
 /// Columns that one call of the kernel takes: as many sums as there are registers for, beside a tile.
 const MANY: usize = 8;
 
-/// Whether the processor has what the kernels take.
+/// Whether the processor has what the kernels take, and nobody wants ggml's own (to compare with them):
+/// `TIGHTWAD_KERNELS=ggml`.
 pub(super) fn able() -> bool {
-    static OFF: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    if *OFF.get_or_init(|| std::env::var("TWK").is_ok()) {
-        return false;
-    }
-    // The standard library remembers what it found.
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vnni")
+    static ABLE: OnceLock<bool> = OnceLock::new();
+    *ABLE.get_or_init(|| {
+        std::env::var_os("TIGHTWAD_KERNELS").is_none_or(|wanted| wanted != "ggml")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni")
+    })
 }
 
 /// Formats that the kernels take.
@@ -174,9 +175,7 @@ unsafe fn multiply<F: Format>(panel: &Panel<'_>) {
 /// `N` columns of a panel, from a block on.
 struct Columns<const N: usize> {
     sums: [__m512; N],
-    blocks: *const Block,
-    /// Blocks from a column's to the next one's.
-    stride: usize,
+    blocks: [*const Block; N],
     out: [*mut f32; N],
 }
 
@@ -189,17 +188,16 @@ impl<const N: usize> Columns<N> {
             let out = std::array::from_fn(|index| panel.out.add((column + index) * panel.apart));
             let sums = out.map(|out| if block == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out) });
             let blocks = panel.activations.as_ptr().add(column * panel.blocks + block);
-            Self { sums, blocks, stride: panel.blocks, out }
+            let blocks = std::array::from_fn(|index| blocks.add(index * panel.blocks));
+            Self { sums, blocks, out }
         }
     }
 
     /// Adds a tile, which is `index` blocks further on.
     #[inline(always)]
     unsafe fn add<F: Format>(&mut self, index: usize, tile: &Tile) {
-        for (column, sum) in self.sums.iter_mut().enumerate() {
-            // SAFETY: the caller says that the columns have such a block.
-            *sum = unsafe { times::<F>(tile, &*self.blocks.add(column * self.stride + index), *sum) };
-        }
+        // SAFETY: the caller says that the columns have such a block, and what the processor has.
+        unsafe { add::<F, N>(&mut self.sums, tile, self.blocks.map(|blocks| &*blocks.add(index))) };
     }
 
     /// Adds tiles, and says how many columns there are.

@@ -70,7 +70,8 @@ impl<'a> Product<'a> {
             // SAFETY: the value is one of the column's blocks, the place one of `all`, and no other
             // thread has the same one. ggml aligns its memory for vectors.
             unsafe {
-                let column = self.activations.data.cast::<u8>().add(index / self.blocks * self.activations.nb[1]);
+                let column =
+                    self.activations.data.cast::<u8>().add(index / self.blocks * self.activations.nb[1]);
                 let values = column.cast::<[f32; BLOCK]>().add(index % self.blocks);
                 work.add(index).write(self.kind.quantize(&*values));
             }

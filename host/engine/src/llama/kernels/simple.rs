@@ -64,7 +64,12 @@ macro_rules! format {
             const MINS: bool = $mins;
 
             #[inline(always)]
-            unsafe fn unpack(block: *const u8, $stride: usize, count: usize, mut tile: impl FnMut(usize, Tile)) {
+            unsafe fn unpack(
+                block: *const u8,
+                $stride: usize,
+                count: usize,
+                mut tile: impl FnMut(usize, Tile),
+            ) {
                 for index in 0..count {
                     // SAFETY: the caller says that so many blocks are readable, and what the processor has.
                     tile(index, unsafe {

@@ -1,14 +1,16 @@
 //! Formats of super-blocks of 256 weights: the K-quants (`ggml-common.h`, `ggml-quants.c`).
 
-use std::array::from_fn;
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
     _mm512_setzero_ps, _mm512_slli_epi32, _mm512_sllv_epi32, _mm512_srai_epi32, _mm512_srlv_epi32,
     _mm512_sub_ps,
 };
+use std::array::from_fn;
 
 use super::dot::{Format, Tile};
-use super::unpack::{bits, high_half, high_nibbles, last_word, low_half, low_nibbles, masked, or, sixteen, thirty_two};
+use super::unpack::{
+    bits, high_half, high_nibbles, last_word, low_half, low_nibbles, masked, or, sixteen, thirty_two,
+};
 
 /// Byte `index` of each lane, as a number.
 #[inline(always)]
@@ -175,8 +177,8 @@ impl Format for Q2K {
                 let part = |half: usize| (parts[(2 * index + half) / 4], (2 * index + half) % 4);
                 let scales = [part(0), part(1)]
                     .map(|(parts, part)| _mm512_mul_ps(scale, byte(low_nibbles(parts), part)));
-                let mins =
-                    [part(0), part(1)].map(|(parts, part)| _mm512_mul_ps(min, byte(high_nibbles(parts), part)));
+                let mins = [part(0), part(1)]
+                    .map(|(parts, part)| _mm512_mul_ps(min, byte(high_nibbles(parts), part)));
                 let quants = quants[index / 4].map(|quants| down(quants, 2 * (index % 4), 3));
                 tile(index, Tile { quants, scales, mins });
             }

@@ -6,8 +6,9 @@ use std::ptr;
 use llama_cpp_sys_2 as sys;
 
 use super::activations::{BLOCK, Block};
+use super::attend::{Head, Row, attend};
 use super::dot::ROWS;
-use super::panel::{Kind, Panel};
+use super::panel::{Kind, Panel, able};
 
 /// Numbers between -1 and 1, some of them large, as activations are.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -44,9 +45,10 @@ impl Weights {
         let mut values = vec![0.0; self.width];
         // SAFETY: both have the size of one row.
         unsafe {
-            let unpack = (*sys::ggml_get_type_traits(kind)).to_float.unwrap();
             let from = self.bytes.as_ptr().add(row * self.stride).cast::<c_void>();
-            unpack(from, values.as_mut_ptr(), self.width as i64);
+            if let Some(unpack) = (*sys::ggml_get_type_traits(kind)).to_float {
+                unpack(from, values.as_mut_ptr(), self.width as i64);
+            }
         }
         values
     }
@@ -106,7 +108,9 @@ fn products_are_those_of_what_ggml_unpacks() {
                 let column = &activations[column * blocks..(column + 1) * blocks];
                 let terms = column.iter().zip(values.as_chunks::<BLOCK>().0).flat_map(|(block, weights)| {
                     let quants = block.quants.iter().zip(weights);
-                    quants.map(|(quant, weight)| f64::from(block.scale) * f64::from(*quant) * f64::from(*weight))
+                    quants.map(|(quant, weight)| {
+                        f64::from(block.scale) * f64::from(*quant) * f64::from(*weight)
+                    })
                 });
                 let (mut sum, mut size) = (0.0, 0.0);
                 terms.for_each(|term| (sum, size) = (sum + term, size + term.abs()));
@@ -121,8 +125,11 @@ fn products_are_those_of_what_ggml_unpacks() {
 fn many_columns_give_the_bits_of_one() {
     each(29, |kind, ours, weights, activations| {
         let blocks = weights.width / BLOCK;
-        let bits = |products: Vec<[f32; ROWS]>| products.into_iter().map(|one| one.map(f32::to_bits)).collect::<Vec<_>>();
-        let single: Vec<_> = activations.chunks(blocks).flat_map(|one| bits(weights.times(ours, one))).collect();
+        let bits = |products: Vec<[f32; ROWS]>| {
+            products.into_iter().map(|one| one.map(f32::to_bits)).collect::<Vec<_>>()
+        };
+        let single: Vec<_> =
+            activations.chunks(blocks).flat_map(|one| bits(weights.times(ours, one))).collect();
         for columns in [2, 3, 5, 8, 9, 16, 29] {
             let together = bits(weights.times(ours, &activations[..columns * blocks]));
             assert_eq!(together, single[..columns], "type {kind}, {columns} columns");
@@ -136,8 +143,100 @@ fn activations_are_rounded_to_the_nearest_quant() {
     (values[0], values[1], values[31]) = (-2.0, 1.0, 0.011);
     let block = Block::new(&values, 8);
     assert_eq!((block.quants[0], block.quants[1], block.quants[31]), (-127, 64, 1));
-    assert_eq!((block.scale, block.starts), (2.0 / 127.0, [8 * 63, -8]));
+    assert_eq!((block.scale, block.start, block.starts), (2.0 / 127.0, 8 * 62, [8 * 63, -8]));
     assert_eq!(Block::new(&[0.0; BLOCK], 8).scale, 0.0);
     let odd = Block::new(&[f32::NAN; BLOCK], 8);
     assert_eq!(odd.quants, [0; BLOCK]);
+}
+
+/// A cache of one head, in half precision.
+struct Cache {
+    keys: Vec<u16>,
+    values: Vec<u16>,
+    size: usize,
+}
+
+impl Cache {
+    fn new(cells: usize, size: usize) -> Self {
+        let halves = |seed| {
+            let numbers = numbers(cells * size, seed);
+            let mut halves = vec![0_u16; numbers.len()];
+            // SAFETY: both have that many.
+            unsafe {
+                sys::ggml_fp32_to_fp16_row(numbers.as_ptr(), halves.as_mut_ptr(), numbers.len() as i64)
+            };
+            halves
+        };
+        Self { keys: halves(11), values: halves(12), size }
+    }
+
+    fn numbers(halves: &[u16]) -> Vec<f64> {
+        // SAFETY: a pure function.
+        halves.iter().map(|half| f64::from(unsafe { sys::ggml_fp16_to_fp32(*half) })).collect()
+    }
+
+    /// `R` queries that see the beginnings of `cells`, of these lengths.
+    fn attend<const R: usize>(
+        &self,
+        queries: &[Vec<f32>],
+        cells: &[u32],
+        lengths: [usize; R],
+    ) -> Vec<Vec<f32>> {
+        let mut out = vec![vec![0.0; self.size]; R];
+        let (keys, values) = (self.keys.as_ptr().cast(), self.values.as_ptr().cast());
+        let (key_size, value_size) = (self.size, self.size);
+        let (key_stride, value_stride) = (2 * self.size, 2 * self.size);
+        let head = Head { keys, values, key_stride, value_stride, key_size, value_size };
+        let rows = std::array::from_fn(|row| Row {
+            query: queries[row].as_ptr(),
+            out: out[row].as_mut_ptr(),
+            cells: lengths[row],
+        });
+        if able() {
+            // SAFETY: queries and results have the head's size, and the cells are its own.
+            unsafe { attend::<R>(&head, 0.125, &rows, cells) };
+        }
+        out
+    }
+}
+
+#[test]
+fn attention_is_the_softmax_of_what_is_seen() {
+    let (cache, cells) = (Cache::new(90, 80), (3..70).step_by(2).collect::<Vec<u32>>());
+    let query = vec![numbers(80, 5)];
+    let [out] = &cache.attend(&query, &cells, [cells.len()])[..] else { panic!("one row") };
+    let (keys, values) = (Cache::numbers(&cache.keys), Cache::numbers(&cache.values));
+    let score = |cell: u32| {
+        let key = &keys[cell as usize * 80..][..80];
+        0.125 * key.iter().zip(&query[0]).map(|(key, query)| key * f64::from(*query)).sum::<f64>()
+    };
+    let weights: Vec<f64> = cells.iter().map(|cell| score(*cell).exp()).collect();
+    for (index, out) in out.iter().enumerate().filter(|_| able()) {
+        let terms =
+            cells.iter().zip(&weights).map(|(cell, weight)| weight * values[*cell as usize * 80 + index]);
+        let wanted = terms.sum::<f64>() / weights.iter().sum::<f64>();
+        assert!((f64::from(*out) - wanted).abs() < 1e-4, "{index}: {out} and not {wanted}");
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_beside_others_and_elsewhere() {
+    let bits = |rows: &[Vec<f32>]| {
+        rows.iter().map(|row| row.iter().map(|one| one.to_bits()).collect()).collect::<Vec<Vec<u32>>>()
+    };
+    let (mut cache, cells) = (Cache::new(120, 64), (0..53).collect::<Vec<u32>>());
+    let queries: Vec<Vec<f32>> = (0..4).map(|seed| numbers(64, seed)).collect();
+    // One of them has seen all but the last chunk, one a part of that.
+    let lengths = [31, 32, 40, 53];
+    let together = bits(&cache.attend(&queries, &cells, lengths));
+    for row in 0..4 {
+        let alone = cache.attend(&queries[row..], &cells[..lengths[row]], [lengths[row]]);
+        assert_eq!(bits(&alone)[0], together[row], "row {row}");
+    }
+    // The same contents, in other cells.
+    for copied in [&mut cache.keys, &mut cache.values] {
+        copied.copy_within(0..53 * 64, 61 * 64);
+    }
+    let elsewhere: Vec<u32> = (61..114).collect();
+    assert_eq!(bits(&cache.attend(&queries, &elsewhere, lengths)), together);
 }

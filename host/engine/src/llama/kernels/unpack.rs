@@ -2,9 +2,8 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm_loadu_si128, _mm512_and_si512, _mm512_castsi128_si512, _mm512_cvtepi32_epi16,
-    _mm512_cvtph_ps, _mm512_inserti32x4, _mm512_mullo_epi32, _mm512_or_si512,
-    _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_cvtph_ps, _mm512_inserti32x4, _mm512_mullo_epi32, _mm512_or_si512, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 

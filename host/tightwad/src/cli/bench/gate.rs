@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::calibration::{self, Observation, Point, curve, held_out, suggest};
 use super::checker::Questions;
 use super::contest::{Contest, connect_or_load, factory};
+use super::gates::{Gates, Row};
 use super::plot::{Line, plot};
 use super::prompts::user;
-use super::gates::{Gates, Row};
 use super::replay::Replay;
 use crate::backend::{Backend, SharedBackend};
 use crate::types::Prompt;
@@ -119,17 +119,22 @@ impl Gate {
             return Ok(());
         };
         let gates = Gates { factory: &factory, fleet: &fleet, reviewer: &reviewer, point };
+        self.run_gates(&questions, &gates, &scores).await
+    }
+
+    /// The gates at work, and how soon the one by score begins to speak.
+    async fn run_gates(&self, questions: &Questions, gates: &Gates<'_>, scores: &[Scores]) -> Result<()> {
+        let note = |what: &str| eprintln!("{} questions: {what}", questions.asked.len());
         for review in &self.gates {
             note(&format!("the gate by {review}"));
             let gate = gates.repeating(review).await?;
-            let mut answers = self.answers(&questions, |_| gate.clone()).await?;
-            let replayed: Duration = fleet.iter().chain([&reviewer]).map(|one| one.replayed()).sum();
-            answers.took += replayed / (self.at_once.max(1) as u32);
-            self.row(&format!("gate by {review}"), &questions, &answers).await?;
+            let mut answers = self.answers(questions, |_| gate.clone()).await?;
+            answers.took += gates.replayed() / (self.at_once.max(1) as u32);
+            self.row(&format!("gate by {review}"), questions, &answers).await?;
         }
-        if self.streamed > 0 {
+        let prompts = self.approved(questions, gates.point, scores);
+        if !prompts.is_empty() {
             note("the gate by score, streaming and waiting");
-            let prompts = self.approved(&questions, point, &scores);
             gates.first_texts(&self.contest(), &prompts, self.json).await?;
         }
         Ok(())
@@ -137,9 +142,8 @@ impl Gate {
 
     /// Questions whose answers pass, spread over the file. Short answers are one part, streamed or not.
     fn approved(&self, questions: &Questions, point: Point, scores: &[Scores]) -> Vec<Prompt> {
-        let passes = |scores: &Scores| {
-            scores.tokens > 32 && point.threshold.approves(scores.mean, scores.weakest)
-        };
+        let passes =
+            |scores: &Scores| scores.tokens > 32 && point.threshold.approves(scores.mean, scores.weakest);
         let all = questions.asked.iter().zip(scores).filter(|(_, scores)| passes(scores));
         let all: Vec<Prompt> = all.map(|((_, question), _)| asked(question)).collect();
         let wanted = self.streamed.min(all.len());

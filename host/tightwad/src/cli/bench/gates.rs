@@ -77,6 +77,11 @@ impl Gates<'_> {
         self.made(fleet, self.reviewer.clone(), ways, true).await
     }
 
+    /// How long that took which was repeated since the last time.
+    pub(super) fn replayed(&self) -> Duration {
+        self.fleet.iter().chain([self.reviewer]).map(|one| one.replayed()).sum()
+    }
+
     /// A gate by score that computes everything anew.
     async fn live(&self, stream: bool) -> Result<SharedBackend> {
         let fleet = self.fleet.iter().map(|one| one.own()).collect();

@@ -12,7 +12,8 @@ use tightwad_engine::Scored;
 use tokio::sync::Mutex;
 
 use crate::backend::{
-    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, SharedBackend, Sink, Task, Tokenizer, relay,
+    Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, SharedBackend, Sink, Task, Tokenizer,
+    relay,
 };
 use crate::types::{Event, Load, ModelFacts, Outcome, Request};
 
