@@ -4,10 +4,11 @@
 //! one sequence on it. Each tick the thread merges the ready work of all sessions (prefill chunks,
 //! decodes, proposals, verifications) into one batch.
 //!
-//! **Exactness.** On CPUs the crate builds llama.cpp with kernels whose result for a row does not
-//! depend on how many rows share the batch, so verifying many tokens in one pass gives bit for bit
-//! the logits of many one-token passes. Each engine measures that when it loads; where it does not
-//! hold (GPUs), positions closer than the measured threshold are decided again by a one-token pass.
+//! **Exactness.** On CPUs a row's result does not depend on how many rows share the batch, by kernels of
+//! this crate (`llama/kernels`) and, where they do not apply, by those of ggml's that are so. Verifying many
+//! tokens in one pass then gives bit for bit the logits of many one-token passes. Each engine measures that
+//! when it loads; where it does not hold (GPUs), positions closer than the measured threshold are decided
+//! again by a one-token pass.
 
 mod constraint;
 mod draft;

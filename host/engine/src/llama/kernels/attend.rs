@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::{
     __m512, __mmask16, _mm256_loadu_si256, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
-    _mm512_cvtph_ps, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
+    _mm512_cmpneq_epi16_mask, _mm512_cvtph_ps, _mm512_loadu_si512, _mm512_set1_epi16, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_loadu_ps,
     _mm512_mask_blend_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps,
     _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
@@ -38,6 +38,35 @@ pub(super) struct Row {
     pub query: *const f32,
     pub out: *mut f32,
     pub cells: usize,
+}
+
+/// The cells that a row of the mask, in half precision, lets through.
+///
+/// # Safety
+///
+/// The processor has AVX-512 F and BW.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn visible(mask: &[u16], cells: &mut Vec<u32>) {
+    // Minus infinity: the row does not see the cell.
+    const UNSEEN: u16 = 0xFC00;
+    cells.clear();
+    let (chunks, rest) = mask.as_chunks::<32>();
+    let mut first = 0;
+    for chunk in chunks {
+        // SAFETY: a chunk has the size of a vector.
+        let chunk = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
+        let mut seen = _mm512_cmpneq_epi16_mask(chunk, _mm512_set1_epi16(UNSEEN.cast_signed()));
+        if seen == u32::MAX {
+            cells.extend(first..first + 32);
+            seen = 0;
+        }
+        while seen != 0 {
+            cells.push(first + seen.trailing_zeros());
+            seen &= seen - 1;
+        }
+        first += 32;
+    }
+    cells.extend((first..).zip(rest).filter(|(_, mask)| **mask != UNSEEN).map(|(cell, _)| cell));
 }
 
 /// What a row has after some of its cells: the greatest score, and sums that are relative to it.

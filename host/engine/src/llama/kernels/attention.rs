@@ -6,15 +6,12 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
-use super::attend::{Head, LANES, Row, SIZE, attend};
+use super::attend::{Head, LANES, Row, SIZE, attend, visible};
 use super::hook::Params;
 use super::panel::able;
 
 /// Rows that share what is read of the cache.
 const ROWS: usize = 4;
-
-/// Minus infinity in half precision: what the mask has where a row does not see a cell.
-const UNSEEN: u16 = 0xFC00;
 
 /// Attention that the kernels take.
 pub(super) struct Attention<'a> {
@@ -141,10 +138,4 @@ unsafe fn at(tensor: &sys::ggml_tensor, second: usize, third: usize, fourth: usi
     let offset = second * tensor.nb[1] + third * tensor.nb[2] + fourth * tensor.nb[3];
     // SAFETY: the caller says that there is one.
     unsafe { tensor.data.cast::<u8>().add(offset) }
-}
-
-/// The cells that a row of the mask lets through.
-fn visible(mask: &[u16], cells: &mut Vec<u32>) {
-    cells.clear();
-    cells.extend((0..).zip(mask).filter(|(_, mask)| **mask != UNSEEN).map(|(cell, _)| cell));
 }

@@ -6,7 +6,7 @@ use std::ptr;
 use llama_cpp_sys_2 as sys;
 
 use super::activations::{BLOCK, Block};
-use super::attend::{Head, Row, attend};
+use super::attend::{Head, Row, attend, visible};
 use super::dot::ROWS;
 use super::panel::{Kind, Panel, able};
 
@@ -239,4 +239,18 @@ fn a_row_has_the_same_bits_beside_others_and_elsewhere() {
     }
     let elsewhere: Vec<u32> = (61..114).collect();
     assert_eq!(bits(&cache.attend(&queries, &elsewhere, lengths)), together);
+}
+
+#[test]
+fn a_mask_lets_cells_through() {
+    if !able() {
+        return;
+    }
+    let wanted: Vec<u32> = (0..32).chain([40, 63, 64, 70, 99]).collect();
+    let mut mask = [0xFC00_u16; 101];
+    wanted.iter().for_each(|cell| mask[*cell as usize] = 0);
+    let mut cells = vec![7];
+    // SAFETY: the processor was asked.
+    unsafe { visible(&mask, &mut cells) };
+    assert_eq!(cells, wanted);
 }
