@@ -80,6 +80,8 @@ impl<'a> Context<'a> {
             params.n_threads_batch = wanted.threads;
             // Where a token lies in a shared cache would change how sums are rounded.
             params.kv_unified = false;
+            // A window's cache is a ring otherwise, and where its tokens lie would do the same.
+            params.swa_full = true;
             params.flash_attn_type = FLASH_ATTENTION;
             llama_init_from_model(pointer, params)
         };

@@ -25,9 +25,11 @@ impl Block {
     pub(super) fn new(values: &[f32; BLOCK], offset: i32) -> Self {
         let most = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+        // The maximum passes over what is no number; products must not.
+        let known = values.iter().all(|value| !value.is_nan());
         let mut block = Self {
             quants: [0; BLOCK],
-            scale: most / 127.0,
+            scale: if known { most / 127.0 } else { f32::NAN },
             sum: 0.0,
             sums: [0.0; 2],
             start: 0,
@@ -35,7 +37,7 @@ impl Block {
         };
         let mut sums = [0_i32; 2];
         for (index, value) in values.iter().enumerate() {
-            // To the nearest, and 127 at most, as `most` is the greatest; what is no number becomes 0.
+            // To the nearest, and 127 at most, as `most` is the greatest.
             let quant = (value * inverse).round_ties_even() as i8;
             block.quants[index] = quant;
             sums[index / 16] += i32::from(quant);

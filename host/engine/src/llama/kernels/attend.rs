@@ -1,8 +1,9 @@
 //! Attention of a few rows over the cells of one head, with AVX-512.
 //!
 //! Softmax in one walk (Milakov and Gimelshein, arXiv 1805.02867), sixteen cells at a time, counted from a row's
-//! first cell. So a row's floats meet in the same order wherever its cells lie in the cache, and whichever rows
-//! are computed beside it.
+//! first cell. So a row's floats meet in the same order wherever its cells lie in the cache, as long as later
+//! positions lie further back (each sequence has a cache of its own, that is only cut at its end), and whichever
+//! rows are computed beside it.
 
 use std::arch::x86_64::{
     __m512, __mmask16, _mm256_loadu_si256, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
@@ -87,12 +88,13 @@ impl Running {
             let mask = ((1_u32 << seen) - 1) as __mmask16;
             let scores = _mm512_mask_blend_ps(mask, _mm512_set1_ps(f32::NEG_INFINITY), scores);
             let best = self.best.max(_mm512_reduce_max_ps(scores));
-            let less = exp(_mm512_set1_ps(self.best - best));
+            let less =
+                if best == self.best { 1.0 } else { _mm512_cvtss_f32(exp(_mm512_set1_ps(self.best - best))) };
             let weights = _mm512_maskz_mov_ps(mask, exp(_mm512_sub_ps(scores, _mm512_set1_ps(best))));
             self.best = best;
-            self.total = self.total.mul_add(_mm512_cvtss_f32(less), _mm512_reduce_add_ps(weights));
+            self.total = self.total.mul_add(less, _mm512_reduce_add_ps(weights));
             for sum in &mut self.sums[..parts] {
-                *sum = _mm512_mul_ps(*sum, less);
+                *sum = _mm512_mul_ps(*sum, _mm512_set1_ps(less));
             }
             let mut each = [0.0; LANES];
             _mm512_storeu_ps(each.as_mut_ptr(), weights);
@@ -186,9 +188,12 @@ unsafe fn values<const R: usize, const W: usize>(
             let value = head.values.add(cell * head.value_stride);
             let parts: [__m512; W] = from_fn(|part| halves(value, from + part));
             for (sums, weights) in sums.iter_mut().zip(weights) {
-                let weight = _mm512_set1_ps(weights[index]);
-                for (sum, part) in sums.iter_mut().zip(parts) {
-                    *sum = _mm512_fmadd_ps(part, weight, *sum);
+                // What a row does not see may be no number, and zero times that is none.
+                if weights[index] != 0.0 {
+                    let weight = _mm512_set1_ps(weights[index]);
+                    for (sum, part) in sums.iter_mut().zip(parts) {
+                        *sum = _mm512_fmadd_ps(part, weight, *sum);
+                    }
                 }
             }
         }
@@ -231,8 +236,8 @@ unsafe fn across(vectors: &[__m512; LANES]) -> __m512 {
 unsafe fn exp(numbers: __m512) -> __m512 {
     // SAFETY: the caller's processor has AVX-512.
     unsafe {
-        // Below this it is 0 in single precision.
-        let numbers = _mm512_max_ps(numbers, _mm512_set1_ps(-104.0));
+        // Below this it is 0 in single precision. Of two, the second is the maximum where one is no number.
+        let numbers = _mm512_max_ps(_mm512_set1_ps(-104.0), numbers);
         let whole = _mm512_mul_ps(numbers, _mm512_set1_ps(std::f32::consts::LOG2_E));
         let whole = _mm512_roundscale_ps::<0x08>(whole);
         // ln 2 in two parts (Cody and Waite), so that the rest is exact.

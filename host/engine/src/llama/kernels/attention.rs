@@ -38,16 +38,18 @@ impl<'a> Attention<'a> {
         let (queries, keys, values, mask) = (queries?, keys?, values?, mask?);
         let [scale, bias, cap] = from_fn(|index| f32::from_bits(operation.op_params[index] as u32));
         let types = queries.type_ == sys::GGML_TYPE_F32
+            && operation.type_ == sys::GGML_TYPE_F32
             && [keys, values, mask].iter().all(|one| one.type_ == sys::GGML_TYPE_F16);
+        let packed = |one: &sys::ggml_tensor, size: usize| one.nb[0] == size;
         let fits = |size: i64| size > 0 && size <= SIZE as i64 && size % LANES as i64 == 0;
         let ours = types
             && bias == 0.0
             && cap == 0.0
             && fits(keys.ne[0])
             && fits(values.ne[0])
-            && mask.ne[2] == 1
-            && keys.ne[2] == values.ne[2]
-            && keys.ne[3] == values.ne[3];
+            && packed(queries, size_of::<f32>())
+            && [keys, values, mask].iter().all(|one| packed(one, size_of::<u16>()))
+            && agree(queries, keys, values, mask, operation);
         ours.then_some(Self { queries, keys, values, mask, result: operation, scale })
     }
 
@@ -131,6 +133,29 @@ impl<'a> Attention<'a> {
             value_size: self.values.ne[0] as usize,
         }
     }
+}
+
+/// Whether the shapes are those of attention: a lent worker is told them by somebody else.
+fn agree(
+    queries: &sys::ggml_tensor,
+    keys: &sys::ggml_tensor,
+    values: &sys::ggml_tensor,
+    mask: &sys::ggml_tensor,
+    result: &sys::ggml_tensor,
+) -> bool {
+    let [size, tokens, heads, planes] = queries.ne;
+    let divides = |part: i64, all: i64| part > 0 && all % part == 0;
+    size == keys.ne[0]
+        && keys.ne[1..] == values.ne[1..]
+        && divides(keys.ne[2], heads)
+        && divides(keys.ne[3], planes)
+        && mask.ne[0] >= keys.ne[1]
+        && mask.ne[1] >= tokens
+        && mask.ne[2] == 1
+        && divides(mask.ne[3], planes)
+        && result.ne == [values.ne[0], heads, tokens, planes]
+        && (0..3).all(|next| result.nb[next + 1] == result.ne[next] as usize * result.nb[next])
+        && result.nb[0] == size_of::<f32>()
 }
 
 /// The place of a tensor's row.

@@ -94,6 +94,11 @@ impl Kind {
         with_format!(self, F => F::BLOCKS * BLOCK)
     }
 
+    /// Bytes of that.
+    pub(super) fn bytes(self) -> usize {
+        with_format!(self, F => F::BYTES)
+    }
+
     /// Quantizes activations for weights of this kind.
     pub(super) fn quantize(self, values: &[f32; BLOCK]) -> Block {
         Block::new(values, with_format!(self, F => F::OFFSET))

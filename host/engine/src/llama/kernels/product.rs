@@ -41,8 +41,13 @@ impl<'a> Product<'a> {
         };
         let whole = width.is_multiple_of(kind.weights()) && rows.is_multiple_of(ROWS) && width > 0;
         let plain = is_plain(activations) && is_plain(operation);
+        // A lent worker is told shapes by somebody else.
+        let agree = activations.ne[0] == weights.ne[0]
+            && operation.ne[0] == weights.ne[1]
+            && operation.ne[1..] == activations.ne[1..]
+            && weights.nb[1] >= width / kind.weights() * kind.bytes();
         let columns: i64 = activations.ne[1..].iter().product();
-        (whole && plain).then(|| Self {
+        (whole && plain && agree).then(|| Self {
             kind,
             weights,
             activations,
@@ -115,11 +120,13 @@ impl<'a> Product<'a> {
 
 /// Floats in columns that are all equally far from the next.
 fn is_plain(tensor: &sys::ggml_tensor) -> bool {
-    let (sizes, strides) = (&tensor.ne, &tensor.nb);
-    let follows = |dimension: usize| strides[dimension + 1] == sizes[dimension] as usize * strides[dimension];
+    let (sizes, strides) = (tensor.ne.map(|size| size as usize), tensor.nb);
+    // Where there is but one, how far the next would be says nothing.
+    let apart = |dimension: usize, wanted: usize| sizes[dimension] == 1 || strides[dimension] == wanted;
     tensor.type_ == sys::GGML_TYPE_F32
         && strides[0] == size_of::<f32>()
         && strides[1].is_multiple_of(size_of::<f32>())
-        && follows(1)
-        && follows(2)
+        && strides[1] >= sizes[0] * size_of::<f32>()
+        && apart(2, sizes[1] * strides[1])
+        && apart(3, sizes[2] * sizes[1] * strides[1])
 }
