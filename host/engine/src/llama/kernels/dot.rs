@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
 };
 use std::ops::Range;
 
@@ -27,6 +27,20 @@ pub(super) struct Tile {
     pub scales: [__m512; 2],
     /// Likewise.
     pub mins: [__m512; 2],
+}
+
+impl Tile {
+    /// A tile whose 32 weights share a scale and a minimum, which is not looked at where the format has none.
+    ///
+    /// # Safety
+    ///
+    /// The processor has AVX-512 F.
+    #[inline(always)]
+    pub(super) unsafe fn shared(quants: [__m512i; 8], scale: __m512, min: Option<__m512>) -> Self {
+        // SAFETY: as the caller promises.
+        let none = unsafe { _mm512_setzero_ps() };
+        Self { quants, scales: [scale, none], mins: [min.unwrap_or(none), none] }
+    }
 }
 
 /// A format of weights.

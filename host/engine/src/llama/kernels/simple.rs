@@ -1,8 +1,8 @@
 //! Formats of blocks of 32 weights: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL (`ggml-common.h`, `ggml-quants.c`).
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm_loadu_si128, _mm512_broadcast_i32x4, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_shuffle_epi8, _mm512_srlv_epi32, _mm512_xor_si512,
+    __m512i, _mm_loadu_si128, _mm512_broadcast_i32x4, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_shuffle_epi8, _mm512_srlv_epi32, _mm512_xor_si512,
 };
 
 use super::dot::{Format, Tile};
@@ -43,14 +43,6 @@ unsafe fn five_bits(at: *const u8, bits: __m512i, stride: usize) -> [__m512i; 8]
     }
 }
 
-/// A tile whose 32 weights share a scale and a minimum, which may be none.
-#[inline(always)]
-unsafe fn tile(quants: [__m512i; 8], scale: __m512, min: Option<__m512>) -> Tile {
-    // SAFETY: the caller's processor has AVX-512.
-    let none = unsafe { _mm512_setzero_ps() };
-    Tile { quants, scales: [scale, none], mins: [min.unwrap_or(none), none] }
-}
-
 macro_rules! format {
     ($name:ident, $text:literal, $bytes:literal, $offset:literal, $mins:literal, |$at:ident, $stride:ident| $unpack:expr) => {
         #[doc = $text]
@@ -83,28 +75,28 @@ macro_rules! format {
 }
 
 format!(Q40, "`block_q4_0`: scale, 32 nibbles.", 18, 8, false, |at, stride| {
-    tile(nibbles(at.add(2), stride), low_half(word(at, stride)), None)
+    Tile::shared(nibbles(at.add(2), stride), low_half(word(at, stride)), None)
 });
 
 format!(Q41, "`block_q4_1`: scale, minimum, 32 nibbles.", 20, 0, true, |at, stride| {
     let both = word(at, stride);
-    tile(nibbles(at.add(4), stride), low_half(both), Some(high_half(both)))
+    Tile::shared(nibbles(at.add(4), stride), low_half(both), Some(high_half(both)))
 });
 
 format!(Q50, "`block_q5_0`: scale, 32 fifth bits, 32 nibbles.", 22, 16, false, |at, stride| {
     let quants = five_bits(at.add(6), word(at.add(2), stride), stride);
-    tile(quants, low_half(word(at, stride)), None)
+    Tile::shared(quants, low_half(word(at, stride)), None)
 });
 
 format!(Q51, "`block_q5_1`: scale, minimum, 32 fifth bits, 32 nibbles.", 24, 0, true, |at, stride| {
     let both = word(at, stride);
     let quants = five_bits(at.add(8), word(at.add(4), stride), stride);
-    tile(quants, low_half(both), Some(high_half(both)))
+    Tile::shared(quants, low_half(both), Some(high_half(both)))
 });
 
 format!(Q80, "`block_q8_0`: scale, 32 signed bytes.", 34, 128, false, |at, stride| {
     let quants = thirty_two(at.add(2), stride).map(|quants| _mm512_xor_si512(quants, _mm512_set1_epi8(-128)));
-    tile(quants, low_half(word(at, stride)), None)
+    Tile::shared(quants, low_half(word(at, stride)), None)
 });
 
 /// `kvalues_iq4nl`, with 128 added.
@@ -113,5 +105,5 @@ static LEVELS: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 
 format!(Iq4Nl, "`block_iq4_nl`: scale, 32 nibbles, each a level's number.", 18, 128, false, |at, stride| {
     let levels = _mm512_broadcast_i32x4(_mm_loadu_si128(LEVELS.as_ptr().cast()));
     let quants = nibbles(at.add(2), stride).map(|quants| _mm512_shuffle_epi8(levels, quants));
-    tile(quants, low_half(word(at, stride)), None)
+    Tile::shared(quants, low_half(word(at, stride)), None)
 });

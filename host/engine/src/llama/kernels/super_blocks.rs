@@ -41,7 +41,7 @@ unsafe fn down(bytes: __m512i, from: usize, mask: i8) -> __m512i {
 
 /// Scales and minima of `block_q4_K` and `block_q5_K`, which begin alike: 6 bits each, for 32 weights.
 #[inline(always)]
-unsafe fn head(block: *const u8, stride: usize) -> [(__m512, __m512); 8] {
+unsafe fn head(block: *const u8, stride: usize) -> [(__m512, Option<__m512>); 8] {
     // SAFETY: the caller says that a block is readable in 16 rows, and that the processor has AVX-512.
     unsafe {
         let [both, a, b, c] = sixteen(block, stride);
@@ -50,17 +50,9 @@ unsafe fn head(block: *const u8, stride: usize) -> [(__m512, __m512); 8] {
         let mins = [masked(b, 63), or(high_nibbles(c), bits::<6, 4>(b, 3))];
         from_fn(|index| {
             let part = |parts: [__m512i; 2]| byte(parts[index / 4], index % 4);
-            (_mm512_mul_ps(scale, part(scales)), _mm512_mul_ps(min, part(mins)))
+            (_mm512_mul_ps(scale, part(scales)), Some(_mm512_mul_ps(min, part(mins))))
         })
     }
-}
-
-/// A tile whose 32 weights share a scale and a minimum.
-#[inline(always)]
-unsafe fn shared(quants: [__m512i; 8], (scale, min): (__m512, __m512)) -> Tile {
-    // SAFETY: the caller's processor has AVX-512.
-    let none = unsafe { _mm512_setzero_ps() };
-    Tile { quants, scales: [scale, none], mins: [min, none] }
 }
 
 /// `block_q4_K`: scale and minimum, their parts for 32 weights each, 256 nibbles.
@@ -81,8 +73,8 @@ impl Format for Q4K {
             for pair in 0..4 {
                 let both = thirty_two(block.add(16 + 32 * pair), stride);
                 let (one, other) = (2 * pair, 2 * pair + 1);
-                tile(one, shared(both.map(|both| low_nibbles(both)), head[one]));
-                tile(other, shared(both.map(|both| high_nibbles(both)), head[other]));
+                tile(one, Tile::shared(both.map(|both| low_nibbles(both)), head[one].0, head[one].1));
+                tile(other, Tile::shared(both.map(|both| high_nibbles(both)), head[other].0, head[other].1));
             }
         }
     }
@@ -109,9 +101,9 @@ impl Format for Q5K {
                 let (one, other) = (2 * pair, 2 * pair + 1);
                 let fifth = |group: usize, index: usize| _mm512_slli_epi32::<4>(down(above[group], index, 1));
                 let quants = from_fn(|group| or(low_nibbles(both[group]), fifth(group, one)));
-                tile(one, shared(quants, head[one]));
+                tile(one, Tile::shared(quants, head[one].0, head[one].1));
                 let quants = from_fn(|group| or(high_nibbles(both[group]), fifth(group, other)));
-                tile(other, shared(quants, head[other]));
+                tile(other, Tile::shared(quants, head[other].0, head[other].1));
             }
         }
     }
