@@ -3,6 +3,9 @@
 /// Values that share a scale.
 pub(super) const BLOCK: usize = 32;
 
+/// A number around which floats are one apart, and its bits count them.
+const WHOLE: f32 = 12_582_912.0;
+
 /// 32 values of a column, each `scale` times its quant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
@@ -37,8 +40,9 @@ impl Block {
         };
         let mut sums = [0_i32; 2];
         for (index, value) in values.iter().enumerate() {
-            // To the nearest, and 127 at most, as `most` is the greatest.
-            let quant = (value * inverse).round_ties_even() as i8;
+            // To the nearest, to the even one of two, and 127 at most, as `most` is the greatest: so far above
+            // zero floats are whole numbers.
+            let quant = (value * inverse + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()) as i8;
             block.quants[index] = quant;
             sums[index / 16] += i32::from(quant);
         }

@@ -6,15 +6,16 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
-use super::attend::{Head, LANES, Row, SIZE, attend, visible};
+use super::attend::{Head, Row, SIZE, attend, visible};
 use super::hook::Params;
-use super::panel::able;
+use super::vectors::{LANES, Processor};
 
 /// Rows that share what is read of the cache.
 const ROWS: usize = 4;
 
 /// Attention that the kernels take.
 pub(super) struct Attention<'a> {
+    processor: Processor,
     queries: &'a sys::ggml_tensor,
     keys: &'a sys::ggml_tensor,
     values: &'a sys::ggml_tensor,
@@ -30,9 +31,10 @@ impl<'a> Attention<'a> {
     ///
     /// It and its operands are live.
     pub(super) unsafe fn of(operation: &'a sys::ggml_tensor) -> Option<Self> {
-        if operation.op != sys::GGML_OP_FLASH_ATTN_EXT || !able() || !operation.src[4].is_null() {
+        if operation.op != sys::GGML_OP_FLASH_ATTN_EXT || !operation.src[4].is_null() {
             return None;
         }
+        let processor = Processor::chosen()?;
         // SAFETY: operands are live, or none.
         let [queries, keys, values, mask] = from_fn(|index| unsafe { operation.src[index].as_ref() });
         let (queries, keys, values, mask) = (queries?, keys?, values?, mask?);
@@ -50,7 +52,7 @@ impl<'a> Attention<'a> {
             && packed(queries, size_of::<f32>())
             && [keys, values, mask].iter().all(|one| packed(one, size_of::<u16>()))
             && agree(queries, keys, values, mask, operation);
-        ours.then_some(Self { queries, keys, values, mask, result: operation, scale })
+        ours.then_some(Self { processor, queries, keys, values, mask, result: operation, scale })
     }
 
     /// One thread's share.
@@ -89,7 +91,7 @@ impl<'a> Attention<'a> {
             for token in first..=(rows.end - 1) / group {
                 let mask = at(self.mask, token, 0, plane % self.mask.ne[3] as usize).cast::<u16>();
                 let mask = slice::from_raw_parts(mask, self.keys.ne[1] as usize);
-                visible(mask, &mut seen[token - first]);
+                visible(self.processor, mask, &mut seen[token - first]);
             }
             let seen = |row: usize| &seen[row / group - first];
             let row = |row: usize| {
@@ -102,17 +104,17 @@ impl<'a> Attention<'a> {
                     cells: seen(row).len(),
                 }
             };
-            let (head, scale, mut from) = (self.head(plane, kept), self.scale, rows.start);
+            let (head, mut from) = (self.head(plane, kept), rows.start);
             while from < rows.end {
                 // Those go together of which each sees what the one before it sees, and perhaps more.
                 let follows = |next: &usize| seen(*next).starts_with(seen(next - 1));
                 let count = 1 + (from + 1..rows.end).take_while(follows).count();
                 let cells = seen(from + count - 1);
                 match count {
-                    1 => attend(&head, scale, &[row(from)], cells),
-                    2 => attend(&head, scale, &[row(from), row(from + 1)], cells),
-                    3 => attend(&head, scale, &[row(from), row(from + 1), row(from + 2)], cells),
-                    _ => attend::<ROWS>(&head, scale, &from_fn(|index| row(from + index)), cells),
+                    1 => attend(self.processor, &head, &[row(from)], cells),
+                    2 => attend(self.processor, &head, &[row(from), row(from + 1)], cells),
+                    3 => attend(self.processor, &head, &[row(from), row(from + 1), row(from + 2)], cells),
+                    _ => attend::<ROWS>(self.processor, &head, &from_fn(|index| row(from + index)), cells),
                 }
                 from += count;
             }
@@ -131,6 +133,7 @@ impl<'a> Attention<'a> {
             value_stride: self.values.nb[1],
             key_size: self.keys.ne[0] as usize,
             value_size: self.values.ne[0] as usize,
+            scale: self.scale,
         }
     }
 }

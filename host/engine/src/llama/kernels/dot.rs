@@ -1,44 +1,39 @@
-//! Sixteen rows of weights times columns of activations, with AVX-512 and its integer dot products.
+//! Sixteen rows of weights times columns of activations.
 //!
 //! Lanes are rows. What a row and a column give is one chain of float operations over the row's blocks, the
 //! same one however many columns are computed together: sums of integers between are exact in any order. So
 //! a pass over many columns gives bit for bit what passes over one give.
 
-use std::arch::x86_64::{
-    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-};
-use std::ops::Range;
-
 use super::activations::Block;
+use super::vectors::{Floats, LANES, Words};
 
-/// Rows of a panel, which are the lanes of a vector.
-pub(super) const ROWS: usize = 16;
+/// Rows of a panel.
+pub(super) const ROWS: usize = LANES;
 
 /// Blocks that are unpacked at once: a K-quant's 256 weights.
 pub(super) const UNIT: usize = 8;
 
 /// 32 weights of each of 16 rows: the weight is `scale * quant + min`, less the format's offset.
 #[derive(Clone, Copy)]
-pub(super) struct Tile {
+pub(super) struct Tile<W: Words> {
     /// Four weights of each row in each, as unsigned bytes.
-    pub quants: [__m512i; 8],
+    pub quants: [W; 8],
     /// For the first and the second sixteen weights; only the first where they share it.
-    pub scales: [__m512; 2],
+    pub scales: [W::Floats; 2],
     /// Likewise.
-    pub mins: [__m512; 2],
+    pub mins: [W::Floats; 2],
 }
 
-impl Tile {
+impl<W: Words> Tile<W> {
     /// A tile whose 32 weights share a scale and a minimum, which is not looked at where the format has none.
     ///
     /// # Safety
     ///
-    /// The processor has AVX-512 F.
+    /// The processor has such vectors.
     #[inline(always)]
-    pub(super) unsafe fn shared(quants: [__m512i; 8], scale: __m512, min: Option<__m512>) -> Self {
+    pub(super) unsafe fn shared(quants: [W; 8], scale: W::Floats, min: Option<W::Floats>) -> Self {
         // SAFETY: as the caller promises.
-        let none = unsafe { _mm512_setzero_ps() };
+        let none = unsafe { W::Floats::set(0.0) };
         Self { quants, scales: [scale, none], mins: [min.unwrap_or(none), none] }
     }
 }
@@ -49,6 +44,8 @@ pub(super) trait Format {
     const BYTES: usize;
     /// Blocks of 32 weights in that.
     const BLOCKS: usize;
+    /// The greatest quant, with the offset.
+    const MOST: i32;
     /// What was added to each weight to make it positive.
     const OFFSET: i32;
     /// Sixteen weights share a scale, not 32.
@@ -60,73 +57,68 @@ pub(super) trait Format {
     ///
     /// # Safety
     ///
-    /// That many blocks are readable in each row. The processor has AVX-512 F, BW and VNNI.
-    unsafe fn unpack(block: *const u8, stride: usize, count: usize, tile: impl FnMut(usize, Tile));
+    /// That many blocks are readable in each row. The processor has such vectors.
+    unsafe fn unpack<W: Words>(
+        block: *const u8,
+        stride: usize,
+        count: usize,
+        tile: impl FnMut(usize, Tile<W>),
+    );
 }
 
 /// Adds a tile times a block of each column to the columns' sums.
 ///
 /// # Safety
 ///
-/// The processor has AVX-512 F, BW and VNNI.
+/// The processor has such vectors.
 #[inline(always)]
-pub(super) unsafe fn add<F: Format, const N: usize>(
-    sums: &mut [__m512; N],
-    tile: &Tile,
+pub(super) unsafe fn add<F: Format, W: Words, const N: usize>(
+    sums: &mut [W::Floats; N],
+    tile: &Tile<W>,
     blocks: [&Block; N],
 ) {
     // SAFETY: as the caller promises. Loops over columns are short ones, so that all are unrolled, and what they
     // go over stays in registers.
     unsafe {
-        let scales = blocks.map(|block| _mm512_set1_ps(block.scale));
         if F::HALVES {
+            let halves = tile.quants.as_chunks::<4>().0;
             for half in 0..2 {
-                let starts = blocks.map(|block| block.starts[half]);
-                let dots = dots::<F, N>(tile, blocks, starts, 4 * half..4 * half + 4);
-                for column in 0..N {
-                    let scale = _mm512_mul_ps(tile.scales[half], scales[column]);
-                    sums[column] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[column]), sums[column]);
-                }
+                let columns = blocks.map(|block| block.quants.as_ptr().add(16 * half));
+                let dots = W::dots::<F, 4, N>(&halves[half], columns, blocks.map(|block| block.starts[half]));
+                add_scaled::<W, N>(sums, dots, tile.scales[half], blocks);
             }
         } else {
-            let dots = dots::<F, N>(tile, blocks, blocks.map(|block| block.start), 0..8);
-            for column in 0..N {
-                let scale = _mm512_mul_ps(tile.scales[0], scales[column]);
-                sums[column] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[column]), sums[column]);
-            }
+            let columns = blocks.map(|block| block.quants.as_ptr());
+            let dots = W::dots::<F, 8, N>(&tile.quants, columns, blocks.map(|block| block.start));
+            add_scaled::<W, N>(sums, dots, tile.scales[0], blocks);
         }
+        let float = |number: f32| W::Floats::set(number);
         if F::MINS && F::HALVES {
             for (sum, block) in sums.iter_mut().zip(blocks) {
-                *sum = _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sums[0]), *sum);
-                *sum = _mm512_fmadd_ps(tile.mins[1], _mm512_set1_ps(block.sums[1]), *sum);
+                *sum = tile.mins[0].mul_add(float(block.sums[0]), *sum);
+                *sum = tile.mins[1].mul_add(float(block.sums[1]), *sum);
             }
         } else if F::MINS {
             for (sum, block) in sums.iter_mut().zip(blocks) {
-                *sum = _mm512_fmadd_ps(tile.mins[0], _mm512_set1_ps(block.sum), *sum);
+                *sum = tile.mins[0].mul_add(float(block.sum), *sum);
             }
         }
     }
 }
 
-/// Sums of products of integers, over groups of four weights.
+/// Adds products of integers, times the scales of rows and columns.
 #[inline(always)]
-unsafe fn dots<F: Format, const N: usize>(
-    tile: &Tile,
+unsafe fn add_scaled<W: Words, const N: usize>(
+    sums: &mut [W::Floats; N],
+    dots: [W; N],
+    scale: W::Floats,
     blocks: [&Block; N],
-    starts: [i32; N],
-    groups: Range<usize>,
-) -> [__m512i; N] {
-    // SAFETY: the caller's processor has what it takes; the reads are inside `quants`.
-    unsafe {
-        let mut dots = starts
-            .map(|start| if F::OFFSET == 0 { _mm512_setzero_si512() } else { _mm512_set1_epi32(start) });
-        for group in groups {
-            let quants = tile.quants[group];
-            for (dots, block) in dots.iter_mut().zip(blocks) {
-                let four = block.quants.as_ptr().add(4 * group).cast::<i32>().read_unaligned();
-                *dots = _mm512_dpbusd_epi32(*dots, quants, _mm512_set1_epi32(four));
-            }
+) {
+    for column in 0..N {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let scale = scale.mul(W::Floats::set(blocks[column].scale));
+            sums[column] = scale.mul_add(dots[column].floats(), sums[column]);
         }
-        dots
     }
 }

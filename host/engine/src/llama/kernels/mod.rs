@@ -4,8 +4,8 @@
 //! each, and those that take many (`repack`, `llamafile`, tiled attention), which round otherwise than the
 //! first and so give a verification of many tokens other logits than decoding one by one. The kernels here do
 //! both with the same operations on floats, and a further row costs a fraction of the first one. They take the
-//! formats of [`panel::Kind`], and attention over a cache in half precision, where the processor has AVX-512
-//! with VNNI; ggml computes everything else as before.
+//! formats of [`panel::Kind`], and attention over a cache in half precision, where the processor has AVX2 or
+//! AVX-512 ([`vectors::Processor`]), which give the same bits; ggml computes everything else as before.
 //!
 //! ggml's own hook for other implementations (`traits.h`) asks about each operation of a pass; the linker leads
 //! its two questions here (`--wrap` in `.cargo/config.toml`).
@@ -19,6 +19,10 @@ mod attend;
 #[cfg(target_arch = "x86_64")]
 mod attention;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
 mod dot;
 #[cfg(target_arch = "x86_64")]
 mod panel;
@@ -30,6 +34,8 @@ mod simple;
 mod super_blocks;
 #[cfg(target_arch = "x86_64")]
 mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

@@ -1,10 +1,7 @@
 //! A whole product, panel by panel: sixteen rows of weights and all columns.
 
-use std::arch::x86_64::{
-    __m512, _MM_HINT_T1, _mm_prefetch, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-};
+use std::arch::x86_64::{__m256i, __m512i, _MM_HINT_T1, _mm_prefetch};
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
 
 use llama_cpp_sys_2 as sys;
 
@@ -12,21 +9,7 @@ use super::activations::{BLOCK, Block};
 use super::dot::{Format, ROWS, Tile, UNIT, add};
 use super::simple::{Iq4Nl, Q40, Q41, Q50, Q51, Q80};
 use super::super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
-
-/// Columns that one call of the kernel takes: as many sums as there are registers for, beside a tile.
-const MANY: usize = 8;
-
-/// Whether the processor has what the kernels take, and nobody wants ggml's own (to compare with them):
-/// `TIGHTWAD_KERNELS=ggml`.
-pub(super) fn able() -> bool {
-    static ABLE: OnceLock<bool> = OnceLock::new();
-    *ABLE.get_or_init(|| {
-        std::env::var_os("TIGHTWAD_KERNELS").is_none_or(|wanted| wanted != "ggml")
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vnni")
-    })
-}
+use super::vectors::{Floats, Processor, Words};
 
 /// Formats that the kernels take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +51,8 @@ macro_rules! with_format {
 }
 
 impl Kind {
-    /// The kind of a type of ggml's, where the processor can.
+    /// The kind of a type of ggml's.
     pub(super) fn of(kind: sys::ggml_type) -> Option<Self> {
-        if !able() {
-            return None;
-        }
         Some(match kind {
             sys::GGML_TYPE_Q4_0 => Self::Q40,
             sys::GGML_TYPE_Q4_1 => Self::Q41,
@@ -108,10 +88,15 @@ impl Kind {
     ///
     /// # Safety
     ///
-    /// [`Kind::of`] made this kind; `panel` holds.
-    pub(super) unsafe fn multiply(self, panel: &Panel<'_>) {
-        // SAFETY: the processor was asked; the caller promises the rest.
-        with_format!(self, F => unsafe { multiply::<F>(panel) });
+    /// The processor is this one; `panel` holds.
+    pub(super) unsafe fn multiply(self, processor: Processor, panel: &Panel<'_>) {
+        // SAFETY: as the caller promises.
+        with_format!(self, F => unsafe {
+            match processor {
+                Processor::Avx2 => multiply_avx2::<F>(panel),
+                Processor::Avx512 => multiply_avx512::<F>(panel),
+            }
+        });
     }
 }
 
@@ -131,44 +116,77 @@ pub(super) struct Panel<'a> {
     pub apart: usize,
 }
 
+impl Panel<'_> {
+    /// Unpacks `count` blocks from `block` on, and meanwhile asks for as much of the next panel: sixteen rows at
+    /// once are more than the processor follows by itself, and asked for all at once they would be waited for.
+    #[inline(always)]
+    unsafe fn unpack<F: Format, W: Words>(
+        &self,
+        block: usize,
+        count: usize,
+        mut tile: impl FnMut(usize, Tile<W>),
+    ) {
+        let share = ROWS * F::BYTES / F::BLOCKS;
+        let next = self.next.wrapping_add(block * share);
+        // SAFETY: the caller says that there are as many blocks; a hint does nothing where nothing is mapped.
+        unsafe {
+            let weights = self.weights.add(block / F::BLOCKS * F::BYTES);
+            F::unpack(weights, self.stride, count, |index, unpacked| {
+                for line in (0..share).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(index * share + line).cast());
+                }
+                tile(index, unpacked);
+            });
+        }
+    }
+}
+
+/// # Safety
+///
+/// The panel is what it says; the processor has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn multiply_avx2<F: Format>(panel: &Panel<'_>) {
+    // SAFETY: the caller's promises.
+    unsafe { multiply::<F, [__m256i; 2]>(panel) };
+}
+
 /// # Safety
 ///
 /// The panel is what it says; the processor has AVX-512 F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply<F: Format>(panel: &Panel<'_>) {
+unsafe fn multiply_avx512<F: Format>(panel: &Panel<'_>) {
+    // SAFETY: the caller's promises.
+    unsafe { multiply::<F, __m512i>(panel) };
+}
+
+/// # Safety
+///
+/// The panel is what it says; the processor has such vectors.
+#[inline(always)]
+unsafe fn multiply<F: Format, W: Words>(panel: &Panel<'_>) {
     // SAFETY: the caller's promises; blocks are counted within rows and columns.
     unsafe {
         let all = panel.activations.len() / panel.blocks;
-        let mut tiles = [const { MaybeUninit::<Tile>::uninit() }; UNIT];
+        let mut tiles = [const { MaybeUninit::<Tile<W>>::uninit() }; UNIT];
         for from in (0..panel.blocks).step_by(UNIT) {
             let count = UNIT.min(panel.blocks - from);
-            let at = from / F::BLOCKS * F::BYTES;
-            fetch(panel.next, ROWS * at, ROWS * count.div_ceil(F::BLOCKS) * F::BYTES);
-            let weights = panel.weights.add(at);
             match all {
-                // What is used at once stays in registers.
-                1 => {
-                    let mut some = Columns::<1>::of(panel, from, 0);
-                    F::unpack(weights, panel.stride, count, |index, tile| some.add::<F>(index, &tile));
-                    some.store();
-                }
-                2 => {
-                    let mut some = Columns::<2>::of(panel, from, 0);
-                    F::unpack(weights, panel.stride, count, |index, tile| some.add::<F>(index, &tile));
-                    some.store();
-                }
+                1 => Columns::<W, 1>::straight::<F>(panel, from, count),
+                2 => Columns::<W, 2>::straight::<F>(panel, from, count),
+                3 if W::STRAIGHT >= 3 => Columns::<W, 3>::straight::<F>(panel, from, count),
+                4 if W::STRAIGHT >= 4 => Columns::<W, 4>::straight::<F>(panel, from, count),
                 _ => {
-                    F::unpack(weights, panel.stride, count, |index, tile| {
+                    panel.unpack::<F, W>(from, count, |index, tile| {
                         tiles[index].write(tile);
                     });
                     let tiles = tiles[..count].assume_init_ref();
                     let mut column = 0;
                     while column < all {
-                        column += match all - column {
-                            MANY.. => Columns::<MANY>::of(panel, from, column).add_all::<F>(tiles),
-                            4.. => Columns::<4>::of(panel, from, column).add_all::<F>(tiles),
-                            2.. => Columns::<2>::of(panel, from, column).add_all::<F>(tiles),
-                            _ => Columns::<1>::of(panel, from, column).add_all::<F>(tiles),
+                        column += match (all - column).min(W::COLUMNS) {
+                            8.. => Columns::<W, 8>::of(panel, from, column).add_all::<F>(tiles),
+                            4.. => Columns::<W, 4>::of(panel, from, column).add_all::<F>(tiles),
+                            2.. => Columns::<W, 2>::of(panel, from, column).add_all::<F>(tiles),
+                            _ => Columns::<W, 1>::of(panel, from, column).add_all::<F>(tiles),
                         };
                     }
                 }
@@ -178,36 +196,47 @@ unsafe fn multiply<F: Format>(panel: &Panel<'_>) {
 }
 
 /// `N` columns of a panel, from a block on.
-struct Columns<const N: usize> {
-    sums: [__m512; N],
+struct Columns<W: Words, const N: usize> {
+    sums: [W::Floats; N],
     blocks: [*const Block; N],
     out: [*mut f32; N],
 }
 
-impl<const N: usize> Columns<N> {
+impl<W: Words, const N: usize> Columns<W, N> {
     /// Columns from `column` on, with what came of the blocks before `block`.
     #[inline(always)]
     unsafe fn of(panel: &Panel<'_>, block: usize, column: usize) -> Self {
-        // SAFETY: the caller says that the panel has these columns, and that the processor has AVX-512.
+        // SAFETY: the caller says that the panel has these columns, and that the processor has such vectors.
         unsafe {
             let out = std::array::from_fn(|index| panel.out.add((column + index) * panel.apart));
-            let sums = out.map(|out| if block == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out) });
+            let sums = out.map(|out| if block == 0 { W::Floats::set(0.0) } else { W::Floats::load(out) });
             let blocks = panel.activations.as_ptr().add(column * panel.blocks + block);
             let blocks = std::array::from_fn(|index| blocks.add(index * panel.blocks));
             Self { sums, blocks, out }
         }
     }
 
+    /// Adds `count` blocks from `block` on, where these are all columns: what is used once need not be kept.
+    #[inline(always)]
+    unsafe fn straight<F: Format>(panel: &Panel<'_>, block: usize, count: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let mut own = Self::of(panel, block, 0);
+            panel.unpack::<F, W>(block, count, |index, tile| own.add::<F>(index, &tile));
+            own.store();
+        }
+    }
+
     /// Adds a tile, which is `index` blocks further on.
     #[inline(always)]
-    unsafe fn add<F: Format>(&mut self, index: usize, tile: &Tile) {
+    unsafe fn add<F: Format>(&mut self, index: usize, tile: &Tile<W>) {
         // SAFETY: the caller says that the columns have such a block, and what the processor has.
-        unsafe { add::<F, N>(&mut self.sums, tile, self.blocks.map(|blocks| &*blocks.add(index))) };
+        unsafe { add::<F, W, N>(&mut self.sums, tile, self.blocks.map(|blocks| &*blocks.add(index))) };
     }
 
     /// Adds tiles, and says how many columns there are.
     #[inline(always)]
-    unsafe fn add_all<F: Format>(mut self, tiles: &[Tile]) -> usize {
+    unsafe fn add_all<F: Format>(mut self, tiles: &[Tile<W>]) -> usize {
         // SAFETY: as the caller says.
         unsafe {
             for (index, tile) in tiles.iter().enumerate() {
@@ -222,16 +251,7 @@ impl<const N: usize> Columns<N> {
     unsafe fn store(&self) {
         for (sum, out) in self.sums.iter().zip(self.out) {
             // SAFETY: each place has room for 16 values.
-            unsafe { _mm512_storeu_ps(out, *sum) };
+            unsafe { sum.store(out) };
         }
-    }
-}
-
-/// Asks for some of the next panel's bytes: sixteen rows at once are more than the processor follows by itself.
-#[inline(always)]
-unsafe fn fetch(next: *const u8, from: usize, bytes: usize) {
-    for line in (from..from + bytes).step_by(64) {
-        // SAFETY: a hint; where nothing is mapped it does nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line).cast()) };
     }
 }

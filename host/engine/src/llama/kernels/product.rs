@@ -8,12 +8,14 @@ use super::activations::{BLOCK, Block};
 use super::dot::ROWS;
 use super::hook::Params;
 use super::panel::{Kind, Panel};
+use super::vectors::Processor;
 
 /// Shares of a product for each thread: one that is held up leaves its own to others.
 const SHARES: usize = 8;
 
 /// A product of weights and activations that the kernels take.
 pub(super) struct Product<'a> {
+    processor: Processor,
     kind: Kind,
     weights: &'a sys::ggml_tensor,
     activations: &'a sys::ggml_tensor,
@@ -33,6 +35,7 @@ impl<'a> Product<'a> {
         if operation.op != sys::GGML_OP_MUL_MAT {
             return None;
         }
+        let processor = Processor::chosen()?;
         // SAFETY: a product has two operands.
         let (weights, activations) = unsafe { (operation.src[0].as_ref()?, operation.src[1].as_ref()?) };
         let kind = Kind::of(weights.type_)?;
@@ -48,6 +51,7 @@ impl<'a> Product<'a> {
             && weights.nb[1] >= width / kind.weights() * kind.bytes();
         let columns: i64 = activations.ne[1..].iter().product();
         (whole && plain && agree).then(|| Self {
+            processor,
             kind,
             weights,
             activations,
@@ -105,7 +109,7 @@ impl<'a> Product<'a> {
         // SAFETY: the caller's panel is within the weights, which are of this kind; the result has these
         // rows, and as many columns as the activations.
         unsafe {
-            self.kind.multiply(&Panel {
+            let panel = Panel {
                 weights: weights.add(panel * ROWS * stride),
                 stride,
                 next: weights.wrapping_add(next * ROWS * stride),
@@ -113,7 +117,8 @@ impl<'a> Product<'a> {
                 activations,
                 out: self.result.data.cast::<f32>().add(panel * ROWS),
                 apart: self.result.nb[1] / size_of::<f32>(),
-            });
+            };
+            self.kind.multiply(self.processor, &panel);
         }
     }
 }

@@ -8,7 +8,8 @@ use llama_cpp_sys_2 as sys;
 use super::activations::{BLOCK, Block};
 use super::attend::{Head, Row, attend, visible};
 use super::dot::ROWS;
-use super::panel::{Kind, Panel, able};
+use super::panel::{Kind, Panel};
+use super::vectors::Processor;
 
 /// Numbers between -1 and 1, some of them large, as activations are.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -29,15 +30,17 @@ struct Weights {
 
 impl Weights {
     fn new(kind: sys::ggml_type, width: usize) -> Self {
-        let values = numbers(ROWS * width, 7);
+        // SAFETY: a pure function.
+        let stride = unsafe { sys::ggml_row_size(kind, width as i64) };
+        let mut weights = Self { bytes: vec![0; ROWS * stride], stride, width };
+        weights.quantize(kind, &numbers(ROWS * width, 7));
+        weights
+    }
+
+    fn quantize(&mut self, kind: sys::ggml_type, values: &[f32]) {
+        let (out, rows, width) = (self.bytes.as_mut_ptr().cast::<c_void>(), ROWS as i64, self.width as i64);
         // SAFETY: the buffer has the size that ggml says, and there is no importance matrix.
-        unsafe {
-            let stride = sys::ggml_row_size(kind, width as i64);
-            let mut bytes = vec![0_u8; ROWS * stride];
-            let out = bytes.as_mut_ptr().cast::<c_void>();
-            sys::ggml_quantize_chunk(kind, values.as_ptr(), out, 0, ROWS as i64, width as i64, ptr::null());
-            Self { bytes, stride, width }
-        }
+        unsafe { sys::ggml_quantize_chunk(kind, values.as_ptr(), out, 0, rows, width, ptr::null()) };
     }
 
     /// As ggml unpacks them.
@@ -54,7 +57,7 @@ impl Weights {
     }
 
     /// All rows times these columns.
-    fn times(&self, kind: Kind, activations: &[Block]) -> Vec<[f32; ROWS]> {
+    fn times(&self, processor: Processor, kind: Kind, activations: &[Block]) -> Vec<[f32; ROWS]> {
         let blocks = self.width / BLOCK;
         let mut out = vec![[0.0; ROWS]; activations.len() / blocks];
         let panel = Panel {
@@ -67,7 +70,7 @@ impl Weights {
             apart: ROWS,
         };
         // SAFETY: all sixteen rows are there, and each column has its place.
-        unsafe { kind.multiply(&panel) };
+        unsafe { kind.multiply(processor, &panel) };
         out
     }
 }
@@ -86,10 +89,10 @@ const TYPES: [sys::ggml_type; 11] = [
     sys::GGML_TYPE_Q6_K,
 ];
 
-/// Each type that this processor has kernels for, with weights and quantized columns.
+/// Each type, with weights and quantized columns.
 fn each(columns: usize, test: impl Fn(sys::ggml_type, Kind, &Weights, &[Block])) {
     for kind in TYPES {
-        let Some(ours) = Kind::of(kind) else { continue };
+        let ours = Kind::of(kind).expect("a type of ours");
         // Units of eight blocks, and what is left after them.
         let width = if ours.weights() == BLOCK { 18 * BLOCK } else { 5 * ours.weights() };
         let values = numbers(columns * width, 3);
@@ -98,43 +101,85 @@ fn each(columns: usize, test: impl Fn(sys::ggml_type, Kind, &Weights, &[Block]))
     }
 }
 
+fn bits<const N: usize>(rows: &[[f32; N]]) -> Vec<[u32; N]> {
+    rows.iter().map(|row| row.map(f32::to_bits)).collect()
+}
+
 #[test]
 fn products_are_those_of_what_ggml_unpacks() {
     each(3, |kind, ours, weights, activations| {
-        let (blocks, products) = (weights.width / BLOCK, weights.times(ours, activations));
-        for row in 0..ROWS {
-            let values = weights.row(kind, row);
-            for (column, products) in products.iter().enumerate() {
-                let column = &activations[column * blocks..(column + 1) * blocks];
-                let terms = column.iter().zip(values.as_chunks::<BLOCK>().0).flat_map(|(block, weights)| {
-                    let quants = block.quants.iter().zip(weights);
-                    quants.map(|(quant, weight)| {
-                        f64::from(block.scale) * f64::from(*quant) * f64::from(*weight)
-                    })
-                });
-                let (mut sum, mut size) = (0.0, 0.0);
-                terms.for_each(|term| (sum, size) = (sum + term, size + term.abs()));
-                let error = (f64::from(products[row]) - sum).abs();
-                assert!(error <= 1e-5 * size, "type {kind} row {row}: {} and not {sum}", products[row]);
+        let blocks = weights.width / BLOCK;
+        for processor in Processor::all() {
+            let products = weights.times(processor, ours, activations);
+            for row in 0..ROWS {
+                let values = weights.row(kind, row);
+                for (column, products) in products.iter().enumerate() {
+                    let column = &activations[column * blocks..(column + 1) * blocks];
+                    let (sum, size) = product(column, &values);
+                    let error = (f64::from(products[row]) - sum).abs();
+                    let got = products[row];
+                    assert!(
+                        error <= 1e-5 * size,
+                        "{processor:?}, type {kind}, row {row}: {got} and not {sum}"
+                    );
+                }
             }
         }
     });
 }
 
-#[test]
-fn many_columns_give_the_bits_of_one() {
-    each(29, |kind, ours, weights, activations| {
-        let blocks = weights.width / BLOCK;
-        let bits = |products: Vec<[f32; ROWS]>| {
-            products.into_iter().map(|one| one.map(f32::to_bits)).collect::<Vec<_>>()
-        };
-        let single: Vec<_> =
-            activations.chunks(blocks).flat_map(|one| bits(weights.times(ours, one))).collect();
-        for columns in [2, 3, 5, 8, 9, 16, 29] {
-            let together = bits(weights.times(ours, &activations[..columns * blocks]));
-            assert_eq!(together, single[..columns], "type {kind}, {columns} columns");
-        }
+/// The sum of a row's terms, and that of their sizes.
+fn product(column: &[Block], weights: &[f32]) -> (f64, f64) {
+    let terms = column.iter().zip(weights.as_chunks::<BLOCK>().0).flat_map(|(block, weights)| {
+        let quants = block.quants.iter().zip(weights);
+        quants.map(|(quant, weight)| f64::from(block.scale) * f64::from(*quant) * f64::from(*weight))
     });
+    terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+}
+
+#[test]
+fn many_columns_give_the_bits_of_one_on_all_processors() {
+    let mut first: Vec<(sys::ggml_type, Vec<[u32; ROWS]>)> = Vec::new();
+    for processor in Processor::all() {
+        let all = std::cell::RefCell::new(Vec::new());
+        each(29, |kind, ours, weights, activations| {
+            let blocks = weights.width / BLOCK;
+            let one_by_one = activations.chunks(blocks);
+            let single: Vec<_> =
+                one_by_one.flat_map(|one| bits(&weights.times(processor, ours, one))).collect();
+            for columns in [2, 3, 5, 8, 9, 16, 29] {
+                let together = bits(&weights.times(processor, ours, &activations[..columns * blocks]));
+                assert_eq!(together, single[..columns], "{processor:?}, type {kind}, {columns} columns");
+            }
+            all.borrow_mut().push((kind, single));
+        });
+        let all = all.into_inner();
+        assert!(first.is_empty() || first == all, "{processor:?} gives other bits");
+        first = all;
+    }
+}
+
+#[test]
+fn the_greatest_products_fit() {
+    // All weights at one end of their range, all activations at the other.
+    for kind in TYPES {
+        let ours = Kind::of(kind).expect("a type of ours");
+        let width = 2 * ours.weights();
+        for sign in [1.0, -1.0] {
+            let mut weights = Weights::new(kind, width);
+            let values: Vec<f32> =
+                (0..ROWS * width).map(|at| if at % 32 == 0 { sign } else { -sign }).collect();
+            weights.quantize(kind, &values);
+            let values = vec![1.0; width];
+            let column: Vec<Block> = values.as_chunks().0.iter().map(|block| ours.quantize(block)).collect();
+            for processor in Processor::all() {
+                let products = weights.times(processor, ours, &column);
+                let (sum, size) = product(&column, &weights.row(kind, 3));
+                let error = (f64::from(products[0][3]) - sum).abs();
+                assert!(error <= 1e-5 * size, "{processor:?}, type {kind}: {} and not {sum}", products[0][3]);
+            }
+        }
+    }
 }
 
 #[test]
@@ -178,24 +223,28 @@ impl Cache {
     /// `R` queries that see the beginnings of `cells`, of these lengths.
     fn attend<const R: usize>(
         &self,
+        processor: Processor,
         queries: &[Vec<f32>],
         cells: &[u32],
         lengths: [usize; R],
     ) -> Vec<Vec<f32>> {
         let mut out = vec![vec![0.0; self.size]; R];
-        let (keys, values) = (self.keys.as_ptr().cast(), self.values.as_ptr().cast());
-        let (key_size, value_size) = (self.size, self.size);
-        let (key_stride, value_stride) = (2 * self.size, 2 * self.size);
-        let head = Head { keys, values, key_stride, value_stride, key_size, value_size };
+        let head = Head {
+            keys: self.keys.as_ptr().cast(),
+            values: self.values.as_ptr().cast(),
+            key_stride: 2 * self.size,
+            value_stride: 2 * self.size,
+            key_size: self.size,
+            value_size: self.size,
+            scale: 0.125,
+        };
         let rows = std::array::from_fn(|row| Row {
             query: queries[row].as_ptr(),
             out: out[row].as_mut_ptr(),
             cells: lengths[row],
         });
-        if able() {
-            // SAFETY: queries and results have the head's size, and the cells are its own.
-            unsafe { attend::<R>(&head, 0.125, &rows, cells) };
-        }
+        // SAFETY: queries and results have the head's size, and the cells are its own.
+        unsafe { attend::<R>(processor, &head, &rows, cells) };
         out
     }
 }
@@ -204,65 +253,97 @@ impl Cache {
 fn attention_is_the_softmax_of_what_is_seen() {
     let (cache, cells) = (Cache::new(90, 80), (3..70).step_by(2).collect::<Vec<u32>>());
     let query = vec![numbers(80, 5)];
-    let [out] = &cache.attend(&query, &cells, [cells.len()])[..] else { panic!("one row") };
     let (keys, values) = (Cache::numbers(&cache.keys), Cache::numbers(&cache.values));
     let score = |cell: u32| {
         let key = &keys[cell as usize * 80..][..80];
         0.125 * key.iter().zip(&query[0]).map(|(key, query)| key * f64::from(*query)).sum::<f64>()
     };
     let weights: Vec<f64> = cells.iter().map(|cell| score(*cell).exp()).collect();
-    for (index, out) in out.iter().enumerate().filter(|_| able()) {
-        let terms =
-            cells.iter().zip(&weights).map(|(cell, weight)| weight * values[*cell as usize * 80 + index]);
-        let wanted = terms.sum::<f64>() / weights.iter().sum::<f64>();
-        assert!((f64::from(*out) - wanted).abs() < 1e-4, "{index}: {out} and not {wanted}");
+    for processor in Processor::all() {
+        let out = cache.attend(processor, &query, &cells, [cells.len()]).remove(0);
+        for (index, out) in out.into_iter().enumerate() {
+            let terms = cells.iter().zip(&weights);
+            let terms = terms.map(|(cell, weight)| weight * values[*cell as usize * 80 + index]);
+            let wanted = terms.sum::<f64>() / weights.iter().sum::<f64>();
+            let error = (f64::from(out) - wanted).abs();
+            assert!(error < 1e-4, "{processor:?}, {index}: {out} and not {wanted}");
+        }
     }
+}
+
+fn row_bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    rows.iter().map(|row| row.iter().map(|one| one.to_bits()).collect()).collect()
 }
 
 #[test]
 fn a_row_has_the_same_bits_beside_others_and_elsewhere() {
-    let bits = |rows: &[Vec<f32>]| {
-        rows.iter().map(|row| row.iter().map(|one| one.to_bits()).collect()).collect::<Vec<Vec<u32>>>()
-    };
-    let (mut cache, cells) = (Cache::new(120, 64), (0..53).collect::<Vec<u32>>());
+    let cells = (0..53).collect::<Vec<u32>>();
     let queries: Vec<Vec<f32>> = (0..4).map(|seed| numbers(64, seed)).collect();
     // One of them has seen all but the last chunk, one a part of that.
     let lengths = [31, 32, 40, 53];
-    let together = bits(&cache.attend(&queries, &cells, lengths));
-    for row in 0..4 {
-        let alone = cache.attend(&queries[row..], &cells[..lengths[row]], [lengths[row]]);
-        assert_eq!(bits(&alone)[0], together[row], "row {row}");
+    let mut first = Vec::new();
+    for processor in Processor::all() {
+        let mut cache = Cache::new(120, 64);
+        let together = row_bits(&cache.attend(processor, &queries, &cells, lengths));
+        for row in 0..4 {
+            let alone = cache.attend(processor, &queries[row..], &cells[..lengths[row]], [lengths[row]]);
+            assert_eq!(row_bits(&alone)[0], together[row], "{processor:?}, row {row}");
+        }
+        // The same contents, in other cells.
+        for copied in [&mut cache.keys, &mut cache.values] {
+            copied.copy_within(0..53 * 64, 61 * 64);
+        }
+        let elsewhere: Vec<u32> = (61..114).collect();
+        assert_eq!(row_bits(&cache.attend(processor, &queries, &elsewhere, lengths)), together);
+        assert!(first.is_empty() || first == together, "{processor:?} gives other bits");
+        first = together;
     }
-    // The same contents, in other cells.
-    for copied in [&mut cache.keys, &mut cache.values] {
-        copied.copy_within(0..53 * 64, 61 * 64);
-    }
-    let elsewhere: Vec<u32> = (61..114).collect();
-    assert_eq!(bits(&cache.attend(&queries, &elsewhere, lengths)), together);
 }
 
 #[test]
 fn what_a_row_does_not_see_cannot_spoil_it() {
-    let (mut cache, cells) = (Cache::new(20, 64), (0..20).collect::<Vec<u32>>());
+    let cells = (0..20).collect::<Vec<u32>>();
     let queries: Vec<Vec<f32>> = (0..2).map(|seed| numbers(64, seed)).collect();
-    let good = cache.attend(&queries, &cells, [18, 20]);
-    // Infinite, in the half precision of the cache.
-    cache.values[18 * 64..].fill(0x7C00);
-    let spoiled = cache.attend(&queries, &cells, [18, 20]);
-    assert_eq!(spoiled[0], good[0]);
-    assert!(!able() || spoiled[1].iter().all(|value| !value.is_finite()));
+    for processor in Processor::all() {
+        let mut cache = Cache::new(20, 64);
+        let good = cache.attend(processor, &queries, &cells, [18, 20]);
+        // Infinite, in the half precision of the cache.
+        cache.values[18 * 64..].fill(0x7C00);
+        let spoiled = cache.attend(processor, &queries, &cells, [18, 20]);
+        assert_eq!(spoiled[0], good[0]);
+        assert!(spoiled[1].iter().all(|value| !value.is_finite()));
+    }
 }
 
 #[test]
 fn a_mask_lets_cells_through() {
-    if !able() {
-        return;
-    }
     let wanted: Vec<u32> = (0..32).chain([40, 63, 64, 70, 99]).collect();
     let mut mask = [0xFC00_u16; 101];
     wanted.iter().for_each(|cell| mask[*cell as usize] = 0);
-    let mut cells = vec![7];
-    // SAFETY: the processor was asked.
-    unsafe { visible(&mask, &mut cells) };
-    assert_eq!(cells, wanted);
+    for processor in Processor::all() {
+        let mut cells = vec![7];
+        // SAFETY: the processor was asked.
+        unsafe { visible(processor, &mask, &mut cells) };
+        assert_eq!(cells, wanted, "{processor:?}");
+    }
+}
+
+#[test]
+fn powers_of_two_reach_below_what_is_normal() {
+    // A score far below the greatest one weighs as little as a float can say.
+    let cells = [0, 1];
+    for processor in Processor::all() {
+        let mut cache = Cache::new(2, 16);
+        cache.keys.fill(0);
+        cache.keys[0] = 0x3C00;
+        cache.values[..16].fill(0);
+        cache.values[16..].fill(0x7BFF);
+        for (distance, wanted) in [(95.0_f32, (-95.0_f64).exp()), (120.0, 0.0)] {
+            let mut query = vec![0.0; 16];
+            query[0] = 8.0 * distance;
+            let out = cache.attend(processor, &[query], &cells, [2]).remove(0);
+            let error = (f64::from(out[0]) / 65504.0 - wanted).abs();
+            assert!(error < 2e-45, "{processor:?}: {} and not {wanted} of 65504", out[0]);
+        }
+    }
 }
