@@ -8,8 +8,9 @@ const DECAY: f64 = 0.98;
 /// 1 / (1 - `DECAY`) left: less than the margin that a draft must promise, so that it is not asked again where a
 /// row is measured to cost nothing.
 const PRIOR: f64 = 1.5;
-/// The weight of what earlier requests brought, in tokens.
-const HANDED_ON: f64 = 12.0;
+/// The weight of what earlier requests brought, in tokens: enough that a drafter that was always wrong begins below
+/// the margin, too.
+const HANDED_ON: f64 = 40.0;
 /// Upper bounds of the confidence buckets.
 const BOUNDS: [f32; 5] = [0.5, 0.7, 0.82, 0.9, 0.95];
 /// Positions told apart; later ones share the last.

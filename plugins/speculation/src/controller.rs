@@ -21,6 +21,9 @@ const INHERITED: f64 = 10.0;
 pub(crate) const MARGIN: f64 = 1.03;
 /// Drafted rounds after which the cost of one row is measured again.
 const STALE: u32 = 64;
+/// What a proposal may cost that promises nothing, for each round in which its drafter was refused, in
+/// single-token passes: things change.
+const AGAIN: f64 = 0.005;
 /// The share of plain decoding that may go into the way to a target far away and back: stretches of it
 /// are long enough for that.
 const TRAVEL: f64 = 0.012;
@@ -70,6 +73,8 @@ pub(crate) struct Drafter {
     pub(crate) gone: bool,
     /// Rows that verifying one more token takes: more than one where several paths are verified.
     pub(crate) spread: f64,
+    /// Rounds since a proposal of it was verified in which none was worth it.
+    pub(crate) refused: u32,
 }
 
 impl Drafter {
@@ -107,6 +112,7 @@ impl Controller {
             free: facts.startup == 0 && facts.token == 0 && facts.round_trip == 0,
             gone: facts.absent,
             spread: 1.0,
+            refused: 0,
         };
         Self {
             drafters: facts.iter().map(drafter).collect(),
@@ -195,7 +201,15 @@ impl Controller {
                 (best, best_rate) = (index + 1, expected / cost);
             }
         }
-        best
+        let more = self.verification.cost(2) - one;
+        let refused = f64::from(self.drafters[drafter].refused);
+        let due = more < AGAIN * one * refused && self.affordable(more, one, acceptance);
+        if best == 0 && due { 1.min(longest).min(probabilities.len()) } else { best }
+    }
+
+    /// Notes that none of a drafter's proposals were worth verifying.
+    pub fn refused(&mut self, drafter: usize) {
+        self.drafters[drafter].refused += 1;
     }
 
     /// Notes what a proposal cost. `hidden`: it ran while the target verified.
@@ -238,8 +252,12 @@ impl Controller {
         let accepted = accepted.min(probabilities.len());
         self.verification.observe(rows, time);
         self.drafters[drafter].acceptance.observe(probabilities, accepted);
+        self.drafters[drafter].refused = 0;
         if let Some(one) = self.verification.one() {
-            self.lost = (self.lost + time - (accepted + 1) as f64 * one).max(-CREDIT * one);
+            let lost = time - (accepted + 1) as f64 * one;
+            // What a pass of which nothing was accepted seems to gain is noise.
+            let lost = if accepted > 0 { lost } else { lost.max(0.0) };
+            self.lost = (self.lost + lost).max(-CREDIT * one);
         }
         self.spent += time;
         self.since_one += 1;

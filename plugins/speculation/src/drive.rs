@@ -179,6 +179,9 @@ impl<'a> Drive<'a> {
         let probabilities: Vec<f32> = proposals.iter().map(|proposal| proposal.probability).collect();
         let length = self.controller.cut(drafter, &probabilities, self.job.remaining());
         if length == 0 {
+            if !proposals.is_empty() {
+                self.controller.refused(drafter);
+            }
             return Ok(None);
         }
         let tokens: Vec<u32> = proposals[..length].iter().map(|proposal| proposal.token).collect();

@@ -64,6 +64,7 @@ impl Controller {
             free: false,
             gone: false,
             spread: SPREAD,
+            refused: 0,
         });
         self
     }
