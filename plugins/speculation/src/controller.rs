@@ -21,9 +21,11 @@ const INHERITED: f64 = 10.0;
 pub(crate) const MARGIN: f64 = 1.03;
 /// Drafted rounds after which the cost of one row is measured again.
 const STALE: u32 = 64;
-/// What a proposal may cost that promises nothing, for each round in which its drafter was refused, in
+/// What a proposal may cost that promises nothing, for each token since its drafter was first refused, in
 /// single-token passes: things change.
 const AGAIN: f64 = 0.005;
+/// Tokens after which a drafter whose proposals were never worth verifying is not waited for at every token.
+const REFUSED: u32 = 16;
 /// The share of plain decoding that may go into the way to a target far away and back: stretches of it
 /// are long enough for that.
 const TRAVEL: f64 = 0.012;
@@ -73,7 +75,7 @@ pub(crate) struct Drafter {
     pub(crate) gone: bool,
     /// Rows that verifying one more token takes: more than one where several paths are verified.
     pub(crate) spread: f64,
-    /// Rounds since a proposal of it was verified in which none was worth it.
+    /// Tokens since none of its proposals was worth verifying.
     pub(crate) refused: u32,
 }
 
@@ -272,6 +274,9 @@ impl Controller {
             self.spent += nanoseconds as f64;
             self.since_one = 0;
             self.idle += 1;
+            for drafter in self.drafters.iter_mut().filter(|drafter| drafter.refused > 0) {
+                drafter.refused += tokens as u32 - 1;
+            }
         }
     }
 
@@ -328,9 +333,10 @@ impl Controller {
     }
 
     /// Plain decoding: step by step while a free drafter may have something to say after each
-    /// token, else in growing stretches.
+    /// token that is worth hearing, else in growing stretches.
     fn decode(&self, remaining: u32) -> Plan {
-        let free = self.drafters.iter().any(|drafter| drafter.free && !drafter.gone);
+        let heard = |drafter: &Drafter| drafter.free && !drafter.gone && drafter.refused < REFUSED;
+        let free = self.drafters.iter().any(heard);
         let tokens = if free { (1 + self.idle / 16).min(3) } else { self.plain };
         let one = self.verification.one().unwrap_or(1.0).max(1.0);
         let far = self.verification.away() / (TRAVEL * one) * (1.0 + 0.5 * f64::from(self.idle));

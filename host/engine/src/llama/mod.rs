@@ -5,6 +5,7 @@ mod batch;
 mod context;
 #[cfg(target_os = "linux")]
 mod kernels;
+mod load;
 #[cfg(target_os = "linux")]
 mod reference;
 mod threads;

@@ -258,12 +258,6 @@ impl Floats for [__m256; 2] {
     }
 
     #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_add_ps(one, other) })
-    }
-
-    #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
         // SAFETY: as above.
         both(self, other, |one, other| unsafe { _mm256_sub_ps(one, other) })

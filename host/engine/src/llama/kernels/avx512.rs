@@ -177,12 +177,6 @@ impl Floats for __m512 {
     }
 
     #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: as above.
-        unsafe { _mm512_add_ps(self, other) }
-    }
-
-    #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_sub_ps(self, other) }

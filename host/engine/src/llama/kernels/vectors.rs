@@ -105,7 +105,6 @@ pub(super) trait Floats: Copy {
     /// Sixteen numbers in half precision.
     unsafe fn load_halves(at: *const u8) -> Self;
     unsafe fn store(self, at: *mut f32);
-    unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     /// `self * factor + sum`, rounded once.
