@@ -8,11 +8,10 @@ use llama_cpp_sys_2::{
     LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_attach_threadpool, llama_context,
     llama_context_default_params, llama_decode, llama_flash_attn_type, llama_free, llama_get_logits_ith,
     llama_get_memory, llama_init_from_model, llama_memory_seq_cp, llama_memory_seq_rm, llama_model,
-    llama_set_n_threads, llama_synchronize,
+    llama_synchronize,
 };
 
 use super::Batch;
-use super::load::Load;
 use super::threads::Threads;
 
 /// Flash attention, where its result for a row can be kept from depending on the pass (`reference.rs`).
@@ -37,7 +36,6 @@ pub(crate) struct Context<'a> {
     // Dropped before the threads it uses.
     llama: Owned,
     _threads: Threads,
-    load: Load,
     vocabulary: usize,
     model: PhantomData<&'a LlamaModel>,
 }
@@ -91,16 +89,13 @@ impl<'a> Context<'a> {
         // SAFETY: both are live, and the threads outlive the context.
         unsafe { llama_attach_threadpool(llama.0.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
         let vocabulary = model.n_vocab().unsigned_abs() as usize;
-        let load = Load::new(wanted.threads);
-        Some(Self { llama, _threads: threads, load, vocabulary, model: PhantomData })
+        Some(Self { llama, _threads: threads, vocabulary, model: PhantomData })
     }
 
     /// One forward pass; returns when it is done.
     pub(crate) fn decode(&mut self, batch: &mut Batch) -> Result<(), DecodeError> {
-        let threads = self.load.threads();
-        // SAFETY: the batch's arrays live through the calls, and the context is borrowed mutably.
+        // SAFETY: the batch's arrays live through both calls, and the context is borrowed mutably.
         let code = unsafe {
-            llama_set_n_threads(self.llama.0.as_ptr(), threads, threads);
             let code = llama_decode(self.llama.0.as_ptr(), batch.raw());
             llama_synchronize(self.llama.0.as_ptr());
             code

@@ -1,10 +1,11 @@
-//! How many processors other processes leave to a model.
+//! How many processors other programs leave for a pass.
 //!
 //! The threads of a pass wait for each other after every operation. Where one of them has to share its processor, all
 //! wait for whole time slices, hundreds of times a pass: with one of two cores taken by another program, a token of
 //! SmolLM2 took a second in place of 12 ms. So a pass gets no more threads than there are processors free.
 
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long one look holds.
@@ -23,34 +24,38 @@ struct Worked {
     own: u64,
 }
 
-/// Looks now and then at what others do.
-pub(super) struct Load {
-    wanted: i32,
-    now: i32,
-    seen: Option<(Worked, usize)>,
-    due: Instant,
+/// What was seen last, and what came of it.
+#[derive(Debug, Default)]
+struct Watch {
+    seen: Option<Worked>,
+    due: Option<Instant>,
+    others: f64,
+    processors: usize,
 }
 
-impl Load {
-    /// For a model that would have `wanted` threads.
-    pub(super) fn new(wanted: i32) -> Self {
-        Self { wanted, now: wanted, seen: worked(), due: Instant::now() + INTERVAL }
-    }
+static WATCH: Mutex<Watch> = Mutex::new(Watch { seen: None, due: None, others: 0.0, processors: 0 });
 
-    /// Threads for the next pass.
-    pub(super) fn threads(&mut self) -> i32 {
-        if self.wanted > 1 && Instant::now() >= self.due {
-            let now = worked();
-            if let (Some((before, _)), Some((after, processors))) = (self.seen, now) {
-                let threads = fitting(self.wanted, processors, others(before, after, processors));
-                if threads != self.now {
-                    tracing::debug!(threads, "other programs leave another number of processors");
-                }
-                self.now = threads;
-            }
-            (self.seen, self.due) = (now, Instant::now() + INTERVAL);
+/// Threads for the next pass of somebody who would have `wanted`.
+pub(super) fn threads(wanted: i32) -> i32 {
+    if wanted <= 1 {
+        return wanted;
+    }
+    let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    if watch.due.is_none_or(|due| due <= now) {
+        watch.look();
+        watch.due = Some(now + INTERVAL);
+    }
+    if watch.processors == 0 { wanted } else { fitting(wanted, watch.processors, watch.others) }
+}
+
+impl Watch {
+    fn look(&mut self) {
+        let Some((now, processors)) = worked() else { return };
+        if let Some(before) = self.seen.replace(now) {
+            self.others = others(before, now, processors);
         }
-        self.now
+        self.processors = processors;
     }
 }
 
@@ -124,6 +129,6 @@ mod tests {
     #[test]
     fn this_machine_can_be_asked() {
         assert_eq!(worked().is_some(), cfg!(target_os = "linux"));
-        assert!((1..=3).contains(&Load::new(3).threads()));
+        assert!((1..=3).contains(&threads(3)) && threads(1) == 1);
     }
 }

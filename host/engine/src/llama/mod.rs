@@ -5,6 +5,7 @@ mod batch;
 mod context;
 #[cfg(target_os = "linux")]
 mod kernels;
+#[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
 mod reference;

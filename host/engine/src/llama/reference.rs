@@ -1,4 +1,4 @@
-//! Forward passes by ggml's reference implementation.
+//! Forward passes by ggml's reference implementation, with as many threads as there are processors free.
 //!
 //! ggml computes flash attention in one of three ways, by how many rows a pass has and how long the
 //! cache is; they round differently, so that a verification of many rows would not give what one row
@@ -7,6 +7,8 @@
 //! (`--wrap=ggml_graph_compute` in `.cargo/config.toml`).
 
 use std::ffi::{c_int, c_void};
+
+use super::load;
 
 /// `struct ggml_cplan` of `ggml-cpu.h`.
 #[repr(C)]
@@ -24,7 +26,7 @@ unsafe extern "C" {
     fn __real_ggml_graph_compute(graph: *mut c_void, plan: *mut Plan) -> c_int;
 }
 
-/// Computes `graph` by the reference implementation.
+/// Computes `graph` by the reference implementation, with the plan's threads at most.
 ///
 /// # Safety
 ///
@@ -35,6 +37,7 @@ unsafe extern "C" fn __wrap_ggml_graph_compute(graph: *mut c_void, plan: *mut Pl
     // SAFETY: the caller gives a live plan that nobody else uses, laid out as `Plan` is.
     unsafe {
         (*plan).reference = true;
+        (*plan).threads = load::threads((*plan).threads);
         __real_ggml_graph_compute(graph, plan)
     }
 }
