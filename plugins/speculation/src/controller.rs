@@ -24,8 +24,10 @@ const STALE: u32 = 64;
 /// What a proposal may cost that promises nothing, for each token since its drafter was first refused, in
 /// single-token passes: things change.
 const AGAIN: f64 = 0.005;
-/// Tokens after which a drafter whose proposals were never worth verifying is not waited for at every token.
-const REFUSED: u32 = 16;
+/// The confidence from which on a drafter that is wrong is wrong about itself.
+const SURE: f32 = 0.7;
+/// Refusals after which one that is wrong about itself is not asked at every token.
+const DOUBTED: u32 = 16;
 /// The share of plain decoding that may go into the way to a target far away and back: stretches of it
 /// are long enough for that.
 const TRAVEL: f64 = 0.012;
@@ -77,6 +79,8 @@ pub(crate) struct Drafter {
     pub(crate) spread: f64,
     /// Tokens since none of its proposals was worth verifying.
     pub(crate) refused: u32,
+    /// Refusals since then in which it was sure of what it proposed, and should not have been.
+    pub(crate) doubted: u32,
 }
 
 impl Drafter {
@@ -115,6 +119,7 @@ impl Controller {
             gone: facts.absent,
             spread: 1.0,
             refused: 0,
+            doubted: 0,
         };
         Self {
             drafters: facts.iter().map(drafter).collect(),
@@ -209,9 +214,14 @@ impl Controller {
         if best == 0 && due { 1.min(longest).min(probabilities.len()) } else { best }
     }
 
-    /// Notes that none of a drafter's proposals were worth verifying.
-    pub fn refused(&mut self, drafter: usize) {
-        self.drafters[drafter].refused += 1;
+    /// Notes that none of a drafter's proposals were worth verifying, though it gives the first of them this
+    /// chance. One that was not sure itself may have more to say the next time.
+    pub fn refused(&mut self, drafter: usize, probability: f32) {
+        let own = &mut self.drafters[drafter];
+        own.refused += 1;
+        if probability >= SURE && own.acceptance.given(probability) < 0.5 * f64::from(probability) {
+            own.doubted += 1;
+        }
     }
 
     /// Notes what a proposal cost. `hidden`: it ran while the target verified.
@@ -254,7 +264,7 @@ impl Controller {
         let accepted = accepted.min(probabilities.len());
         self.verification.observe(rows, time);
         self.drafters[drafter].acceptance.observe(probabilities, accepted);
-        self.drafters[drafter].refused = 0;
+        (self.drafters[drafter].refused, self.drafters[drafter].doubted) = (0, 0);
         if let Some(one) = self.verification.one() {
             let lost = time - (accepted + 1) as f64 * one;
             // What a pass of which nothing was accepted seems to gain is noise.
@@ -335,7 +345,7 @@ impl Controller {
     /// Plain decoding: step by step while a free drafter may have something to say after each
     /// token that is worth hearing, else in growing stretches.
     fn decode(&self, remaining: u32) -> Plan {
-        let heard = |drafter: &Drafter| drafter.free && !drafter.gone && drafter.refused < REFUSED;
+        let heard = |drafter: &Drafter| drafter.free && !drafter.gone && drafter.doubted < DOUBTED;
         let free = self.drafters.iter().any(heard);
         let tokens = if free { (1 + self.idle / 16).min(3) } else { self.plain };
         let one = self.verification.one().unwrap_or(1.0).max(1.0);

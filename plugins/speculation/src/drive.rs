@@ -179,8 +179,8 @@ impl<'a> Drive<'a> {
         let probabilities: Vec<f32> = proposals.iter().map(|proposal| proposal.probability).collect();
         let length = self.controller.cut(drafter, &probabilities, self.job.remaining());
         if length == 0 {
-            if !proposals.is_empty() {
-                self.controller.refused(drafter);
+            if let Some(first) = probabilities.first() {
+                self.controller.refused(drafter, *first);
             }
             return Ok(None);
         }

@@ -65,6 +65,7 @@ impl Controller {
             gone: false,
             spread: SPREAD,
             refused: 0,
+            doubted: 0,
         });
         self
     }

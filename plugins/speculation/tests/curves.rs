@@ -119,7 +119,7 @@ fn speedup_away(
                     let probabilities = vec![drafter.confidence; max as usize];
                     let length = controller.cut(index, &probabilities, remaining);
                     if length == 0 {
-                        controller.refused(index);
+                        controller.refused(index, drafter.confidence);
                         continue;
                     }
                     let accepted = (0..length).take_while(|_| random() < drafter.acceptance).count();
@@ -249,7 +249,7 @@ fn copied(curve: &[(usize, f64)], controller: &mut Controller, right: bool, toke
         let probabilities: Vec<f32> = (0..max as usize).map(|n| claimed(matched + n)).collect();
         let length = controller.cut(0, &probabilities, remaining);
         if length == 0 {
-            controller.refused(0);
+            controller.refused(0, probabilities[0]);
             controller.decoded(1, (cost(curve, 1) * 1e6) as u64);
             (done, time) = (done + 1, time + cost(curve, 1));
             matched = if done % 44 < 40 { matched + 1 } else { 0 };
