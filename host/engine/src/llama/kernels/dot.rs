@@ -81,10 +81,9 @@ pub(super) unsafe fn add<F: Format, W: Words, const N: usize>(
     // go over stays in registers.
     unsafe {
         if F::HALVES {
-            let halves = tile.quants.as_chunks::<4>().0;
-            for half in 0..2 {
+            for (half, quants) in tile.quants.as_chunks::<4>().0.iter().enumerate() {
                 let columns = blocks.map(|block| block.quants.as_ptr().add(16 * half));
-                let dots = W::dots::<F, 4, N>(&halves[half], columns, blocks.map(|block| block.starts[half]));
+                let dots = W::dots::<F, 4, N>(quants, columns, blocks.map(|block| block.starts[half]));
                 add_scaled::<W, N>(sums, dots, tile.scales[half], blocks);
             }
         } else {
