@@ -10,7 +10,7 @@ const DECAY: f64 = 0.98;
 const PRIOR: f64 = 1.5;
 /// The weight of what earlier requests brought, in tokens: enough that a drafter that was always wrong begins below
 /// the margin, too.
-const HANDED_ON: f64 = 40.0;
+const HANDED_ON: f64 = 50.0;
 /// Upper bounds of the confidence buckets.
 const BOUNDS: [f32; 5] = [0.5, 0.7, 0.82, 0.9, 0.95];
 /// Positions told apart; later ones share the last.
