@@ -8,9 +8,6 @@ const DECAY: f64 = 0.98;
 /// 1 / (1 - `DECAY`) left: less than the margin that a draft must promise, so that it is not asked again where a
 /// row is measured to cost nothing.
 const PRIOR: f64 = 1.5;
-/// The weight of what earlier requests brought, in tokens: enough that a drafter that was always wrong begins below
-/// the margin, too.
-const HANDED_ON: f64 = 50.0;
 /// Upper bounds of the confidence buckets.
 const BOUNDS: [f32; 5] = [0.5, 0.7, 0.82, 0.9, 0.95];
 /// Positions told apart; later ones share the last.
@@ -65,11 +62,11 @@ impl Acceptance {
         all.flat_map(|counter| [counter.hits, counter.trials]).collect()
     }
 
+    /// All of it counts on, so that a drafter that was always wrong begins below the margin.
     pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
         let all = self.positions.iter_mut().chain(&mut self.buckets);
         for (counter, pair) in all.zip(numbers.chunks_exact(2)) {
-            let scale = (HANDED_ON / pair[1].max(1e-9)).min(1.0);
-            *counter = Counter { hits: pair[0] * scale, trials: pair[1] * scale };
+            *counter = Counter { hits: pair[0], trials: pair[1] };
         }
     }
 

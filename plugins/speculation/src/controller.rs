@@ -208,10 +208,13 @@ impl Controller {
                 (best, best_rate) = (index + 1, expected / cost);
             }
         }
+        if best > 0 {
+            return best;
+        }
         let more = self.verification.cost(2) - one;
         let refused = f64::from(self.drafters[drafter].refused);
         let due = more < AGAIN * one * refused && self.affordable(more, one, acceptance);
-        if best == 0 && due { 1.min(longest).min(probabilities.len()) } else { best }
+        usize::from(due).min(longest).min(probabilities.len())
     }
 
     /// Notes that none of a drafter's proposals were worth verifying, though it gives the first of them this

@@ -1,5 +1,5 @@
 //! What was measured, handed on from request to request as a line of numbers: costs, acceptance and
-//! part of the gains. Old evidence weighs less than new.
+//! part of the gains. Costs of an earlier request weigh less than new ones.
 
 use crate::controller::Controller;
 

@@ -25,7 +25,6 @@ struct Worked {
 }
 
 /// What was seen last, and what came of it.
-#[derive(Debug, Default)]
 struct Watch {
     seen: Option<Worked>,
     due: Option<Instant>,
@@ -75,7 +74,8 @@ fn fitting(wanted: i32, processors: usize, others: f64) -> i32 {
     free.clamp(1, wanted.max(1))
 }
 
-/// What Linux counts (proc_stat(5), proc_pid_stat(5)), and how many processors there are; `None` elsewhere.
+/// What Linux counts (proc_stat(5), proc_pid_stat(5)), and how many processors there are; `None` where
+/// it does not say.
 fn worked() -> Option<(Worked, usize)> {
     let (all, own) = (fs::read_to_string("/proc/stat").ok()?, fs::read_to_string("/proc/self/stat").ok()?);
     parse(&all, &own)
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_asked() {
-        assert_eq!(worked().is_some(), cfg!(target_os = "linux"));
+        assert!(worked().is_some());
         assert!((1..=3).contains(&threads(3)) && threads(1) == 1);
     }
 }

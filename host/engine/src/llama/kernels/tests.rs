@@ -89,9 +89,16 @@ const TYPES: [sys::ggml_type; 11] = [
     sys::GGML_TYPE_Q6_K,
 ];
 
+/// Each type, and ours of it.
+fn kinds() -> Vec<(sys::ggml_type, Kind)> {
+    let known: Vec<_> = TYPES.into_iter().filter_map(|kind| Some((kind, Kind::of(kind)?))).collect();
+    assert_eq!(known.len(), TYPES.len());
+    known
+}
+
 /// Each type, with weights and quantized columns.
-fn each(columns: usize, test: impl Fn(sys::ggml_type, Kind, &Weights, &[Block])) {
-    for (kind, ours) in TYPES.into_iter().filter_map(|kind| Some((kind, Kind::of(kind)?))) {
+fn each(columns: usize, mut test: impl FnMut(sys::ggml_type, Kind, &Weights, &[Block])) {
+    for (kind, ours) in kinds() {
         // Units of eight blocks, and what is left after them.
         let width = if ours.weights() == BLOCK { 18 * BLOCK } else { 5 * ours.weights() };
         let values = numbers(columns * width, 3);
@@ -140,7 +147,7 @@ fn product(column: &[Block], weights: &[f32]) -> (f64, f64) {
 fn many_columns_give_the_bits_of_one_on_all_processors() {
     let mut first: Vec<(sys::ggml_type, Vec<[u32; ROWS]>)> = Vec::new();
     for processor in Processor::all() {
-        let all = std::cell::RefCell::new(Vec::new());
+        let mut all = Vec::new();
         each(29, |kind, ours, weights, activations| {
             let blocks = weights.width / BLOCK;
             let one_by_one = activations.chunks(blocks);
@@ -150,9 +157,8 @@ fn many_columns_give_the_bits_of_one_on_all_processors() {
                 let together = bits(&weights.times(processor, ours, &activations[..columns * blocks]));
                 assert_eq!(together, single[..columns], "{processor:?}, type {kind}, {columns} columns");
             }
-            all.borrow_mut().push((kind, single));
+            all.push((kind, single));
         });
-        let all = all.into_inner();
         assert!(first.is_empty() || first == all, "{processor:?} gives other bits");
         first = all;
     }
@@ -161,7 +167,7 @@ fn many_columns_give_the_bits_of_one_on_all_processors() {
 #[test]
 fn the_greatest_products_fit() {
     // All weights at one end of their range, all activations at the other.
-    for (kind, ours) in TYPES.into_iter().filter_map(|kind| Some((kind, Kind::of(kind)?))) {
+    for (kind, ours) in kinds() {
         let width = 2 * ours.weights();
         for sign in [1.0, -1.0] {
             let mut weights = Weights::new(kind, width);
