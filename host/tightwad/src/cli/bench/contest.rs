@@ -22,6 +22,8 @@ pub(super) struct Contestant {
     pub name: String,
     backend: SharedBackend,
     pub took: Duration,
+    /// Of each prompt.
+    times: Vec<Duration>,
     pub tokens: u32,
     pub drafted: u32,
     pub accepted: u32,
@@ -38,6 +40,7 @@ impl Contestant {
             name: name.to_owned(),
             backend,
             took: Duration::ZERO,
+            times: Vec::new(),
             tokens: 0,
             drafted: 0,
             accepted: 0,
@@ -67,6 +70,15 @@ impl Contestant {
         })
     }
 
+    /// How many times as fast as `other`, in the median of the prompts: where the machine did something else
+    /// meanwhile, it counts as one prompt, however long that took.
+    pub(super) fn median(&self, other: &Self) -> f64 {
+        let both = other.times.iter().zip(&self.times);
+        let mut ratios: Vec<f64> = both.map(|(other, own)| other.as_secs_f64() / own.as_secs_f64()).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
     /// How many times as fast as `plain`.
     pub(super) fn ratio(&self, plain: Duration) -> f64 {
         plain.as_secs_f64() / self.took.as_secs_f64().max(1e-9)
@@ -81,7 +93,7 @@ pub(super) struct Contest {
 
 impl Contest {
     /// One prompt, answered by all; the first one's text is the truth. The prompt is in the cache of all
-    /// but the first, unmeasured run. `wire` counts bytes.
+    /// but the first, unmeasured run. Who begins changes from prompt to prompt. `wire` counts bytes.
     pub(super) async fn round(
         &self,
         contestants: &mut [Contestant],
@@ -89,11 +101,14 @@ impl Contest {
         wire: impl Fn() -> u64,
     ) -> Result<()> {
         let (truth, _, _) = self.answer(&contestants[0].backend, prompt).await?;
-        for contestant in contestants {
+        let begins = contestants[0].times.len() % contestants.len();
+        contestants.rotate_left(begins);
+        for contestant in contestants.iter_mut() {
             let before = wire();
             let (text, took, outcome) = self.answer(&contestant.backend, prompt).await?;
             contestant.bytes += wire() - before;
             contestant.took += took;
+            contestant.times.push(took);
             contestant.tokens += outcome.usage.completion_tokens;
             contestant.drafted += outcome.report.drafted;
             contestant.accepted += outcome.report.accepted;
@@ -101,6 +116,7 @@ impl Contest {
             contestant.ties += outcome.report.ties;
             contestant.different += usize::from(text != truth);
         }
+        contestants.rotate_right(begins);
         Ok(())
     }
 

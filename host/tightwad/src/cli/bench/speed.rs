@@ -81,12 +81,15 @@ impl Speed {
         }
         for one in contestants {
             if self.json {
-                println!("{}", one.json(set, plain));
+                let mut figures = one.json(set, plain);
+                figures["median"] = one.median(&contestants[0]).into();
+                println!("{figures}");
             } else {
                 println!(
-                    "  {:20} {:5.2}x  {:6} tokens, {:6} drafted, {:3.0} % accepted, {} ties, {} answers differ",
+                    "  {:20} {:5.2}x, median {:5.2}x  {:6} tokens, {:6} drafted, {:3.0} % accepted, {} ties, {} answers differ",
                     one.name,
                     one.ratio(plain),
+                    one.median(&contestants[0]),
                     one.tokens,
                     one.drafted,
                     100.0 * one.share(),
