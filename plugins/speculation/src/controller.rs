@@ -24,6 +24,8 @@ const STALE: u32 = 64;
 /// What a proposal may cost that promises nothing, for each token since its drafter was first refused, in
 /// single-token passes: things change.
 const AGAIN: f64 = 0.005;
+/// What one more row takes at least, in single-token passes, where it was measured to take less: noise.
+const ROW: f64 = 0.04;
 /// The confidence from which on a drafter that is wrong is wrong about itself.
 const SURE: f32 = 0.7;
 /// Refusals after which one that is wrong about itself is not asked at every token.
@@ -211,7 +213,7 @@ impl Controller {
         if best > 0 {
             return best;
         }
-        let more = self.verification.cost(2) - one;
+        let more = (self.verification.cost(2) - one).max(ROW * one);
         let refused = f64::from(self.drafters[drafter].refused);
         let due = more < AGAIN * one * refused && self.affordable(more, one, acceptance);
         usize::from(due).min(longest).min(probabilities.len())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 use tightwad_engine::{Sampling, SamplingSpec};
 
@@ -22,7 +23,7 @@ pub(super) struct Contestant {
     pub name: String,
     backend: SharedBackend,
     pub took: Duration,
-    /// Of each prompt.
+    /// Of each round.
     times: Vec<Duration>,
     pub tokens: u32,
     pub drafted: u32,
@@ -51,6 +52,14 @@ impl Contestant {
         }
     }
 
+    fn count(&mut self, outcome: &Outcome) {
+        self.tokens += outcome.usage.completion_tokens;
+        self.drafted += outcome.report.drafted;
+        self.accepted += outcome.report.accepted;
+        self.wasted += outcome.report.wasted;
+        self.ties += outcome.report.ties;
+    }
+
     /// The share of drafted tokens that was accepted.
     pub(super) fn share(&self) -> f64 {
         f64::from(self.accepted) / f64::from(self.drafted.max(1))
@@ -70,8 +79,8 @@ impl Contestant {
         })
     }
 
-    /// How many times as fast as `other`, in the median of the prompts: where the machine did something else
-    /// meanwhile, it counts as one prompt, however long that took.
+    /// How many times as fast as `other`, in the median of the rounds: where the machine did something else
+    /// meanwhile, it counts as one round, however long that took.
     pub(super) fn median(&self, other: &Self) -> f64 {
         let both = other.times.iter().zip(&self.times);
         let mut ratios: Vec<f64> = both.map(|(other, own)| other.as_secs_f64() / own.as_secs_f64()).collect();
@@ -92,29 +101,33 @@ pub(super) struct Contest {
 }
 
 impl Contest {
-    /// One prompt, answered by all; the first one's text is the truth. The prompt is in the cache of all
-    /// but the first, unmeasured run. Who begins changes from prompt to prompt. `wire` counts bytes.
+    /// Prompts, answered by all contestants, each of which answers all of them at once; the truth is what the
+    /// first one answers to each alone. A prompt is in the cache of all but that first, unmeasured run. Who
+    /// begins changes from round to round. `wire` counts bytes.
     pub(super) async fn round(
         &self,
         contestants: &mut [Contestant],
-        prompt: &Prompt,
+        prompts: &[Prompt],
         wire: impl Fn() -> u64,
     ) -> Result<()> {
-        let (truth, _, _) = self.answer(&contestants[0].backend, prompt).await?;
+        let mut truths = Vec::new();
+        for prompt in prompts {
+            truths.push(self.answer(&contestants[0].backend, prompt).await?.0);
+        }
         let begins = contestants[0].times.len() % contestants.len();
         contestants.rotate_left(begins);
         for contestant in contestants.iter_mut() {
-            let before = wire();
-            let (text, took, outcome) = self.answer(&contestant.backend, prompt).await?;
-            contestant.bytes += wire() - before;
+            let (before, start) = (wire(), Instant::now());
+            let answers = prompts.iter().map(|prompt| self.answer(&contestant.backend, prompt));
+            let answers = try_join_all(answers).await?;
+            let took = start.elapsed();
             contestant.took += took;
             contestant.times.push(took);
-            contestant.tokens += outcome.usage.completion_tokens;
-            contestant.drafted += outcome.report.drafted;
-            contestant.accepted += outcome.report.accepted;
-            contestant.wasted += outcome.report.wasted;
-            contestant.ties += outcome.report.ties;
-            contestant.different += usize::from(text != truth);
+            contestant.bytes += wire() - before;
+            for ((text, _, outcome), truth) in answers.iter().zip(&truths) {
+                contestant.count(outcome);
+                contestant.different += usize::from(text != truth);
+            }
         }
         contestants.rotate_right(begins);
         Ok(())

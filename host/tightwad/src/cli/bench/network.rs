@@ -65,7 +65,7 @@ impl Network {
                 let wire = || link.faults().bytes().0 + link.faults().bytes().1;
                 let contest = Contest { tokens: self.tokens, temperature: self.temperature };
                 for prompt in set(name, self.prompts) {
-                    contest.round(&mut contestants, &prompt, wire).await?;
+                    contest.round(&mut contestants, &[prompt], wire).await?;
                 }
                 self.report(name, *delay, &contestants);
             }

@@ -123,7 +123,7 @@ impl Pool {
             let wire = || lenders.iter().map(|one| one.link.faults().bytes()).map(|(a, b)| a + b).sum();
             let contest = Contest { tokens: self.tokens, temperature: self.temperature };
             for prompt in set(name, self.prompts) {
-                contest.round(&mut contestants, &prompt, wire).await?;
+                contest.round(&mut contestants, &[prompt], wire).await?;
             }
             self.report(name, delay, &contestants);
             note(lines, name, delay, &contestants);

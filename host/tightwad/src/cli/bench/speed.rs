@@ -30,6 +30,9 @@ pub(super) struct Speed {
     /// Tokens of each answer.
     #[arg(long, default_value_t = 128)]
     tokens: u32,
+    /// Prompts that are answered at once.
+    #[arg(long, default_value_t = 1)]
+    at_once: usize,
     /// 0: greedy.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
@@ -47,8 +50,8 @@ impl Speed {
         let contest = Contest { tokens: self.tokens, temperature: self.temperature };
         for name in SETS.into_iter().filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
             let mut contestants = self.contestants(&factory).await?;
-            for prompt in set(name, self.prompts) {
-                contest.round(&mut contestants, &prompt, || 0).await?;
+            for prompts in set(name, self.prompts).chunks(self.at_once.max(1)) {
+                contest.round(&mut contestants, prompts, || 0).await?;
             }
             self.report(name, &contestants);
         }
@@ -77,7 +80,10 @@ impl Speed {
         let plain = contestants[0].took;
         if !self.json {
             let speed = f64::from(contestants[0].tokens) / plain.as_secs_f64();
-            println!("{set}: {} prompts, plain at {speed:.1} tokens/s", self.prompts);
+            println!(
+                "{set}: {} prompts, {} at once, plain at {speed:.1} tokens/s",
+                self.prompts, self.at_once
+            );
         }
         for one in contestants {
             if self.json {
