@@ -1,5 +1,7 @@
 //! One sequence on an engine, as its owner sees it.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -168,7 +170,7 @@ impl Session {
     }
 
     fn send(&self, work: Work) -> Result<(), SessionError> {
-        let command = Command::Work { id: self.id, work };
+        let command = Command::Work { id: self.id, work, sent: Instant::now() };
         self.commands.send(command).map_err(|_| SessionError::Stopped)
     }
 }

@@ -1,6 +1,7 @@
 //! What sessions ask of the engine's thread.
 
 use std::sync::mpsc;
+use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ pub(crate) enum Command {
     /// Open a sequence; answered with the number of tokens found in the cache.
     Open { id: u64, open: Box<OpenSession>, reply: oneshot::Sender<Result<u32, SessionError>> },
     /// Give an open sequence something to do.
-    Work { id: u64, work: Work },
+    Work { id: u64, work: Work, sent: Instant },
     /// Forget a sequence, whether it is open or still waiting.
     Close { id: u64 },
 }

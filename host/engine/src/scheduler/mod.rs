@@ -4,6 +4,7 @@
 //! a token (decodes, proposals, verifications), then prompt chunks, sized so that a tick stays
 //! short enough for the others to go on and for a cancelled sequence to be freed at once.
 
+mod absence;
 mod calibrate;
 mod command;
 mod context;
@@ -27,10 +28,11 @@ pub use stats::Stats;
 
 use crate::{EngineConfig, LoadError, Weights};
 
-/// Longest wait for a session that was just answered to come back, so that batches stay merged.
-const LINGER: Duration = Duration::from_millis(1);
+/// Longest wait for sessions that were just answered, so that batches stay merged: a pass without one of them
+/// costs it a whole tick, and everyone a pass more.
+const LINGER: Duration = Duration::from_millis(5);
 /// The same, as a share of the tick before.
-const LINGER_SHARE: f32 = 0.03;
+const LINGER_SHARE: f32 = 0.15;
 
 /// Runs until every session and every handle of the engine is gone.
 pub(crate) fn run(
@@ -93,11 +95,12 @@ impl Scheduler<'_> {
         true
     }
 
-    /// Sessions that were just answered usually have their next work ready in microseconds: a pass
-    /// without them would cost them a whole tick.
+    /// Waits for sessions that were just answered and usually come back soon.
     fn linger(&mut self) {
-        let deadline = Instant::now() + LINGER.min(self.last_tick.mul_f32(LINGER_SHARE));
-        while self.sequences.has_work() && self.sequences.answered() > 0 {
+        let most = LINGER.min(self.last_tick.mul_f32(LINGER_SHARE));
+        while self.sequences.has_work()
+            && let Some(deadline) = self.sequences.expected(most)
+        {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.inbox.recv_timeout(left) {
                 Ok(command) => self.sequences.accept(command, &mut self.context),

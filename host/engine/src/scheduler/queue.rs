@@ -4,17 +4,17 @@
 //! tree; `waiting` in the counters is the length of the queue plus the openings that are still on
 //! their way here.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::context::{Context, Row};
 use super::plan::{self, Pace, Planned, Step};
 use super::sequence::Sequence;
-use super::slots::Slots;
+use super::slots::{Place, Slots};
 use super::{Command, Stats, Work, propose, score, verify};
 use crate::sampling::Picker;
 use crate::{EngineConfig, OpenSession, SessionError, TokenId, Weights};
@@ -42,7 +42,6 @@ pub(super) struct Sequences {
     tie_threshold: f32,
     context_size: usize,
     pace: Pace,
-    answered: HashSet<u64>,
     rows: Vec<Row>,
 }
 
@@ -61,7 +60,6 @@ impl Sequences {
             tie_threshold,
             context_size: config.context as usize,
             pace: Pace::default(),
-            answered: HashSet::new(),
             rows: Vec::new(),
         }
     }
@@ -71,8 +69,10 @@ impl Sequences {
         match command {
             Command::Open { id, open, reply } => self.queue.push_back(Waiting { id, open, reply }),
             Command::Close { id } => self.close(id, context),
-            Command::Work { id, work } => {
-                self.answered.remove(&id);
+            Command::Work { id, work, sent } => {
+                if let Some(sequence) = self.running.get_mut(&id) {
+                    sequence.absence.over(sent);
+                }
                 self.give(id, work, context);
             }
         }
@@ -82,8 +82,11 @@ impl Sequences {
     pub(super) fn admit(&mut self, context: &mut Context<'_>) {
         while let Some(next) = self.queue.front() {
             let known = [next.open.prompt.as_slice(), &next.open.output].concat();
-            let Some((slot, kept)) = self.slots.take(&known) else { return };
+            let Some(Place { slot, kept, copied }) = self.slots.take(&known) else { return };
             let Some(Waiting { id, open, reply }) = self.queue.pop_front() else { return };
+            if let Some(copied) = copied {
+                context.copy(copied, slot);
+            }
             context.truncate(slot, kept);
             let stats = &self.judge.stats;
             stats.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -99,7 +102,7 @@ impl Sequences {
                 sequence.work = Some(Work::Prefill { reused, reply });
             } else {
                 let _ = reply.send(Ok(reused));
-                self.answered.insert(id);
+                sequence.absence.begins();
             }
             self.running.insert(id, sequence);
         }
@@ -110,15 +113,14 @@ impl Sequences {
         self.running.values().any(|sequence| sequence.work.is_some())
     }
 
-    /// How many sessions were answered and have not come back.
-    pub(super) fn answered(&self) -> usize {
-        self.answered.len()
+    /// Until when those that were answered last can be expected to be back, if any can within `most`.
+    pub(super) fn expected(&self, most: Duration) -> Option<Instant> {
+        self.running.values().filter_map(|sequence| sequence.absence.ends(most)).max()
     }
 
     /// One forward pass over what is ready; false when nothing is.
     pub(super) fn tick(&mut self, context: &mut Context<'_>) -> bool {
         self.rows.clear();
-        self.answered.clear();
         let planned = plan::plan(&self.running, &mut self.pace, &mut self.rows);
         if planned.is_empty() {
             return false;
@@ -159,7 +161,7 @@ impl Sequences {
             },
         };
         if answered {
-            self.answered.insert(planned.id);
+            sequence.absence.begins();
         }
         Ok(())
     }
@@ -203,7 +205,6 @@ impl Sequences {
 
     fn close(&mut self, id: u64, context: &mut Context<'_>) {
         self.release(id, context);
-        self.answered.remove(&id);
         let stats = &self.judge.stats;
         if let Some(mut sequence) = self.running.remove(&id) {
             sequence.tokens.truncate(sequence.evaluated);

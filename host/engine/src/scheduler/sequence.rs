@@ -4,6 +4,7 @@
 //! last token is not evaluated, because its logits choose the next one.
 
 use super::Work;
+use super::absence::Absence;
 use super::context::{Context, Row};
 use crate::sampling::{Context as Choosing, History, Picker};
 use crate::{Constraint, OpenSession, Sampling, SessionError, TokenId, Verified};
@@ -23,6 +24,7 @@ pub(super) struct Sequence {
     pub finished: bool,
     /// What a verification committed before the tie that is being decided again.
     pub partial: Option<Verified>,
+    pub absence: Absence,
 }
 
 /// The token that a position gets.
@@ -48,6 +50,7 @@ impl Sequence {
             work: None,
             finished: false,
             partial: None,
+            absence: Absence::default(),
         };
         let resumed = open.output.iter().try_for_each(|token| sequence.push(*token));
         (sequence, resumed)

@@ -168,11 +168,13 @@ fn answer(sequence: &mut Sequence, work: Work, verified: Verified) -> bool {
         }
         Work::Decode { left, steps } => {
             let left = left.saturating_sub(verified.committed.len() as u32);
-            let over = left == 0 || verified.finish.is_some();
-            if steps.send(Ok(verified)).is_ok() && !over {
+            let finished = verified.finish.is_some();
+            let sent = steps.send(Ok(verified)).is_ok();
+            if sent && !finished && left > 0 {
                 sequence.work = Some(Work::Decode { left, steps });
+                return false;
             }
-            false
+            sent && !finished
         }
         other => {
             sequence.work = Some(other);
