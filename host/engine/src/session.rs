@@ -1,6 +1,6 @@
 //! One sequence on an engine, as its owner sees it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -58,6 +58,8 @@ pub struct Verified {
     /// Rows of the pass over the proposals: each path behind rows of its own for what came before it. 0 where
     /// there were none.
     pub rows: u32,
+    /// What of the passes was spent on other sequences' rows, and their part of what a pass takes in any case.
+    pub others: Duration,
     /// Set when the sequence ended.
     pub finish: Option<Finish>,
 }

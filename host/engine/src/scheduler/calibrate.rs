@@ -8,7 +8,7 @@ use super::context::{Context, Row};
 use crate::{LoadError, SessionError, TokenId};
 
 /// Tokens compared; more than 8, from where on many kernels take another path.
-const TOKENS: usize = 9;
+pub(super) const TOKENS: usize = 9;
 /// The measured difference is one of few tokens: real ones may be this much larger.
 const MARGIN: f32 = 4.0;
 

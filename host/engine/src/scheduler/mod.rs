@@ -13,6 +13,7 @@ mod propose;
 mod queue;
 mod score;
 mod sequence;
+mod share;
 mod slots;
 mod stats;
 mod verify;

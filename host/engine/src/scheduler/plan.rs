@@ -26,8 +26,8 @@ pub(super) struct Planned {
 pub(super) enum Step {
     /// That many tokens of the prompt are evaluated.
     Prefill { rows: usize },
-    /// A token is chosen from the logits of `row` on.
-    Token { row: usize },
+    /// A token is chosen from the logits of `row` on; `rows` are this sequence's.
+    Token { row: usize, rows: usize },
 }
 
 /// How long rows take here, and whose turn it is when not all fit.
@@ -63,15 +63,16 @@ pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mu
     let ready = || running.iter().filter(|(_, sequence)| sequence.work.is_some());
     if let Some((id, sequence)) = ready().find(|(_, sequence)| sequence.partial.is_some()) {
         rows.extend(sequence.rows(sequence.slot, sequence.pending(), &[]));
-        return vec![Planned { id: *id, step: Step::Token { row: rows.len() - 1 } }];
+        return vec![Planned { id: *id, step: Step::Token { row: rows.len() - 1, rows: rows.len() } }];
     }
     let mut planned = Vec::new();
     for (id, sequence) in tokens(running, pace) {
-        let row = rows.len() + sequence.pending() - 1;
+        let before = rows.len();
         for (slot, draft) in sequence.parts() {
             rows.extend(sequence.rows(slot, sequence.pending(), draft));
         }
-        planned.push(Planned { id, step: Step::Token { row } });
+        let row = before + sequence.pending() - 1;
+        planned.push(Planned { id, step: Step::Token { row, rows: rows.len() - before } });
     }
     let mut budget = pace.rows().saturating_sub(rows.len()).max(FEWEST).min(MAX_ROWS - rows.len());
     for (id, sequence) in ready() {

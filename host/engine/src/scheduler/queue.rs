@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::context::{Context, Row};
 use super::plan::{self, Pace, Planned, Step};
 use super::sequence::Sequence;
+use super::share::Pass;
 use super::slots::{Place, Slots};
 use super::{Command, Stats, Work, propose, score, verify};
 use crate::sampling::Picker;
@@ -31,6 +32,8 @@ pub(super) struct Judge {
     pub picker: Picker,
     /// Of the current pass: 0 for a pass of one row, which is the reference itself.
     pub tie_threshold: f32,
+    /// What of the pass was spent on others than the sequence that is judged.
+    pub others: Duration,
     pub stats: Arc<Stats>,
 }
 
@@ -56,7 +59,13 @@ impl Sequences {
             running: BTreeMap::new(),
             queue: VecDeque::new(),
             slots: Slots::new(config.slots),
-            judge: Judge { weights, picker: Picker::default(), tie_threshold: 0.0, stats },
+            judge: Judge {
+                weights,
+                picker: Picker::default(),
+                tie_threshold: 0.0,
+                others: Duration::ZERO,
+                stats,
+            },
             tie_threshold,
             context_size: config.context as usize,
             pace: Pace::default(),
@@ -127,12 +136,18 @@ impl Sequences {
         }
         let start = Instant::now();
         let passed = context.pass(&self.rows);
-        self.pace.observe(self.rows.len(), start.elapsed());
+        let took = start.elapsed();
+        self.pace.observe(self.rows.len(), took);
         let stats = &self.judge.stats;
         stats.ticks.fetch_add(1, Ordering::Relaxed);
         stats.rows.fetch_add(self.rows.len() as u64, Ordering::Relaxed);
         self.judge.tie_threshold = if self.rows.len() > 1 { self.tie_threshold } else { 0.0 };
+        let sequences = planned.iter().filter(|one| matches!(one.step, Step::Token { .. })).count();
+        let pass = Pass::new(took, self.rows.len(), sequences, stats);
         for one in planned {
+            if let Step::Token { rows, .. } = one.step {
+                self.judge.others = pass.others(rows);
+            }
             let outcome = passed.clone().and_then(|()| self.advance(&one, context));
             if let Err(error) = outcome
                 && let Some(sequence) = self.running.get_mut(&one.id)
@@ -151,7 +166,7 @@ impl Sequences {
                 sequence.evaluated += rows;
                 sequence.prefilled()
             }
-            Step::Token { row } => match sequence.work.take() {
+            Step::Token { row, .. } => match sequence.work.take() {
                 Some(work @ Work::Propose { .. }) => {
                     propose::advance(sequence, work, row, context, &mut self.judge)?
                 }

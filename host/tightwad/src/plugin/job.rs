@@ -78,6 +78,7 @@ pub(super) struct Committed {
     /// Rows of the pass; 0: unknown.
     pub rows: u32,
     pub finished: bool,
+    /// How long it took, without what the target spent on others meanwhile.
     pub took: Duration,
 }
 
@@ -219,7 +220,7 @@ impl Job {
         let max = max.min(self.remaining());
         self.tally.decodes += 1;
         let start = Instant::now();
-        let mut all = Committed::default();
+        let (mut all, mut others) = (Committed::default(), Duration::ZERO);
         if let Err(error) = self.target.as_mut()?.decode(max).await {
             return Some(self.fail(error));
         }
@@ -230,11 +231,12 @@ impl Job {
                 () = self.output.abandoned() => Err(BackendError::Cancelled),
             };
             let Some(step) = step.transpose() else { break };
+            others += step.as_ref().map_or(Duration::ZERO, |step| step.others);
             let one = self.commit(step, Duration::ZERO, 0).await;
             all.tokens.extend(one.tokens);
             all.finished |= one.finished;
         }
-        all.took = start.elapsed();
+        all.took = start.elapsed().saturating_sub(others);
         Some(all)
     }
 
@@ -334,7 +336,7 @@ impl Job {
             accepted: verified.accepted,
             rows: verified.rows,
             finished: self.is_over(),
-            took,
+            took: took.saturating_sub(verified.others),
         }
     }
 
