@@ -58,7 +58,8 @@ pub struct Verified {
     /// Rows of the pass over the proposals: each path behind rows of its own for what came before it. 0 where
     /// there were none.
     pub rows: u32,
-    /// What of the passes was spent on other sequences' rows, and their part of what a pass takes in any case.
+    /// What of the time was not spent on this sequence where passes were shared: other sequences' rows, their part
+    /// of what a pass takes in any case, and waiting for them.
     pub others: Duration,
     /// Set when the sequence ended.
     pub finish: Option<Finish>,

@@ -32,7 +32,7 @@ pub(super) struct Judge {
     pub picker: Picker,
     /// Of the current pass: 0 for a pass of one row, which is the reference itself.
     pub tie_threshold: f32,
-    /// What of the pass was spent on others than the sequence that is judged.
+    /// What of the time was not spent on the sequence that is judged.
     pub others: Duration,
     pub stats: Arc<Stats>,
 }
@@ -81,6 +81,7 @@ impl Sequences {
             Command::Work { id, work, sent } => {
                 if let Some(sequence) = self.running.get_mut(&id) {
                     sequence.absence.over(sent);
+                    sequence.asked = sent;
                 }
                 self.give(id, work, context);
             }
@@ -145,8 +146,11 @@ impl Sequences {
         let sequences = planned.iter().filter(|one| matches!(one.step, Step::Token { .. })).count();
         let pass = Pass::new(took, self.rows.len(), sequences, stats);
         for one in planned {
-            if let Step::Token { rows, .. } = one.step {
-                self.judge.others = pass.others(rows);
+            if let Step::Token { rows, .. } = one.step
+                && let Some(sequence) = self.running.get_mut(&one.id)
+            {
+                self.judge.others = pass.others(rows, sequence.asked.elapsed());
+                sequence.asked = Instant::now();
             }
             let outcome = passed.clone().and_then(|()| self.advance(&one, context));
             if let Err(error) = outcome

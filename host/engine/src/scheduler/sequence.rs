@@ -4,6 +4,8 @@
 //! last token is not evaluated, because its logits choose the next one.
 
 use super::Work;
+use std::time::Instant;
+
 use super::absence::Absence;
 use super::context::{Context, Row};
 use crate::sampling::{Context as Choosing, History, Picker};
@@ -25,6 +27,8 @@ pub(super) struct Sequence {
     /// What a verification committed before the tie that is being decided again.
     pub partial: Option<Verified>,
     pub absence: Absence,
+    /// When it was asked for what it does, or had its last step of that.
+    pub asked: Instant,
 }
 
 /// The token that a position gets.
@@ -51,6 +55,7 @@ impl Sequence {
             finished: false,
             partial: None,
             absence: Absence::default(),
+            asked: Instant::now(),
         };
         let resumed = open.output.iter().try_for_each(|token| sequence.push(*token));
         (sequence, resumed)

@@ -27,11 +27,13 @@ impl Pass {
         Self { took, rows, sequences, row: row.clamp(0.0, took / rows.max(1) as f64) }
     }
 
-    /// What of it was spent on others than the sequence that had `own` of the rows.
-    pub(super) fn others(&self, own: usize) -> Duration {
+    /// What of the time since `asked` was not spent on the sequence that had `own` of the rows. It waits for
+    /// others' passes, and they for it: that is nobody's, but alone all of the time is its own.
+    pub(super) fn others(&self, own: usize, asked: Duration) -> Duration {
         let always = self.took - self.row * self.rows as f64;
         let share = always / self.sequences.max(1) as f64 + self.row * own as f64;
-        Duration::from_secs_f64((self.took - share).max(0.0))
+        let all = if self.sequences > 1 { asked.as_secs_f64() } else { self.took };
+        Duration::from_secs_f64((all - share).max(0.0))
     }
 }
 
@@ -51,11 +53,13 @@ mod tests {
         };
         let milliseconds = |time: Duration| (time.as_secs_f64() * 1e3).round();
         let alone = Pass::new(Duration::from_millis(14), 5, 1, &stats);
-        assert_eq!(milliseconds(alone.others(5)), 0.0);
+        let asked = Duration::from_millis(20);
+        assert_eq!(milliseconds(alone.others(5, asked)), 0.0);
         // 9 ms for nobody's rows, 9 for those of four.
         let shared = Pass::new(Duration::from_millis(18), 9, 4, &stats);
-        let own: f64 = [1, 1, 1, 6].map(|own| 18.0 - shared.others(own).as_secs_f64() * 1e3).iter().sum();
+        let own: f64 =
+            [1, 1, 1, 6].map(|own| 20.0 - shared.others(own, asked).as_secs_f64() * 1e3).iter().sum();
         assert!((own - 18.0).abs() < 0.01, "{own}");
-        assert_eq!(milliseconds(shared.others(6)), 10.0);
+        assert_eq!(milliseconds(shared.others(6, asked)), 12.0);
     }
 }
