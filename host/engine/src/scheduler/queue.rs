@@ -78,13 +78,7 @@ impl Sequences {
         match command {
             Command::Open { id, open, reply } => self.queue.push_back(Waiting { id, open, reply }),
             Command::Close { id } => self.close(id, context),
-            Command::Work { id, work, sent } => {
-                if let Some(sequence) = self.running.get_mut(&id) {
-                    sequence.absence.over(sent);
-                    sequence.asked = sent;
-                }
-                self.give(id, work, context);
-            }
+            Command::Work { id, work, sent } => self.give(id, work, sent, context),
         }
     }
 
@@ -146,13 +140,7 @@ impl Sequences {
         let sequences = planned.iter().filter(|one| matches!(one.step, Step::Token { .. })).count();
         let pass = Pass::new(took, self.rows.len(), sequences, stats);
         for one in planned {
-            if let Step::Token { rows, .. } = one.step
-                && let Some(sequence) = self.running.get_mut(&one.id)
-            {
-                self.judge.others = pass.others(rows, sequence.asked.elapsed());
-                sequence.asked = Instant::now();
-            }
-            let outcome = passed.clone().and_then(|()| self.advance(&one, context));
+            let outcome = passed.clone().and_then(|()| self.advance(&one, &pass, context));
             if let Err(error) = outcome
                 && let Some(sequence) = self.running.get_mut(&one.id)
             {
@@ -163,21 +151,30 @@ impl Sequences {
         true
     }
 
-    fn advance(&mut self, planned: &Planned, context: &mut Context<'_>) -> Result<(), SessionError> {
+    fn advance(
+        &mut self,
+        planned: &Planned,
+        pass: &Pass,
+        context: &mut Context<'_>,
+    ) -> Result<(), SessionError> {
         let Some(sequence) = self.running.get_mut(&planned.id) else { return Ok(()) };
         let answered = match planned.step {
             Step::Prefill { rows } => {
                 sequence.evaluated += rows;
                 sequence.prefilled()
             }
-            Step::Token { row, .. } => match sequence.work.take() {
-                Some(work @ Work::Propose { .. }) => {
-                    propose::advance(sequence, work, row, context, &mut self.judge)?
+            Step::Token { row, rows } => {
+                self.judge.others = pass.others(rows, sequence.asked.elapsed());
+                sequence.asked = Instant::now();
+                match sequence.work.take() {
+                    Some(work @ Work::Propose { .. }) => {
+                        propose::advance(sequence, work, row, context, &mut self.judge)?
+                    }
+                    Some(work @ Work::Score { .. }) => score::advance(sequence, work, row, context),
+                    Some(work) => verify::advance(sequence, work, row, context, &mut self.judge)?,
+                    None => false,
                 }
-                Some(work @ Work::Score { .. }) => score::advance(sequence, work, row, context),
-                Some(work) => verify::advance(sequence, work, row, context, &mut self.judge)?,
-                None => false,
-            },
+            }
         };
         if answered {
             sequence.absence.begins();
@@ -185,10 +182,12 @@ impl Sequences {
         Ok(())
     }
 
-    fn give(&mut self, id: u64, work: Work, context: &mut Context<'_>) {
+    fn give(&mut self, id: u64, work: Work, sent: Instant, context: &mut Context<'_>) {
         // A session that is gone hears of it through its dropped channel.
         let Some(sequence) = self.running.get_mut(&id) else { return };
         let ended = sequence.finished;
+        sequence.absence.over(sent);
+        sequence.asked = sent;
         sequence.work = Some(work);
         let known = |tokens: &[TokenId]| tokens.iter().find(|token| **token >= context.vocabulary).copied();
         let unknown = match &sequence.work {

@@ -18,12 +18,14 @@ use crate::plugin::{Library, Limits, PluginEngine};
 use crate::script::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
 use crate::types::{Outcome, Prompt, Request};
 
+/// Requests that a model of a contest answers at once.
+pub(super) const SLOTS: u32 = 4;
+
 /// One way to answer, with its sums.
 pub(super) struct Contestant {
     pub name: String,
     backend: SharedBackend,
-    pub took: Duration,
-    /// Of each round.
+    /// What each round took.
     times: Vec<Duration>,
     pub tokens: u32,
     pub drafted: u32,
@@ -40,7 +42,6 @@ impl Contestant {
         Self {
             name: name.to_owned(),
             backend,
-            took: Duration::ZERO,
             times: Vec::new(),
             tokens: 0,
             drafted: 0,
@@ -73,10 +74,15 @@ impl Contestant {
     /// The figures as JSON; `plain` is the time of the first contestant.
     pub(super) fn json(&self, set: &str, plain: Duration) -> Value {
         json!({
-            "set": set, "name": self.name, "ratio": self.ratio(plain), "seconds": self.took.as_secs_f64(),
+            "set": set, "name": self.name, "ratio": self.ratio(plain), "seconds": self.took().as_secs_f64(),
             "tokens": self.tokens, "drafted": self.drafted, "accepted": self.accepted, "wasted": self.wasted,
             "ties": self.ties, "different": self.different, "bytes_a_token": self.bytes_a_token(),
         })
+    }
+
+    /// What all rounds took.
+    pub(super) fn took(&self) -> Duration {
+        self.times.iter().sum()
     }
 
     /// How many times as fast as `other`, in the median of the rounds: where the machine did something else
@@ -90,7 +96,7 @@ impl Contestant {
 
     /// How many times as fast as `plain`.
     pub(super) fn ratio(&self, plain: Duration) -> f64 {
-        plain.as_secs_f64() / self.took.as_secs_f64().max(1e-9)
+        plain.as_secs_f64() / self.took().as_secs_f64().max(1e-9)
     }
 }
 
@@ -120,9 +126,7 @@ impl Contest {
             let (before, start) = (wire(), Instant::now());
             let answers = prompts.iter().map(|prompt| self.answer(&contestant.backend, prompt));
             let answers = try_join_all(answers).await?;
-            let took = start.elapsed();
-            contestant.took += took;
-            contestant.times.push(took);
+            contestant.times.push(start.elapsed());
             contestant.bytes += wire() - before;
             for ((text, _, outcome), truth) in answers.iter().zip(&truths) {
                 contestant.count(outcome);
@@ -184,7 +188,7 @@ pub(super) async fn model(factory: &HostFactory, path: &Path, threads: Option<u3
         swarm: None,
         name: None,
         context: Some(2048),
-        slots: Some(4),
+        slots: Some(SLOTS),
         queue: None,
         threads,
         gpu_layers: None,

@@ -100,7 +100,7 @@ impl Network {
     }
 
     fn report(&self, set: &str, delay: u64, contestants: &[Contestant]) {
-        let plain = contestants[0].took;
+        let plain = contestants[0].took();
         if !self.json {
             let speed = f64::from(contestants[0].tokens) / plain.as_secs_f64();
             println!("{set}, {delay} ms each way: plain, streamed at {speed:.1} tokens/s");
@@ -115,7 +115,7 @@ impl Network {
                     "  {:24} {:5.2}x  {:5.2}x a call a token, {:4.0} bytes a token, {:5} drafted, {:3.0} % accepted, {:5} wasted, {} answers differ",
                     one.name,
                     one.ratio(plain),
-                    one.ratio(contestants[1].took),
+                    one.ratio(contestants[1].took()),
                     one.bytes_a_token(),
                     one.drafted,
                     100.0 * one.share(),

@@ -237,7 +237,7 @@ impl Pool {
     }
 
     fn report(&self, set: &str, delay: u64, contestants: &[Contestant]) {
-        let plain = contestants[0].took;
+        let plain = contestants[0].took();
         if !self.json {
             let speed = f64::from(contestants[0].tokens) / plain.as_secs_f64();
             println!("{set}, {delay} ms each way: the pool alone at {speed:.1} tokens/s");
@@ -265,7 +265,7 @@ impl Pool {
 
 /// Adds the ratios at one delay to the lines of the plot.
 fn note(lines: &mut Vec<Line>, set: &str, delay: u64, contestants: &[Contestant]) {
-    let plain = contestants[0].took;
+    let plain = contestants[0].took();
     for one in contestants.iter().filter(|one| !one.name.contains("always")) {
         let name = format!("{set}: {}", one.name);
         let point = (delay as f64, one.ratio(plain));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::contest::{Contest, Contestant, factory, lookup, model, stack};
+use super::contest::{Contest, Contestant, SLOTS, factory, lookup, model, stack};
 use super::prompts::{SETS, set};
 use super::useless::Useless;
 use crate::backend::SharedBackend;
@@ -31,8 +31,8 @@ pub(super) struct Speed {
     #[arg(long, default_value_t = 128)]
     tokens: u32,
     /// Prompts that are answered at once.
-    #[arg(long, default_value_t = 1)]
-    at_once: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS)))]
+    at_once: u32,
     /// 0: greedy.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
@@ -50,7 +50,7 @@ impl Speed {
         let contest = Contest { tokens: self.tokens, temperature: self.temperature };
         for name in SETS.into_iter().filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
             let mut contestants = self.contestants(&factory).await?;
-            for prompts in set(name, self.prompts).chunks(self.at_once.max(1)) {
+            for prompts in set(name, self.prompts).chunks(self.at_once as usize) {
                 contest.round(&mut contestants, prompts, || 0).await?;
             }
             self.report(name, &contestants);
@@ -77,7 +77,7 @@ impl Speed {
     }
 
     fn report(&self, set: &str, contestants: &[Contestant]) {
-        let plain = contestants[0].took;
+        let plain = contestants[0].took();
         if !self.json {
             let speed = f64::from(contestants[0].tokens) / plain.as_secs_f64();
             println!(
