@@ -1,6 +1,6 @@
 //! One sequence on an engine, as its owner sees it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -58,9 +58,9 @@ pub struct Verified {
     /// Rows of the pass over the proposals: each path behind rows of its own for what came before it. 0 where
     /// there were none.
     pub rows: u32,
-    /// What of the time was not spent on this sequence where passes were shared: other sequences' rows, their part
-    /// of what a pass takes in any case, and waiting for them.
-    pub others: Duration,
+    /// Seconds to add to the time that it took, where passes were shared, for what it costs: as if it had the model
+    /// for itself, but with rows the dearer, the more share a pass.
+    pub correction: f64,
     /// Set when the sequence ended.
     pub finish: Option<Finish>,
 }

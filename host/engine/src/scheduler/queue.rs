@@ -32,8 +32,8 @@ pub(super) struct Judge {
     pub picker: Picker,
     /// Of the current pass: 0 for a pass of one row, which is the reference itself.
     pub tie_threshold: f32,
-    /// What of the time was not spent on the sequence that is judged.
-    pub others: Duration,
+    /// Seconds to add to what it took the sequence that is judged.
+    pub correction: f64,
     pub stats: Arc<Stats>,
 }
 
@@ -59,13 +59,7 @@ impl Sequences {
             running: BTreeMap::new(),
             queue: VecDeque::new(),
             slots: Slots::new(config.slots),
-            judge: Judge {
-                weights,
-                picker: Picker::default(),
-                tie_threshold: 0.0,
-                others: Duration::ZERO,
-                stats,
-            },
+            judge: Judge { weights, picker: Picker::default(), tie_threshold: 0.0, correction: 0.0, stats },
             tie_threshold,
             context_size: config.context as usize,
             pace: Pace::default(),
@@ -164,7 +158,7 @@ impl Sequences {
                 sequence.prefilled()
             }
             Step::Token { row, rows } => {
-                self.judge.others = pass.others(rows, sequence.asked.elapsed());
+                self.judge.correction = pass.correction(rows, sequence.asked.elapsed());
                 sequence.asked = Instant::now();
                 match sequence.work.take() {
                     Some(work @ Work::Propose { .. }) => {

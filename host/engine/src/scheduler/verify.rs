@@ -51,7 +51,7 @@ pub(super) fn advance(
         _ => &[],
     };
     let mut verified = sequence.partial.take().unwrap_or_default();
-    verified.others += judge.others;
+    verified.correction += judge.correction;
     let before = sequence.tokens.len();
     let mut tree = Tree::new(paths, row, sequence.pending());
     if !paths.is_empty() {

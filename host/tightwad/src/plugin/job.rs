@@ -78,7 +78,7 @@ pub(super) struct Committed {
     /// Rows of the pass; 0: unknown.
     pub rows: u32,
     pub finished: bool,
-    /// How long it took, without what the target spent on others meanwhile.
+    /// How long it took; in company, what it costs as if the target had nothing else to do.
     pub took: Duration,
 }
 
@@ -220,7 +220,7 @@ impl Job {
         let max = max.min(self.remaining());
         self.tally.decodes += 1;
         let start = Instant::now();
-        let (mut all, mut others) = (Committed::default(), Duration::ZERO);
+        let (mut all, mut correction) = (Committed::default(), 0.0);
         if let Err(error) = self.target.as_mut()?.decode(max).await {
             return Some(self.fail(error));
         }
@@ -231,12 +231,12 @@ impl Job {
                 () = self.output.abandoned() => Err(BackendError::Cancelled),
             };
             let Some(step) = step.transpose() else { break };
-            others += step.as_ref().map_or(Duration::ZERO, |step| step.others);
+            correction += step.as_ref().map_or(0.0, |step| step.correction);
             let one = self.commit(step, Duration::ZERO, 0).await;
             all.tokens.extend(one.tokens);
             all.finished |= one.finished;
         }
-        all.took = start.elapsed().saturating_sub(others);
+        all.took = corrected(start.elapsed(), correction);
         Some(all)
     }
 
@@ -336,7 +336,7 @@ impl Job {
             accepted: verified.accepted,
             rows: verified.rows,
             finished: self.is_over(),
-            took: took.saturating_sub(verified.others),
+            took: corrected(took, verified.correction),
         }
     }
 
@@ -360,4 +360,9 @@ pub(super) enum Begun {
     Unknown,
     /// One is under way.
     Busy,
+}
+
+/// What is charged for what took so long.
+fn corrected(took: Duration, seconds: f64) -> Duration {
+    Duration::from_secs_f64((took.as_secs_f64() + seconds).max(0.0))
 }
