@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use tightwad_zoo::{Kind, Zoo};
 
 /// Set-up, models, tests, benchmarks.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ enum Command {
         #[arg(default_values_t = vec!["smollm2".to_owned()])]
         names: Vec<String>,
     },
+    /// Makes the small models of many architectures, and prints their files.
+    Zoo,
     /// Builds the components in `plugins/dist`.
     Components {
         /// Builds them elsewhere and compares every byte.
@@ -61,6 +64,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Models { names } => {
             for name in names {
                 println!("{}", models::get(&name)?.display());
+            }
+        }
+        Command::Zoo => {
+            let zoo = Zoo::new(&models::get("smollm2")?, &models::folder().join("zoo"));
+            for kind in Kind::ARCHITECTURES.iter().chain(&Kind::PRE_TOKENIZERS) {
+                println!("{}", zoo.model(*kind)?.display());
             }
         }
         Command::Components { check: true } => components::check()?,

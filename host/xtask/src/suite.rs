@@ -15,6 +15,9 @@ pub(crate) struct Test {
     /// Leaves out what needs the large models.
     #[arg(long)]
     quick: bool,
+    /// Also runs the tests that take many minutes.
+    #[arg(long)]
+    full: bool,
 }
 
 type Step = (&'static str, fn(&Tools) -> Result<()>);
@@ -51,6 +54,9 @@ impl Test {
         test.args(["test", "--workspace", "--no-fail-fast"]).env("TIGHTWAD_MODELS", models::folder());
         if self.quick {
             test.env("TIGHTWAD_QUICK", "1");
+        }
+        if self.full {
+            test.args(["--", "--include-ignored"]);
         }
         run(tools.for_command(&mut test))
     }
