@@ -304,7 +304,16 @@ async fn one_command_starts_a_gate() {
     let body =
         json!({"model": "gate", "max_tokens": 16, "messages": [{"role": "user", "content": PROMPTS[0]}]});
     let url = format!("http://{}/v1/chat/completions", process.address);
-    let answer: Value =
-        reqwest::Client::new().post(url).json(&body).send().await.unwrap().json().await.unwrap();
+    let answer: Value = tightwad_net::machine_client()
+        .build()
+        .unwrap()
+        .post(url)
+        .json(&body)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert_eq!(answer["tightwad"]["mode"], "gate", "{answer}");
 }

@@ -63,7 +63,7 @@ async fn a_node_gives_the_same_tokens_as_this_machine() {
     }
     assert!(accepted > 0, "no draft was ever accepted");
     // Nothing is left behind on the node.
-    let client = reqwest::Client::new();
+    let client = tightwad_net::machine_client().build().unwrap();
     for _ in 0..100 {
         let facts: Value =
             client.get(format!("{}/v1/node", node.url())).send().await.unwrap().json().await.unwrap();
@@ -144,7 +144,7 @@ return tw.serve {{ token = "t", models = {{
     let mut server = Server::on(host.command(BINARY), &listen, &script, &[]);
     let token = [("authorization", "Bearer t")];
     let headers = token.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-    let client = reqwest::Client::builder().default_headers(headers.into_iter().collect());
+    let client = tightwad_net::machine_client().default_headers(headers.into_iter().collect());
     server.client = client.build().unwrap();
     for settings in settings() {
         let (here, _) = server.ask("here", PROMPTS[1], settings.clone()).await;
@@ -176,7 +176,7 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
     let _alone = alone();
     let node =
         Node::start(&[("smollm2", &smollm2())], &["--token", "secret", "--slots", "4", "--queue", "4"]);
-    let client = reqwest::Client::new();
+    let client = tightwad_net::machine_client().build().unwrap();
     let url = |path: &str| format!("{}{path}", node.url());
     assert_eq!(client.get(url("/health")).send().await.unwrap().status(), 200);
     for path in ["/v1/node", "/v1/models", "/metrics"] {
@@ -256,7 +256,7 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
 async fn the_protocol_can_be_followed_by_hand() {
     let _alone = alone();
     let node = Node::start(&[("smollm2", &smollm2())], &["--context", "512"]);
-    let client = reqwest::Client::new();
+    let client = tightwad_net::machine_client().build().unwrap();
     let post = async |path: &str, body: Value| -> (u16, Value) {
         let answer = client.post(format!("{}{path}", node.url())).json(&body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())

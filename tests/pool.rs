@@ -15,8 +15,8 @@ use tightwad_netlab::Proxy;
 use tokio::time::sleep;
 
 /// Memory with which SmolLM2 (context 512, two sequences) needs two workers, and three.
-const TWO: &str = "84M";
-const THREE: &str = "66M";
+const TWO: &str = "76M";
+const THREE: &str = "58M";
 /// Memory with which one worker is enough.
 const ENOUGH: &str = "400M";
 

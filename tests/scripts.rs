@@ -28,7 +28,7 @@ fn mistakes_are_refused_at_their_line_with_the_mend() {
         ("tw.model { path = 5 }".to_owned(), "'path' in tw.model must be a string"),
         (
             format!("tw.model {{ path = \"{model}\", context = \"big\" }}"),
-            "'context' in tw.model must be a whole number, not the string 'big'",
+            "'context' in tw.model must be a whole number, or a string such as \"32k\", not the string 'big'",
         ),
         ("tw.model {}".to_owned(), "tw.model needs 'path'"),
         ("tw.model(3)".to_owned(), "takes a table"),

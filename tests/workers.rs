@@ -132,7 +132,7 @@ fn serve(answer: &'static str) -> SocketAddr {
 async fn a_worker_lets_in_whom_it_should() {
     let _alone = alone();
     let worker = Worker::start(&["--memory", "100M", "--token", "secret"]);
-    let client = reqwest::Client::new();
+    let client = tightwad_net::machine_client().build().unwrap();
     let url = |path: &str| format!("{}{path}", worker.url());
     assert_eq!(client.get(url("/health")).send().await.unwrap().status(), 200);
     for path in ["/v1/worker", "/v1/worker/rpc"] {

@@ -41,7 +41,8 @@ impl LlamaServer {
                 eprintln!("skipped: {PACKAGE} does not run on this processor");
                 return None;
             }
-            let asked = reqwest::get(format!("{url}/health")).await;
+            let asked =
+                tightwad_net::machine_client().build().unwrap().get(format!("{url}/health")).send().await;
             if asked.is_ok_and(|answer| answer.status().is_success()) {
                 return Some(Self { child, url });
             }

@@ -24,6 +24,7 @@ pub use process::Process;
 pub use projects::{bundled, compiled, componentized, fixture, project, put, python, said};
 pub use server::{Begun, Server, alone};
 use tempfile::TempDir;
+use tightwad_zoo::{Kind, Zoo};
 pub use vllm::Vllm;
 pub use worker::{Worker, listed, workers};
 
@@ -40,6 +41,12 @@ pub fn model(file: &str) -> PathBuf {
     let path = folder.join(file);
     assert!(path.exists(), "{} is missing: run `cargo xtask models` first", path.display());
     path
+}
+
+/// A model of the zoo.
+pub fn zoo(kind: Kind) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zoo");
+    Zoo::new(&smollm2(), &folder).model(kind).unwrap()
 }
 
 pub fn smollm2() -> PathBuf {

@@ -35,7 +35,7 @@ impl Ollama {
     /// Serves `model` of the tightwad at `behind` as `smollm2:latest`.
     pub async fn start(behind: &str, model: &str) -> Self {
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
-        let client = reqwest::Client::new();
+        let client = tightwad_net::machine_client().build().unwrap();
         let state =
             Model { behind: behind.to_owned(), model: model.to_owned(), client, asked: asked.clone() };
         let router = Router::new()

@@ -1,8 +1,9 @@
 //! A process of ours that says where it listens.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Ended by its process id when dropped.
 pub struct Process {
@@ -46,6 +47,18 @@ impl Process {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// How it ended, if it does so within `time`.
+    pub fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + time;
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return Some(status),
+                None if Instant::now() > until => return None,
+                None => std::thread::park_timeout(Duration::from_millis(10)),
+            }
+        }
     }
 
     /// Sends it a signal by its process id.

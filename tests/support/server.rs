@@ -77,7 +77,7 @@ impl Server {
         Self {
             address: process.address.clone(),
             process,
-            client: reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap(),
+            client: tightwad_net::machine_client().timeout(Duration::from_secs(120)).build().unwrap(),
             script,
             _turn: turn,
         }

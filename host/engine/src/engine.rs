@@ -7,15 +7,18 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::memory::Reservation;
 use crate::scheduler::{self, Command, Commands, Stats};
+use crate::sizing::Sizing;
 use crate::{LoadError, OpenSession, Session, SessionError, Weights};
 
 /// How to run a model.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Tokens a sequence may have; 0: what the model was trained for, at most 4096.
+    /// Tokens per sequence; 0: what the model was trained for, as far as memory allows.
     pub context: u32,
-    /// Sequences that run at once.
+    /// Sequences that run at once; 0: eight, or fewer where memory has no room for the
+    /// context of as many, or for 32,768 tokens each.
     pub slots: u32,
     /// Requests that may wait for a sequence.
     pub queue: usize,
@@ -30,7 +33,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { context: 0, slots: 8, queue: 64, threads: 0, gpu_layers: 999, tie_threshold: None }
+        Self { context: 0, slots: 0, queue: 64, threads: 0, gpu_layers: 999, tie_threshold: None }
     }
 }
 
@@ -49,6 +52,7 @@ pub struct Engine {
     sequences: Arc<AtomicU64>,
     config: EngineConfig,
     tie_threshold: f32,
+    _reservation: Arc<Reservation>,
 }
 
 impl Engine {
@@ -67,10 +71,11 @@ impl Engine {
     ///
     /// [`LoadError`] when there is no memory for the sequences.
     pub fn start(weights: Arc<Weights>, mut config: EngineConfig) -> Result<Self, LoadError> {
-        if config.context == 0 {
-            config.context = weights.trained_context().min(4096);
-        }
-        config.slots = config.slots.max(1);
+        let sizing = Sizing::of(&weights, &config);
+        (config.context, config.slots) = (sizing.context, sizing.slots);
+        // What a GPU holds takes nothing of this machine's memory.
+        let (own, caches) = if config.takes_turns() { weights.memory(sizing.cache_bytes) } else { (0, 0) };
+        let reservation = Arc::new(Reservation::new(own, caches));
         if config.threads == 0 {
             config.threads = u32::try_from(crate::processors()).unwrap_or(1);
         }
@@ -85,7 +90,7 @@ impl Engine {
         let gone = |_| LoadError::Runtime("its thread ended".to_owned());
         let tie_threshold = started.recv().map_err(gone)??;
         let sequences = Arc::new(AtomicU64::new(0));
-        Ok(Self { weights, commands, stats, sequences, config, tie_threshold })
+        Ok(Self { weights, commands, stats, sequences, config, tie_threshold, _reservation: reservation })
     }
 
     /// The model.

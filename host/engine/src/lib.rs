@@ -15,13 +15,17 @@ mod draft;
 mod engine;
 mod error;
 mod llama;
+mod memory;
 pub mod pool;
 mod quantize;
 mod runtime;
 pub mod sampling;
 mod scheduler;
 mod session;
+mod sizing;
+mod specials;
 mod template;
+mod text;
 mod weights;
 
 pub use constraint::{Constraint, ConstraintError};
@@ -35,4 +39,5 @@ pub use sampling::{InvalidSampling, Sampling, SamplingSpec, TokenId, TokenLogpro
 pub use scheduler::Stats;
 pub use session::{Committed, Finish, OpenSession, Proposal, Scored, Session, Verified};
 pub use template::{ChatTemplate, TemplateError};
+pub use text::{TextError, TextThread, on_text_thread};
 pub use weights::Weights;

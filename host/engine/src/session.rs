@@ -1,6 +1,6 @@
 //! One sequence on an engine, as its owner sees it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -58,11 +58,21 @@ pub struct Verified {
     /// Rows of the pass over the proposals: each path behind rows of its own for what came before it. 0 where
     /// there were none.
     pub rows: u32,
-    /// Seconds to add to the time that it took, where passes were shared, for what it costs: as if it had the model
-    /// for itself, but with rows the dearer, the more share a pass.
-    pub correction: f64,
+    /// Time from the call to its answer, by the clock of the machine that owns the pass.
+    pub took: Duration,
+    /// What the request is charged for that time. It differs from `took` where requests share a pass: each pays for
+    /// its own rows, at the price of a model that does nothing else.
+    pub cost: Duration,
     /// Set when the sequence ended.
     pub finish: Option<Finish>,
+}
+
+impl Verified {
+    /// What a caller is charged who waited `wall` for this: the way there and back, and the cost.
+    #[must_use]
+    pub fn charged(&self, wall: Duration) -> Duration {
+        wall.saturating_sub(self.took) + self.cost
+    }
 }
 
 /// A proposed token and the drafter's own probability for it.

@@ -13,13 +13,21 @@ use llguidance::api::TopLevelGrammar;
 use sha2::{Digest, Sha256};
 
 use crate::pool::{self, PoolConfig};
-use crate::{Constraint, ConstraintError, LoadError, TokenId, runtime};
+use crate::specials::Specials;
+use crate::text::Reach;
+use crate::{Constraint, ConstraintError, LoadError, TextError, TextThread, TokenId, runtime};
 
 /// Weights and vocabulary; immutable.
 pub struct Weights {
     pub(crate) model: LlamaModel,
     path: PathBuf,
     vocabulary: [u8; 32],
+    /// Bytes of the longest token; `None` where the tokenizer drops text, so that bytes say nothing about tokens.
+    longest_token: Option<usize>,
+    reach: Reach,
+    specials: OnceLock<Specials>,
+    /// Its layers lie on other machines too.
+    pooled: bool,
     digest: [u8; 32],
     grammars: OnceLock<Result<Arc<ParserFactory>, String>>,
 }
@@ -46,7 +54,7 @@ impl Weights {
         progress: impl FnMut(f32) + 'static,
     ) -> Result<Arc<Self>, LoadError> {
         check_header(path)?;
-        Self::known(path, pool::load(path, pool, Box::new(progress))?)
+        Self::known(path, pool::load(path, pool, Box::new(progress))?, true)
     }
 
     /// Loads only the vocabulary and the chat template of a GGUF file.
@@ -64,13 +72,28 @@ impl Weights {
             let reason = format!("llama.cpp could not load it ({error})");
             LoadError::Malformed { path: path.to_owned(), reason }
         })?;
-        Self::known(path, model)
+        Self::known(path, model, false)
     }
 
-    fn known(path: &Path, model: LlamaModel) -> Result<Arc<Self>, LoadError> {
-        let vocabulary = vocabulary_digest(&model);
+    fn known(path: &Path, model: LlamaModel, pooled: bool) -> Result<Arc<Self>, LoadError> {
+        let (vocabulary, longest) = vocabulary_digest(&model);
         let digest = file_digest(path).map_err(|error| unreadable(path, &error))?;
-        Ok(Arc::new(Self { model, path: path.to_owned(), vocabulary, digest, grammars: OnceLock::new() }))
+        let key = |key: &str| model.meta_val_str(key).unwrap_or_default();
+        let (tokenizer, pre) = (key("tokenizer.ggml.model"), key("tokenizer.ggml.pre"));
+        // Those two normalize: they drop white space and accents.
+        let longest_token = Some(longest).filter(|_| !matches!(tokenizer.as_str(), "bert" | "t5"));
+        let reach = Reach::of(&tokenizer, &pre);
+        Ok(Arc::new(Self {
+            model,
+            path: path.to_owned(),
+            vocabulary,
+            longest_token,
+            reach,
+            specials: OnceLock::new(),
+            pooled,
+            digest,
+            grammars: OnceLock::new(),
+        }))
     }
 
     /// The file the model came from.
@@ -123,20 +146,76 @@ impl Weights {
         self.model.n_ctx_train()
     }
 
+    /// Bytes of the weights and of full caches that this machine holds for sequences like these; 0 for a pool, where
+    /// machines lend what they have.
+    pub(crate) fn memory(&self, cache_bytes: u64) -> (u64, u64) {
+        if self.pooled { (0, 0) } else { (self.size(), cache_bytes) }
+    }
+
+    /// True for models with recurrent layers (Mamba, LFM2, Qwen3.5, ...). Their state cannot be cut: what is
+    /// rejected must be evaluated again from the beginning.
+    #[must_use]
+    pub fn has_recurrent_state(&self) -> bool {
+        self.model.is_recurrent() || self.model.is_hybrid()
+    }
+
     /// Splits `text` into tokens. Special tokens written out in it are recognized, and the
     /// model's own beginning token is added, where `special` says so.
-    #[must_use]
-    pub fn tokenize(&self, text: &str, special: bool) -> Vec<TokenId> {
-        let tokens = self.model.vocab().tokenize(text.as_bytes(), special, special);
-        tokens.into_iter().map(|token| token.0.unsigned_abs()).collect()
+    ///
+    /// # Errors
+    ///
+    /// [`TextError`] for a text that cannot fit `context` tokens, or that the tokenizer's stack cannot hold.
+    pub fn tokenize(
+        &self,
+        _: &TextThread,
+        text: &str,
+        special: bool,
+        context: u32,
+    ) -> Result<Vec<TokenId>, TextError> {
+        self.check_text(text, context)?;
+        Ok(self.split(text, special, special))
     }
 
     /// Splits a rendered chat template, which writes its special tokens itself.
-    #[must_use]
-    pub fn tokenize_rendered(&self, text: &str) -> Vec<TokenId> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::tokenize`].
+    pub fn tokenize_rendered(
+        &self,
+        _: &TextThread,
+        text: &str,
+        context: u32,
+    ) -> Result<Vec<TokenId>, TextError> {
+        self.check_text(text, context)?;
         let bos = self.special(self.model.vocab().bos());
         let adds = self.model.vocab().should_add_bos() && (bos.is_empty() || !text.starts_with(&bos));
-        let tokens = self.model.vocab().tokenize(text.as_bytes(), adds, true);
+        Ok(self.split(text, adds, true))
+    }
+
+    /// Most bytes of a text that can fit `context` tokens.
+    #[must_use]
+    pub fn most_bytes(&self, context: u32) -> usize {
+        self.longest_token.map_or(usize::MAX, |longest| longest.saturating_mul(context as usize))
+    }
+
+    /// Refuses what llama.cpp must not see.
+    fn check_text(&self, text: &str, context: u32) -> Result<(), TextError> {
+        if text.len() > self.most_bytes(context) {
+            return Err(self.too_long(text.len(), context));
+        }
+        self.reach.check(text)?;
+        self.specials.get_or_init(|| Specials::of(&self.model)).check(text)
+    }
+
+    /// The refusal of a text of `bytes` bytes.
+    #[must_use]
+    pub fn too_long(&self, bytes: usize, context: u32) -> TextError {
+        TextError::TooLong { tokens: bytes.div_ceil(self.longest_token.unwrap_or(1).max(1)), context }
+    }
+
+    fn split(&self, text: &str, begin: bool, special: bool) -> Vec<TokenId> {
+        let tokens = self.model.vocab().tokenize(text.as_bytes(), begin, special);
         tokens.into_iter().map(|token| token.0.unsigned_abs()).collect()
     }
 
@@ -187,13 +266,16 @@ pub(crate) fn llama(token: TokenId) -> LlamaToken {
     LlamaToken(token.cast_signed())
 }
 
-fn vocabulary_digest(model: &LlamaModel) -> [u8; 32] {
+/// SHA-256 over all tokens, and the bytes of the longest one.
+fn vocabulary_digest(model: &LlamaModel) -> ([u8; 32], usize) {
     let mut hash = Sha256::new();
+    let mut longest = 0;
     for (_, bytes) in model.tokens(true) {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);
+        longest = longest.max(bytes.len());
     }
-    hash.finalize().into()
+    (hash.finalize().into(), longest)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> LoadError {

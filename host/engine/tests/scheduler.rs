@@ -2,64 +2,25 @@
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
+mod support;
 
+use support::{generated, load, open};
 use tightwad_engine::{
     Draft, Engine, EngineConfig, Finish, OpenSession, Sampling, SamplingSpec, SessionError, TokenId,
 };
-
-fn model() -> PathBuf {
-    let folder = std::env::var_os("TIGHTWAD_MODELS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models")), PathBuf::from);
-    folder.join("smollm2-135m-instruct.gguf")
-}
-
-fn load(config: EngineConfig) -> Engine {
-    static PREPARED: OnceLock<()> = OnceLock::new();
-    PREPARED.get_or_init(tightwad_engine::prepare);
-    Engine::load(&model(), config).expect("run `cargo xtask models` first")
-}
 
 fn config() -> EngineConfig {
     EngineConfig { context: 512, slots: 4, ..EngineConfig::default() }
 }
 
-fn sampling(temperature: f32) -> Sampling {
-    let spec = SamplingSpec { temperature, top_p: 0.95, seed: 7, ..SamplingSpec::default() };
-    Sampling::new(spec).unwrap()
-}
-
-fn open(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> OpenSession {
-    OpenSession {
-        prompt: engine.weights().tokenize(text, true),
-        output: Vec::new(),
-        sampling: sampling(temperature),
-        constraint: None,
-        max_tokens,
-        prefill: true,
-    }
-}
-
 async fn plain(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> Vec<TokenId> {
-    generated(engine, open(engine, text, temperature, max_tokens)).await
-}
-
-async fn generated(engine: &Engine, open: OpenSession) -> Vec<TokenId> {
-    let most = open.max_tokens;
-    let mut session = engine.open(open).await.unwrap();
-    let mut steps = session.decode(most).unwrap();
-    let mut tokens = Vec::new();
-    while let Some(step) = steps.recv().await {
-        tokens.extend(step.unwrap().committed.iter().map(|committed| committed.token));
-    }
-    tokens
+    generated(engine, open(engine, text, temperature, max_tokens).await).await
 }
 
 /// Verifies drafts of changing length and quality: right, wrong, and right up to a point.
 async fn drafted(engine: &Engine, text: &str, temperature: f32, truth: &[TokenId]) -> (Vec<TokenId>, u32) {
     let max_tokens = truth.len() as u32;
-    let mut session = engine.open(open(engine, text, temperature, max_tokens)).await.unwrap();
+    let mut session = engine.open(open(engine, text, temperature, max_tokens).await).await.unwrap();
     let (mut tokens, mut accepted, mut round) = (Vec::<TokenId>::new(), 0, 0);
     loop {
         let length = [0, 3, 9, 1, 17][round % 5];
@@ -103,7 +64,7 @@ async fn a_tree_is_verified_in_one_pass_and_its_right_path_is_committed() {
     let engine = load(config());
     for temperature in [0.0, 0.8] {
         let truth = plain(&engine, PROMPTS[2], temperature, 40).await;
-        let mut session = engine.open(open(&engine, PROMPTS[2], temperature, 40)).await.unwrap();
+        let mut session = engine.open(open(&engine, PROMPTS[2], temperature, 40).await).await.unwrap();
         let mut tokens: Vec<TokenId> = Vec::new();
         let passes = engine.stats().ticks();
         for (round, right) in [2, 0, 1, 2, 1].into_iter().enumerate() {
@@ -133,7 +94,7 @@ async fn a_tree_is_verified_in_one_pass_and_its_right_path_is_committed() {
 async fn a_tree_without_free_slots_is_its_first_path() {
     let engine = load(EngineConfig { slots: 1, ..config() });
     let truth = plain(&engine, PROMPTS[0], 0.0, 20).await;
-    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 20)).await.unwrap();
+    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 20).await).await.unwrap();
     let draft = Draft::of([truth[..3].to_vec(), vec![truth[0], 99]]);
     let verified = session.verify(draft).await.unwrap();
     assert_eq!(verified.accepted, 3);
@@ -143,7 +104,7 @@ async fn a_tree_without_free_slots_is_its_first_path() {
 async fn drafts_that_are_too_long_or_no_tokens_at_all_hold_nothing_up() {
     let engine = load(config());
     let truth = plain(&engine, PROMPTS[0], 0.0, 12).await;
-    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 480)).await.unwrap();
+    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 480).await).await.unwrap();
     let first = session.verify(vec![7; 600]).await.unwrap();
     assert_eq!(first.committed[0].token, truth[0]);
     let mut draft = truth[1..3].to_vec();
@@ -168,7 +129,7 @@ async fn a_session_goes_on_where_another_was_left() {
         ..SamplingSpec::default()
     };
     let sampling = Sampling::new(spec).unwrap();
-    let whole = OpenSession { sampling, ..open(&engine, PROMPTS[1], 0.8, 30) };
+    let whole = OpenSession { sampling, ..open(&engine, PROMPTS[1], 0.8, 30).await };
     let truth = generated(&engine, whole.clone()).await;
     for known in [1, 7, 29] {
         let resumed = OpenSession { output: truth[..known].to_vec(), ..whole.clone() };
@@ -180,7 +141,7 @@ async fn a_session_goes_on_where_another_was_left() {
 async fn a_text_is_scored_as_it_was_generated() {
     let engine = load(config());
     let truth = plain(&engine, PROMPTS[2], 0.0, 80).await;
-    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90)).await.unwrap();
+    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90).await).await.unwrap();
     let scored = session.score(truth.clone()).await.unwrap();
     assert_eq!(scored.len(), truth.len());
     for (one, token) in scored.iter().zip(&truth) {
@@ -188,7 +149,7 @@ async fn a_text_is_scored_as_it_was_generated() {
         assert!(one.logprob <= 0.0 && (one.logprob - one.best_logprob).abs() < 1e-6);
     }
     assert!(matches!(session.score(truth.clone()).await, Err(SessionError::Finished)));
-    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90)).await.unwrap();
+    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90).await).await.unwrap();
     let odd = session.score(vec![truth[0], 4242, truth[2]]).await.unwrap();
     assert!(odd[1].rank > 0 && odd[1].logprob < odd[1].best_logprob);
 }
@@ -233,7 +194,7 @@ async fn a_drafter_of_the_same_model_is_always_right() {
     let engine = load(config());
     let drafter = load(config());
     let truth = plain(&engine, PROMPTS[2], 0.8, 40).await;
-    let opened = OpenSession { prefill: false, ..open(&drafter, PROMPTS[2], 0.8, 40) };
+    let opened = OpenSession { prefill: false, ..open(&drafter, PROMPTS[2], 0.8, 40).await };
     let mut session = drafter.open(opened).await.unwrap();
     // Continues, rolls back, continues elsewhere.
     for known in [0, 5, 9, 3, 20, 19] {
@@ -249,7 +210,7 @@ async fn a_common_prefix_is_reused_and_changes_nothing() {
     let engine = load(config());
     let long = "Rust is a language whose compiler checks who owns what. ".repeat(6);
     let first = plain(&engine, &long, 0.0, 16).await;
-    let session = engine.open(open(&engine, &long, 0.0, 16)).await.unwrap();
+    let session = engine.open(open(&engine, &long, 0.0, 16).await).await.unwrap();
     assert!(session.reused() > 40, "{}", session.reused());
     drop(session);
     assert_eq!(plain(&engine, &long, 0.0, 16).await, first);
@@ -258,18 +219,18 @@ async fn a_common_prefix_is_reused_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dropped_sessions_are_freed_and_a_full_queue_refuses() {
     let engine = load(EngineConfig { slots: 1, queue: 1, ..config() });
-    let mut busy = engine.open(open(&engine, PROMPTS[0], 0.0, 400)).await.unwrap();
+    let mut busy = engine.open(open(&engine, PROMPTS[0], 0.0, 400).await).await.unwrap();
     let steps = busy.decode(400).unwrap();
     let waiting = {
         let engine = engine.clone();
-        tokio::spawn(async move { engine.open(open(&engine, PROMPTS[1], 0.0, 4)).await.map(drop) })
+        tokio::spawn(async move { engine.open(open(&engine, PROMPTS[1], 0.0, 4).await).await.map(drop) })
     };
     while engine.stats().waiting() == 0 {
         tokio::task::yield_now().await;
     }
     let mut refused = None;
     for _ in 0..2 {
-        let attempt = engine.open(open(&engine, PROMPTS[2], 0.0, 4));
+        let attempt = engine.open(open(&engine, PROMPTS[2], 0.0, 4).await);
         if let Ok(Err(error)) = tokio::time::timeout(std::time::Duration::from_millis(200), attempt).await {
             refused = Some(error);
         }
@@ -288,9 +249,9 @@ async fn dropped_sessions_are_freed_and_a_full_queue_refuses() {
 async fn what_does_not_fit_is_refused_before_any_work() {
     let engine = load(config());
     let passes = engine.stats().ticks();
-    let long = OpenSession { prompt: vec![5; 500], ..open(&engine, "x", 0.0, 20) };
+    let long = OpenSession { prompt: vec![5; 500], ..open(&engine, "x", 0.0, 20).await };
     assert!(matches!(engine.open(long).await.err(), Some(SessionError::TooLong { context: 512, .. })));
-    let odd = OpenSession { prompt: vec![u32::MAX], ..open(&engine, "x", 0.0, 20) };
+    let odd = OpenSession { prompt: vec![u32::MAX], ..open(&engine, "x", 0.0, 20).await };
     assert!(matches!(engine.open(odd).await.err(), Some(SessionError::UnknownToken(u32::MAX))));
     assert_eq!(engine.stats().ticks(), passes);
 }
@@ -306,7 +267,7 @@ async fn a_json_schema_holds_under_wrong_drafts() {
     let grammar = tightwad_engine::TopLevelGrammar::from_json_schema(schema);
     let constraint = engine.weights().constraint(grammar).unwrap();
     let opened =
-        OpenSession { constraint: Some(constraint), ..open(&engine, "A person as JSON: ", 0.8, 100) };
+        OpenSession { constraint: Some(constraint), ..open(&engine, "A person as JSON: ", 0.8, 100).await };
     let mut session = engine.open(opened.clone()).await.unwrap();
     let mut plain = Vec::new();
     let mut steps = session.decode(100).unwrap();

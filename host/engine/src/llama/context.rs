@@ -16,7 +16,7 @@ use super::threads::Threads;
 
 /// Flash attention, where its result for a row can be kept from depending on the pass (`reference.rs`).
 const FLASH_ATTENTION: llama_flash_attn_type =
-    if cfg!(target_os = "linux") { LLAMA_FLASH_ATTN_TYPE_ENABLED } else { LLAMA_FLASH_ATTN_TYPE_DISABLED };
+    if crate::pool::FLASH_ATTENTION { LLAMA_FLASH_ATTN_TYPE_ENABLED } else { LLAMA_FLASH_ATTN_TYPE_DISABLED };
 
 /// The size of a context.
 #[derive(Debug, Clone, Copy)]

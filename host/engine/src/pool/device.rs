@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as sys;
 
+use crate::memory::available;
 use crate::{LoadError, runtime};
 
 /// The device that a worker lends: a GPU where llama.cpp was built for one, else the processor.
@@ -39,18 +40,12 @@ pub fn device() -> Result<Device, LoadError> {
         Ok(Device {
             name: text(sys::ggml_backend_dev_name(device)),
             description: text(sys::ggml_backend_dev_description(device)),
+            // llama.cpp counts only what is unused.
             free: if gpu { free as u64 } else { available().unwrap_or(free as u64) },
             total: total as u64,
             gpu,
         })
     }
-}
-
-/// Memory that can be had without swapping, as Linux says it; llama.cpp counts only what is unused.
-fn available() -> Option<u64> {
-    let facts = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = facts.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 
 /// # Safety

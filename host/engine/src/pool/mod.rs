@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 /// Most workers of one pool (`GGML_RPC_MAX_SERVERS`).
 pub const MAX_WORKERS: usize = 16;
 
+/// True where a pool's contexts use flash attention, which needs no memory for every head.
+pub const FLASH_ATTENTION: bool = cfg!(target_os = "linux");
+
 /// Where the layers of a model lie. The first ones lie here, those of the workers follow in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolConfig {

@@ -59,11 +59,17 @@ impl ModelShape {
         let key = |name: &str| format!("{architecture}.{name}");
         let count = file.number(&key("block_count"))?;
         let embedding = file.number(&key("embedding_length"))?;
-        let heads = file.first(&key("attention.head_count"), 0).unwrap_or(1).max(1);
+        let heads = file.first(&key("attention.head_count"), 0).unwrap_or(0);
+        // Layers with a recurrent state have no cache: all of them, or all but each of this many.
+        let attends_each = file.number(&key("full_attention_interval")).unwrap_or(1).max(1);
+        let recurrent = heads == 0 || ["mamba", "rwkv"].iter().any(|name| architecture.starts_with(name));
+        let heads = heads.max(1);
         let length = file.number(&key("attention.key_length")).unwrap_or(embedding / heads);
         let value = file.number(&key("attention.value_length")).unwrap_or(length);
         let layer = |index: u32| {
+            let attends = !recurrent && (index + 1).is_multiple_of(attends_each);
             let shared = file.first(&key("attention.head_count_kv"), index).unwrap_or(heads);
+            let shared = if attends { shared } else { 0 };
             let cache = u64::from(shared) * u64::from(length + value) * CACHE_ELEMENT;
             LayerShape { weights: 0, experts: 0, cache }
         };

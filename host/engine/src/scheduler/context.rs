@@ -66,11 +66,21 @@ impl<'a> Context<'a> {
         self.llama.copy(from, to);
     }
 
-    /// Forgets everything of `slot` from `position` on.
-    pub(super) fn truncate(&mut self, slot: usize, position: usize) {
-        // Fails only for models whose state cannot be cut (recurrent ones): those start over.
-        if !self.llama.truncate(slot, position) {
-            tracing::warn!(slot, position, "the cache could not be cut");
+    /// Forgets everything of `slot` from `position` on. Returns how many tokens are left: `position`, or 0 where
+    /// the model's state cannot be cut there (recurrent layers) and the slot was emptied instead.
+    #[must_use]
+    pub(super) fn truncate(&mut self, slot: usize, position: usize) -> usize {
+        if self.llama.truncate(slot, position) {
+            return position;
+        }
+        self.clear(slot);
+        0
+    }
+
+    /// Forgets everything of `slot`.
+    pub(super) fn clear(&mut self, slot: usize) {
+        if !self.llama.truncate(slot, 0) {
+            tracing::error!(slot, "llama.cpp did not empty a sequence");
         }
     }
 }

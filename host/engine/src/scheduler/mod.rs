@@ -5,6 +5,7 @@
 //! short enough for the others to go on and for a cancelled sequence to be freed at once.
 
 mod absence;
+mod batch_cost;
 mod calibrate;
 mod command;
 mod context;
@@ -13,7 +14,6 @@ mod propose;
 mod queue;
 mod score;
 mod sequence;
-mod share;
 mod slots;
 mod stats;
 mod verify;

@@ -61,39 +61,57 @@ impl Pace {
 /// prompts. A position that is decided again has the pass for itself.
 pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mut Vec<Row>) -> Vec<Planned> {
     let ready = || running.iter().filter(|(_, sequence)| sequence.work.is_some());
-    if let Some((id, sequence)) = ready().find(|(_, sequence)| sequence.partial.is_some()) {
-        rows.extend(sequence.rows(sequence.slot, sequence.pending(), &[]));
-        return vec![Planned { id: *id, step: Step::Token { row: rows.len() - 1, rows: rows.len() } }];
+    // Where the state had to be evaluated again, that comes first: all but the last token.
+    let again = |sequence: &&Sequence| sequence.partial.is_some() && sequence.pending() == 1;
+    if let Some((id, sequence)) = ready().find(|(_, sequence)| again(sequence)) {
+        rows.extend(sequence.rows(sequence.slot, 1, &[]));
+        return vec![Planned { id: *id, step: Step::Token { row: 0, rows: 1 } }];
     }
     let mut planned = Vec::new();
     for (id, sequence) in tokens(running, pace) {
-        let before = rows.len();
-        for (slot, draft) in sequence.parts() {
-            rows.extend(sequence.rows(slot, sequence.pending(), draft));
-        }
-        let row = before + sequence.pending() - 1;
-        planned.push(Planned { id, step: Step::Token { row, rows: rows.len() - before } });
+        planned.push(token(id, sequence, rows));
     }
     let mut budget = pace.rows().saturating_sub(rows.len()).max(FEWEST).min(MAX_ROWS - rows.len());
     for (id, sequence) in ready() {
         if budget == 0 {
             break;
         }
-        if sequence.wants_token() && sequence.pending() <= TAIL {
+        if sequence.is_next() {
             continue;
         }
-        let count = (sequence.pending() - 1).min(budget);
-        budget -= count;
-        rows.extend(sequence.rows(sequence.slot, count, &[]));
-        planned.push(Planned { id: *id, step: Step::Prefill { rows: count } });
+        let before = rows.len();
+        planned.push(prefill(*id, sequence, budget, rows));
+        budget -= rows.len() - before;
     }
     planned
+}
+
+/// What `sequence` has to do, in a pass of its own.
+pub(super) fn plan_one(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> Planned {
+    if sequence.is_next() { token(id, sequence, rows) } else { prefill(id, sequence, MAX_ROWS, rows) }
+}
+
+/// The rows of a sequence that gets a token.
+fn token(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> Planned {
+    let before = rows.len();
+    for (slot, draft) in sequence.parts() {
+        rows.extend(sequence.rows(slot, sequence.pending(), draft));
+    }
+    let row = before + sequence.pending() - 1;
+    Planned { id, step: Step::Token { row, rows: rows.len() - before } }
+}
+
+/// At most `most` rows of a sequence that has more to evaluate first.
+fn prefill(id: u64, sequence: &Sequence, most: usize, rows: &mut Vec<Row>) -> Planned {
+    let count = (sequence.pending() - 1).min(most);
+    rows.extend(sequence.rows(sequence.slot, count, &[]));
+    Planned { id, step: Step::Prefill { rows: count } }
 }
 
 /// The sequences that get a token in this pass: as many as fit, whoever did not fit last time first; in
 /// the order of their slots, because llama.cpp computes only neighbours in that order together.
 fn tokens<'a>(running: &'a BTreeMap<u64, Sequence>, pace: &mut Pace) -> Vec<(u64, &'a Sequence)> {
-    let ready = running.iter().filter(|(_, sequence)| sequence.wants_token() && sequence.pending() <= TAIL);
+    let ready = running.iter().filter(|(_, sequence)| sequence.is_next());
     let (after, before): (Vec<_>, Vec<_>) = ready.partition(|(id, _)| **id >= pace.next);
     let (mut chosen, mut used) = (Vec::new(), 0);
     for (id, sequence) in after.into_iter().chain(before) {
@@ -109,8 +127,11 @@ fn tokens<'a>(running: &'a BTreeMap<u64, Sequence>, pace: &mut Pace) -> Vec<(u64
 }
 
 impl Sequence {
-    fn wants_token(&self) -> bool {
-        !matches!(self.work, Some(Work::Prefill { .. }) | None)
+    /// True when its next pass chooses a token: there is little left to evaluate before that. A position that is
+    /// decided again has a pass of one row.
+    fn is_next(&self) -> bool {
+        let tail = if self.partial.is_some() { 1 } else { TAIL };
+        !matches!(self.work, Some(Work::Prefill { .. }) | None) && self.pending() <= tail
     }
 
     /// The slots that take part in the next pass, each with what is evaluated there after the

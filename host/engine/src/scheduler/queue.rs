@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::batch_cost::BatchCost;
 use super::context::{Context, Row};
 use super::plan::{self, Pace, Planned, Step};
 use super::sequence::Sequence;
-use super::share::Pass;
 use super::slots::{Place, Slots};
 use super::{Command, Stats, Work, propose, score, verify};
 use crate::sampling::Picker;
 use crate::{EngineConfig, OpenSession, SessionError, TokenId, Weights};
+
+#[cfg(test)]
+mod tests;
 
 struct Waiting {
     id: u64,
@@ -32,8 +35,10 @@ pub(super) struct Judge {
     pub picker: Picker,
     /// Of the current pass: 0 for a pass of one row, which is the reference itself.
     pub tie_threshold: f32,
-    /// Seconds to add to what it took the sequence that is judged.
-    pub correction: f64,
+    /// Time from the call of the sequence that is judged until now.
+    pub took: Duration,
+    /// What that time costs it.
+    pub cost: Duration,
     pub stats: Arc<Stats>,
 }
 
@@ -58,8 +63,15 @@ impl Sequences {
         Self {
             running: BTreeMap::new(),
             queue: VecDeque::new(),
-            slots: Slots::new(config.slots),
-            judge: Judge { weights, picker: Picker::default(), tie_threshold: 0.0, correction: 0.0, stats },
+            slots: Slots::new(config.slots, weights.has_recurrent_state()),
+            judge: Judge {
+                weights,
+                picker: Picker::default(),
+                tie_threshold: 0.0,
+                took: Duration::ZERO,
+                cost: Duration::ZERO,
+                stats,
+            },
             tie_threshold,
             context_size: config.context as usize,
             pace: Pace::default(),
@@ -85,7 +97,7 @@ impl Sequences {
             if let Some(copied) = copied {
                 context.copy(copied, slot);
             }
-            context.truncate(slot, kept);
+            let kept = context.truncate(slot, kept);
             let stats = &self.judge.stats;
             stats.waiting.fetch_sub(1, Ordering::AcqRel);
             stats.active.fetch_add(1, Ordering::AcqRel);
@@ -118,37 +130,79 @@ impl Sequences {
 
     /// One forward pass over what is ready; false when nothing is.
     pub(super) fn tick(&mut self, context: &mut Context<'_>) -> bool {
-        self.rows.clear();
-        let planned = plan::plan(&self.running, &mut self.pace, &mut self.rows);
-        if planned.is_empty() {
-            return false;
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
+        let planned = plan::plan(&self.running, &mut self.pace, &mut rows);
+        if let Err(error) = self.pass(&planned, &rows, context) {
+            self.pass_one_by_one(planned, &error, context);
+        }
+        let any = !rows.is_empty();
+        self.rows = rows;
+        any
+    }
+
+    /// One forward pass over `rows`, and what follows from it for each of `planned`. An error where the pass
+    /// failed as a whole.
+    fn pass(
+        &mut self,
+        planned: &[Planned],
+        rows: &[Row],
+        context: &mut Context<'_>,
+    ) -> Result<(), SessionError> {
+        if rows.is_empty() {
+            return Ok(());
         }
         let start = Instant::now();
-        let passed = context.pass(&self.rows);
+        let passed = context.pass(rows);
         let took = start.elapsed();
-        self.pace.observe(self.rows.len(), took);
+        self.pace.observe(rows.len(), took);
         let stats = &self.judge.stats;
         stats.ticks.fetch_add(1, Ordering::Relaxed);
-        stats.rows.fetch_add(self.rows.len() as u64, Ordering::Relaxed);
-        self.judge.tie_threshold = if self.rows.len() > 1 { self.tie_threshold } else { 0.0 };
+        stats.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        self.judge.tie_threshold = if rows.len() > 1 { self.tie_threshold } else { 0.0 };
         let sequences = planned.iter().filter(|one| matches!(one.step, Step::Token { .. })).count();
-        let pass = Pass::new(took, self.rows.len(), sequences, stats);
+        let pass = BatchCost::new(took, rows.len(), sequences, stats);
+        passed?;
         for one in planned {
-            let outcome = passed.clone().and_then(|()| self.advance(&one, &pass, context));
-            if let Err(error) = outcome
+            if let Err(error) = self.advance(one, &pass, context)
                 && let Some(sequence) = self.running.get_mut(&one.id)
             {
                 sequence.fail(&error);
             }
             self.release(one.id, context);
         }
-        true
+        Ok(())
+    }
+
+    /// After a pass that failed with `error`: each sequence in it has a pass of its own, so that only the one at
+    /// fault fails.
+    fn pass_one_by_one(&mut self, planned: Vec<Planned>, error: &SessionError, context: &mut Context<'_>) {
+        let alone = planned.len() == 1;
+        for one in planned {
+            // The pass may have evaluated a part of the rows.
+            self.release(one.id, context);
+            let Some(sequence) = self.running.get_mut(&one.id) else { continue };
+            if let Some(Work::Verify { draft, .. }) = &mut sequence.work {
+                draft.keep_paths(1);
+            }
+            sequence.evaluated = context.truncate(sequence.slot, sequence.evaluated);
+            let mut rows = Vec::new();
+            let again = plan::plan_one(one.id, sequence, &mut rows);
+            let failed = if alone { Err(error.clone()) } else { self.pass(&[again], &rows, context) };
+            if let (Err(error), Some(sequence)) = (failed, self.running.get_mut(&one.id)) {
+                tracing::warn!(%error, "a sequence failed");
+                sequence.fail(&error);
+                // Nothing is known about its cache.
+                context.clear(sequence.slot);
+                sequence.evaluated = 0;
+            }
+        }
     }
 
     fn advance(
         &mut self,
         planned: &Planned,
-        pass: &Pass,
+        pass: &BatchCost,
         context: &mut Context<'_>,
     ) -> Result<(), SessionError> {
         let Some(sequence) = self.running.get_mut(&planned.id) else { return Ok(()) };
@@ -158,8 +212,10 @@ impl Sequences {
                 sequence.prefilled()
             }
             Step::Token { row, rows } => {
-                self.judge.correction = pass.correction(rows, sequence.asked.elapsed());
-                sequence.asked = Instant::now();
+                let now = Instant::now();
+                self.judge.took = now.saturating_duration_since(sequence.asked);
+                self.judge.cost = pass.attribute(rows, self.judge.took);
+                sequence.asked = now;
                 match sequence.work.take() {
                     Some(work @ Work::Propose { .. }) => {
                         propose::advance(sequence, work, row, context, &mut self.judge)?
@@ -210,7 +266,7 @@ impl Sequences {
     fn release(&mut self, id: u64, context: &mut Context<'_>) {
         let Some(sequence) = self.running.get_mut(&id) else { return };
         for branch in sequence.branches.drain(..) {
-            context.truncate(branch, 0);
+            context.clear(branch);
             self.slots.free(branch, Vec::new());
         }
     }

@@ -157,11 +157,11 @@ impl Sequence {
         self.keep(length.saturating_sub(1), context);
     }
 
-    /// Keeps at most `length` tokens in the cache.
+    /// Keeps at most `length` tokens in the cache. A state that cannot be cut is emptied: then all tokens are
+    /// pending, and the next passes evaluate them again.
     pub(super) fn keep(&mut self, length: usize, context: &mut Context<'_>) {
         if self.evaluated > length {
-            context.truncate(self.slot, length);
-            self.evaluated = length;
+            self.evaluated = context.truncate(self.slot, length);
         }
     }
 

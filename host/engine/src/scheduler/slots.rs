@@ -30,20 +30,25 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
+    /// A cache cannot be cut: it is of use only to a prompt that begins with all of it.
+    whole: bool,
     clock: u64,
 }
 
 impl Slots {
-    pub(super) fn new(count: u32) -> Self {
-        Self { slots: (0..count).map(|_| Slot::default()).collect(), clock: 0 }
+    /// `count` empty slots; `whole`: their caches cannot be cut.
+    pub(super) fn new(count: u32, whole: bool) -> Self {
+        Self { slots: (0..count).map(|_| Slot::default()).collect(), whole, clock: 0 }
     }
 
     /// Takes a free slot for `prompt`: the one whose cache begins most like it, if the prompt goes on with most
     /// of that; else, so that other conversations keep their caches, the one that was used longest ago.
     pub(super) fn take(&mut self, prompt: &[TokenId]) -> Option<Place> {
         let most = prompt.len().saturating_sub(1);
-        let common =
-            |slot: &Slot| slot.cached.iter().zip(&prompt[..most]).take_while(|(a, b)| a == b).count();
+        let common = |slot: &Slot| {
+            let same = slot.cached.iter().zip(&prompt[..most]).take_while(|(a, b)| a == b).count();
+            if self.whole && same < slot.cached.len() { 0 } else { same }
+        };
         let free = self.slots.iter().enumerate().filter(|(_, slot)| !slot.taken);
         let (best, kept, cached) =
             free.map(|(index, slot)| (index, common(slot), slot.cached.len())).max_by_key(|best| best.1)?;
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_conversation_goes_on_where_it_was_and_the_last_token_is_left() {
-        let mut slots = Slots::new(2);
+        let mut slots = Slots::new(2, false);
         assert_eq!(slots.take(&[1, 2, 3]), place(0, 0, None));
         assert_eq!(slots.take(&[9]), place(1, 0, None));
         assert_eq!(slots.take(&[9]), None);
@@ -106,7 +111,7 @@ mod tests {
 
     #[test]
     fn another_conversation_takes_what_was_used_longest_ago() {
-        let mut slots = Slots::new(3);
+        let mut slots = Slots::new(3, false);
         slots.take(&[7]);
         slots.free(0, vec![7, 8, 8, 8, 8]);
         assert_eq!(slots.take(&[7, 1, 2]), place(1, 0, None));
@@ -122,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_long_beginning_that_several_share_is_copied() {
-        let mut slots = Slots::new(2);
+        let mut slots = Slots::new(2, false);
         let system: Vec<TokenId> = (0..40).collect();
         let conversation = |own: TokenId| [system.clone(), vec![own; 60]].concat();
         slots.take(&conversation(100));
@@ -130,5 +135,14 @@ mod tests {
         assert_eq!(slots.take(&conversation(200)), place(1, 40, Some(0)));
         slots.free(1, conversation(200));
         assert_eq!(slots.take(&conversation(100)), place(0, 99, None));
+    }
+    #[test]
+    fn a_cache_that_cannot_be_cut_serves_only_prompts_that_begin_with_all_of_it() {
+        let mut slots = Slots::new(2, true);
+        slots.take(&[1]);
+        slots.free(0, vec![1, 2, 3]);
+        assert_eq!(slots.take(&[1, 2, 3]), place(1, 0, None));
+        slots.free(1, vec![1, 2, 3]);
+        assert_eq!(slots.take(&[1, 2, 3, 4]).map(|place| place.kept), Some(3));
     }
 }

@@ -51,7 +51,8 @@ pub(super) fn advance(
         _ => &[],
     };
     let mut verified = sequence.partial.take().unwrap_or_default();
-    verified.correction += judge.correction;
+    verified.took += judge.took;
+    verified.cost += judge.cost;
     let before = sequence.tokens.len();
     let mut tree = Tree::new(paths, row, sequence.pending());
     if !paths.is_empty() {

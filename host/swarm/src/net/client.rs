@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -10,6 +9,8 @@ use reqwest::header::{CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+
+use tightwad_net::{Token, authorized, is_local, machine_client, server_client};
 
 use super::peer::Peer;
 use super::wire::{Announce, Have, Known, Listed};
@@ -30,9 +31,11 @@ const PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Client {
     seeders: reqwest::Client,
-    /// Web servers may send a request on to another one; seeders must not.
+    /// Web servers of the local network. They may redirect; seeders must not.
+    local_files: reqwest::Client,
+    /// Web servers on the internet, perhaps behind a proxy.
     files: reqwest::Client,
-    token: Option<Arc<str>>,
+    token: Option<Token>,
 }
 
 /// Why a peer's answer is of no use.
@@ -61,12 +64,15 @@ impl Client {
     /// # Errors
     ///
     /// The HTTP library's.
-    pub fn new(token: Option<&str>) -> Result<Self, reqwest::Error> {
-        let builder = || reqwest::Client::builder().connect_timeout(CONNECT).tcp_nodelay(true);
+    pub fn new(token: Option<Token>) -> Result<Self, reqwest::Error> {
+        let files = |builder: reqwest::ClientBuilder| {
+            builder.connect_timeout(CONNECT).redirect(Policy::limited(5)).build()
+        };
         Ok(Self {
-            seeders: builder().redirect(Policy::none()).build()?,
-            files: builder().redirect(Policy::limited(5)).build()?,
-            token: token.map(Into::into),
+            seeders: machine_client().connect_timeout(CONNECT).build()?,
+            local_files: files(server_client("http://localhost"))?,
+            files: files(server_client("https://example.com"))?,
+            token,
         })
     }
 
@@ -124,6 +130,7 @@ impl Client {
     ) -> Result<Response, AskError> {
         let request = match peer {
             Peer::Seeder(_) => self.get(peer, &format!("v1/swarm/{root}/data")),
+            Peer::File(url) if is_local(url.as_str()) => self.local_files.get(url.clone()),
             Peer::File(url) => self.files.get(url.clone()),
         };
         let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
@@ -152,10 +159,7 @@ impl Client {
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
+        authorized(request, self.token.as_ref())
     }
 
     async fn json<T: DeserializeOwned>(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tightwad_net::Token;
 use tightwad_swarm::net::{Client, Peer, Progress, Pull, RateLimit, SeedState, Seeding, Seeds};
 use tightwad_swarm::{Event, Picker};
 use tokio::sync::{mpsc, watch};
@@ -159,7 +160,7 @@ async fn a_file_on_a_web_server_is_a_seed() {
     let address = seeder_of(lab.whole()).await;
     let url = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
     let from = vec![Peer::file(&url).unwrap()];
-    let token = Client::new(Some("secret")).unwrap();
+    let token = Client::new(Token::new("secret").ok()).unwrap();
     let summary = run(Pull::new(token, lab.empty("b"), Box::new(Plain::default()), from)).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
     assert_eq!(summary.wasted, 0);

@@ -7,12 +7,17 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, RETRY_AFTER};
 use serde_json::{Value, json};
+use tightwad_net::Token;
 use tightwad_swarm::net::{Have, Known, RateLimit, SeedState, fetch_manifest, find};
 
 use super::support::{Lab, MIB, client, peer, seeder, seeder_of, seeds};
 
+async fn fetch(url: String) -> reqwest::Response {
+    tightwad_net::machine_client().build().unwrap().get(url).send().await.unwrap()
+}
+
 async fn get(url: &str, range: &str) -> reqwest::Response {
-    reqwest::Client::new().get(url).header("range", range).send().await.unwrap()
+    tightwad_net::machine_client().build().unwrap().get(url).header("range", range).send().await.unwrap()
 }
 
 #[tokio::test]
@@ -21,12 +26,12 @@ async fn tells_what_it_has_and_sends_ranges_of_it() {
     let address = seeder_of(lab.partial("a", [0, 1, 3])).await;
     let root = lab.manifest.root();
     let base = format!("http://{address}/v1/swarm");
-    let list: Value = reqwest::get(&base).await.unwrap().json().await.unwrap();
+    let list: Value = fetch(base.clone()).await.json().await.unwrap();
     let size = lab.manifest.size();
     let expected =
         json!([{ "root": root.to_string(), "name": "model", "size": size, "pieces": 4, "had": 3 }]);
     assert_eq!(list, expected);
-    let have: Have = reqwest::get(format!("{base}/{root}/have")).await.unwrap().json().await.unwrap();
+    let have: Have = fetch(format!("{base}/{root}/have")).await.json().await.unwrap();
     assert_eq!((have.pieces, have.whole), (vec![(0, 2), (3, 4)], false));
 
     let data = format!("{base}/{root}/data");
@@ -43,7 +48,7 @@ async fn tells_what_it_has_and_sends_ranges_of_it() {
     }
     let other = "0".repeat(64);
     for path in ["..%2f..%2fetc%2fpasswd/data", "model/data", &format!("{other}/have")] {
-        let answer = reqwest::get(format!("{base}/{path}")).await.unwrap();
+        let answer = fetch(format!("{base}/{path}")).await;
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
         let error: Value = answer.json().await.unwrap();
         assert_eq!(error["error"]["type"], "not_found_error");
@@ -70,7 +75,7 @@ async fn strangers_are_refused() {
     let lab = Lab::new(1, MIB);
     let state = |allowed: bool| {
         let allows = move |address: IpAddr| allowed && address.is_loopback();
-        SeedState::new(seeds(lab.whole())).guarded(Some("secret"), allows)
+        SeedState::new(seeds(lab.whole())).guarded(Token::new("secret").ok(), allows)
     };
     let root = lab.manifest.root();
     let paths = ["", "/{root}/manifest", "/{root}/have", "/{root}/data"];
@@ -83,7 +88,10 @@ async fn strangers_are_refused() {
             (open, "secret", StatusCode::OK),
             (closed, "secret", StatusCode::FORBIDDEN),
         ] {
-            let request = reqwest::Client::new().get(format!("http://{address}/v1/swarm{path}"));
+            let request = tightwad_net::machine_client()
+                .build()
+                .unwrap()
+                .get(format!("http://{address}/v1/swarm{path}"));
             let answer = request.bearer_auth(token).send().await.unwrap();
             assert_eq!(answer.status(), status, "{path} with '{token}'");
         }
@@ -96,18 +104,18 @@ async fn news_wake_who_waits_for_them() {
     let store = lab.partial("a", [0]);
     let address = seeder_of(store.clone()).await;
     let url = format!("http://{address}/v1/swarm/{}/have", lab.manifest.root());
-    let now: Have = reqwest::get(&url).await.unwrap().json().await.unwrap();
-    let waiting = tokio::spawn(reqwest::get(format!("{url}?since={}&wait_ms=60000", now.version)));
+    let now: Have = fetch(url.clone()).await.json().await.unwrap();
+    let waiting = tokio::spawn(fetch(format!("{url}?since={}&wait_ms=60000", now.version)));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!waiting.is_finished(), "there is nothing new yet");
     let begin = Instant::now();
     lab.give(&store, 1);
-    let news: Have = waiting.await.unwrap().unwrap().json().await.unwrap();
+    let news: Have = waiting.await.unwrap().json().await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(15), "it waits for 30 s at most, but not for that");
     assert_eq!((news.pieces, news.whole), (vec![(0, 2)], true));
     // A number of a seeder that was started again is answered at once.
     let begin = Instant::now();
-    reqwest::get(format!("{url}?since=999&wait_ms=60000")).await.unwrap();
+    fetch(format!("{url}?since=999&wait_ms=60000")).await;
     assert!(begin.elapsed() < Duration::from_secs(15));
 }
 
@@ -147,7 +155,7 @@ async fn peers_learn_of_one_another_but_not_of_third_parties() {
     let address = seeder_of(lab.whole()).await;
     let url = format!("http://{address}/v1/swarm/{}/peers", lab.manifest.root());
     let ask = async |body: &str| {
-        let request = reqwest::Client::new().post(&url).body(body.to_owned());
+        let request = tightwad_net::machine_client().build().unwrap().post(&url).body(body.to_owned());
         let known: Known = request.send().await.unwrap().json().await.unwrap();
         known.peers
     };

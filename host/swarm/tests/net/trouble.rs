@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tightwad_net::Token;
 use tightwad_swarm::disk::StoreError;
 use tightwad_swarm::net::{Client, Pull, PullError, RateLimit, SeedState};
 use tightwad_swarm::{Event, Fault};
@@ -108,10 +109,10 @@ async fn nobody_there_is_said_with_what_is_missing() {
 #[tokio::test]
 async fn a_wrong_token_ends_the_pull_at_once() {
     let lab = Lab::new(2, MIB);
-    let guarded = SeedState::new(seeds(lab.whole())).guarded(Some("secret"), |_| true);
+    let guarded = SeedState::new(seeds(lab.whole())).guarded(Token::new("secret").ok(), |_| true);
     let from = vec![peer(seeder(guarded).await)];
-    let with = |token| {
-        let client = Client::new(token).unwrap();
+    let with = |token: Option<&str>| {
+        let client = Client::new(token.and_then(|token| Token::new(token).ok())).unwrap();
         let store = lab.empty(token.unwrap_or("none"));
         run(Pull::new(client, store, Box::new(Plain::default()), from.clone()))
     };

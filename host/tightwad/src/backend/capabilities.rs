@@ -19,6 +19,17 @@ impl Capabilities {
     /// target was left.
     pub const RESUME: Self = Self(32);
 
+    /// Of a model that llama.cpp runs, here or elsewhere. A recurrent state cannot be rolled back, so such a model
+    /// neither verifies nor proposes.
+    #[must_use]
+    pub const fn of_model(tools: bool, recurrent: bool) -> Self {
+        let mut all = Self::GENERATE.and(Self::SCORE).and(Self::RESUME);
+        if !recurrent {
+            all = all.and(Self::VERIFY).and(Self::PROPOSE);
+        }
+        if tools { all.and(Self::TOOLS) } else { all }
+    }
+
     /// The union of two sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

@@ -20,7 +20,7 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    /// Stands `others` by for `first`; all of them verify, with the same vocabulary.
+    /// Stands `others` by for `first`; all of them go on from its tokens, with the same vocabulary.
     #[must_use]
     pub fn new(first: SharedBackend, others: Vec<SharedBackend>) -> Self {
         Self { first, others }
@@ -66,6 +66,11 @@ impl Backend for Fallback {
 
     fn facts(&self) -> Option<ModelFacts> {
         self.first.facts()
+    }
+
+    /// A request must fit all of them.
+    fn context(&self) -> Option<u32> {
+        self.order().filter_map(|backend| backend.context()).min()
     }
 
     fn load(&self) -> Load {

@@ -68,6 +68,11 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// Tokens that prompt and answer may have together; `None`: it depends, or is not known.
+    fn context(&self) -> Option<u32> {
+        self.facts().map(|facts| facts.context)
+    }
+
     /// How busy it is.
     fn load(&self) -> Load {
         Load::default()

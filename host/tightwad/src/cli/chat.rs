@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tightwad_net::{Token, authorized, machine_client, server_client};
+
+use super::token::TokenParser;
 
 /// Talks to an endpoint.
 #[derive(Debug, clap::Args)]
@@ -17,8 +20,8 @@ pub(super) struct Chat {
     #[arg(long)]
     model: Option<String>,
     /// The bearer token, where the endpoint wants one.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// Asks this one question and exits.
     #[arg(long, value_name = "PROMPT")]
     once: Option<String>,
@@ -33,7 +36,7 @@ pub(super) struct Chat {
 impl Chat {
     /// Runs until the question is answered or standard input ends.
     pub(super) async fn run(self) -> Result<()> {
-        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
+        let client = client(&self.url).connect_timeout(Duration::from_secs(5)).build()?;
         let model = match &self.model {
             Some(model) => model.clone(),
             None => self.first_model(&client).await?,
@@ -99,15 +102,17 @@ impl Chat {
     }
 
     fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
+        authorized(request, self.token.as_ref())
     }
 
     fn unreachable(&self) -> String {
         format!("nothing answers at {}: start `tightwad run SCRIPT`, or give --url", self.url)
     }
+}
+
+/// A proxy may be asked only where the token is encrypted.
+fn client(url: &str) -> reqwest::ClientBuilder {
+    if url.starts_with("https://") { server_client(url) } else { machine_client() }
 }
 
 /// An answer on its way in.

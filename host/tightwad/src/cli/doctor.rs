@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
+use tightwad_net::Token;
 
 use super::factory::HostFactory;
+use super::token::TokenParser;
 use super::{run, shelf};
 use crate::backend::{Found, NodeHealth, discover, probe};
 use crate::script::{self, Factory};
@@ -30,8 +32,8 @@ pub(super) struct Doctor {
     #[arg(long = "node", value_name = "URL")]
     nodes: Vec<String>,
     /// The token of the nodes.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// Seconds to listen for nodes on the local network.
     #[arg(long, default_value_t = 1.0)]
     wait: f64,

@@ -216,6 +216,7 @@ async fn loaded(
         model = name,
         seconds = start.elapsed().as_secs_f32(),
         context = engine.context(),
+        slots = engine.slots(),
         tie_threshold = engine.tie_threshold(),
         "loaded"
     );

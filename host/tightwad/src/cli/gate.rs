@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use tightwad_net::Token;
 
+use super::listen::Drain;
 use super::run::{Serving, Source};
+use super::token::TokenParser;
 
 /// The preset.
 const SCRIPT: &str = include_str!("../../../../scripts/gate.lua");
@@ -34,20 +37,22 @@ struct Start {
     #[arg(long, default_value = "score")]
     review: String,
     /// The token of nodes that want one.
-    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true)]
-    node_token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    node_token: Option<Token>,
     /// Where to listen.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// The bearer token that clients must send.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// A gate policy in place of the built-in verdict.
     #[arg(long)]
     plugin: Option<String>,
     /// A folder of plugins.
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
+    #[command(flatten)]
+    drain: Drain,
 }
 
 impl Gate {
@@ -55,14 +60,14 @@ impl Gate {
         let Command::Start(start) = self.command;
         let mut settings = vec![
             ("fleet".to_owned(), start.fleet.join(",")),
-            ("reviewer".to_owned(), start.reviewer),
-            ("review".to_owned(), start.review),
+            ("reviewer".to_owned(), start.reviewer.clone()),
+            ("review".to_owned(), start.review.clone()),
         ];
-        settings.extend(start.node_token.map(|token| ("token".to_owned(), token)));
-        settings.extend(start.plugin.map(|plugin| ("plugin".to_owned(), plugin)));
+        settings
+            .extend(start.node_token.clone().map(|token| ("token".to_owned(), token.secret().to_owned())));
+        settings.extend(start.plugin.clone().map(|plugin| ("plugin".to_owned(), plugin)));
         let source = Source::Preset("gate", SCRIPT);
-        Serving { source, listen: start.listen, plugins: start.plugins, settings, token: start.token }
-            .run()
-            .await
+        let Start { listen, plugins, token, drain, .. } = start;
+        Serving { source, listen, plugins, settings, token, drain }.run().await
     }
 }

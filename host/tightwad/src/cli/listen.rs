@@ -1,10 +1,15 @@
 //! Listening for other machines, and ending when told to.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::net::{TcpListener, lookup_host};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::backend::Announcement;
 
@@ -29,25 +34,76 @@ pub(super) fn announced(what: &str, made: Result<Announcement, String>) -> Optio
     .ok()
 }
 
-/// Completes at the first signal to end; a second one ends the process at once.
-pub(super) fn interrupted() -> Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        eprintln!("finishing the running requests; once more to stop at once");
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            std::process::exit(1);
-        });
-    })
+/// How long a server takes to end.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Drain {
+    /// Seconds that running requests get after the first SIGTERM or SIGINT; a second signal ends the process at once.
+    #[arg(long = "drain", value_name = "SECONDS", default_value_t = 30)]
+    seconds: u64,
 }
+
+impl Drain {
+    /// Completes at the first signal to end. The process ends at the second one, or when the time is over. A thread
+    /// of its own sees to that, so that nothing that holds up the runtime holds up the end.
+    pub(super) fn interrupted(self) -> Result<impl Future<Output = ()>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (mut terminate, mut interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        let (first, begun) = oneshot::channel();
+        let wait = async move {
+            let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+            next().await;
+            let seconds = self.seconds;
+            eprintln!("finishing the running requests, for at most {seconds} s; once more to stop at once");
+            // A server that ended already does not listen any more.
+            let _ = first.send(());
+            let over = timeout(Duration::from_secs(seconds), next()).await.is_err();
+            if ENDED.load(Ordering::Acquire) {
+                return;
+            }
+            if over {
+                eprintln!("{seconds} s are over: ending with requests unfinished");
+            }
+            exit(1);
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait))?;
+        // Where the thread is gone, nobody ends this process by a signal but the system.
+        Ok(async move {
+            if begun.await.is_err() {
+                std::future::pending().await
+            }
+        })
+    }
+}
+
+/// True when the command is done, and only destructors run.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that the command is done: nothing more is to be finished.
+pub(super) fn ended() {
+    ENDED.store(true, Ordering::Release);
+}
+
+/// Completes at the first signal to end, for commands that have nothing to finish.
+pub(super) fn interrupted() -> Result<impl Future<Output = ()>> {
+    Drain { seconds: 30 }.interrupted()
+}
+
+/// Ends the process, whatever its threads do.
+fn exit(code: i32) -> ! {
+    std::thread::spawn(|| {
+        // Destructors of C++ may wait for a thread that computes.
+        let (_keep, never) = std::sync::mpsc::channel::<()>();
+        let _ = never.recv_timeout(EXIT_TIMEOUT);
+        std::process::abort();
+    });
+    std::process::exit(code)
+}
+
+/// How long destructors may take when the process is ended.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends this process when the one that started it ends: that is when its standard input closes.
 pub(super) fn end_with_parent() {

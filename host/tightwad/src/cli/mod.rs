@@ -19,6 +19,7 @@ mod run;
 mod shelf;
 mod size;
 mod swarm;
+mod token;
 mod worker;
 
 use std::process::ExitCode;
@@ -83,7 +84,8 @@ pub fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(async {
+    let runtime = runtime.context("cannot start the runtime")?;
+    let done = runtime.block_on(async {
         match command {
             Command::Run(run) => run.run().await,
             Command::Node(node) => node.run().await,
@@ -99,5 +101,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Bench(bench) => bench.run().await,
             Command::Quantize(quantize) => quantize.run(),
         }
-    })
+    });
+    listen::ended();
+    // Work on blocking threads cannot be cancelled, and is not waited for.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    done
 }
+
+/// How long tasks may take to be dropped at the end.
+const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tightwad_engine::pool::PoolConfig;
+use tightwad_net::Token;
 use tightwad_swarm::net::{self, Peer, SeedState, Seeding, Seeds};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use super::factory::HostFactory;
 use super::gauges::Gauges;
 use super::listen::announced;
 use super::pulls::pulled;
+use super::token::TokenParser;
 use super::{listen, shelf, swarm};
 use crate::backend::{Announcement, SharedBackend};
 use crate::mode::PoolSaid as Said;
@@ -22,6 +24,7 @@ use crate::mode::swarm::{Wanted, WantedError};
 use crate::script::{Factory, ModelSpec, SwarmSource};
 use crate::server::node::{Lent, SessionLimits};
 use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
+use crate::types::context_length;
 
 /// Lends models to other machines.
 #[derive(Debug, clap::Args)]
@@ -37,8 +40,8 @@ pub(super) struct Node {
     #[arg(long, value_parser = super::swarm::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The token that those want to see.
-    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true)]
-    peer_token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    peer_token: Option<Token>,
     /// Where models that are pulled are kept; default: the user's models.
     #[arg(long, value_name = "DIR")]
     models_folder: Option<PathBuf>,
@@ -46,10 +49,10 @@ pub(super) struct Node {
     #[arg(long)]
     no_seed: bool,
     /// The bearer token that hosts must send.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// Tokens a sequence may have; default: what the model was trained for, at most 4096.
-    #[arg(long)]
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
+    /// Tokens per sequence, such as 32k; default: what the model was trained for, as far as memory allows.
+    #[arg(long, value_name = "TOKENS", value_parser = context_length)]
     context: Option<u32>,
     /// Sequences that run at once, a model.
     #[arg(long)]
@@ -75,6 +78,8 @@ pub(super) struct Node {
     /// Does not make itself known on the local network.
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    drain: listen::Drain,
 }
 
 /// Where a model comes from.
@@ -119,8 +124,7 @@ impl Node {
         let idle = Duration::from_secs(self.idle.max(1));
         let limits = SessionLimits { a_client: self.sessions_a_client, idle, ..SessionLimits::default() };
         let table = Arc::new(RouteTable::new(Routes::new(models.clone())));
-        let state =
-            ServerState::new(table, metrics, self.token.as_deref()).lending(Lent::new(models, limits));
+        let state = ServerState::new(table, metrics, self.token.clone()).lending(Lent::new(models, limits));
         let seeding = self.pool.is_none() && !self.no_seed;
         let state = if seeding { state.beside(net::router(self.seed_state(&seeds))) } else { state };
         let hashing = tokio::spawn(seed_all(seeds, if seeding { self.files() } else { Vec::new() }));
@@ -132,7 +136,7 @@ impl Node {
             (!self.quiet).then(|| announced("node", Announcement::new(address, &names))).flatten();
         let _seeder =
             (!self.quiet && seeding).then(|| announced("seeder", Announcement::seeder(address))).flatten();
-        server::serve(listener, state, listen::interrupted()?).await?;
+        server::serve(listener, state, self.drain.interrupted()?).await?;
         hashing.abort();
         Ok(())
     }
@@ -201,7 +205,7 @@ impl Node {
     }
 
     fn seed_state(&self, seeds: &Arc<Seeds>) -> SeedState {
-        swarm::seed_state(seeds, self.token.as_deref(), &[])
+        swarm::seed_state(seeds, self.token.clone(), &[])
     }
 
     /// The files that it lends.

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
+use tightwad_net::Token;
 
 use super::factory::HostFactory;
 use super::shelf;
 use super::size::Size;
+use super::token::TokenParser;
 use crate::mode::{PoolPlan, PoolSpec, WorkerSpec, plan_pool};
+use crate::types::context_length;
 
 /// Pools: one model over many machines.
 #[derive(Debug, clap::Args)]
@@ -41,13 +44,13 @@ struct Plan {
     #[arg(long = "worker", value_name = "URL")]
     workers: Vec<String>,
     /// The workers' bearer token.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// Puts no layers on this machine.
     #[arg(long)]
     no_local: bool,
-    /// Tokens a sequence may have.
-    #[arg(long)]
+    /// Tokens per sequence, such as 32k.
+    #[arg(long, value_name = "TOKENS", value_parser = context_length)]
     context: Option<u32>,
     /// Sequences that run at once.
     #[arg(long, default_value_t = 4)]
@@ -86,7 +89,7 @@ impl Plan {
 
     fn spec(&self) -> Result<PoolSpec> {
         let worker = |url: &String| {
-            WorkerSpec::new(url, self.token.as_deref(), None)
+            WorkerSpec::new(url, self.token.as_ref(), None)
                 .ok_or_else(|| anyhow!("--worker {url}: that is no address such as http://192.168.1.21:7711"))
         };
         Ok(PoolSpec {

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use tightwad_net::{Token, authorized, machine_client};
+
+use super::token::TokenParser;
 
 /// Where the host is.
 #[derive(Debug, clap::Args)]
@@ -12,19 +15,16 @@ pub(super) struct Host {
     #[arg(long, default_value = "http://127.0.0.1:8088")]
     url: String,
     /// The bearer token, where the endpoint wants one.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
 }
 
 impl Host {
     async fn ask(&self, method: reqwest::Method, path: &str) -> Result<Value> {
-        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
+        let client = machine_client().connect_timeout(Duration::from_secs(5)).build()?;
         let url = self.url.trim_end_matches('/').trim_end_matches("/v1");
         let request = client.request(method, format!("{url}{path}"));
-        let request = match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        };
+        let request = authorized(request, self.token.as_ref());
         let sent = request.send().await;
         let response =
             sent.with_context(|| format!("nothing answers at {url}; is `tightwad run` running there?"))?;

@@ -1,18 +1,21 @@
 //! `tightwad run`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
+use tightwad_net::Token;
 
 use super::control::HostControl;
 use super::factory::HostFactory;
 use super::gauges::Gauges;
 use super::listen;
 use super::shelf::{self, Shelf};
+use super::token::TokenParser;
 use crate::plugin::Library;
 use crate::script::{self, Factory, Script};
-use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
+use crate::server::{self, CurrentToken, Metrics, RouteTable, Routes, ServerState};
 use crate::watch::{self, Changes};
 
 pub(super) const LISTEN: &str = "127.0.0.1:8088";
@@ -33,11 +36,13 @@ pub(super) struct Run {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
     /// The bearer token that clients must send; default: what the script says.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// Loads the script and its models, says what it would serve, and exits.
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    drain: listen::Drain,
 }
 
 pub(super) fn setting(text: &str) -> Result<(String, String), String> {
@@ -70,13 +75,14 @@ pub(super) struct Serving {
     pub listen: Option<String>,
     pub plugins: Option<PathBuf>,
     pub settings: Vec<(String, String)>,
-    pub token: Option<String>,
+    pub token: Option<Token>,
+    pub drain: listen::Drain,
 }
 
 impl Run {
     pub(super) async fn run(self) -> Result<()> {
-        let Self { script, listen, plugins, settings, token, check } = self;
-        let serving = Serving { source: Source::File(script), listen, plugins, settings, token };
+        let Self { script, listen, plugins, settings, token, check, drain } = self;
+        let serving = Serving { source: Source::File(script), listen, plugins, settings, token, drain };
         if check { serving.check().await } else { serving.run().await }
     }
 }
@@ -107,7 +113,7 @@ impl Serving {
         let (factory, library) = self.factory()?;
         let script = self.load(&factory).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
-        let token = self.token.clone().or(script.token);
+        let (token, script_listen) = (self.token.clone().or(script.token), script.listen.clone());
         let wanted = self.listen.as_deref().or(script.listen.as_deref()).unwrap_or(LISTEN);
         let listener = listen::bind(wanted, token.is_some(), "`token` in tw.serve or TIGHTWAD_TOKEN").await?;
         let changes = self.source.file().map(|script| watch::watch([watch::folder_of(script)], "lua"));
@@ -119,9 +125,11 @@ impl Serving {
         let (pools, pulls, observed) = (factory.pools().clone(), factory.pulls().clone(), factory.observed());
         let control = Arc::new(HostControl { pools, pulls, observed, shelf: shelf.clone() });
         let following = tokio::spawn(shelf.follow());
-        let reloading = tokio::spawn(self.reload(factory, table.clone(), changes));
-        let state = ServerState::new(table, metrics, token.as_deref()).controlling(control);
-        server::serve(listener, state, listen::interrupted()?).await?;
+        let (address, drain) = (listener.local_addr()?, self.drain);
+        let state = ServerState::new(table.clone(), metrics, token).controlling(control);
+        let served = Served { table, token: state.token().clone(), address, listen: script_listen };
+        let reloading = tokio::spawn(self.reload(factory, served, changes));
+        server::serve(listener, state, drain.interrupted()?).await?;
         reloading.abort();
         following.abort();
         Ok(())
@@ -143,7 +151,7 @@ impl Serving {
     async fn reload(
         self,
         factory: Arc<HostFactory>,
-        table: Arc<RouteTable>,
+        mut served: Served,
         changes: Option<notify::Result<Changes>>,
     ) {
         let mut changes = match changes {
@@ -157,7 +165,7 @@ impl Serving {
         while changes.next().await {
             match self.load(&factory).await {
                 Ok(script) => {
-                    table.replace(Routes::new(script.models));
+                    self.apply(&mut served, script);
                     tracing::info!(script = self.shown(), "reloaded");
                 }
                 Err(error) => {
@@ -166,4 +174,40 @@ impl Serving {
             }
         }
     }
+
+    /// Puts a changed script to work, and says what of it needs a restart.
+    fn apply(&self, served: &mut Served, script: Script) {
+        served.table.replace(Routes::new(script.models));
+        if self.listen.is_none() && script.listen != served.listen {
+            let wanted = script.listen.as_deref().unwrap_or(LISTEN);
+            tracing::warn!(
+                "`listen` is now {wanted}; restart to listen there. Until then it is {}",
+                served.address
+            );
+            served.listen = script.listen;
+        }
+        let token = self.token.clone().or(script.token);
+        if token == served.token.current() {
+            return;
+        }
+        if token.is_none() && !served.address.ip().is_loopback() {
+            tracing::warn!(
+                "`token` is gone, and other machines reach {}: the old token still holds. Set a new one, or restart \
+                 on a loopback address",
+                served.address
+            );
+            return;
+        }
+        served.token.replace(token);
+        tracing::info!("`token` has changed; the old one is refused from now on");
+    }
+}
+
+/// What a reload changes.
+struct Served {
+    table: Arc<RouteTable>,
+    token: Arc<CurrentToken>,
+    address: SocketAddr,
+    /// What the script said.
+    listen: Option<String>,
 }

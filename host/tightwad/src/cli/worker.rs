@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use tightwad_engine::{pool, processors};
+use tightwad_net::Token;
 
 use super::listen;
 use super::size::Size;
+use super::token::TokenParser;
 use crate::backend::tunnel::Cache;
 use crate::server::worker::{Allowed, Lender, LenderConfig, WorkerState, serve_worker};
 use crate::types::user_cache;
@@ -18,8 +20,8 @@ pub(super) struct Worker {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7711")]
     listen: String,
     /// The bearer token that hosts must send.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// Lends only to this address or network, such as 192.168.1.0/24; may be given several times.
     #[arg(long, value_name = "ADDR")]
     allow: Vec<Allowed>,
@@ -68,7 +70,7 @@ impl Worker {
                 Some(Cache::new(folder, limit).with_context(|| format!("cannot keep tensors in {shown}"))?)
             }
         };
-        let state = WorkerState::new(Lender::new(config, cache), self.token.as_deref(), self.allow);
+        let state = WorkerState::new(Lender::new(config, cache), self.token, self.allow);
         Ok(serve_worker(listener, state, listen::interrupted()?).await?)
     }
 }

@@ -86,6 +86,10 @@ impl Backend for Consensus {
         self.target().capabilities().common(Capabilities::GENERATE.and(Capabilities::TOOLS))
     }
 
+    fn context(&self) -> Option<u32> {
+        self.target().context()
+    }
+
     fn load(&self) -> Load {
         self.target().load()
     }

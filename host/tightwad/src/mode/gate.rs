@@ -170,6 +170,12 @@ impl Backend for Gate {
         self.parts.reviewer.capabilities().common(both)
     }
 
+    /// A request must fit the reviewer and every writer.
+    fn context(&self) -> Option<u32> {
+        let members = self.parts.fleet.iter().filter_map(|member| member.context());
+        members.chain(self.parts.reviewer.context()).min()
+    }
+
     fn load(&self) -> Load {
         self.parts.reviewer.load()
     }

@@ -60,6 +60,10 @@ impl Backend for Speculation {
         &self.name
     }
 
+    fn context(&self) -> Option<u32> {
+        self.target().context()
+    }
+
     /// What its target can do: modes stack.
     fn capabilities(&self) -> Capabilities {
         self.target().capabilities()

@@ -4,7 +4,7 @@
 //! component waits for it; the target is here or in the verification under way.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tightwad_engine::{Draft, TokenId};
 use tokio::task::JoinSet;
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::seat::{Raced, Seat};
 use super::skipping::Skipping;
 use crate::backend::{BackendError, Drafter, Output, Pass, Proposal, Target, Verified};
+use crate::types::Clock;
 
 /// What happened while a job ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,13 +73,13 @@ pub struct Settled {
 
 /// What a commit brought.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Committed {
+pub(crate) struct Committed {
     pub tokens: Vec<TokenId>,
     pub accepted: u32,
     /// Rows of the pass; 0: unknown.
     pub rows: u32,
     pub finished: bool,
-    /// How long it took; in company, what it costs as if the target had nothing else to do.
+    /// What the request is charged for it: the time that it took, or another where other requests shared its passes.
     pub took: Duration,
 }
 
@@ -99,6 +100,7 @@ pub struct Job {
     pub(super) failure: Option<BackendError>,
     audits: Vec<Skipped>,
     pub(super) skipping: Option<Skipping>,
+    clock: Clock,
 }
 
 impl Job {
@@ -126,7 +128,15 @@ impl Job {
             failure: None,
             audits: Vec::new(),
             skipping: None,
+            clock: Clock::default(),
         }
+    }
+
+    /// Takes the time from `clock`.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn timed_by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Lets an approximate mode skip verifications.
@@ -182,10 +192,11 @@ impl Job {
         let Some(mut target) = self.target.take() else { return false };
         self.verifying_nodes = draft.nodes();
         self.tally.paths += u32::try_from(draft.paths().len()).unwrap_or(u32::MAX);
+        let clock = self.clock.clone();
         self.verifying.spawn(async move {
-            let start = Instant::now();
+            let start = clock.now();
             let verified = target.verify(&draft).await;
-            (target, verified, start.elapsed())
+            (target, verified, clock.since(start))
         });
         true
     }
@@ -211,16 +222,17 @@ impl Job {
     }
 
     /// Verifies and waits; `None` when a verification is under way.
-    pub(super) async fn verify(&mut self, draft: Draft) -> Option<Committed> {
+    pub(crate) async fn verify(&mut self, draft: Draft) -> Option<Committed> {
         if self.begin_verify(draft) { self.end_verify().await } else { None }
     }
 
     /// Decodes up to `max` tokens; `None` when a verification is under way.
-    pub(super) async fn decode(&mut self, max: u32) -> Option<Committed> {
+    pub(crate) async fn decode(&mut self, max: u32) -> Option<Committed> {
         let max = max.min(self.remaining());
         self.tally.decodes += 1;
-        let start = Instant::now();
-        let (mut all, mut correction) = (Committed::default(), 0.0);
+        let start = self.clock.now();
+        // The steps together: what the owner of the passes measured.
+        let (mut all, mut steps) = (Committed::default(), Verified::default());
         if let Err(error) = self.target.as_mut()?.decode(max).await {
             return Some(self.fail(error));
         }
@@ -231,12 +243,15 @@ impl Job {
                 () = self.output.abandoned() => Err(BackendError::Cancelled),
             };
             let Some(step) = step.transpose() else { break };
-            correction += step.as_ref().map_or(0.0, |step| step.correction);
+            if let Ok(step) = &step {
+                steps.took += step.took;
+                steps.cost += step.cost;
+            }
             let one = self.commit(step, Duration::ZERO, 0).await;
             all.tokens.extend(one.tokens);
             all.finished |= one.finished;
         }
-        all.took = corrected(start.elapsed(), correction);
+        all.took = steps.charged(self.clock.since(start));
         Some(all)
     }
 
@@ -336,7 +351,7 @@ impl Job {
             accepted: verified.accepted,
             rows: verified.rows,
             finished: self.is_over(),
-            took: corrected(took, verified.correction),
+            took: verified.charged(took),
         }
     }
 
@@ -360,9 +375,4 @@ pub(super) enum Begun {
     Unknown,
     /// One is under way.
     Busy,
-}
-
-/// What is charged for what took so long.
-fn corrected(took: Duration, seconds: f64) -> Duration {
-    Duration::from_secs_f64((took.as_secs_f64() + seconds).max(0.0))
 }

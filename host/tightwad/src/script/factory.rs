@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
+use tightwad_net::Token;
 
 use crate::backend::{Found, NodeSpec, SharedBackend, TextServerSpec};
 use crate::mode::PoolSpec;
@@ -40,7 +41,7 @@ pub struct SwarmSource {
     /// Addresses of machines that may have it; empty: those found on the local network.
     pub peers: Vec<String>,
     /// What they want to see.
-    pub token: Option<String>,
+    pub token: Option<Token>,
 }
 
 /// `tw.lookup{}`.

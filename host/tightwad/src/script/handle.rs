@@ -2,6 +2,7 @@
 
 use mlua::{FromLua, Lua, UserData, UserDataMethods, UserDataRef, Value};
 
+use super::limits::waiting;
 use super::request::{self, Answer, RequestHandle};
 use crate::backend::{Capabilities, SharedBackend};
 
@@ -53,7 +54,7 @@ async fn answer(
         return Err(mlua::Error::RuntimeError(message));
     }
     let changed = request::changed(lua, request, changes).map_err(mlua::Error::RuntimeError)?;
-    Ok(match request.run(&handle.0, changed, shown).await {
+    Ok(match waiting(lua, request.run(&handle.0, changed, shown)).await {
         Ok(answer) => (Some(answer), None),
         Err(error) => (None, Some(error.to_string())),
     })

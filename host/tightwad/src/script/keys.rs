@@ -1,6 +1,9 @@
 //! Tables from scripts: unknown keys and wrong kinds are errors that say what was meant.
 
 use mlua::{FromLua, Lua, Table, Value};
+use tightwad_net::Token;
+
+use crate::types::context_length;
 
 /// A table that one of the functions of `tw` was given.
 pub(super) struct Fields<'a> {
@@ -47,6 +50,30 @@ impl<'a> Fields<'a> {
         match T::from_lua(value, self.lua) {
             Ok(value) if !coerced => Ok(Some(value)),
             _ => Err(format!("'{key}' in {} must be {expected}, not {kind}", self.of)),
+        }
+    }
+
+    /// The value of `context`, if any: tokens, or a string such as `"32k"`.
+    pub(super) fn context(&self) -> Result<Option<u32>, String> {
+        let expected = "a whole number, or a string such as \"32k\"";
+        let value: Value = self.table.raw_get("context").map_err(|error| error.to_string())?;
+        let Value::String(text) = &value else { return self.optional("context", expected) };
+        let tokens = context_length(&text.to_string_lossy());
+        let wrong = |_| format!("'context' in {} must be {expected}, not {}", self.of, describe(&value));
+        tokens.map(Some).map_err(wrong)
+    }
+
+    /// The value of `token`, if any.
+    pub(super) fn token(&self) -> Result<Option<Token>, String> {
+        let value: Value = self.table.raw_get("token").map_err(|error| error.to_string())?;
+        match value {
+            Value::Nil => Ok(None),
+            Value::String(text) => {
+                let token = Token::new(&text.to_string_lossy());
+                token.map(Some).map_err(|error| format!("'token' in {}: {error}", self.of))
+            }
+            // The value may be the secret.
+            other => Err(format!("'token' in {} must be a string, not a {}", self.of, other.type_name())),
         }
     }
 

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mlua::Value;
+use tightwad_net::Token;
 
-use super::api::{self, Served};
+use super::ScriptError;
 use super::factory::Factory;
-use super::handle::Handle;
-use super::pipeline::Pipeline;
-use super::{ScriptError, sandbox};
+use super::pipeline::{Functions, Pipeline};
+use super::state::Source;
 use crate::backend::SharedBackend;
 
 /// A script that was loaded.
@@ -17,7 +16,7 @@ pub struct Script {
     /// Where to listen, when the script says so.
     pub listen: Option<String>,
     /// The bearer token, when the script says so.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Backends by the names that clients use, sorted.
     pub models: Vec<(String, SharedBackend)>,
 }
@@ -38,40 +37,23 @@ pub async fn load(
     load_text(&shown, source, path.parent().unwrap_or(Path::new(".")), factory, settings).await
 }
 
-/// Runs a script that is no file; errors call it `shown`, and relative paths in it start at `folder`.
+/// Runs a script that is not a file. Errors call it `shown`, and relative paths in it start at `folder`.
 ///
 /// # Errors
 ///
 /// [`ScriptError`] with line.
 pub async fn load_text(
     shown: &str,
-    source: Vec<u8>,
+    text: Vec<u8>,
     folder: &Path,
     factory: Arc<dyn Factory>,
     settings: &[(String, String)],
 ) -> Result<Script, ScriptError> {
-    let (lua, limits) = sandbox::state()?;
-    let tw = api::table(&lua, folder, &factory, settings)?;
-    sandbox::set_require(&lua, folder, &tw)?;
-    let chunk = lua.load(source).set_name(format!("@{shown}")).set_mode(mlua::chunk::ChunkMode::Text);
-    let main = chunk.into_function()?;
-    let value: Value = limits.run(main.call_async(())).await?;
-    let served = match &value {
-        Value::UserData(data) => data.borrow::<Served>().map(|served| served.clone()).ok(),
-        _ => None,
-    };
-    let served = served.ok_or_else(|| {
-        ScriptError::new(format!("{shown}: the script must end with `return tw.serve{{ ... }}`"))
-    })?;
-    let backend = |(name, value): (String, Value)| -> Result<(String, SharedBackend), ScriptError> {
-        let backend: SharedBackend = match value {
-            Value::Function(function) => {
-                Arc::new(Pipeline::new(&name, lua.clone(), function, limits.clone()))
-            }
-            other => lua.unpack::<Handle>(other)?.0,
-        };
-        Ok((name, backend))
-    };
-    let models = served.models.into_iter().map(backend).collect::<Result<_, _>>()?;
-    Ok(Script { listen: served.listen, token: served.token, models })
+    let (shown, folder, settings) = (shown.to_owned(), folder.to_owned(), settings.to_vec());
+    let (functions, loaded) = Functions::load(Source { shown, text, folder, factory, settings }).await?;
+    let models = loaded.models.into_iter().map(|(name, backend)| {
+        let backend = backend.unwrap_or_else(|| Arc::new(Pipeline::new(&name, functions.clone())));
+        (name, backend)
+    });
+    Ok(Script { listen: loaded.listen, token: loaded.token, models: models.collect() })
 }

@@ -1,8 +1,10 @@
 //! Lua scripts: which models exist, which modes stack on which, what happens to a request.
 //!
-//! A script runs in a sandbox: no files, no processes, limited memory, and no more than a second of
-//! its own computing between two calls into the host.
+//! A script runs in a sandbox, on a thread of its own: no files, no processes, limited memory, and at most a
+//! second of computing until it waits for the host. A state that takes longer is given up, and the script is run
+//! again on a new one.
 
+mod abandoned;
 mod api;
 mod error;
 mod factory;
@@ -11,8 +13,11 @@ mod keys;
 mod limits;
 mod loader;
 mod pipeline;
+mod priority;
+mod record;
 mod request;
 mod sandbox;
+mod state;
 
 pub use api::{REVIEW_PROMPT, check_fallback};
 pub use error::ScriptError;

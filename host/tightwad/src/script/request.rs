@@ -1,23 +1,16 @@
 //! A request as pipelines see it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mlua::{IntoLua, Lua, LuaSerdeExt, Table, UserData, UserDataFields, UserDataMethods, Value};
 use tightwad_engine::{Sampling, SamplingSpec};
+use tokio::task::JoinSet;
 
 use super::keys::Fields;
+use super::limits::waiting;
+use super::record::Record;
 use crate::backend::{BackendError, SharedBackend, Sink, relay};
-use crate::types::{Event, Finish, Message, Outcome, Prompt, Report, Request, Usage};
-
-/// What a pipeline did so far.
-#[derive(Default)]
-pub(super) struct Record {
-    pub shown: Option<Outcome>,
-    pub usage: Usage,
-    /// Text that no model wrote was shown.
-    pub emitted: bool,
-    pub error: Option<BackendError>,
-}
+use crate::types::{Event, Finish, Message, Outcome, Prompt, Request};
 
 /// One request in a script's hands.
 #[derive(Clone)]
@@ -25,7 +18,7 @@ pub(super) struct RequestHandle {
     model: String,
     request: Request,
     sink: Sink,
-    pub record: Arc<Mutex<Record>>,
+    pub record: Arc<Record>,
 }
 
 /// What a backend answered, as a script sees it.
@@ -53,7 +46,7 @@ impl RequestHandle {
 
     /// Shows `text` to the client.
     pub(super) async fn emit(&self, text: String) -> Result<(), BackendError> {
-        self.note(|record| record.emitted = true);
+        self.record.emitted();
         let event = Event { text, logprobs: Vec::new() };
         self.sink.send(event).await.map_err(|_| BackendError::Cancelled)
     }
@@ -65,29 +58,25 @@ impl RequestHandle {
         request: Request,
         shown: bool,
     ) -> Result<Answer, BackendError> {
-        let mut text = String::new();
-        let show = |event: Event| {
-            text.push_str(&event.text);
-            async move { !shown || self.sink.send(event).await.is_ok() }
-        };
-        let outcome = tokio::select! {
-            outcome = relay(backend.as_ref(), request, show) => outcome,
-            () = self.sink.closed() => Err(BackendError::Cancelled),
-        };
-        match outcome {
-            Ok(outcome) => {
-                self.note(|record| record.add(&outcome, shown));
-                Ok(Answer { text, outcome })
+        let (backend, sink, record) = (backend.clone(), self.sink.clone(), self.record.clone());
+        record.generation_begins(shown);
+        let running = record.running();
+        // On the runtime's threads: this one is the script's. Aborted where the script does not wait any more.
+        let mut generating = JoinSet::new();
+        generating.spawn(async move {
+            let _running = running;
+            let answer = relayed(&backend, request, sink, shown).await;
+            match &answer {
+                Ok(answer) => record.add(&answer.outcome, shown),
+                Err(error) => record.failed(error),
             }
-            Err(error) => {
-                self.note(|record| record.error = Some(error.clone()));
-                Err(error)
-            }
+            answer
+        });
+        match generating.join_next().await {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => Err(BackendError::failed(&self.model, error)),
+            None => Err(BackendError::Cancelled),
         }
-    }
-
-    fn note(&self, change: impl FnOnce(&mut Record)) {
-        change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn messages(&self) -> Option<serde_json::Value> {
@@ -100,33 +89,24 @@ impl RequestHandle {
     }
 }
 
-impl Record {
-    fn add(&mut self, outcome: &Outcome, shown: bool) {
-        self.usage.prompt_tokens += outcome.usage.prompt_tokens;
-        self.usage.completion_tokens += outcome.usage.completion_tokens;
-        self.usage.cached_tokens += outcome.usage.cached_tokens;
-        if !shown {
-            return;
-        }
-        match &mut self.shown {
-            None => self.shown = Some(outcome.clone()),
-            Some(before) => {
-                before.finish = outcome.finish;
-                before.report.add(&outcome.report);
-            }
-        }
-    }
-
-    /// The pipeline's outcome.
-    pub(super) fn outcome(&self) -> Outcome {
-        let shown = self.shown.clone();
-        let finish = shown.as_ref().map_or(Finish::Stop, |outcome| outcome.finish);
-        let mut report = shown.map_or_else(Report::default, |outcome| outcome.report);
-        report.mode =
-            if report.mode.is_empty() { "pipeline".to_owned() } else { format!("pipeline/{}", report.mode) };
-        report.exact &= !self.emitted;
-        Outcome { finish, usage: self.usage, report }
-    }
+/// Lets `backend` answer; the events go to `sink` where `shown` says so.
+async fn relayed(
+    backend: &SharedBackend,
+    request: Request,
+    sink: Sink,
+    shown: bool,
+) -> Result<Answer, BackendError> {
+    let mut text = String::new();
+    let show = |event: Event| {
+        text.push_str(&event.text);
+        let sink = &sink;
+        async move { !shown || sink.send(event).await.is_ok() }
+    };
+    let outcome = tokio::select! {
+        outcome = relay(backend.as_ref(), request, show) => outcome?,
+        () = sink.closed() => return Err(BackendError::Cancelled),
+    };
+    Ok(Answer { text, outcome })
 }
 
 impl UserData for RequestHandle {
@@ -142,8 +122,8 @@ impl UserData for RequestHandle {
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_async_method("emit", |_, this, text: String| async move {
-            this.emit(text).await.map_err(mlua::Error::external)
+        methods.add_async_method("emit", |lua, this, text: String| async move {
+            waiting(&lua, this.emit(text)).await.map_err(mlua::Error::external)
         });
     }
 }

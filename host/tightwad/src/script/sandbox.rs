@@ -1,10 +1,11 @@
 //! A Lua state without files, processes, bytecode or finalizers.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, Variadic};
 
-use super::limits::Limits;
+use super::limits::{Limits, Stopwatch};
 
 /// What Lua's own base library has and scripts do not: files, bytecode, the collector.
 const REMOVED: [&str; 4] = ["dofile", "loadfile", "load", "collectgarbage"];
@@ -30,7 +31,8 @@ function xpcall(f, handler, ...)
 end
 coroutine.resume, coroutine.close = guarded(coroutine.resume), guarded(coroutine.close)
 string.dump = nil
-local set = setmetatable
+-- A script may replace these, so the guard keeps its own.
+local set, type, rawget, error = setmetatable, type, rawget, error
 function setmetatable(object, meta)
   if type(meta) == "table" and rawget(meta, "__gc") ~= nil then
     error("'__gc' is not available in scripts", 2)
@@ -40,10 +42,10 @@ end
 "#;
 
 /// A new state under limits.
-pub(super) fn state() -> mlua::Result<(Lua, Limits)> {
+pub(super) fn state(stopwatch: Arc<Stopwatch>) -> mlua::Result<(Lua, Limits)> {
     let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::UTF8 | StdLib::COROUTINE;
     let lua = Lua::new_with(libraries, LuaOptions::default())?;
-    let limits = Limits::impose(&lua)?;
+    let limits = Limits::impose(&lua, stopwatch)?;
     let globals = lua.globals();
     for name in REMOVED {
         globals.raw_remove(name)?;

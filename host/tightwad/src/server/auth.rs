@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use subtle::ConstantTimeEq;
+use tightwad_net::Token;
 
 use super::ServerState;
 use super::error::ApiError;
@@ -15,8 +15,8 @@ pub(super) async fn require_token(
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(expected) = &state.token else { return next.run(request).await };
-    if has_token(&request, expected) {
+    let Some(expected) = state.token.current() else { return next.run(request).await };
+    if has_token(&request, &expected) {
         next.run(request).await
     } else {
         ApiError::unauthorized().into_response()
@@ -24,9 +24,6 @@ pub(super) async fn require_token(
 }
 
 /// True when `request` brings the token `expected`.
-pub(super) fn has_token(request: &Request, expected: &str) -> bool {
-    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // How long the comparison takes says nothing about the token.
-    bool::from(given.as_bytes().ct_eq(expected.as_bytes()))
+pub(super) fn has_token(request: &Request, expected: &Token) -> bool {
+    expected.admits(request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()))
 }

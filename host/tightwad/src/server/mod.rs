@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use axum::serve::{ListenerExt, TapIo};
 pub use control::Control;
 pub use metrics::{Collector, Metrics};
-pub use state::ServerState;
+pub use state::{CurrentToken, ServerState};
 pub use table::{RouteTable, Routes};
 use tokio::net::{TcpListener, TcpStream};
 

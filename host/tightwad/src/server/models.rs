@@ -6,14 +6,23 @@ use serde_json::{Value, json};
 
 use super::ServerState;
 use super::error::ApiError;
+use crate::backend::SharedBackend;
 
-fn object(name: &str, created: u64) -> Value {
-    json!({"id": name, "object": "model", "created": created, "owned_by": "tightwad"})
+/// OpenAI's model object. Tokens of the context have the names that other servers give them: OpenRouter's and LM
+/// Studio's `context_length`, and vLLM's `max_model_len`.
+fn object(name: &str, backend: &SharedBackend, created: u64) -> Value {
+    let mut object = json!({"id": name, "object": "model", "created": created, "owned_by": "tightwad"});
+    if let Some(context) = backend.context() {
+        object["context_length"] = context.into();
+        object["max_model_len"] = context.into();
+    }
+    object
 }
 
 pub(super) async fn list(State(state): State<ServerState>) -> Json<Value> {
     let routes = state.table.current();
-    let data: Vec<Value> = routes.names().map(|name| object(name, routes.created())).collect();
+    let object = |(name, backend)| object(name, backend, routes.created());
+    let data: Vec<Value> = routes.iter().map(object).collect();
     Json(json!({"object": "list", "data": data}))
 }
 
@@ -23,7 +32,7 @@ pub(super) async fn one(
 ) -> Result<Json<Value>, ApiError> {
     let routes = state.table.current();
     match routes.get(&model) {
-        Some(_) => Ok(Json(object(&model, routes.created()))),
+        Some(backend) => Ok(Json(object(&model, backend, routes.created()))),
         None => Err(ApiError::unknown_model(&model, routes.names())),
     }
 }

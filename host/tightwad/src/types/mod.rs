@@ -1,5 +1,7 @@
 //! What a request is and what answers it: plain data that every other folder speaks.
 
+mod clock;
+mod context;
 mod event;
 pub mod node;
 pub mod pool;
@@ -8,6 +10,8 @@ pub mod worker;
 
 use std::path::PathBuf;
 
+pub use clock::Clock;
+pub use context::context_length;
 pub use event::{Event, Finish, GateReport, Outcome, Report, TextLogprobs, Usage};
 pub use node::{Load, ModelFacts};
 pub use request::{Format, Message, Prompt, Request, Tool, ToolChoice};

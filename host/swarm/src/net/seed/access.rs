@@ -1,13 +1,12 @@
 //! Who is served: a token, and addresses.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use subtle::ConstantTimeEq;
+use tightwad_net::Token;
 
 use super::SeedState;
 use super::refusal::Refusal;
@@ -17,13 +16,13 @@ type Allows = dyn Fn(IpAddr) -> bool + Send + Sync;
 /// Who is served; by default everybody.
 #[derive(Default)]
 pub(super) struct Access {
-    token: Option<Arc<str>>,
+    token: Option<Token>,
     allows: Option<Box<Allows>>,
 }
 
 impl Access {
-    pub(super) fn new(token: Option<&str>, allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
-        Self { token: token.map(Into::into), allows: Some(Box::new(allows)) }
+    pub(super) fn new(token: Option<Token>, allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self { token, allows: Some(Box::new(allows)) }
     }
 }
 
@@ -35,10 +34,7 @@ pub(super) fn address_of(request: &Request) -> Option<IpAddr> {
 /// Refuses requests without the token, where there is one.
 pub(super) async fn require_token(State(state): State<SeedState>, request: Request, next: Next) -> Response {
     let Some(expected) = &state.access.token else { return next.run(request).await };
-    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // How long the comparison takes says nothing about the token.
-    if bool::from(given.as_bytes().ct_eq(expected.as_bytes())) {
+    if expected.admits(request.headers().get(AUTHORIZATION).map(|value| value.as_bytes())) {
         next.run(request).await
     } else {
         Refusal::Token.into_response()

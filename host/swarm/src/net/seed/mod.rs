@@ -16,6 +16,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use tightwad_net::Token;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::access::Access;
@@ -65,7 +66,7 @@ impl SeedState {
     #[must_use]
     pub fn guarded(
         mut self,
-        token: Option<&str>,
+        token: Option<Token>,
         allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.access = Arc::new(Access::new(token, allows));

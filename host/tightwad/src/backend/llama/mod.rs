@@ -7,11 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_engine::{
-    ChatTemplate, Engine, OpenSession, Scored, SessionError, TemplateError, TokenId, Weights,
-};
+use tightwad_engine::{Engine, OpenSession, Scored, SessionError};
 
-use self::prompt::Prepared;
+pub use self::prompt::WeightsTokenizer;
+use self::prompt::{Prepared, Reader};
 use self::session::{LlamaDrafter, LlamaTarget};
 use super::{
     Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Sink, Task, Tokenizer, generate_plainly,
@@ -23,29 +22,21 @@ use crate::types::{Load, ModelFacts, Outcome, Request, hexadecimal};
 pub struct Llama {
     name: Arc<str>,
     engine: Engine,
-    template: Arc<Result<ChatTemplate, TemplateError>>,
+    reader: Arc<Reader>,
 }
 
 impl Llama {
     /// Serves `engine` under `name`.
     #[must_use]
     pub fn new(name: &str, engine: Engine) -> Self {
-        let template = Arc::new(ChatTemplate::of(engine.weights()));
-        Self { name: name.into(), engine, template }
+        let reader = Arc::new(Reader::new(engine.weights().clone(), engine.context()));
+        Self { name: name.into(), engine, reader }
     }
 
     /// The engine, for its counters.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    /// Renders, tokenizes and compiles, which may take long for a long prompt or a big schema.
-    async fn prepare(&self, request: &Arc<Request>) -> Result<Prepared, BackendError> {
-        let (backend, request) = (self.clone(), request.clone());
-        let work = move || prompt::prepare(backend.engine.weights(), &backend.template, &request);
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|error| BackendError::failed(&self.name, error))?
     }
 
     fn error(&self, error: SessionError) -> BackendError {
@@ -71,12 +62,7 @@ impl Backend for Llama {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let both = Capabilities::VERIFY.and(Capabilities::PROPOSE);
-        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE).and(Capabilities::RESUME);
-        match self.template.as_ref() {
-            Ok(template) if template.knows_tools() => always.and(Capabilities::TOOLS),
-            _ => always,
-        }
+        Capabilities::of_model(self.reader.knows_tools(), self.engine.weights().has_recurrent_state())
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -93,7 +79,8 @@ impl Backend for Llama {
             bytes: weights.size(),
             context: self.engine.context(),
             slots: self.engine.slots(),
-            tools: self.capabilities().has(Capabilities::TOOLS),
+            tools: self.reader.knows_tools(),
+            recurrent: weights.has_recurrent_state(),
             token_ns: nanoseconds(stats.token_time()),
             row_ns: nanoseconds(stats.row_time()),
         })
@@ -105,7 +92,7 @@ impl Backend for Llama {
     }
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(WeightsTokenizer(self.engine.weights().clone())))
+        Some(self.reader.tokenizer())
     }
 
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
@@ -113,14 +100,14 @@ impl Backend for Llama {
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        let Prepared { prompt, text, constraint } = self.prepare(request).await?;
+        let Prepared { prompt, text, constraint } = self.reader.prepare(&self.name, request).await?;
         Ok(Task {
             max_tokens: self.limit(prompt.len(), request.max_tokens)?,
             request: request.clone(),
             prompt: prompt.into(),
             text: text.into(),
             constraint,
-            tokenizer: Arc::new(WeightsTokenizer(self.engine.weights().clone())),
+            tokenizer: self.reader.tokenizer(),
         })
     }
 
@@ -146,7 +133,7 @@ impl Backend for Llama {
         let mut open = open(task);
         open.max_tokens = task.max_tokens.min(self.limit(task.prompt.len(), None)?);
         if open.constraint.is_none() && prompt::is_constrained(&task.request) {
-            open.constraint = self.prepare(&task.request).await?.constraint;
+            open.constraint = self.reader.prepare(&self.name, &task.request).await?.constraint;
         }
         let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
         Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, task.prompt.len())))
@@ -159,7 +146,7 @@ impl Backend for Llama {
         part: Range<usize>,
     ) -> Result<Vec<Scored>, BackendError> {
         let mut task = self.read(request).await?;
-        let mut before = self.engine.weights().tokenize(answer, false);
+        let mut before = task.tokenizer.tokenize(answer).await?;
         task.max_tokens = u32::try_from(before.len()).unwrap_or(u32::MAX);
         task.constraint = None;
         before.truncate(part.end);
@@ -182,19 +169,5 @@ fn open(task: &Task) -> OpenSession {
         constraint: task.constraint.clone(),
         max_tokens: task.max_tokens,
         prefill: false,
-    }
-}
-
-/// The vocabulary of a model in this process.
-pub struct WeightsTokenizer(pub Arc<Weights>);
-
-#[async_trait]
-impl Tokenizer for WeightsTokenizer {
-    async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
-        Ok(self.0.tokenize(text, false))
-    }
-
-    async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
-        Ok(tokens.iter().flat_map(|token| self.0.bytes(*token)).collect())
     }
 }

@@ -1,10 +1,19 @@
 //! From a request to tokens and a constraint.
 
-use serde_json::{Value, json};
-use tightwad_engine::{ChatTemplate, Constraint, TemplateError, TokenId, TopLevelGrammar, Weights};
+use std::sync::Arc;
 
-use crate::backend::BackendError;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tightwad_engine::{
+    ChatTemplate, Constraint, TemplateError, TextError, TextThread, TokenId, TopLevelGrammar, Weights,
+    on_text_thread,
+};
+
+use crate::backend::{BackendError, Tokenizer};
 use crate::types::{Format, Message, Prompt, Request, Tool, ToolChoice};
+
+/// Tokens of a text, where only the vocabulary of a model is here and its context is not known.
+pub(in crate::backend) const UNKNOWN_CONTEXT: u32 = 1 << 20;
 
 /// What a session is opened with.
 pub(in crate::backend) struct Prepared {
@@ -13,43 +22,125 @@ pub(in crate::backend) struct Prepared {
     pub constraint: Option<Constraint>,
 }
 
-/// Renders and tokenizes the prompt and compiles the output's form.
-pub(in crate::backend) fn prepare(
-    weights: &Weights,
-    template: &Result<ChatTemplate, TemplateError>,
-    request: &Request,
-) -> Result<Prepared, BackendError> {
-    let (prompt, text) = match &request.prompt {
-        Prompt::Text(text) => (weights.tokenize(text, true), text.clone()),
-        Prompt::Chat(messages) => {
-            let template = template.as_ref().map_err(|error| invalid("messages", error))?;
-            let text = render(template, messages, request)?;
-            (weights.tokenize_rendered(&text), text)
+/// Reads requests as one model does.
+pub(in crate::backend) struct Reader {
+    pub weights: Arc<Weights>,
+    template: Result<ChatTemplate, TemplateError>,
+    context: u32,
+}
+
+impl Reader {
+    /// Reads for `weights` with sequences of `context` tokens.
+    pub(in crate::backend) fn new(weights: Arc<Weights>, context: u32) -> Self {
+        let template = ChatTemplate::of(&weights);
+        Self { weights, template, context }
+    }
+
+    /// True when the chat template mentions tools.
+    pub(in crate::backend) fn knows_tools(&self) -> bool {
+        self.template.as_ref().is_ok_and(ChatTemplate::knows_tools)
+    }
+
+    /// The vocabulary at work.
+    pub(in crate::backend) fn tokenizer(&self) -> Arc<dyn Tokenizer> {
+        Arc::new(WeightsTokenizer { weights: self.weights.clone(), context: self.context })
+    }
+
+    /// Renders and tokenizes the prompt and compiles the output's form, on a text thread. `backend` is the name
+    /// in errors.
+    pub(in crate::backend) async fn prepare(
+        self: &Arc<Self>,
+        backend: &str,
+        request: &Arc<Request>,
+    ) -> Result<Prepared, BackendError> {
+        let (reader, request) = (self.clone(), request.clone());
+        let prepared = on_text_thread(move |thread| reader.prepare_here(thread, &request)).await;
+        prepared.map_err(|error| unreadable(backend, None, &error))?
+    }
+
+    fn prepare_here(&self, thread: &TextThread, request: &Request) -> Result<Prepared, BackendError> {
+        let (weights, context) = (&self.weights, self.context);
+        let (tokens, text, field) = match &request.prompt {
+            Prompt::Text(text) => (weights.tokenize(thread, text, true, context), text.clone(), "prompt"),
+            Prompt::Chat(messages) => {
+                let text = self.render(thread, messages, request)?;
+                (weights.tokenize_rendered(thread, &text, context), text, "messages")
+            }
+        };
+        let prompt = tokens.map_err(|error| unreadable("", Some(field), &error))?;
+        let constraint = match grammar(request)? {
+            Some((grammar, parameter)) => {
+                Some(weights.constraint(grammar).map_err(|error| invalid(parameter, error))?)
+            }
+            None => None,
+        };
+        Ok(Prepared { prompt, text, constraint })
+    }
+
+    fn render(
+        &self,
+        thread: &TextThread,
+        messages: &[Message],
+        request: &Request,
+    ) -> Result<String, BackendError> {
+        let template = self.template.as_ref().map_err(|error| invalid("messages", error))?;
+        let shown = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
+        if shown && !template.knows_tools() {
+            return Err(invalid("tools", "this model's chat template does not know tools"));
         }
-    };
-    let constraint = match grammar(request)? {
-        Some((grammar, parameter)) => {
-            Some(weights.constraint(grammar).map_err(|error| invalid(parameter, error))?)
+        let messages =
+            Value::Array(messages.iter().map(|message| Value::Object(message.0.clone())).collect());
+        let tools = shown.then(|| request.tools.iter().map(|tool| tool.definition.clone()).collect());
+        let most = self.weights.most_bytes(self.context);
+        match template.render(thread, &messages, tools.as_ref(), most) {
+            Err(TemplateError::Long(bytes)) => {
+                Err(unreadable("", Some("messages"), &self.weights.too_long(bytes, self.context)))
+            }
+            other => other.map_err(|error| invalid("messages", error)),
         }
-        None => None,
-    };
-    Ok(Prepared { prompt, text, constraint })
+    }
+}
+
+/// The vocabulary of a model in this process.
+pub struct WeightsTokenizer {
+    /// The model.
+    pub weights: Arc<Weights>,
+    /// Most tokens that a text may have.
+    pub context: u32,
+}
+
+#[async_trait]
+impl Tokenizer for WeightsTokenizer {
+    async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
+        let (weights, context, text) = (self.weights.clone(), self.context, text.to_owned());
+        let tokens = on_text_thread(move |thread| weights.tokenize(thread, &text, false, context)).await;
+        tokens.and_then(|tokens| tokens).map_err(|error| unreadable("the tokenizer", None, &error))
+    }
+
+    async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
+        Ok(tokens.iter().flat_map(|token| self.weights.bytes(*token)).collect())
+    }
+}
+
+/// A text that was not read, as a backend's error.
+fn unreadable(backend: &str, parameter: Option<&'static str>, error: &TextError) -> BackendError {
+    let message = error.to_string();
+    match error {
+        TextError::TooLong { .. } => {
+            BackendError::Invalid { message, parameter, code: Some("context_length_exceeded") }
+        }
+        TextError::Stretch { .. } | TextError::Specials { .. } => {
+            BackendError::Invalid { message, parameter, code: None }
+        }
+        TextError::Busy { .. } => BackendError::Busy { backend: backend.to_owned(), message },
+        TextError::Crashed(_) => BackendError::failed(backend, message),
+    }
 }
 
 /// True when the output must have some form.
 pub(in crate::backend) fn is_constrained(request: &Request) -> bool {
     let called = !matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None);
     !matches!(request.format, Format::Text) || (called && !request.tools.is_empty())
-}
-
-fn render(template: &ChatTemplate, messages: &[Message], request: &Request) -> Result<String, BackendError> {
-    let shown = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
-    if shown && !template.knows_tools() {
-        return Err(invalid("tools", "this model's chat template does not know tools"));
-    }
-    let messages = Value::Array(messages.iter().map(|message| Value::Object(message.0.clone())).collect());
-    let tools = shown.then(|| request.tools.iter().map(|tool| tool.definition.clone()).collect());
-    template.render(&messages, tools.as_ref()).map_err(|error| invalid("messages", error))
 }
 
 /// The grammar of the output, and the request's field that asks for it.

@@ -8,10 +8,12 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tightwad_net::{Token, authorized, machine_client};
 
 use super::breaker::Breaker;
 use crate::backend::error::innermost;
 use crate::backend::{BackendError, Processor};
+use crate::types::Clock;
 use crate::types::node::{NodeFacts, seal, unseal};
 
 /// How long a connection may take to come about.
@@ -54,7 +56,8 @@ pub(super) struct Link {
     /// Where the node computes.
     pub processor: Processor,
     url: String,
-    token: Option<String>,
+    token: Option<Token>,
+    pub clock: Clock,
     /// Someone else watches whether the node lives.
     watched: bool,
     http: reqwest::Client,
@@ -68,19 +71,19 @@ impl Link {
     pub(super) fn new(
         name: String,
         url: &str,
-        token: Option<String>,
+        token: Option<Token>,
         watched: Option<Processor>,
     ) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
+        let http = machine_client()
             .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15))
             .pool_idle_timeout(Duration::from_secs(50))
             .build()?;
         let url = url.trim_end_matches('/').to_owned();
         let (breaker, round_trip, counts) = (Breaker::default(), Mutex::default(), Counts::default());
         let (watched, processor) = (watched.is_some(), watched.unwrap_or_else(|| Processor::of(&url)));
-        Ok(Self { name, processor, url, token, watched, http, breaker, round_trip, counts })
+        let clock = Clock::default();
+        Ok(Self { name, processor, url, token, clock, watched, http, breaker, round_trip, counts })
     }
 
     /// What the node says of itself.
@@ -218,10 +221,7 @@ impl Link {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
+        authorized(request, self.token.as_ref())
     }
 
     fn post<Q: Serialize>(&self, path: &str, call: &Q) -> Result<RequestBuilder, Fault> {

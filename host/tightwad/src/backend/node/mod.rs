@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 pub use link::Counts;
+use tightwad_net::Token;
 
 use self::drafter::NodeDrafter;
 use self::link::{Fault, Link};
@@ -24,7 +25,7 @@ use super::{
     generate_plainly,
 };
 use crate::types::node::{NodeFacts, PROTOCOL, ScoreAnswer, ScoreCall, TokenizeCall, Tokenized, WireRequest};
-use crate::types::{Load, ModelFacts, Outcome, Request};
+use crate::types::{Clock, Load, ModelFacts, Outcome, Request};
 
 /// How a node is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,7 +35,7 @@ pub struct NodeSpec {
     /// The model's name there; default: the only one it lends.
     pub model: Option<String>,
     /// The token it was started with.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The name in reports; default: the model's.
     pub name: Option<String>,
     /// How long a request waits for a lost node to come back.
@@ -60,7 +61,7 @@ pub struct NodeHealth {
 /// # Errors
 ///
 /// One sentence: it does not answer, or speaks another version.
-pub async fn probe(url: &str, token: Option<String>) -> Result<NodeHealth, String> {
+pub async fn probe(url: &str, token: Option<Token>) -> Result<NodeHealth, String> {
     let link = link(url, token, None)?;
     asked(&link).await?;
     let start = std::time::Instant::now();
@@ -71,7 +72,7 @@ pub async fn probe(url: &str, token: Option<String>) -> Result<NodeHealth, Strin
     Ok(NodeHealth { facts, round_trip, skew })
 }
 
-fn link(url: &str, token: Option<String>, watched: Option<Processor>) -> Result<Link, String> {
+fn link(url: &str, token: Option<Token>, watched: Option<Processor>) -> Result<Link, String> {
     let shown = url.trim_end_matches('/');
     let link = Link::new(format!("node {shown}"), shown, token, watched);
     link.map_err(|error| format!("'{url}' is no address of a node: {error}"))
@@ -126,7 +127,13 @@ impl Node {
     ///
     /// One sentence: the node does not answer, speaks another version, or lends no such model.
     pub async fn connect(spec: &NodeSpec) -> Result<Self, String> {
-        let link = link(&spec.url, spec.token.clone(), spec.watched.clone())?;
+        Self::connect_by(spec, Clock::default()).await
+    }
+
+    /// The same, with calls timed by `clock`.
+    pub(crate) async fn connect_by(spec: &NodeSpec, clock: Clock) -> Result<Self, String> {
+        let mut link = link(&spec.url, spec.token.clone(), spec.watched.clone())?;
+        link.clock = clock;
         let facts = asked(&link).await?;
         let (model, facts) = choose(&link.name, facts, spec.model.as_deref())?;
         let name = spec.name.clone().unwrap_or_else(|| model.clone());
@@ -183,9 +190,7 @@ impl Backend for Node {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let both = Capabilities::VERIFY.and(Capabilities::PROPOSE);
-        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE).and(Capabilities::RESUME);
-        if self.facts.tools { always.and(Capabilities::TOOLS) } else { always }
+        Capabilities::of_model(self.facts.tools, self.facts.recurrent)
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {

@@ -5,7 +5,7 @@
 //! all that was committed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_engine::{Committed, Draft, TokenId, TokenLogprobs};
@@ -124,11 +124,11 @@ impl NodeTarget {
     async fn try_verify(&mut self, draft: &Draft) -> Result<Step, Fault> {
         let path = format!("/v1/node/sessions/{}/verify", self.session().await?);
         let call = VerifyCall::new(self.base(), &self.unverified, draft);
-        let start = Instant::now();
+        let start = self.link.clock.now();
         let rows = u32::try_from(call.draft.len() + call.unverified.len()).unwrap_or(u32::MAX);
         let limit = limit(self.expected.token + self.expected.row * rows + self.expected.round_trip);
         let step: Step = self.link.call(&path, &call, limit).await?;
-        self.link.measured(start.elapsed(), Duration::from_micros(step.us));
+        self.link.measured(self.link.clock.since(start), Duration::from_micros(step.us));
         if step.tokens.is_empty() && step.finish.is_none() {
             return Err(Fault::Lost(format!("{} committed nothing", self.link.name)));
         }
@@ -176,7 +176,10 @@ impl NodeTarget {
     }
 
     fn take(&mut self, step: Step) -> Verified {
+        let (took, cost) = step.times();
         let mut verified = Verified {
+            took,
+            cost,
             accepted: step.accepted,
             ties: step.ties,
             rows: step.rows,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
+use tightwad_net::{Token, authorized, server_client};
 
 use super::{Dialect, TextServerSpec};
 use crate::backend::error::innermost;
@@ -23,7 +24,7 @@ pub(super) struct Client {
     pub model: String,
     pub dialect: Dialect,
     url: String,
-    token: Option<String>,
+    token: Option<Token>,
     http: reqwest::Client,
     /// Seconds a drafted token took lately, and seconds besides.
     pace: Mutex<Option<(f64, f64)>>,
@@ -31,7 +32,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn connect(spec: &TextServerSpec) -> Result<Self, String> {
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).tcp_nodelay(true).build();
+        let http = server_client(&spec.url).connect_timeout(CONNECT).build();
         let http = http.map_err(|error| error.to_string())?;
         let url = spec.url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let mut client = Self {
@@ -121,10 +122,7 @@ impl Client {
     }
 
     fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
+        authorized(request, self.token.as_ref())
     }
 
     /// Tries again where the server was not reached: then it has done nothing yet.

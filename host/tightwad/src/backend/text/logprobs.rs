@@ -9,40 +9,27 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tightwad_engine::{ChatTemplate, Committed, Draft, TemplateError, TokenId, Weights};
+use tightwad_engine::{Committed, Draft, TokenId, Weights};
 
 use super::client::Client;
-use crate::backend::llama::{WeightsTokenizer, prompt};
+use crate::backend::llama::prompt::Reader;
 use crate::backend::{BackendError, Left, OpenTarget, Pass, Processor, Target, Task, Verified};
 use crate::types::{Finish, Format, Request};
 
 /// Tokens that are decoded with one call.
 const STRETCH: u32 = 32;
 
-/// The vocabulary and the chat template of the model behind a server.
-pub(super) struct Reader {
-    pub weights: Arc<Weights>,
-    template: Result<ChatTemplate, TemplateError>,
-}
-
-impl Reader {
-    pub(super) fn new(weights: Arc<Weights>) -> Self {
-        let template = ChatTemplate::of(&weights);
-        Self { weights, template }
-    }
-
-    /// Renders and tokenizes a request.
-    pub(super) fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        let read = prompt::prepare(&self.weights, &self.template, request)?;
-        Ok(Task {
-            request: request.clone(),
-            prompt: read.prompt.into(),
-            text: read.text.into(),
-            max_tokens: request.max_tokens.unwrap_or(u32::MAX / 2),
-            constraint: None,
-            tokenizer: Arc::new(WeightsTokenizer(self.weights.clone())),
-        })
-    }
+/// Renders and tokenizes a request, as the model behind the server does.
+async fn read(reader: &Arc<Reader>, request: &Arc<Request>) -> Result<Task, BackendError> {
+    let read = reader.prepare("the tokenizer", request).await?;
+    Ok(Task {
+        request: request.clone(),
+        prompt: read.prompt.into(),
+        text: read.text.into(),
+        max_tokens: request.max_tokens.unwrap_or(u32::MAX / 2),
+        constraint: None,
+        tokenizer: reader.tokenizer(),
+    })
 }
 
 /// True when the most probable token is what the request wants: then one pass can verify.
@@ -67,13 +54,13 @@ pub(super) struct LogprobsTarget {
 }
 
 impl LogprobsTarget {
-    pub(super) fn open(
+    pub(super) async fn open(
         client: &Arc<Client>,
-        reader: &Reader,
+        reader: &Arc<Reader>,
         request: &Arc<Request>,
         left: Option<&Left>,
     ) -> Result<OpenTarget, BackendError> {
-        let mut task = reader.read(request)?;
+        let mut task = read(reader, request).await?;
         let mut output = Vec::new();
         if let Some(left) = left {
             task.prompt = left.prompt.clone();

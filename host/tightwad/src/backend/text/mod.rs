@@ -18,15 +18,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_engine::Weights;
+use tightwad_net::Token;
 
 pub(super) use self::align::aligned;
 use self::client::Client;
 pub use self::dialect::Dialect;
 use self::drafter::TextDrafter;
 use self::events::Events;
-use self::logprobs::{LogprobsTarget, Reader, is_greedy};
+use self::logprobs::{LogprobsTarget, is_greedy};
 use self::replay::ReplayTarget;
-use super::llama::WeightsTokenizer;
+use super::llama::prompt::{Reader, UNKNOWN_CONTEXT};
 use super::{Backend, BackendError, Capabilities, Drafter, Left, OpenTarget, Sink, Task, Tokenizer};
 use crate::types::{Event, Finish, Outcome, Report, Request, Usage};
 
@@ -40,7 +41,7 @@ pub struct TextServerSpec {
     /// The model's name there; default: the only one it has.
     pub model: Option<String>,
     /// Its API key.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The name in reports; default: the model's.
     pub name: Option<String>,
     /// Whether and how it may be a target.
@@ -79,7 +80,8 @@ impl TextServer {
             Verification::Logprobs(path) => {
                 let loading = tokio::task::spawn_blocking(move || Weights::vocabulary_of(&path));
                 let weights = loading.await.map_err(|error| error.to_string())?;
-                Some(Arc::new(Reader::new(weights.map_err(|error| error.to_string())?)))
+                let weights = weights.map_err(|error| error.to_string())?;
+                Some(Arc::new(Reader::new(weights, UNKNOWN_CONTEXT)))
             }
             Verification::None | Verification::Replay => None,
         };
@@ -114,8 +116,7 @@ impl Backend for TextServer {
     }
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        let weights = self.reader.as_ref()?.weights.clone();
-        Some(Arc::new(WeightsTokenizer(weights)))
+        Some(self.reader.as_ref()?.tokenizer())
     }
 
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
@@ -136,7 +137,7 @@ impl Backend for TextServer {
             return Err(BackendError::unsupported(&self.name, "verify"));
         }
         if let Some(reader) = self.reader.as_ref().filter(|_| is_greedy(request)) {
-            return LogprobsTarget::open(&self.client, reader, request, left);
+            return LogprobsTarget::open(&self.client, reader, request, left).await;
         }
         if left.is_some() {
             return Err(BackendError::unsupported(&self.name, "go on where another target was left"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use reqwest::header::{CONNECTION, UPGRADE as UPGRADE_TO};
 use reqwest::{StatusCode, Upgraded};
 use sha2::{Digest, Sha256};
+use tightwad_net::{Token, authorized};
 use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,7 +57,7 @@ pub struct FarEnd {
     /// `http://HOST:PORT`.
     pub url: String,
     /// The token it was started with.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// It computes with its processor, and so answers some questions as this machine would.
     pub on_processor: bool,
 }
@@ -170,10 +171,7 @@ impl Way {
     async fn upgraded(&self) -> io::Result<Upgraded> {
         let request = self.http.get(format!("{}/v1/worker/rpc", self.worker.url));
         let request = request.header(CONNECTION, "upgrade").header(UPGRADE_TO, UPGRADE);
-        let request = match &self.worker.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        };
+        let request = authorized(request, self.worker.token.as_ref());
         let response = request.send().await.map_err(|error| io::Error::other(innermost(&error)))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status();

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
+use tightwad_net::server_client;
 
 use super::prompts::prose;
 
@@ -71,7 +72,7 @@ impl Busy {
     }
 
     async fn measure(&self, endpoint: &str, streams: usize) -> Result<Measured> {
-        let client = reqwest::Client::new();
+        let client = server_client(endpoint).build()?;
         let start = Instant::now();
         let prompts: Vec<String> = (0..streams).map(prose).collect();
         let all = try_join_all(prompts.iter().map(|prompt| self.stream(&client, endpoint, prompt))).await?;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 use tightwad_engine::{Sampling, SamplingSpec};
+use tightwad_net::Token;
 
 use crate::backend::{NodeSpec, SharedBackend, relay};
 use crate::cli::factory::HostFactory;
@@ -235,7 +236,7 @@ pub(super) async fn connected(
     let spec = NodeSpec {
         url: format!("http://{address}"),
         model: None,
-        token: token.map(str::to_owned),
+        token: token.and_then(|token| Token::new(token).ok()),
         name: name.map(str::to_owned),
         patience: Duration::from_secs(30),
         watched: None,

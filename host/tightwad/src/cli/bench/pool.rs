@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
+use tightwad_net::Token;
 use tightwad_netlab::{Machine, Proxy};
 
 use super::contest::{Contest, Contestant, Folder, Lender, factory, lookup, model, stack};
@@ -171,8 +172,9 @@ impl Pool {
     }
 
     async fn pool(&self, factory: &HostFactory, lenders: &[Worker]) -> Result<Arc<Pooling>> {
-        let worker =
-            |lender: &Worker| WorkerSpec::new(&lender.link.address().to_string(), Some("bench"), None);
+        let worker = |lender: &Worker| {
+            WorkerSpec::new(&lender.link.address().to_string(), Token::new("bench").ok().as_ref(), None)
+        };
         let spec = self.spec(lenders.iter().filter_map(worker).collect());
         let plugin = factory.placement(None).await.map_err(|error| anyhow!(error))?;
         let start = Instant::now();

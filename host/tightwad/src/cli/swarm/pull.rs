@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tightwad_net::Token;
 use tightwad_swarm::net::{self, Limits, Peer, Progress, Seeding, Seeds};
 use tokio::sync::watch;
 
 use super::{Bar, limit, seed_state};
 use crate::cli::factory::HostFactory;
 use crate::cli::size::Size;
+use crate::cli::token::TokenParser;
 use crate::cli::{listen, shelf};
 use crate::mode::swarm::{self, PullSpec, Pulled, Wanted};
 use crate::server::worker::Allowed;
@@ -40,8 +42,8 @@ pub(super) struct Pull {
     #[arg(long, value_name = "A..B", value_parser = layers)]
     layers: Option<Range<u32>>,
     /// The token that seeders want to see.
-    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// Most bytes a second that come in, such as 10M.
     #[arg(long, value_name = "SIZE")]
     down: Option<Size>,
@@ -52,8 +54,8 @@ pub(super) struct Pull {
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// The token that other machines must send for that.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    seed_token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    seed_token: Option<Token>,
     /// Seeds only to this address or network; may be given several times.
     #[arg(long, value_name = "ADDR")]
     allow: Vec<Allowed>,
@@ -160,7 +162,7 @@ impl Pull {
         let seeds = Arc::new(Seeds::new());
         let seeding = Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) };
         eprintln!("seeding what comes at http://{}", listener.local_addr()?);
-        let state = seed_state(&seeds, self.seed_token.as_deref(), &self.allow)
+        let state = seed_state(&seeds, self.seed_token.clone(), &self.allow)
             .turns(self.uploads)
             .limited(limit(self.up));
         let serving = tokio::spawn(net::serve(listener, state, listen::interrupted()?));

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tightwad_net::Token;
 use tightwad_swarm::net::{self, SeedState, Seeds};
 
 use super::{hashing, limit};
 use crate::backend::Announcement;
 use crate::cli::listen;
 use crate::cli::size::Size;
+use crate::cli::token::TokenParser;
 use crate::mode::swarm;
 use crate::server::worker::Allowed;
 
@@ -23,8 +25,8 @@ pub(super) struct Seed {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7712")]
     listen: String,
     /// The bearer token that other machines must send.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// Only for this address or network, such as 192.168.1.0/24; may be given several times.
     #[arg(long, value_name = "ADDR")]
     allow: Vec<Allowed>,
@@ -51,9 +53,8 @@ impl Seed {
             eprintln!("{} is {}@{}", file.display(), seeded.name, seeded.root);
         }
         let address = listener.local_addr()?;
-        let state = seed_state(&seeds, self.token.as_deref(), &self.allow)
-            .turns(self.uploads)
-            .limited(limit(self.up));
+        let state =
+            seed_state(&seeds, self.token.clone(), &self.allow).turns(self.uploads).limited(limit(self.up));
         eprintln!("tightwad seeds {} at http://{address}", named(&seeds));
         let _announcement =
             (!self.quiet).then(|| listen::announced("seeder", Announcement::seeder(address))).flatten();
@@ -88,7 +89,7 @@ fn named(seeds: &Seeds) -> String {
 }
 
 /// Serves those of an allow list, or everybody where it is empty.
-pub(crate) fn seed_state(seeds: &Arc<Seeds>, token: Option<&str>, allowed: &[Allowed]) -> SeedState {
+pub(crate) fn seed_state(seeds: &Arc<Seeds>, token: Option<Token>, allowed: &[Allowed]) -> SeedState {
     let allowed = allowed.to_vec();
     let allows = move |address| allowed.is_empty() || allowed.iter().any(|own| own.has(address));
     SeedState::new(seeds.clone()).guarded(token, allows)

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
+use tightwad_net::Token;
 use tightwad_swarm::net::{Client, Peer, find};
 
 use crate::cli::size::Size;
+use crate::cli::token::TokenParser;
 use crate::mode::swarm;
 
 /// Shows what seeders have.
@@ -16,8 +18,8 @@ pub(super) struct Status {
     #[arg(long, value_parser = super::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The token that they want to see.
-    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    token: Option<Token>,
     /// How long to look for seeders, in seconds.
     #[arg(long, default_value_t = 3)]
     wait: u64,
@@ -35,7 +37,7 @@ impl Status {
         if peers.is_empty() {
             bail!("no seeder was found on this network: name one with --peer");
         }
-        let client = Client::new(self.token.as_deref())?;
+        let client = Client::new(self.token.clone())?;
         let (found, reasons) = find(&client, &peers, None).await;
         for reason in &reasons {
             eprintln!("{reason}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tightwad_engine::pool::PoolConfig;
+use tightwad_net::Token;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 
@@ -29,25 +30,26 @@ pub(super) struct Child {
     // Waiting for a process closes its standard input, which would end it.
     _input: Option<ChildStdin>,
     /// What it must be told to do anything.
-    pub(super) token: String,
+    pub(super) token: Token,
 }
 
 impl Child {
-    pub(super) fn start(spec: &PoolSpec, config: &PoolConfig) -> std::io::Result<Self> {
-        let token = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    pub(super) fn start(spec: &PoolSpec, context: u32, config: &PoolConfig) -> std::io::Result<Self> {
+        let token = Token::new(&format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
+        let token = token.map_err(std::io::Error::other)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["node", "--quiet", "--listen", "127.0.0.1:0", "--idle", "3600"]);
         command.args(["--sessions-a-client", "256", "--slots", &spec.slots.to_string()]);
         command.arg("--model").arg(format!("{}={}", spec.name, spec.path.display()));
         command.arg("--pool").arg(serde_json::to_string(config)?);
-        let numbers = [("--context", spec.context), ("--queue", spec.queue), ("--threads", spec.threads)];
+        let numbers = [("--context", Some(context)), ("--queue", spec.queue), ("--threads", spec.threads)];
         for (name, value) in numbers {
             if let Some(value) = value {
                 command.args([name, &value.to_string()]);
             }
         }
         // Other users see arguments, not the environment.
-        command.env("TIGHTWAD_TOKEN", &token);
+        command.env("TIGHTWAD_TOKEN", token.secret());
         // Looking for a debugger at every lost worker takes seconds.
         command.env("GGML_NO_BACKTRACE", "1");
         if std::env::var_os("TIGHTWAD_LOG").is_none() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tightwad_engine::pool::ModelShape;
 
-use super::{PoolSpec, layout};
+use super::PoolSpec;
 use crate::types::pool::{Machine, Plan, Share};
 use crate::types::{hexadecimal, user_cache};
 
@@ -31,7 +31,7 @@ impl KeptPlan {
             "{:?} {} {} {} {} {sizes:?}",
             workers,
             spec.local,
-            layout::context(spec, model),
+            spec.context.unwrap_or(0),
             spec.slots,
             model.architecture
         );

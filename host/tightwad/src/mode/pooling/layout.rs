@@ -3,13 +3,15 @@
 
 use std::net::SocketAddr;
 
-use tightwad_engine::pool::{LayerShape, MAX_WORKERS, ModelShape, Pin, PoolConfig, PoolWorker};
+use tightwad_engine::pool::{
+    FLASH_ATTENTION, LayerShape, MAX_WORKERS, ModelShape, Pin, PoolConfig, PoolWorker,
+};
 
 use super::PoolSpec;
 use crate::types::pool::{Layer, Machine, Plan, Shape, Shortage};
 
-/// Tokens of context when neither script nor model says.
-const CONTEXT: u32 = 4096;
+/// Shortest context that a pool takes by itself, and that of models that do not say what they were trained for.
+const MIN_CONTEXT: u32 = 4096;
 /// Rows of a forward pass, at most: what scratch memory is needed for.
 const ROWS: u64 = 512;
 /// llama.cpp rounds a sequence's context up to a multiple of this.
@@ -34,20 +36,29 @@ pub struct Placed {
     pub output: bool,
 }
 
-/// Tokens a sequence of this pool may have.
-pub(super) fn context(spec: &PoolSpec, model: &ModelShape) -> u32 {
-    let most = if model.context == 0 { CONTEXT } else { model.context.min(CONTEXT) };
-    spec.context.filter(|context| *context > 0).unwrap_or(most)
+/// Tokens that a sequence of this pool may have, best first: what the script says; else what the model was trained
+/// for, and halves of that down to [`MIN_CONTEXT`], of which the first that fits is taken.
+pub(super) fn contexts(spec: &PoolSpec, model: &ModelShape) -> Vec<u32> {
+    if let Some(context) = spec.context.filter(|context| *context > 0) {
+        return vec![context];
+    }
+    let trained = if model.context == 0 { MIN_CONTEXT } else { model.context };
+    let halves = std::iter::successors(Some(trained), |context| Some(context / 2));
+    let mut contexts: Vec<u32> = halves.take_while(|context| *context >= MIN_CONTEXT).collect();
+    if contexts.is_empty() {
+        contexts.push(trained);
+    }
+    contexts
 }
 
-/// What is to be placed.
-pub(super) fn shape(spec: &PoolSpec, model: &ModelShape) -> Shape {
-    let context = u64::from(context(spec, model).next_multiple_of(CONTEXT_STEP));
+/// What is to be placed, for sequences of `context` tokens.
+pub(super) fn shape(spec: &PoolSpec, model: &ModelShape, context: u32) -> Shape {
+    let context = u64::from(context.next_multiple_of(CONTEXT_STEP));
     let tokens = context * u64::from(spec.slots);
     let layer = |layer: &LayerShape| Layer { weights: layer.weights, cache: layer.cache * tokens };
     let row = u64::from(model.embedding) * 8 + u64::from(model.feed_forward) * 3;
-    // Every row's attention over the whole context, in every head.
-    let attention = u64::from(model.heads) * context;
+    // The mask of flash attention, in 32 and 16 bits; without it every row's attention in every head.
+    let attention = if FLASH_ATTENTION { context * 3 / 2 } else { u64::from(model.heads) * context };
     Shape {
         layers: model.layers.iter().map(layer).collect(),
         output: model.output,

@@ -207,9 +207,7 @@ impl Backend for Pooled {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let both = Capabilities::VERIFY.and(Capabilities::PROPOSE);
-        let always = Capabilities::GENERATE.and(both).and(Capabilities::SCORE).and(Capabilities::RESUME);
-        if self.0.starter.tools { always.and(Capabilities::TOOLS) } else { always }
+        Capabilities::of_model(self.0.starter.tools, self.0.weights.has_recurrent_state())
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -228,9 +226,10 @@ impl Backend for Pooled {
             weights: hexadecimal(&weights.digest()),
             description: weights.description(),
             bytes: starter.model.weights(),
-            context: layout::context(&starter.spec, &starter.model),
+            context: starter.context(),
             slots: starter.spec.slots,
             tools: starter.tools,
+            recurrent: weights.has_recurrent_state(),
             token_ns: running.as_ref().map_or(0, |facts| facts.token_ns),
             row_ns: running.as_ref().map_or(0, |facts| facts.row_ns),
         })
@@ -241,7 +240,8 @@ impl Backend for Pooled {
     }
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(WeightsTokenizer(self.0.weights.clone())))
+        let (weights, context) = (self.0.weights.clone(), self.0.starter.context());
+        Some(Arc::new(WeightsTokenizer { weights, context }))
     }
 
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {

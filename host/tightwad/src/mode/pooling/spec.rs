@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tightwad_net::Token;
+
 /// `tw.pooling{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolSpec {
@@ -42,7 +44,7 @@ pub struct WorkerSpec {
     /// `http://HOST:PORT`.
     pub url: String,
     /// The token it was started with.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The name in plans and errors.
     pub name: String,
 }
@@ -51,7 +53,7 @@ impl WorkerSpec {
     /// A worker at `url`, which may leave `http://` out; named after its address unless `name` says
     /// otherwise. `None`: that is no address.
     #[must_use]
-    pub fn new(url: &str, token: Option<&str>, name: Option<String>) -> Option<Self> {
+    pub fn new(url: &str, token: Option<&Token>, name: Option<String>) -> Option<Self> {
         let url = url.trim_end_matches('/');
         let address = url.strip_prefix("http://").unwrap_or(url);
         let (host, port) = address.rsplit_once(':')?;
@@ -60,7 +62,7 @@ impl WorkerSpec {
         }
         Some(Self {
             url: format!("http://{address}"),
-            token: token.map(str::to_owned),
+            token: token.cloned(),
             name: name.unwrap_or_else(|| address.to_owned()),
         })
     }
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn workers_are_named_after_their_address() {
-        let worker = WorkerSpec::new("10.0.0.2:7711/", Some("t"), None).unwrap();
+        let worker = WorkerSpec::new("10.0.0.2:7711/", Token::new("t").ok().as_ref(), None).unwrap();
         assert_eq!((worker.url.as_str(), worker.name.as_str()), ("http://10.0.0.2:7711", "10.0.0.2:7711"));
         assert!(WorkerSpec::new("http://[::1]:7711", None, None).is_some());
         for wrong in ["", "10.0.0.2", "ftp://10.0.0.2:1", "10.0.0.2:port", ":7711"] {

@@ -1,11 +1,13 @@
 //! Starting a pool: look at the workers, place the layers, open the tunnels, load.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
 use tightwad_engine::pool::{self, ModelShape, PoolConfig};
 use tightwad_engine::processors;
+use tightwad_net::{Token, machine_client};
 
 use super::child::{Child, PoolSaid};
 use super::kept::KeptPlan;
@@ -13,7 +15,7 @@ use super::survey::{Absent, Found, survey};
 use super::{Phase, PoolSpec, Running, layout};
 use crate::backend::tunnel::{FarEnd, Tunnel};
 use crate::backend::{Node, NodeSpec, Processor};
-use crate::plugin::{Loaded, PlacementPlugin};
+use crate::plugin::{Loaded, PlacementPlugin, PluginError};
 use crate::types::pool::{Machine, Plan, Refusal, Shape};
 
 /// The name of this machine in plans.
@@ -48,6 +50,8 @@ pub(super) struct Starter {
     pub kept: KeptPlan,
     /// Speed of this machine, measured when it is first needed.
     pub speed: tokio::sync::OnceCell<u64>,
+    /// Tokens per sequence of the first start and of the last one; 0: none yet.
+    contexts: [AtomicU32; 2],
 }
 
 /// The workers that answered, and what is wrong with the others.
@@ -76,6 +80,8 @@ pub(super) struct Planned {
     pub plan: Plan,
     /// What it places.
     pub shape: Shape,
+    /// Tokens per sequence.
+    pub context: u32,
     /// On what.
     pub machines: Vec<Machine>,
     /// For each machine, its number among the workers, and whether it computes with its processor;
@@ -129,10 +135,19 @@ impl Starter {
         plugin: Arc<PlacementPlugin>,
         tools: bool,
     ) -> Result<Self, String> {
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).tcp_nodelay(true).build();
+        let http = machine_client().connect_timeout(CONNECT).build();
         let http = http.map_err(|error| error.to_string())?;
         let kept = KeptPlan::of(&spec, &model);
-        Ok(Self { spec, model, plugin, tools, http, kept, speed: tokio::sync::OnceCell::new() })
+        let (speed, contexts) = (tokio::sync::OnceCell::new(), [AtomicU32::new(0), AtomicU32::new(0)]);
+        Ok(Self { spec, model, plugin, tools, http, kept, speed, contexts })
+    }
+
+    /// Tokens per sequence: of the last start, or of the best one possible.
+    pub(super) fn context(&self) -> u32 {
+        match self.contexts[1].load(Ordering::Relaxed) {
+            0 => layout::contexts(&self.spec, &self.model).first().copied().unwrap_or_default(),
+            known => known,
+        }
     }
 
     /// Looks at all workers at once.
@@ -158,10 +173,8 @@ impl Starter {
             machines.push(self.machine(*index, found));
             workers.push(Some((*index, !found.facts.gpu)));
         }
-        let shape = layout::shape(&self.spec, &self.model);
-        let before = self.kept.read(&machines);
-        let placed = self.plugin.place(&shape, &machines, before.as_ref()).await;
         let plugin = self.plugin.label();
+        let (shape, context, placed) = self.place(&machines).await;
         let missing = || match survey.absent.is_empty() {
             true => String::new(),
             false => format!(" ({})", survey.missing()),
@@ -170,13 +183,31 @@ impl Starter {
             Ok(plan) => {
                 layout::check(&plan, &shape, &machines)
                     .map_err(|wrong| NoStart::Never(format!("plugin {plugin} made a wrong plan: {wrong}")))?;
-                Ok(Planned { plan, shape, machines, workers })
+                Ok(Planned { plan, shape, context, machines, workers })
             }
             Err(Refusal::TooBig(shortage)) => {
                 let reason = layout::too_big(&shortage, &shape, &machines) + &missing();
                 Err(NoStart::TooBig { reason, lost: !survey.absent.is_empty() })
             }
             Err(Refusal::Other(reason)) => Err(NoStart::Never(reason + &missing())),
+        }
+    }
+
+    /// Lets the plugin place the model, with the longest sequences that fit.
+    async fn place(&self, machines: &[Machine]) -> (Shape, u32, Result<Result<Plan, Refusal>, PluginError>) {
+        let before = self.kept.read(machines);
+        let first = self.contexts[0].load(Ordering::Relaxed);
+        let mut contexts = layout::contexts(&self.spec, &self.model);
+        // Later starts have no more than the first one, and less only as long as workers are missing.
+        contexts.retain(|context| first == 0 || *context <= first);
+        let mut contexts = contexts.into_iter();
+        loop {
+            let context = contexts.next().unwrap_or(first);
+            let shape = layout::shape(&self.spec, &self.model, context);
+            let placed = self.plugin.place(&shape, machines, before.as_ref()).await;
+            if contexts.len() == 0 || !matches!(placed, Ok(Err(Refusal::TooBig(_)))) {
+                return (shape, context, placed);
+            }
         }
     }
 
@@ -226,7 +257,8 @@ impl Starter {
         let planned = self.plan(&survey).await?;
         let again = |error: std::io::Error| NoStart::Again(error.to_string());
         let (tunnels, config) = self.tunnels(&planned).await?;
-        let mut child = Child::start(&self.spec, &config).map_err(again)?;
+        let mut child = Child::start(&self.spec, planned.context, &config).map_err(again)?;
+        self.began_with(planned.context);
         let address = loop {
             let said = tokio::select! {
                 said = child.said() => said.map_err(NoStart::Again),
@@ -254,6 +286,13 @@ impl Starter {
         Ok(Live { child, tunnels, running })
     }
 
+    /// Notes the context that a start uses; the first of them all is what the endpoint has promised.
+    fn began_with(&self, context: u32) {
+        let [first, last] = &self.contexts;
+        let _ = first.compare_exchange(0, context, Ordering::Relaxed, Ordering::Relaxed);
+        last.store(context, Ordering::Relaxed);
+    }
+
     /// Ways to the workers of a plan, and what the process of the pool loads through them.
     async fn tunnels(&self, planned: &Planned) -> Result<(Vec<(String, Tunnel)>, PoolConfig), NoStart> {
         let again = |error: std::io::Error| NoStart::Again(error.to_string());
@@ -274,14 +313,14 @@ impl Starter {
         Ok((tunnels, config.map_err(NoStart::Never)?))
     }
 
-    async fn node(&self, address: std::net::SocketAddr, token: &str, here: bool) -> Result<Node, String> {
+    async fn node(&self, address: std::net::SocketAddr, token: &Token, here: bool) -> Result<Node, String> {
         // Drafting here while workers compute is time won.
         let processor =
             if here { Processor::Here } else { Processor::At(format!("pool {}", self.spec.name)) };
         let spec = NodeSpec {
             url: format!("http://{address}"),
             model: None,
-            token: Some(token.to_owned()),
+            token: Some(token.clone()),
             name: Some(self.spec.name.clone()),
             patience: Duration::ZERO,
             watched: Some(processor),

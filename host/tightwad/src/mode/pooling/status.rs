@@ -143,7 +143,9 @@ impl PoolMemory {
 ///
 /// One sentence: the file is no model.
 pub fn memory_of(spec: &PoolSpec) -> Result<PoolMemory, String> {
-    let shape = layout::shape(spec, &ModelShape::read(&spec.path).map_err(|error| error.to_string())?);
+    let model = ModelShape::read(&spec.path).map_err(|error| error.to_string())?;
+    let context = layout::contexts(spec, &model).first().copied().unwrap_or_default();
+    let shape = layout::shape(spec, &model, context);
     let bytes = |layer: &Layer| layer.weights + layer.cache;
     Ok(PoolMemory {
         layers: shape.layers.iter().map(bytes).sum(),

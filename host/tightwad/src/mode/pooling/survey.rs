@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tightwad_engine::pool::RPC_PROTOCOL;
+use tightwad_net::authorized;
 
 use super::WorkerSpec;
 use crate::backend::innermost;
@@ -106,10 +107,7 @@ pub(super) async fn facts(http: &Client, worker: &WorkerSpec) -> Result<WorkerFa
 
 fn request(http: &Client, worker: &WorkerSpec, method: Method, path: &str) -> RequestBuilder {
     let request = http.request(method, format!("{}{path}", worker.url)).timeout(PATIENCE);
-    match &worker.token {
-        Some(token) => request.bearer_auth(token),
-        None => request,
-    }
+    authorized(request, worker.token.as_ref())
 }
 
 fn lost(worker: &WorkerSpec, error: &reqwest::Error) -> Absent {

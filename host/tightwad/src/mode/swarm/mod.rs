@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tightwad_net::Token;
 use tightwad_swarm::disk::{LayersError, Manifest, ManifestError, Store, StoreError};
 use tightwad_swarm::net::{
     Client, Limits, NoManifest, Peer, Progress, Pull, PullError, Seeding, Summary, fetch_manifest, find,
@@ -80,7 +81,7 @@ pub struct PullSpec {
     /// Who may have it; empty: whoever is found on the local network.
     pub peers: Vec<Peer>,
     /// What seeders want to see.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Only what a worker with these layers needs.
     pub layers: Option<std::ops::Range<u32>>,
     /// Files of this machine that may have a part of it.
@@ -127,7 +128,7 @@ pub async fn pull(
     {
         return Ok(pulled);
     }
-    let client = Client::new(spec.token.as_deref()).map_err(|error| SwarmError::Here(error.to_string()))?;
+    let client = Client::new(spec.token.clone()).map_err(|error| SwarmError::Here(error.to_string()))?;
     let found = sought(&mut spec.peers).await?;
     let manifest = match asked(&client, &spec).await {
         Ok(manifest) => Arc::new(manifest),

@@ -13,7 +13,9 @@ mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 
+use futures_util::poll;
 use mlua::{Function, IntoLua, Lua, Table};
 
 pub use self::gate::REVIEW_PROMPT;
@@ -21,6 +23,7 @@ pub use self::nodes::check_fallback;
 pub(super) use self::serve::Served;
 use super::factory::Factory;
 use super::handle::Handle;
+use super::limits::waiting;
 use crate::backend::SharedBackend;
 
 /// Calls each function with the user's table, and raises what it refuses at the user's line. Tail
@@ -40,9 +43,10 @@ for name, f in pairs(raw) do
 end
 "#;
 
-/// Builds `tw`.
+/// Builds `tw` for the script that errors call `shown`.
 pub(super) fn table(
     lua: &Lua,
+    shown: &str,
     folder: &Path,
     factory: &Arc<dyn Factory>,
     settings: &[(String, String)],
@@ -70,8 +74,9 @@ pub(super) fn table(
         "discover",
         makers.value(nodes::discovery, |f, wait| async move { f.discover(wait).await })?,
     )?;
-    raw.raw_set("serve", makers.value(serve::served, |_, served| async move { Ok(served) })?)?;
-    let place = lua.create_function(|lua, level: usize| Ok(place(lua, level + 1)))?;
+    raw.raw_set("serve", makers.serve()?)?;
+    let shown = shown.to_owned();
+    let place = lua.create_function(move |lua, level: usize| Ok(place(lua, &shown, level + 1)))?;
     lua.load(PRELUDE).set_name("=tightwad").call::<()>((tw.clone(), raw, place))?;
     Ok(tw)
 }
@@ -106,6 +111,17 @@ impl Makers<'_> {
         self.function(read, make, |_, value| Ok(value))
     }
 
+    /// The function that ends a script.
+    fn serve(&self) -> mlua::Result<Function> {
+        let folder = self.folder.to_owned();
+        self.lua.create_function(move |lua, table: Table| {
+            Ok(match serve::served(lua, &table, &folder) {
+                Ok(served) => (Some(served), None),
+                Err(error) => (None, Some(error)),
+            })
+        })
+    }
+
     /// Returns the value, or nil and why not.
     fn function<S, T, F, V>(
         &self,
@@ -124,7 +140,7 @@ impl Makers<'_> {
             let (spec, factory) = (read(&lua, &table, &folder), factory.clone());
             async move {
                 let made = match spec {
-                    Ok(spec) => make(factory, spec).await,
+                    Ok(spec) => elsewhere(&lua, make(factory, spec)).await,
                     Err(error) => Err(error),
                 };
                 Ok(match made {
@@ -136,14 +152,27 @@ impl Makers<'_> {
     }
 }
 
-/// `file:line: ` of a level of the stack; empty where there is none.
-fn place(lua: &Lua, level: usize) -> String {
+/// Waits for what the host makes, on the runtime's threads: this one is the script's. What takes no time is made
+/// here, so that a loop without a pause is one.
+async fn elsewhere<T: Send + 'static>(
+    lua: &Lua,
+    made: impl Future<Output = Result<T, String>> + Send + 'static,
+) -> Result<T, String> {
+    let mut made = Box::pin(made);
+    if let Poll::Ready(made) = poll!(&mut made) {
+        return made;
+    }
+    waiting(lua, tokio::spawn(made)).await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// `file:line: ` of a level of the stack; the file alone for a tail call, which has no level of its own.
+fn place(lua: &Lua, shown: &str, level: usize) -> String {
     // The function that asks is a level itself, which the caller's count leaves out.
     let at = lua.inspect_stack(level - 1, |debug| {
         let source = debug.source().short_src.map(|source| source.to_string());
         source.zip(debug.current_line())
     });
-    at.flatten().map(|(source, line)| format!("{source}:{line}: ")).unwrap_or_default()
+    at.flatten().map_or_else(|| format!("{shown}: "), |(source, line)| format!("{source}:{line}: "))
 }
 
 /// Relative paths start at the script, `~` is the user's home.

@@ -30,7 +30,7 @@ pub(super) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec
         path,
         swarm,
         name: fields.optional("name", "a string")?,
-        context: number("context")?,
+        context: fields.context()?,
         slots: number("slots")?,
         queue: number("queue")?,
         threads: number("threads")?,
@@ -42,7 +42,7 @@ pub(super) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec
 fn swarm(fields: &Fields<'_>) -> Result<Option<SwarmSource>, String> {
     let wanted: Option<String> = fields.optional("swarm", "a string, as in \"NAME@DIGEST\"")?;
     let peers: Option<Vec<String>> = fields.optional("peers", "a list of addresses")?;
-    let token: Option<String> = fields.optional("token", "a string")?;
+    let token = fields.token()?;
     let Some(wanted) = wanted else {
         return match (peers, token) {
             (None, None) => Ok(None),

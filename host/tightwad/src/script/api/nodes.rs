@@ -41,7 +41,7 @@ pub(super) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<LentSpec, Strin
     let spec = NodeSpec {
         url: url(&fields, "http://192.168.1.20:7710")?,
         model: fields.optional("model", "a string")?,
-        token: fields.optional("token", "a string")?,
+        token: fields.token()?,
         name: fields.optional("name", "a string")?,
         patience,
         watched: None,
@@ -66,7 +66,7 @@ pub(super) fn url(fields: &Fields<'_>, example: &str) -> Result<String, String> 
 pub fn check_fallback(first: &SharedBackend, others: &[SharedBackend]) -> Result<(), String> {
     for other in others {
         let (name, own) = (other.name(), first.name());
-        if !other.capabilities().has(Capabilities::VERIFY) {
+        if !other.capabilities().has(Capabilities::RESUME) {
             return Err(format!("'{name}' cannot stand by for '{own}': it cannot go on from its tokens"));
         }
         if other.vocabulary() != first.vocabulary() {

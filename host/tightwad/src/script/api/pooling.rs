@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mlua::{Lua, Table, Value};
+use tightwad_net::Token;
 
 use super::resolve;
 use crate::mode::{PoolSpec, WorkerSpec};
@@ -26,9 +27,9 @@ pub(super) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
     let number = |key| fields.optional::<u32>(key, "a whole number");
     let path = resolve(folder, &fields.required::<String>("model", "a string, the GGUF file")?);
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let token: Option<String> = fields.optional("token", "a string")?;
+    let token = fields.token()?;
     let local = fields.optional::<bool>("here", "true or false")?.unwrap_or(true);
-    let workers = workers(lua, &fields, token.as_deref())?;
+    let workers = workers(lua, &fields, token.as_ref())?;
     if workers.is_empty() && !local {
         return Err("tw.pooling has no workers, and 'here' is false: there is nowhere to compute".to_owned());
     }
@@ -45,7 +46,7 @@ pub(super) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
         name: fields.optional("name", "a string")?.unwrap_or(stem),
         workers,
         local,
-        context: number("context")?,
+        context: fields.context()?,
         slots,
         queue: number("queue")?,
         threads: number("threads")?,
@@ -75,7 +76,7 @@ fn on_demand(fields: &Fields<'_>) -> Result<bool, String> {
 }
 
 /// Addresses, or tables with an address and a token of their own.
-fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&str>) -> Result<Vec<WorkerSpec>, String> {
+fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<WorkerSpec>, String> {
     let example = "a list of addresses, as in { \"http://192.168.1.21:7711\" }";
     let given: Table = match fields.optional("workers", example)? {
         Some(given) => given,
@@ -88,8 +89,8 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&str>) -> Result<Vec<Wo
             Value::Table(table) => {
                 let fields = Fields::new(lua, &table, "a worker", &["url", "token", "name"])?;
                 let url: String = fields.required("url", "a string, as in \"http://192.168.1.21:7711\"")?;
-                let own: Option<String> = fields.optional("token", "a string")?;
-                worker(&url, own.as_deref().or(token), fields.optional("name", "a string")?)?
+                let own = fields.token()?;
+                worker(&url, own.as_ref().or(token), fields.optional("name", "a string")?)?
             }
             other => {
                 return Err(format!("'workers' in tw.pooling must be {example}, not {}", describe(&other)));
@@ -103,7 +104,7 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&str>) -> Result<Vec<Wo
     Ok(workers)
 }
 
-fn worker(url: &str, token: Option<&str>, name: Option<String>) -> Result<WorkerSpec, String> {
+fn worker(url: &str, token: Option<&Token>, name: Option<String>) -> Result<WorkerSpec, String> {
     WorkerSpec::new(url, token, name)
         .ok_or_else(|| format!("'{url}' is no address of a worker, such as \"http://192.168.1.21:7711\""))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mlua::{Lua, Table, Value};
+use tightwad_net::Token;
 
 use crate::backend::Capabilities;
 use crate::script::handle::Handle;
@@ -12,7 +13,7 @@ use crate::script::keys::{Fields, describe};
 #[derive(Clone)]
 pub(in crate::script) struct Served {
     pub listen: Option<String>,
-    pub token: Option<String>,
+    pub token: Option<Token>,
     pub models: Vec<(String, Value)>,
 }
 
@@ -51,9 +52,5 @@ pub(super) fn served(lua: &Lua, table: &Table, _: &Path) -> Result<Served, Strin
         return Err("'models' in tw.serve is empty".to_owned());
     }
     models.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(Served {
-        listen: fields.optional("listen", "a string")?,
-        token: fields.optional("token", "a string")?,
-        models,
-    })
+    Ok(Served { listen: fields.optional("listen", "a string")?, token: fields.token()?, models })
 }

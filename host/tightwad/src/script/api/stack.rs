@@ -126,6 +126,9 @@ fn check_stack(
 ) -> Result<Vec<SharedBackend>, String> {
     if !target.capabilities().has(Capabilities::VERIFY) {
         let name = target.name();
+        if is_recurrent(target) {
+            return Err(format!("'{name}' cannot verify drafts: {RECURRENT}"));
+        }
         return Err(format!(
             "'{name}' cannot verify drafts; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'; a text server can be one with verify = \"replay\", which is no faster than the server"
         ));
@@ -136,6 +139,14 @@ fn check_stack(
     drafters.into_iter().map(|drafter| check_drafter(target, drafter, translate)).collect()
 }
 
+/// Why a model with recurrent layers takes no part in speculation.
+const RECURRENT: &str =
+    "it has recurrent layers, whose state cannot be rolled back; serve this model by itself";
+
+fn is_recurrent(backend: &dyn Backend) -> bool {
+    backend.facts().is_some_and(|facts| facts.recurrent)
+}
+
 fn check_drafter(
     target: &dyn Backend,
     drafter: SharedBackend,
@@ -143,6 +154,9 @@ fn check_drafter(
 ) -> Result<SharedBackend, String> {
     let (name, targets) = (drafter.name().to_owned(), target.name());
     if !drafter.capabilities().has(Capabilities::PROPOSE) {
+        if is_recurrent(drafter.as_ref()) {
+            return Err(format!("'{name}' cannot draft: {RECURRENT}"));
+        }
         return Err(format!("'{name}' cannot draft; use a tw.model{{}} or tw.lookup{{}} as 'draft'"));
     }
     // Drafters without a vocabulary of their own take the target's.

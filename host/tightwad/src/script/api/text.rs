@@ -34,7 +34,7 @@ fn read(
         dialect,
         url: url(&fields, example)?,
         model: fields.optional("model", "a string")?,
-        token: fields.optional("token", "a string")?,
+        token: fields.token()?,
         name: fields.optional("name", "a string")?,
         verify,
     })

@@ -2,6 +2,8 @@
 //! `host/PROTOCOL.md` explains every field.
 
 mod body;
+#[cfg(test)]
+mod costs;
 mod facts;
 mod open;
 mod registry;

@@ -2,7 +2,6 @@
 //! again finds its answer; closing the session ends it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -67,9 +66,9 @@ pub(super) async fn verify(
     }
     let draft = call.draft().map_err(|error| ApiError::invalid(Some("parents"), error.to_string()))?;
     let entry = entry(&state, &id)?;
-    let held = entry.clone();
+    let (held, clock) = (entry.clone(), state.clock.clone());
     let work = async move {
-        let start = Instant::now();
+        let start = clock.now();
         let mut session = held.session.lock().await;
         let Session::Target(session) = &mut *session else { return Err(wrong_role("target")) };
         if let Some(step) = session.answered(&call) {
@@ -78,8 +77,10 @@ pub(super) async fn verify(
         session.check(call.base)?;
         session.accept(&call.unverified).await?;
         let verified = session.target.verify(&draft).await.map_err(ApiError::from)?;
+        let took = clock.since(start);
+        let cost = verified.charged(took);
         let mut step = session.commit(verified);
-        step.us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        step.timed(took, cost);
         session.remember(call, step.clone());
         Ok(step)
     };
@@ -96,14 +97,14 @@ pub(super) async fn propose(
         return Err(ApiError::invalid(Some("max"), format!("a proposal has 1 to {LONGEST} tokens")));
     }
     let entry = entry(&state, &id)?;
-    let held = entry.clone();
+    let (held, clock) = (entry.clone(), state.clock.clone());
     let work = async move {
-        let start = Instant::now();
+        let start = clock.now();
         let mut session = held.session.lock().await;
         let Session::Drafter(session) = &mut *session else { return Err(wrong_role("drafter")) };
         let output = session.follow(&call)?;
         let proposals = session.propose(&output, &call).await.map_err(ApiError::from)?;
-        let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let us = u64::try_from(clock.since(start).as_micros()).unwrap_or(u64::MAX);
         Ok(ProposeAnswer { proposals, us })
     };
     Ok(sealed(&run(&entry, work).await?))
@@ -164,7 +165,13 @@ async fn steps(
             Ok(Some(verified)) => {
                 left = left.saturating_sub(verified.committed.len());
                 finished = verified.finish.is_some();
-                session.commit(verified)
+                let (took, cost) = (verified.took, verified.cost);
+                let mut step = session.commit(verified);
+                // The caller measures the decode as a whole: it must know only what is not charged.
+                if took != cost {
+                    step.timed(took, cost);
+                }
+                step
             }
             Err(BackendError::Cancelled) => return false,
             Err(error) => Step { error: Some(error.to_string()), ..Step::default() },

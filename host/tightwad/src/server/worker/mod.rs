@@ -13,6 +13,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use tightwad_net::Token;
 use tokio::net::TcpListener;
 
 pub use self::allow::Allowed;
@@ -22,15 +23,15 @@ pub use self::lender::{Lender, LenderConfig};
 #[derive(Clone)]
 pub struct WorkerState {
     lender: Arc<Lender>,
-    token: Option<Arc<str>>,
+    token: Option<Token>,
     allowed: Arc<[Allowed]>,
 }
 
 impl WorkerState {
     /// `token`: what hosts must send; `allowed`: where they may be, anywhere when empty.
     #[must_use]
-    pub fn new(lender: Lender, token: Option<&str>, allowed: Vec<Allowed>) -> Self {
-        Self { lender: Arc::new(lender), token: token.map(Into::into), allowed: allowed.into() }
+    pub fn new(lender: Lender, token: Option<Token>, allowed: Vec<Allowed>) -> Self {
+        Self { lender: Arc::new(lender), token, allowed: allowed.into() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is asked of a node, and what it answers.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tightwad_engine::{Draft, InvalidTree, Scored};
 
@@ -207,15 +209,37 @@ pub struct Step {
     /// Why the sequence ended, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
-    /// Microseconds the node spent on a verification.
+    /// Microseconds that the node spent on it. In a decode only where `cost_us` is there.
     #[serde(default, skip_serializing_if = "is_default")]
     pub us: u64,
+    /// Microseconds that the request is charged, where that differs because other requests shared its passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_us: Option<u64>,
     /// A log-probability a token, where the request asked for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<WireLogprobs>,
     /// What went wrong, in the middle of a decode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Step {
+    /// Notes the node's time, and what of it the request is charged.
+    pub fn timed(&mut self, took: Duration, cost: Duration) {
+        let (took, cost) = (microseconds(took), microseconds(cost));
+        self.us = took;
+        self.cost_us = Some(cost).filter(|cost| *cost != took);
+    }
+
+    /// The node's time, and what of it the request is charged.
+    #[must_use]
+    pub fn times(&self) -> (Duration, Duration) {
+        (Duration::from_micros(self.us), Duration::from_micros(self.cost_us.unwrap_or(self.us)))
+    }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A token's log-probability and the best alternatives.

@@ -34,6 +34,9 @@ pub struct ModelFacts {
     pub slots: u32,
     /// True when the chat template knows tools.
     pub tools: bool,
+    /// True for models with recurrent layers: their state cannot be rolled back.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recurrent: bool,
     /// Nanoseconds of a forward pass over one row.
     pub token_ns: u64,
     /// Nanoseconds of each row of a pass over many.

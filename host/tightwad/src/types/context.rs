@@ -1,0 +1,34 @@
+//! Lengths of contexts as people write them.
+
+/// Tokens in `text`: a number, or one with `k` (1,024) or `m` (1,048,576) behind it, as in `32k`.
+///
+/// # Errors
+///
+/// One sentence.
+pub fn context_length(text: &str) -> Result<u32, String> {
+    let wrong = || format!("'{text}' is not a number of tokens such as 32768 or 32k");
+    let (digits, unit) = match text.trim().to_ascii_lowercase() {
+        text if text.ends_with('k') => (text[..text.len() - 1].to_owned(), 1 << 10),
+        text if text.ends_with('m') => (text[..text.len() - 1].to_owned(), 1 << 20),
+        text => (text, 1),
+    };
+    let number: u32 = digits.trim().parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).filter(|tokens| *tokens > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_have_units() {
+        for (text, tokens) in
+            [("4096", 4096), ("32k", 32_768), ("128K", 131_072), ("1m", 1 << 20), (" 8 k ", 8192)]
+        {
+            assert_eq!(context_length(text), Ok(tokens), "{text}");
+        }
+        for wrong in ["", "k", "big", "1.5k", "-1", "0", "99999999k", "32kb"] {
+            assert!(context_length(wrong).is_err(), "{wrong}");
+        }
+    }
+}
