@@ -65,8 +65,8 @@ local tw = {}
 ---@field peers? string[] with `swarm`: http://HOST:PORT of machines that may have it; default: those found on the local network
 ---@field token? string with `swarm`: the token that they want to see
 ---@field name? string default: the file's name without its ending
----@field context? integer tokens a sequence may have; default: what the model was trained for, at most 4096
----@field slots? integer sequences that run at once
+---@field context? integer|string tokens per sequence, such as 32768 or "32k"; default: what the model was trained for, as far as memory allows
+---@field slots? integer sequences that run at once; default: 8, or fewer where that makes room for 32,768 tokens each
 ---@field queue? integer requests that may wait for a slot
 ---@field threads? integer of a forward pass; default: one a core
 ---@field gpu_layers? integer layers on a GPU
@@ -125,7 +125,7 @@ function tw.discover(spec) end
 ---@field token? string the token of workers that have none of their own here
 ---@field here? boolean false: no layers on this machine; default: true
 ---@field name? string default: the file's name without its ending
----@field context? integer tokens a sequence may have
+---@field context? integer|string tokens per sequence, such as 32768 or "32k"; default: what the model was trained for, as far as it fits
 ---@field slots? integer sequences that run at once; default: 4
 ---@field queue? integer requests that may wait for a slot
 ---@field threads? integer of a forward pass on this machine
