@@ -95,7 +95,7 @@ pub async fn on_text_thread<T: Send + 'static>(
     let turn = pool.turns.acquire().await;
     drop(queued);
     let run = move || {
-        // The thread keeps the turn, also when nobody waits for the result any more.
+        // The thread keeps the turn even after the caller has stopped waiting.
         let _turn = turn;
         work(&TextThread(()))
     };
@@ -188,19 +188,19 @@ impl Reach {
 
     /// The stretches that it takes.
     fn stretches(self) -> &'static [Stretch] {
-        const MOST: usize = MAX_STRETCH_CHARACTERS;
-        const SLOW: usize = MAX_SLOW_STRETCH_CHARACTERS;
+        const MAX: usize = MAX_STRETCH_CHARACTERS;
+        const MAX_SLOW: usize = MAX_SLOW_STRETCH_CHARACTERS;
         const LETTERS: Stretch =
-            (|c| !c.is_ascii() || c.is_ascii_alphabetic(), "that may all be letters", MOST);
-        const DIGITS: Stretch = (|c| !c.is_ascii() || c.is_ascii_digit(), "that may all be digits", MOST);
-        const OTHERS: Stretch = (|c| !c.is_ascii_alphanumeric(), "without a letter or digit of ASCII", MOST);
+            (|c| !c.is_ascii() || c.is_ascii_alphabetic(), "that may all be letters", MAX);
+        const DIGITS: Stretch = (|c| !c.is_ascii() || c.is_ascii_digit(), "that may all be digits", MAX);
+        const OTHERS: Stretch = (|c| !c.is_ascii_alphanumeric(), "without a letter or digit of ASCII", MAX);
         match self {
             Self::Nowhere => &[],
             Self::Kind => &[LETTERS, DIGITS, OTHERS],
-            Self::SlowBlanks => &[(char::is_whitespace, "that are blank", SLOW), LETTERS, DIGITS, OTHERS],
-            Self::SlowDigits => &[(char::is_numeric, "that are digits", SLOW), LETTERS, DIGITS, OTHERS],
-            Self::Word => &[(|c| !c.is_ascii_whitespace(), "without a blank", MOST)],
-            Self::Line => &[(|c| c != '\n', "without a line break", MOST)],
+            Self::SlowBlanks => &[(char::is_whitespace, "that are blank", MAX_SLOW), LETTERS, DIGITS, OTHERS],
+            Self::SlowDigits => &[(char::is_numeric, "that are digits", MAX_SLOW), LETTERS, DIGITS, OTHERS],
+            Self::Word => &[(|c| !c.is_ascii_whitespace(), "without a blank", MAX)],
+            Self::Line => &[(|c| c != '\n', "without a line break", MAX)],
         }
     }
 

@@ -22,7 +22,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// That of `ggml_backend_buffer_clear`: the buffer is live and nobody else uses it.
+/// That of `ggml_backend_buffer_clear`: the buffer is live, and the caller alone uses it.
 // SAFETY: no other symbol has this name; the linker makes it only for the wrapped function.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_ggml_backend_buffer_clear(buffer: sys::ggml_backend_buffer_t, value: u8) {
@@ -43,7 +43,7 @@ unsafe extern "C" fn __wrap_ggml_backend_buffer_clear(buffer: sys::ggml_backend_
 ///
 /// # Safety
 ///
-/// They are private anonymous memory that nobody else uses.
+/// The bytes are private anonymous memory, and the caller alone uses them.
 unsafe fn give_back(base: *mut u8, size: usize) -> bool {
     let page = page_size();
     if base.is_null() {

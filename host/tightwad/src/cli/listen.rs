@@ -69,7 +69,7 @@ impl Drain {
             exit(1);
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait))?;
-        // Where the thread is gone, nobody ends this process by a signal but the system.
+        // A signal thread that panicked must not end the process.
         Ok(async move {
             if begun.await.is_err() {
                 std::future::pending().await

@@ -30,6 +30,8 @@ use crate::types::Outcome;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// The model of the slices in which a script is loaded.
 const LOADING: &str = "";
+/// The error of whatever waits for a thread that panicked.
+const THREAD_ENDED: &str = "the thread of the script ended";
 
 /// A script as it was read, so that it can be run again.
 pub(super) struct Source {
@@ -72,8 +74,11 @@ pub(super) struct Answering {
 impl Answering {
     /// The answer, however long it takes.
     pub(super) async fn outcome(&mut self) -> Result<Outcome, BackendError> {
-        let ended = |_| Err(BackendError::failed(&self.id.model, "the thread of the script ended"));
-        (&mut self.answer).await.unwrap_or_else(ended)
+        (&mut self.answer).await.unwrap_or_else(|_| self.thread_ended())
+    }
+
+    fn thread_ended(&self) -> Result<Outcome, BackendError> {
+        Err(BackendError::failed(&self.id.model, THREAD_ENDED))
     }
 }
 
@@ -125,7 +130,7 @@ impl LuaState {
             .map_err(|error| ScriptError::new(format!("cannot start a thread for the script: {error}")))?;
         match state.in_time(&mut answer).await {
             Ok(Ok(loaded)) => Ok((state, loaded?)),
-            Ok(Err(_)) => Err(ScriptError::new("the thread of the script ended")),
+            Ok(Err(_)) => Err(ScriptError::new(THREAD_ENDED)),
             Err(Stuck(_)) => Err(ScriptError::new(too_long_message())),
         }
     }
@@ -144,9 +149,8 @@ impl LuaState {
         &self,
         answering: &mut Answering,
     ) -> Result<Result<Outcome, BackendError>, Stuck> {
-        let crashed = |_| Err(BackendError::failed(&answering.id.model, "the thread of the script ended"));
         let answer = self.in_time(&mut answering.answer).await?;
-        Ok(answer.unwrap_or_else(crashed))
+        Ok(answer.unwrap_or_else(|_| answering.thread_ended()))
     }
 
     /// Waits for the thread, unless it gets stuck first.
@@ -192,7 +196,7 @@ impl Drop for LuaState {
     }
 }
 
-/// The thread: loads the script, then answers calls until nobody can make one any more.
+/// The thread: loads the script, then answers calls until its [`LuaState`] is dropped.
 async fn serve(
     source: &Source,
     stopwatch: Arc<Stopwatch>,
@@ -266,7 +270,7 @@ impl Script {
         let Call { id, request, mut reply } = call;
         let Some(function) = self.functions.get(&*id.model) else { return };
         let outcome = tokio::select! {
-            // First: a call that nobody waits for must not begin.
+            // First: a call whose client has left must not begin.
             biased;
             () = reply.closed() => return,
             outcome = pipeline::answer(id, function, &self.limits, request) => outcome,
