@@ -1,13 +1,8 @@
 //! The official `openai` packages for Python and JavaScript, against the real binary.
 
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::process::Command;
 
-use support::{Server, model, packages, quick, root, run, smollm2};
+use crate::support::{Server, model, packages, quick, root, run, smollm2};
 
 const PYTHON: &str = "openai==3.57.0";
 const JAVASCRIPT: &str = "openai@7.57.0";

@@ -1,15 +1,11 @@
 //! Drafters race, and where they agree the target is not asked: labelled, audited, never stuck.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{LIES, Liar, Node, PROMPTS, Server, alone, smollm2, smollm2_at};
 use tightwad_netlab::Proxy;
+
+use crate::support::{LIES, Liar, Node, PROMPTS, Server, alone, smollm2, smollm2_at};
 
 const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 

@@ -1,14 +1,10 @@
 //! The endpoint as clients see it.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use support::{PROMPTS, Server, smollm2_script};
+
+use crate::support::{PROMPTS, Server, smollm2_script};
 
 fn chat(question: &str) -> Value {
     json!({"model": "fast", "messages": [{"role": "user", "content": question}], "max_tokens": 40, "seed": 3})

@@ -1,12 +1,8 @@
 //! Speculation changes nothing, whatever drafts.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{PROMPTS, Server, model, quick, root, smollm2, smollm2_q2};
+
+use crate::support::{PROMPTS, Server, model, quick, root, smollm2, smollm2_q2};
 
 /// SmolLM2 plain, with every drafter, with drafts whatever they cost (the controller may find that none pays),
 /// and with a plugin that verifies nonsense.

@@ -1,19 +1,15 @@
 //! What goes wrong between machines costs a pause, never a token. Faults are real: processes are killed,
 //! links are cut, garbled and slowed down while streams run.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Begun, Node, PROMPTS, Server, alone, smollm2, smollm2_q2};
 use tightwad_netlab::{Faults, Proxy};
 use tokio::time::sleep;
+
+use crate::support::{Begun, Node, PROMPTS, Server, alone, smollm2, smollm2_q2};
 
 /// Streams at once.
 const AT_ONCE: usize = 4;

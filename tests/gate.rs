@@ -1,13 +1,9 @@
 //! The quality gate: whole answers of a fleet, reviewed. Whatever is unclear is a rejection.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     BINARY, LIES, Liar, Node, PROMPTS, Process, Server, Worker, alone, environment, root, smollm2, smollm2_q2,
 };
 

@@ -1,18 +1,14 @@
 //! Gate policies as plugins: written in three languages, dropped into a folder, each ruling at once.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, quick, said, smollm2,
     smollm2_q2, tightwad,
 };
-use tempfile::TempDir;
 
 const NAME: &str = "second-look";
 

@@ -1,17 +1,15 @@
 //! Machines that work together: what a node computes is what this machine would have computed.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{BINARY, Node, PROMPTS, Process, Server, alone, environment, smollm2, smollm2_q2, tightwad};
 use tightwad_netlab::{Machine, Proxy};
+
+use crate::support::{
+    BINARY, Node, PROMPTS, Process, Server, alone, environment, smollm2, smollm2_q2, tightwad,
+};
 
 fn settings() -> [Value; 2] {
     [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]
@@ -185,7 +183,7 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
     let wrong = client.get(url("/v1/node")).bearer_auth("guess").send().await.unwrap();
     assert_eq!(wrong.status(), 401);
     let script = |token: &str, model: &str| {
-        let script = support::Script::new(&format!(
+        let script = crate::support::Script::new(&format!(
             "local tw = require \"tightwad\"\nlocal a = tw.node {{ url = \"{}\"{token}{model} }}\nreturn tw.serve {{ models = {{ a = a }} }}",
             node.url()
         ));
@@ -266,7 +264,7 @@ async fn the_protocol_can_be_followed_by_hand() {
         post("/v1/node/sessions", json!({"model": "smollm2", "role": "target", "request": request})).await;
     let session = opened["session"].as_str().unwrap();
     let tokens: Vec<u32> = serde_json::from_value(opened["tokens"].clone()).unwrap();
-    let hash = tightwad::types::node::TokenHash::of(&tokens);
+    let hash = tightwad_node::TokenHash::of(&tokens);
     let base = json!({"at": tokens.len(), "hash": hash});
     let mut call = base.clone();
     call["draft"] = json!([1, 2, 3]);
@@ -313,7 +311,7 @@ async fn the_doctor_finds_nodes_and_names_what_is_wrong() {
     assert!(text.contains("ok    node") && text.contains("lends smollm2 (llama 135M Q4_1"), "{text}");
     let found = tightwad(&["doctor", "--wait", "3"]);
     println!("{}", String::from_utf8_lossy(&found.stdout));
-    let script = support::Script::new(
+    let script = crate::support::Script::new(
         "local tw = require \"tightwad\"\nlocal a = tw.node { url = \"http://127.0.0.1:1\" }",
     );
     let done = tightwad(&["doctor", &script.path().display().to_string(), "--wait", "0.2", "--json"]);

@@ -1,11 +1,7 @@
 //! Plugins that misbehave cost a request time, never its answer.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use serde_json::json;
-use support::{PROMPTS, Script, Server, root, smollm2, tightwad};
+
+use crate::support::{PROMPTS, Script, Server, root, smollm2, tightwad};
 
 fn fixture(name: &str) -> String {
     root().join(format!("plugins/fixtures/dist/{name}.wasm")).display().to_string()

@@ -1,10 +1,5 @@
 //! Consensus policies as plugins: written in four languages, dropped into a folder, replaced under load,
 //! failing in every way.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, python, quick, root, run, said,
     smollm2, smollm2_q2, tightwad,
 };
@@ -159,7 +155,7 @@ fn scripts_that_cannot_work_are_refused_at_their_line() {
         (", quorum = 9", "'quorum' in tw.consensus must be from 1 to 2"),
         (", audit = 3.0", "'audit' in tw.consensus must be from 0 to 1"),
     ] {
-        let text = support::Script::new(&script(more));
+        let text = crate::support::Script::new(&script(more));
         let plugins = folder.path().display().to_string();
         let (ok, said) = said(&["run", &text.path().display().to_string(), "--check", "--plugins", &plugins]);
         assert!(!ok && said.contains(words) && said.contains("script.lua:6: "), "{more}: {said}");
@@ -168,7 +164,7 @@ fn scripts_that_cannot_work_are_refused_at_their_line() {
     let text = script("")
         .replace("tw.consensus", "tw.speculation")
         .replace(", block = 4, audit = 0.0", ", plugin = \"consensus\"");
-    let text = support::Script::new(&text);
+    let text = crate::support::Script::new(&text);
     let (ok, said) = said(&["run", &text.path().display().to_string(), "--check"]);
     assert!(!ok && said.contains("speculation is exact"), "{said}");
 }

@@ -1,18 +1,14 @@
 //! One model over many machines: the tokens are those of one machine, whatever happens to the others.
 //! Workers are processes on machines of their own (network namespaces), behind links that can be cut.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{PROMPTS, Server, Worker, alone, listed, model, quick, smollm2, smollm2_q2, workers};
 use tightwad_netlab::Proxy;
 use tokio::time::sleep;
+
+use crate::support::{PROMPTS, Server, Worker, alone, listed, model, quick, smollm2, smollm2_q2, workers};
 
 /// Memory with which SmolLM2 (context 512, two sequences) needs two workers, and three.
 const TWO: &str = "76M";

@@ -1,11 +1,7 @@
 //! Scripts: what they can do, and what is said when they cannot.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use serde_json::json;
-use support::{Script, Server, root, smollm2, smollm2_q2, tightwad};
+
+use crate::support::{Script, Server, root, smollm2, smollm2_q2, tightwad};
 
 /// Standard error of `run --check`, which fails.
 fn refusal(text: &str) -> String {

@@ -1,17 +1,13 @@
 //! Models spread from machine to machine: whole, resumed, repaired, served.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{BINARY, PROMPTS, Process, Server, alone, environment, smollm2, smollm2_q2, tightwad};
 use tempfile::TempDir;
 use tightwad_netlab::Proxy;
+
+use crate::support::{BINARY, PROMPTS, Process, Server, alone, environment, smollm2, smollm2_q2, tightwad};
 
 /// Small pieces, so that a small model has many.
 const PIECE: &str = "2M";
@@ -278,7 +274,7 @@ return tw.serve {{ models = {{
     same(&file, &own.path().join("here.gguf"));
     drop(server);
     // The preset; what is pinned and here asks nobody any more.
-    let script = support::root().join("scripts/swarm.lua").display().to_string();
+    let script = crate::support::root().join("scripts/swarm.lua").display().to_string();
     let (model, peers) = (format!("model={root}"), format!("peers={}", url(&seeder)));
     let run = |more: &[&str]| {
         let mut command = Command::new(BINARY);

@@ -1,11 +1,7 @@
 //! Servers that speak text: llama-server itself, and Ollama's API over a real model.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     LlamaServer, Node, Ollama, PROMPTS, Script, Server, Vllm, alone, model, quick, smollm2, smollm2_q2,
     tightwad,
 };

@@ -1,17 +1,13 @@
 //! Workers and pools as people use them: who is let in, what is refused and how to mend it, models that
 //! are swapped while the host runs, plans.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
-
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{PROMPTS, Script, Server, Worker, alone, smollm2, smollm2_q2, tightwad};
 use tokio::time::sleep;
+
+use crate::support::{PROMPTS, Script, Server, Worker, alone, smollm2, smollm2_q2, tightwad};
 
 #[tokio::test]
 async fn what_cannot_be_pooled_is_refused_with_the_way_out() {

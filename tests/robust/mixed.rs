@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::context::resident;
+use super::context::resident;
 use crate::support::{PROMPTS, Server, smollm2, zoo};
 
 /// How long it runs; `TIGHTWAD_MIXED_SECONDS` says otherwise.

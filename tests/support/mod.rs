@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
+use tempfile::TempDir;
+use tightwad_zoo::{Kind, Zoo};
+
 pub use liar::{Liar, WORDS as LIES};
 pub use llama_server::LlamaServer;
 pub use node::Node;
@@ -23,8 +26,6 @@ pub use ollama::Ollama;
 pub use process::Process;
 pub use projects::{bundled, compiled, componentized, fixture, project, put, python, said};
 pub use server::{Begun, Server, alone};
-use tempfile::TempDir;
-use tightwad_zoo::{Kind, Zoo};
 pub use vllm::Vllm;
 pub use worker::{Worker, listed, workers};
 

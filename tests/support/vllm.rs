@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tightwad_engine::{Engine, EngineConfig, OpenSession, Sampling, SamplingSpec, TokenId};
+use tightwad_core::{Finish, Sampling, SamplingSpec, TokenId};
+use tightwad_engine::{Engine, EngineConfig, OpenSession};
 use tokio::task::JoinSet;
 
 use super::smollm2;
@@ -66,7 +67,7 @@ async fn complete(State(model): State<Model>, Json(body): Json<Value>) -> Json<V
         // The first token has no probability: nothing stands before it.
         let mut session = model.engine.open(open(prompt[..1].to_vec(), 0)).await.unwrap();
         let scored = session.score(prompt[1..].to_vec()).await.unwrap();
-        let entry = |one: tightwad_engine::Scored| {
+        let entry = |one: tightwad_core::Scored| {
             let mut entry = json!({one.token.to_string(): {"logprob": one.logprob, "rank": one.rank + 1}});
             entry[one.best.to_string()] = json!({"logprob": one.best_logprob, "rank": 1});
             entry
@@ -79,7 +80,7 @@ async fn complete(State(model): State<Model>, Json(body): Json<Value>) -> Json<V
     while let Some(step) = steps.recv().await {
         let step = step.unwrap();
         tokens.extend(step.committed.iter().map(|one| format!("token_id:{}", one.token)));
-        if step.finish == Some(tightwad_engine::Finish::Stop) {
+        if step.finish == Some(Finish::Stop) {
             reason = "stop";
         }
     }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{SimpleVob, TokEnv};
 use llguidance::{Matcher, ParserFactory};
-
-use crate::TokenId;
+use tightwad_core::TokenId;
 
 /// A grammar that cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]

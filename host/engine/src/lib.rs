@@ -10,12 +10,15 @@
 //! when it loads; where it does not hold (GPUs), positions closer than the measured threshold are decided
 //! again by a one-token pass.
 
+mod backend;
+mod config;
 mod constraint;
-mod draft;
 mod engine;
 mod error;
+mod header;
 mod llama;
 mod memory;
+mod open_session;
 pub mod pool;
 mod quantize;
 mod runtime;
@@ -28,16 +31,18 @@ mod template;
 mod text;
 mod weights;
 
-pub use constraint::{Constraint, ConstraintError};
-pub use draft::{Draft, InvalidTree};
-pub use engine::{Engine, EngineConfig};
-pub use error::{LoadError, SessionError};
 pub use llguidance::api::TopLevelGrammar;
+
+pub use backend::{Llama, Vocabulary, WeightsTokenizer};
+pub use config::EngineConfig;
+pub use constraint::{Constraint, ConstraintError};
+pub use engine::Engine;
+pub use error::{LoadError, SessionError};
+pub use open_session::OpenSession;
 pub use quantize::{Quantization, quantize};
 pub use runtime::{prepare, processors};
-pub use sampling::{InvalidSampling, Sampling, SamplingSpec, TokenId, TokenLogprobs};
-pub use scheduler::Stats;
-pub use session::{Committed, Finish, OpenSession, Proposal, Scored, Session, Verified};
+pub use scheduler::stats::Stats;
+pub use session::Session;
 pub use template::{ChatTemplate, TemplateError};
 pub use text::{TextError, TextThread, on_text_thread};
 pub use weights::Weights;

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use llama_cpp_sys_2 as sys;
 
-use crate::{LoadError, runtime};
+use crate::error::LoadError;
+use crate::runtime;
 
 /// A kind of quantization, by llama.cpp's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

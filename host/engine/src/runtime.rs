@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
-use crate::LoadError;
+use crate::error::LoadError;
 
 /// Chooses kernels whose result for a row does not depend on the batch. Call it first thing in
 /// `main`, before any thread is started; later calls have no effect on kernels already chosen.

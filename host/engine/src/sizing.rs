@@ -1,8 +1,10 @@
 //! How many sequences a model runs at once, and how long they may be, where the configuration leaves it open.
 
+use crate::config::EngineConfig;
 use crate::memory::spare;
-use crate::pool::{self, ModelShape};
-use crate::{EngineConfig, Weights};
+use crate::pool::shape::ModelShape;
+use crate::pool;
+use crate::weights::Weights;
 
 /// Sequences at once, where memory allows.
 const DEFAULT_SLOTS: u32 = 8;

@@ -7,7 +7,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 
-use crate::TextError;
+use crate::text::TextError;
 
 /// Most special tokens of a text. Parting it takes a second or two then.
 const MAX_SPECIAL_TOKENS: usize = 1 << 15;

@@ -5,7 +5,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-use crate::{TextThread, Weights};
+use crate::text::TextThread;
+use crate::weights::Weights;
 
 /// A template that is missing, broken, or refuses the conversation.
 #[derive(Debug, Clone, thiserror::Error)]

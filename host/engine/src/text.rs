@@ -112,7 +112,7 @@ struct Pool {
 fn pool() -> &'static Result<Pool, String> {
     static POOL: OnceLock<Result<Pool, String>> = OnceLock::new();
     POOL.get_or_init(|| {
-        let threads = crate::processors().clamp(2, 8);
+        let threads = crate::runtime::processors().clamp(2, 8);
         let runtime = Builder::new_current_thread()
             .thread_name("text")
             .thread_stack_size(STACK_BYTES)

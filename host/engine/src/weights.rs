@@ -11,11 +11,15 @@ use llama_cpp_2::token::LlamaToken;
 use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
 use sha2::{Digest, Sha256};
+use tightwad_core::TokenId;
 
-use crate::pool::{self, PoolConfig};
+use crate::constraint::{Constraint, ConstraintError};
+use crate::error::LoadError;
+use crate::header::{check_header, unreadable};
+use crate::pool::config::PoolConfig;
 use crate::specials::Specials;
-use crate::text::Reach;
-use crate::{Constraint, ConstraintError, LoadError, TextError, TextThread, TokenId, runtime};
+use crate::text::{Reach, TextError, TextThread};
+use crate::{pool, runtime};
 
 /// Weights and vocabulary; immutable.
 pub struct Weights {
@@ -54,7 +58,7 @@ impl Weights {
         progress: impl FnMut(f32) + 'static,
     ) -> Result<Arc<Self>, LoadError> {
         check_header(path)?;
-        Self::known(path, pool::load(path, pool, Box::new(progress))?, true)
+        Self::known(path, pool::load::load(path, pool, Box::new(progress))?, true)
     }
 
     /// Loads only the vocabulary and the chat template of a GGUF file.
@@ -278,10 +282,6 @@ fn vocabulary_digest(model: &LlamaModel) -> ([u8; 32], usize) {
     (hash.finalize().into(), longest)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> LoadError {
-    LoadError::Unreadable { path: path.to_owned(), reason: error.to_string() }
-}
-
 /// Bytes of one sample of the file, and how many there are: reading all of a large file would take
 /// longer than loading it.
 const SAMPLE: u64 = 64 << 10;
@@ -320,19 +320,5 @@ fn size_label(parameters: u64) -> String {
     match parameters as f64 {
         many @ 1e9.. => format!("{:.1}B", many / 1e9),
         few => format!("{:.0}M", few / 1e6),
-    }
-}
-
-pub(crate) fn check_header(path: &Path) -> Result<(), LoadError> {
-    let unreadable = |error: std::io::Error| unreadable(path, &error);
-    let mut magic = [0u8; 4];
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    match file.read_exact(&mut magic) {
-        Ok(()) if &magic == b"GGUF" => Ok(()),
-        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(unreadable(error)),
-        _ => Err(LoadError::Malformed {
-            path: path.to_owned(),
-            reason: "it does not begin with GGUF".to_owned(),
-        }),
     }
 }

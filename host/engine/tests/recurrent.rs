@@ -5,9 +5,11 @@
 
 mod support;
 
-use support::{generated, load_from, opened, zoo};
-use tightwad_engine::{Engine, EngineConfig, TokenId};
+use tightwad_core::TokenId;
+use tightwad_engine::{Engine, EngineConfig};
 use tightwad_zoo::Kind;
+
+use support::{generated, load_from, opened, zoo};
 
 fn config(slots: u32) -> EngineConfig {
     EngineConfig { context: 512, slots, ..EngineConfig::default() }

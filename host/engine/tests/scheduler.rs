@@ -4,10 +4,10 @@
 
 mod support;
 
+use tightwad_core::{Draft, Finish, Sampling, SamplingSpec, TokenId};
+use tightwad_engine::{Engine, EngineConfig, OpenSession, SessionError};
+
 use support::{generated, load, open};
-use tightwad_engine::{
-    Draft, Engine, EngineConfig, Finish, OpenSession, Sampling, SamplingSpec, SessionError, TokenId,
-};
 
 fn config() -> EngineConfig {
     EngineConfig { context: 512, slots: 4, ..EngineConfig::default() }

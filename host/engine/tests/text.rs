@@ -7,9 +7,11 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{smollm2, vocabulary, zoo};
-use tightwad_engine::{TextError, TokenId, Weights, on_text_thread};
+use tightwad_core::TokenId;
+use tightwad_engine::{TextError, Weights, on_text_thread};
 use tightwad_zoo::Kind;
+
+use support::{smollm2, vocabulary, zoo};
 
 /// Longest stretch that is taken, in characters.
 const MAX_STRETCH: usize = 1 << 17;

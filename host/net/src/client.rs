@@ -8,8 +8,8 @@ use std::sync::Once;
 
 use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, RequestBuilder};
+use tightwad_core::Token;
 
-use crate::Token;
 use crate::roots::roots;
 
 /// A client for nodes, workers, seeders and endpoints of tightwad. Proxies of the environment are not used: a

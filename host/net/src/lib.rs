@@ -1,12 +1,15 @@
-//! How machines talk to each other: the bearer [`Token`] and the HTTP clients.
+//! How machines talk to each other: HTTP clients, what all our servers share, and discovery.
 //!
-//! Every server (endpoint, node, worker, seeder) checks tokens with [`Token::admits`], and every HTTP
-//! client of the project is built here. Both rules have one place, so that no server can be left open and no
-//! client can leak a token to a proxy.
+//! Every HTTP client of the project is built here, so that no client can leak a token to a proxy.
 
+mod allow;
 mod client;
+mod discovery;
+pub mod http;
+mod lines;
 mod roots;
-mod token;
 
+pub use allow::Allowed;
 pub use client::{authorized, is_local, machine_client, server_client};
-pub use token::{InvalidToken, Token};
+pub use discovery::{Announced, Announcement, Found, discover, discover_seeders};
+pub use lines::{LineError, Lines};

@@ -9,5 +9,7 @@
 pub mod disk;
 pub mod net;
 mod picker;
+mod wanted;
 
 pub use picker::{Event, Fault, Fetch, Fetched, PeerId, PickError, Picker, Slot, Task};
+pub use wanted::{Wanted, WantedError};

@@ -1,13 +1,4 @@
-//! The host behind the `tightwad` binary.
-//!
-//! One folder a concern, one direction of dependence:
-//! `types` <- `backend` <- `plugin` <- `mode` <- `script` <- `server` <- `cli`.
+//! The host behind the `tightwad` binary: the command line, and the composition of the other crates.
 
-pub mod backend;
+mod app;
 pub mod cli;
-pub mod mode;
-pub mod plugin;
-pub mod script;
-pub mod server;
-pub mod types;
-pub mod watch;

@@ -1,4 +1,4 @@
-//! One direction of dependence between the host's folders, and room in each file.
+//! Room in each file, and unsafe code in few crates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,6 @@ use anyhow::{Result, bail};
 
 use crate::shell::root;
 
-/// From the bottom to the top: a folder uses only folders below it.
-const ORDER: [&str; 7] = ["types", "backend", "plugin", "mode", "script", "server", "cli"];
 /// Lines of a file.
 const LONGEST: usize = 400;
 
@@ -30,8 +28,6 @@ fn file_faults(shown: &str, text: &str) -> Vec<String> {
     if text.lines().count() > LONGEST {
         faults.push(format!("{shown}: more than {LONGEST} lines; one concept a file"));
     }
-    let own = shown.strip_prefix("host/tightwad/src/").and_then(|rest| rest.split('/').next());
-    let level = own.and_then(|own| ORDER.iter().position(|folder| *folder == own));
     for (number, line) in text.lines().enumerate() {
         let at = format!("{shown}:{}", number + 1);
         let code = line.split("//").next().unwrap_or_default();
@@ -40,15 +36,6 @@ fn file_faults(shown: &str, text: &str) -> Vec<String> {
             && !shown.starts_with("host/xtask/")
         {
             faults.push(format!("{at}: unsafe code lives in host/engine only"));
-        }
-        let Some(level) = level else { continue };
-        for (other, folder) in ORDER.iter().enumerate().skip(level + 1) {
-            if code.contains(&format!("crate::{folder}::")) {
-                faults.push(format!(
-                    "{at}: '{}' must not use '{}', which is above it",
-                    ORDER[level], ORDER[other]
-                ));
-            }
         }
     }
     faults
@@ -71,17 +58,6 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_lower_folder_must_not_use_a_higher_one() {
-        let text = "use crate::server::Routes;\nuse crate::types::Event; // crate::cli::x\n";
-        let faults = file_faults("host/tightwad/src/mode/x.rs", text);
-        assert_eq!(
-            faults,
-            ["host/tightwad/src/mode/x.rs:1: 'mode' must not use 'server', which is above it"]
-        );
-        assert!(file_faults("host/tightwad/src/cli/x.rs", text).is_empty());
-    }
 
     #[test]
     fn long_files_and_stray_unsafe_are_found() {

@@ -3,8 +3,7 @@
 //! Invariant: all arrays have one entry a row, and `sequence_ids[i]` points at `sequences[i]`.
 
 use llama_cpp_sys_2::{llama_batch, llama_pos, llama_seq_id, llama_token};
-
-use crate::TokenId;
+use tightwad_core::TokenId;
 
 /// Rows; each belongs to one sequence.
 #[derive(Default)]
@@ -39,7 +38,7 @@ impl Batch {
     }
 
     /// The rows as llama.cpp reads them; valid until the batch is changed.
-    pub(super) fn raw(&mut self) -> llama_batch {
+    pub(crate) fn raw(&mut self) -> llama_batch {
         self.sequence_ids.clear();
         self.sequence_ids.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
         llama_batch {

@@ -4,19 +4,17 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_sys_2::{
-    LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_attach_threadpool, llama_context,
-    llama_context_default_params, llama_decode, llama_flash_attn_type, llama_free, llama_get_logits_ith,
-    llama_get_memory, llama_init_from_model, llama_memory_seq_cp, llama_memory_seq_rm, llama_model,
-    llama_synchronize,
-};
+use llama_cpp_sys_2::{LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_attach_threadpool, llama_context, llama_context_default_params, llama_decode, llama_flash_attn_type, llama_free, llama_get_logits_ith, llama_get_memory, llama_init_from_model, llama_memory_seq_cp, llama_memory_seq_rm, llama_model, llama_synchronize};
 
-use super::Batch;
-use super::threads::Threads;
+use crate::llama::batch::Batch;
+use crate::llama::threads::Threads;
 
 /// Flash attention, where its result for a row can be kept from depending on the pass (`reference.rs`).
-const FLASH_ATTENTION: llama_flash_attn_type =
-    if crate::pool::FLASH_ATTENTION { LLAMA_FLASH_ATTN_TYPE_ENABLED } else { LLAMA_FLASH_ATTN_TYPE_DISABLED };
+const FLASH_ATTENTION: llama_flash_attn_type = if crate::pool::config::FLASH_ATTENTION {
+    LLAMA_FLASH_ATTN_TYPE_ENABLED
+} else {
+    LLAMA_FLASH_ATTN_TYPE_DISABLED
+};
 
 /// The size of a context.
 #[derive(Debug, Clone, Copy)]

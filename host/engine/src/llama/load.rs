@@ -35,7 +35,7 @@ struct Watch {
 static WATCH: Mutex<Watch> = Mutex::new(Watch { seen: None, due: None, others: 0.0, processors: 0 });
 
 /// Threads for the next pass of somebody who would have `wanted`.
-pub(super) fn threads(wanted: i32) -> i32 {
+pub(crate) fn threads(wanted: i32) -> i32 {
     if wanted <= 1 {
         return wanted;
     }

@@ -8,7 +8,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use super::load;
+use crate::llama::load;
 
 /// `struct ggml_cplan` of `ggml-cpu.h`.
 #[repr(C)]

@@ -3,12 +3,10 @@
 
 use std::ptr::NonNull;
 
-use llama_cpp_sys_2::{
-    ggml_threadpool, ggml_threadpool_free, ggml_threadpool_new, ggml_threadpool_params_default,
-};
+use llama_cpp_sys_2::{ggml_threadpool, ggml_threadpool_free, ggml_threadpool_new, ggml_threadpool_params_default};
 
 /// A pool of threads; they sleep between passes.
-pub(super) struct Threads(NonNull<ggml_threadpool>);
+pub(crate) struct Threads(NonNull<ggml_threadpool>);
 
 // SAFETY: the pool is only used by the one context that owns it, and that is used by one thread at a
 // time.
@@ -16,7 +14,7 @@ unsafe impl Send for Threads {}
 
 impl Threads {
     /// `count` threads, the caller's own among them; `None` where the system gives none.
-    pub(super) fn new(count: i32) -> Option<Self> {
+    pub(crate) fn new(count: i32) -> Option<Self> {
         // SAFETY: the parameters are plain data, valid for the call.
         let pool = unsafe {
             let mut params = ggml_threadpool_params_default(count);
@@ -27,7 +25,7 @@ impl Threads {
         NonNull::new(pool).map(Self)
     }
 
-    pub(super) fn as_ptr(&self) -> *mut ggml_threadpool {
+    pub(crate) fn as_ptr(&self) -> *mut ggml_threadpool {
         self.0.as_ptr()
     }
 }

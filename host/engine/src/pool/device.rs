@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as sys;
 
+use crate::error::LoadError;
 use crate::memory::available;
-use crate::{LoadError, runtime};
+use crate::runtime;
 
 /// The device that a worker lends: a GPU where llama.cpp was built for one, else the processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +58,13 @@ unsafe fn text(text: *const std::ffi::c_char) -> String {
 }
 
 /// The first GPU; null where there is none.
-pub(super) fn gpu() -> sys::ggml_backend_dev_t {
+pub(crate) fn gpu() -> sys::ggml_backend_dev_t {
     // SAFETY: looks into the registry, which is set up by then.
     unsafe { sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_GPU) }
 }
 
 /// What is lent: the GPU, or the processor.
-pub(super) fn chosen() -> Result<sys::ggml_backend_dev_t, LoadError> {
+pub(crate) fn chosen() -> Result<sys::ggml_backend_dev_t, LoadError> {
     let gpu = gpu();
     if !gpu.is_null() {
         return Ok(gpu);

@@ -7,9 +7,10 @@ use std::ptr::{NonNull, null, null_mut};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
-use super::device::gpu;
-use super::{MAX_WORKERS, PoolConfig};
-use crate::{LoadError, runtime};
+use crate::error::LoadError;
+use crate::pool::config::{MAX_WORKERS, PoolConfig};
+use crate::pool::device::gpu;
+use crate::runtime;
 
 unsafe extern "C" {
     fn ggml_backend_rpc_add_server(endpoint: *const c_char) -> sys::ggml_backend_reg_t;

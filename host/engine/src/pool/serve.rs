@@ -4,8 +4,9 @@ use std::ffi::{CString, c_char};
 
 use llama_cpp_sys_2::ggml_backend_dev_t;
 
-use super::device::chosen;
-use crate::{LoadError, runtime};
+use crate::error::LoadError;
+use crate::pool::device::chosen;
+use crate::runtime;
 
 /// Major and minor version of the protocol (`ggml-rpc.h`): majors must be equal, and a server's minor
 /// must not be newer than its client's.

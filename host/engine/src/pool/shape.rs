@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
-use crate::LoadError;
-use crate::weights::check_header;
+use crate::error::LoadError;
+use crate::header::check_header;
 
 /// Bytes of an element of the KV cache.
 const CACHE_ELEMENT: u64 = 2;

@@ -1,7 +1,9 @@
 //! Picking one token at one position.
 
-use super::noise::{CHUNK, FAR, GUMBEL_MAX, GUMBEL_MIN, Noise, reaches_far};
-use super::{History, Sampling, TokenId};
+use tightwad_core::{Sampling, TokenId};
+
+use crate::sampling::history::History;
+use crate::sampling::noise::{CHUNK, FAR, GUMBEL_MAX, GUMBEL_MIN, Noise, reaches_far};
 
 /// The outcome of one pick.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -279,7 +281,8 @@ fn keep_nucleus(kept: &mut Vec<TokenId>, logits: &[f32], top_p: f32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SamplingSpec;
+    use tightwad_core::SamplingSpec;
+
     use super::*;
 
     fn pick(spec: SamplingSpec, logits: &[f32], position: u32) -> Option<TokenId> {

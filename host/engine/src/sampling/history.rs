@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{Sampling, TokenId};
+use tightwad_core::{Sampling, TokenId};
 
 /// Counts of the tokens of one sequence.
 #[derive(Debug, Default, Clone)]
@@ -61,7 +61,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SamplingSpec;
+    use tightwad_core::SamplingSpec;
+
     use super::*;
 
     #[test]

@@ -1,15 +1,6 @@
 //! Log-probabilities of a chosen token and of the best alternatives.
 
-use super::TokenId;
-
-/// What the model itself thought at one position: before temperature, filters and penalties.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenLogprobs {
-    /// Natural logarithm of the chosen token's probability.
-    pub logprob: f32,
-    /// The best tokens, most probable first, with their log-probabilities.
-    pub top: Vec<(TokenId, f32)>,
-}
+use tightwad_core::{TokenId, TokenLogprobs};
 
 /// Log-softmax of raw `logits` at `token` and at the `n` best tokens.
 #[must_use]

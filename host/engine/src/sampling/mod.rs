@@ -7,17 +7,12 @@
 //!
 //! The order is: logit bias, penalties, grammar mask, temperature, top-k, top-p, min-p, noise.
 
-mod choice;
-mod history;
-mod logprobs;
-mod noise;
-mod params;
+pub(crate) mod choice;
+pub(crate) mod history;
+pub(crate) mod logprobs;
+pub(crate) mod noise;
 
 pub use choice::{Choice, Context, Picker};
 pub use history::History;
-pub use logprobs::{TokenLogprobs, logprobs};
+pub use logprobs::logprobs;
 pub use noise::{gumbel, philox4x32};
-pub use params::{InvalidSampling, Sampling, SamplingSpec};
-
-/// The id of a token in a model's vocabulary.
-pub type TokenId = u32;

@@ -3,7 +3,7 @@
 //! Philox4x32-10 is the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel
 //! Random Numbers: As Easy as 1, 2, 3" (SC 2011); the test uses its published known answers.
 
-use super::TokenId;
+use tightwad_core::TokenId;
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -11,10 +11,10 @@ const ROUNDS: usize = 10;
 
 /// The largest value [`gumbel`] can return, in nats: tokens further behind than this can never
 /// win, which is what lets the sampler skip most of the vocabulary.
-pub(super) const GUMBEL_MAX: f32 = 37.5;
+pub(crate) const GUMBEL_MAX: f32 = 37.5;
 
 /// The smallest value [`gumbel`] can return, in nats.
-pub(super) const GUMBEL_MIN: f32 = -3.7;
+pub(crate) const GUMBEL_MIN: f32 = -3.7;
 
 /// Philox4x32 with ten rounds.
 #[must_use]
@@ -36,17 +36,17 @@ pub fn gumbel(seed: u64, position: u32, token: TokenId) -> f32 {
 }
 
 /// Tokens whose upper halves are drawn at once.
-pub(super) const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 /// Uniforms below `(1 - e^-8) * 2^32` give noise below [`FAR`].
 const BELOW_FAR: u32 = 4_293_526_400;
 
 /// Noise that few tokens reach: one in 3,000.
-pub(super) const FAR: f32 = 8.0;
+pub(crate) const FAR: f32 = 8.0;
 
 /// True when some token of the chunk may have noise above [`FAR`]. All tokens of the chunk at once, in
 /// a form that compilers turn into vector instructions.
-pub(super) fn reaches_far(seed: u64, position: u32, chunk: u32) -> bool {
+pub(crate) fn reaches_far(seed: u64, position: u32, chunk: u32) -> bool {
     const LANES: usize = CHUNK / 4;
     let (mut c0, mut c2) = ([position; LANES], [0_u32; LANES]);
     let mut c1: [u32; LANES] = std::array::from_fn(|lane| chunk * LANES as u32 + lane as u32);
@@ -69,7 +69,7 @@ pub(super) fn reaches_far(seed: u64, position: u32, chunk: u32) -> bool {
 
 /// The noise of one position. Four neighbouring tokens share one call of the generator for the upper
 /// halves of their bits, which alone say that nearly all of them cannot win.
-pub(super) struct Noise {
+pub(crate) struct Noise {
     key: [u32; 2],
     position: u32,
     /// The four tokens whose upper halves are known.
@@ -78,19 +78,19 @@ pub(super) struct Noise {
 }
 
 impl Noise {
-    pub(super) fn new(seed: u64, position: u32) -> Self {
+    pub(crate) fn new(seed: u64, position: u32) -> Self {
         Self { key: [low(seed), high(seed)], position, block: None, upper: [0; 4] }
     }
 
     /// The noise of `token`.
-    pub(super) fn of(&mut self, token: TokenId) -> f32 {
+    pub(crate) fn of(&mut self, token: TokenId) -> f32 {
         let upper = self.upper(token);
         let [lower, ..] = philox4x32([self.position, token, 1, 0], self.key);
         from_bits(upper, lower)
     }
 
     /// The noise of `token`, or `None` when it certainly does not exceed `needed`.
-    pub(super) fn above(&mut self, needed: f32, token: TokenId) -> Option<f32> {
+    pub(crate) fn above(&mut self, needed: f32, token: TokenId) -> Option<f32> {
         let possible = needed < FAR || (needed < GUMBEL_MAX && self.upper(token) > BELOW_FAR);
         possible.then(|| self.of(token))
     }

@@ -11,7 +11,7 @@ const LEAST: f64 = 0.4;
 
 /// The absences of one session.
 #[derive(Debug, Default)]
-pub(super) struct Absence {
+pub(crate) struct Absence {
     since: Option<Instant>,
     /// Seconds, on average; nothing before the first.
     usual: Option<f64>,
@@ -19,12 +19,12 @@ pub(super) struct Absence {
 
 impl Absence {
     /// The session was answered.
-    pub(super) fn begins(&mut self) {
+    pub(crate) fn begins(&mut self) {
         self.since = Some(Instant::now());
     }
 
     /// It has had new work since `then`, which may have waited for a pass of others to end.
-    pub(super) fn over(&mut self, then: Instant) {
+    pub(crate) fn over(&mut self, then: Instant) {
         if let Some(since) = self.since.take() {
             let seconds = then.saturating_duration_since(since).as_secs_f64();
             let usual = self.usual.unwrap_or(seconds);
@@ -33,7 +33,7 @@ impl Absence {
     }
 
     /// Until when it can be expected back, if it usually is within `most`, and still can be.
-    pub(super) fn ends(&self, most: Duration) -> Option<Instant> {
+    pub(crate) fn ends(&self, most: Duration) -> Option<Instant> {
         let most = most.as_secs_f64();
         let usual = self.usual.unwrap_or(most);
         if usual > most {

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use super::Stats;
-use super::calibrate::TOKENS;
+use crate::scheduler::calibrate::TOKENS;
+use crate::scheduler::stats::Stats;
 
 /// The time of one forward pass, to be attributed to the requests in it.
 #[derive(Debug, Default)]
-pub(super) struct BatchCost {
+pub(crate) struct BatchCost {
     /// Seconds of the pass.
     took: f64,
     rows: usize,
@@ -23,7 +23,7 @@ pub(super) struct BatchCost {
 
 impl BatchCost {
     /// A pass over `rows` rows, after which `sequences` get a token.
-    pub(super) fn new(took: Duration, rows: usize, sequences: usize, stats: &Stats) -> Self {
+    pub(crate) fn new(took: Duration, rows: usize, sequences: usize, stats: &Stats) -> Self {
         let (one, many) = (stats.token_time().as_secs_f64(), stats.row_time().as_secs_f64());
         let row = (TOKENS as f64 * many - one) / (TOKENS as f64 - 1.0);
         let took = took.as_secs_f64();
@@ -33,7 +33,7 @@ impl BatchCost {
     /// The cost of a call that had `own` of the rows and was answered `elapsed` after it was made. A request
     /// alone in the pass is charged all of that time, except for the rows of other prompts. In a shared pass the
     /// time in which requests wait for each other is charged to no one.
-    pub(super) fn attribute(&self, own: usize, elapsed: Duration) -> Duration {
+    pub(crate) fn attribute(&self, own: usize, elapsed: Duration) -> Duration {
         let fixed = self.took - self.row * self.rows as f64;
         let share = |rows: usize| fixed / self.sequences.max(1) as f64 + self.row * rows as f64;
         let seconds = if self.sequences <= 1 || share(1) <= 0.0 {

@@ -3,17 +3,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Stats;
-use super::context::{Context, Row};
-use crate::{LoadError, SessionError, TokenId};
+use tightwad_core::TokenId;
+
+use crate::error::{LoadError, SessionError};
+use crate::scheduler::context::{Context, Row};
+use crate::scheduler::stats::Stats;
 
 /// Tokens compared; more than 8, from where on many kernels take another path.
-pub(super) const TOKENS: usize = 9;
+pub(crate) const TOKENS: usize = 9;
 /// The measured difference is one of few tokens: real ones may be this much larger.
 const MARGIN: f32 = 4.0;
 
 /// The greatest difference in a logit, with a margin; 0 where passes are equal bit by bit.
-pub(super) fn tie_threshold(context: &mut Context<'_>, slots: u32, stats: &Stats) -> Result<f32, LoadError> {
+pub(crate) fn tie_threshold(context: &mut Context<'_>, slots: u32, stats: &Stats) -> Result<f32, LoadError> {
     measure(context, slots, stats).map_err(|error| LoadError::Runtime(error.to_string()))
 }
 

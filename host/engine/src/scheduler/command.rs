@@ -3,10 +3,12 @@
 use std::sync::mpsc;
 use std::time::Instant;
 
+use tightwad_core::{Draft, Proposal, Scored, TokenId, Verified};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::{Draft, OpenSession, Proposal, Scored, SessionError, TokenId, Verified};
+use crate::error::SessionError;
+use crate::open_session::OpenSession;
 
 /// Where sessions send their commands.
 pub(crate) type Commands = mpsc::Sender<Command>;

@@ -1,14 +1,20 @@
 //! A llama.cpp context and the one batch it is fed with.
 
-use crate::llama::{self, Batch, ContextParams};
-use crate::{EngineConfig, LoadError, SessionError, TokenId, Weights, runtime};
+use tightwad_core::TokenId;
+
+use crate::config::EngineConfig;
+use crate::error::{LoadError, SessionError};
+use crate::llama::batch::Batch;
+use crate::llama::context::ContextParams;
+use crate::weights::Weights;
+use crate::{llama, runtime};
 
 /// Most rows of one forward pass.
-pub(super) const MAX_ROWS: usize = 512;
+pub(crate) const MAX_ROWS: usize = 512;
 
 /// One row of a forward pass.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub slot: usize,
     pub position: usize,
     pub token: TokenId,
@@ -16,15 +22,15 @@ pub(super) struct Row {
 }
 
 /// The context; on a processor, passes of different models take turns.
-pub(super) struct Context<'a> {
-    llama: llama::Context<'a>,
+pub(crate) struct Context<'a> {
+    llama: llama::context::Context<'a>,
     batch: Batch,
     takes_turns: bool,
-    pub(super) vocabulary: u32,
+    pub(crate) vocabulary: u32,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(weights: &'a Weights, config: &EngineConfig) -> Result<Self, LoadError> {
+    pub(crate) fn new(weights: &'a Weights, config: &EngineConfig) -> Result<Self, LoadError> {
         let too_big = || LoadError::Context { slots: config.slots, context: config.context };
         let params = ContextParams {
             tokens: config
@@ -37,7 +43,7 @@ impl<'a> Context<'a> {
             threads: i32::try_from(config.threads).unwrap_or(1),
         };
         Ok(Self {
-            llama: llama::Context::new(&weights.model, params).ok_or_else(too_big)?,
+            llama: llama::context::Context::new(&weights.model, params).ok_or_else(too_big)?,
             batch: Batch::default(),
             takes_turns: config.takes_turns(),
             vocabulary: weights.vocabulary_size(),
@@ -45,7 +51,7 @@ impl<'a> Context<'a> {
     }
 
     /// One forward pass over at most [`MAX_ROWS`] rows; logits are then found by row number.
-    pub(super) fn pass(&mut self, rows: &[Row]) -> Result<(), SessionError> {
+    pub(crate) fn pass(&mut self, rows: &[Row]) -> Result<(), SessionError> {
         self.batch.clear();
         for row in rows {
             self.batch.add(row.token, row.position, row.slot, row.logits);
@@ -57,19 +63,19 @@ impl<'a> Context<'a> {
     }
 
     /// The logits of row `row` of the last pass, one a vocabulary entry.
-    pub(super) fn logits(&self, row: usize) -> &[f32] {
+    pub(crate) fn logits(&self, row: usize) -> &[f32] {
         self.llama.logits(row)
     }
 
     /// Makes the cache of `to` that of `from`.
-    pub(super) fn copy(&mut self, from: usize, to: usize) {
+    pub(crate) fn copy(&mut self, from: usize, to: usize) {
         self.llama.copy(from, to);
     }
 
     /// Forgets everything of `slot` from `position` on. Returns how many tokens are left: `position`, or 0 where
     /// the model's state cannot be cut there (recurrent layers) and the slot was emptied instead.
     #[must_use]
-    pub(super) fn truncate(&mut self, slot: usize, position: usize) -> usize {
+    pub(crate) fn truncate(&mut self, slot: usize, position: usize) -> usize {
         if self.llama.truncate(slot, position) {
             return position;
         }
@@ -78,7 +84,7 @@ impl<'a> Context<'a> {
     }
 
     /// Forgets everything of `slot`.
-    pub(super) fn clear(&mut self, slot: usize) {
+    pub(crate) fn clear(&mut self, slot: usize) {
         if !self.llama.truncate(slot, 0) {
             tracing::error!(slot, "llama.cpp did not empty a sequence");
         }

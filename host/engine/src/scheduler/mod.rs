@@ -4,30 +4,33 @@
 //! a token (decodes, proposals, verifications), then prompt chunks, sized so that a tick stays
 //! short enough for the others to go on and for a cancelled sequence to be freed at once.
 
-mod absence;
-mod batch_cost;
-mod calibrate;
-mod command;
-mod context;
-mod plan;
-mod propose;
-mod queue;
-mod score;
-mod sequence;
-mod slots;
-mod stats;
-mod verify;
+use crate::scheduler::command::Command;
+use crate::scheduler::stats::Stats;
+
+pub(crate) mod absence;
+pub(crate) mod batch_cost;
+pub(crate) mod calibrate;
+pub(crate) mod command;
+pub(crate) mod context;
+pub(crate) mod plan;
+pub(crate) mod propose;
+pub(crate) mod queue;
+pub(crate) mod score;
+pub(crate) mod sequence;
+pub(crate) mod slots;
+pub(crate) mod stats;
+pub(crate) mod verify;
+pub(crate) mod verify_context;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-pub(crate) use command::{Command, Commands, Work};
-use context::Context;
-use queue::Sequences;
-pub use stats::Stats;
-
-use crate::{EngineConfig, LoadError, Weights};
+use crate::config::EngineConfig;
+use crate::error::LoadError;
+use crate::scheduler::context::Context;
+use crate::scheduler::queue::Sequences;
+use crate::weights::Weights;
 
 /// Longest wait for sessions that were just answered, so that batches stay merged: a pass without one of them
 /// costs it a whole tick, and everyone a pass more.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::context::{MAX_ROWS, Row};
-use super::sequence::Sequence;
-use super::{Work, score};
-use crate::TokenId;
+use tightwad_core::TokenId;
+
+use crate::scheduler::command::Work;
+use crate::scheduler::context::{MAX_ROWS, Row};
+use crate::scheduler::score;
+use crate::scheduler::sequence::Sequence;
 
 /// Pending tokens that are evaluated together with the row that is wanted.
-pub(super) const TAIL: usize = 8;
+pub(crate) const TAIL: usize = 8;
 /// How long a pass with a piece of a prompt in it should take: others go on, and a cancelled
 /// sequence is freed, no later than that.
 const TICK: Duration = Duration::from_millis(50);
@@ -17,13 +19,13 @@ const TICK: Duration = Duration::from_millis(50);
 const FEWEST: usize = 8;
 
 /// One sequence's part of a pass.
-pub(super) struct Planned {
+pub(crate) struct Planned {
     pub id: u64,
     pub step: Step,
 }
 
 /// What the part is for.
-pub(super) enum Step {
+pub(crate) enum Step {
     /// That many tokens of the prompt are evaluated.
     Prefill { rows: usize },
     /// A token is chosen from the logits of `row` on; `rows` are this sequence's.
@@ -31,7 +33,7 @@ pub(super) enum Step {
 }
 
 /// How long rows take here, and whose turn it is when not all fit.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     seconds_a_row: f64,
     next: u64,
 }
@@ -44,7 +46,7 @@ impl Default for Pace {
 
 impl Pace {
     /// Notes a pass of `rows` rows.
-    pub(super) fn observe(&mut self, rows: usize, took: Duration) {
+    pub(crate) fn observe(&mut self, rows: usize, took: Duration) {
         if rows >= FEWEST {
             let seconds = took.as_secs_f64() / rows as f64;
             self.seconds_a_row += 0.2 * (seconds - self.seconds_a_row);
@@ -59,7 +61,7 @@ impl Pace {
 
 /// Fills `rows` with the work that is ready: first everything that ends in a token, then pieces of
 /// prompts. A position that is decided again has the pass for itself.
-pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mut Vec<Row>) -> Vec<Planned> {
+pub(crate) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mut Vec<Row>) -> Vec<Planned> {
     let ready = || running.iter().filter(|(_, sequence)| sequence.work.is_some());
     // Where the state had to be evaluated again, that comes first: all but the last token.
     let again = |sequence: &&Sequence| sequence.partial.is_some() && sequence.pending() == 1;
@@ -87,7 +89,7 @@ pub(super) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mu
 }
 
 /// What `sequence` has to do, in a pass of its own.
-pub(super) fn plan_one(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> Planned {
+pub(crate) fn plan_one(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> Planned {
     if sequence.is_next() { token(id, sequence, rows) } else { prefill(id, sequence, MAX_ROWS, rows) }
 }
 

@@ -1,13 +1,15 @@
 //! Drafting: one token a tick, after the target's output, with the target's settings and noise.
 
-use super::Work;
-use super::context::Context;
-use super::queue::Judge;
-use super::sequence::Sequence;
-use crate::{Proposal, SessionError, TokenId};
+use tightwad_core::{Proposal, TokenId};
+
+use crate::error::SessionError;
+use crate::scheduler::command::Work;
+use crate::scheduler::context::Context;
+use crate::scheduler::sequence::Sequence;
+use crate::scheduler::verify_context::Judge;
 
 /// Makes the sequence's tokens the prompt and the output it must continue.
-pub(super) fn begin(sequence: &mut Sequence, context_size: usize, context: &mut Context<'_>) {
+pub(crate) fn begin(sequence: &mut Sequence, context_size: usize, context: &mut Context<'_>) {
     let Some(Work::Propose { output, max, .. }) = &mut sequence.work else { return };
     let output = std::mem::take(output);
     let room = context_size.saturating_sub(sequence.prompt + output.len() + 1);
@@ -27,7 +29,7 @@ pub(super) fn begin(sequence: &mut Sequence, context_size: usize, context: &mut 
 }
 
 /// Drafts one token from the logits of `row`; true when the session was answered.
-pub(super) fn advance(
+pub(crate) fn advance(
     sequence: &mut Sequence,
     work: Work,
     row: usize,

@@ -9,16 +9,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tightwad_core::TokenId;
 use tokio::sync::oneshot;
 
-use super::batch_cost::BatchCost;
-use super::context::{Context, Row};
-use super::plan::{self, Pace, Planned, Step};
-use super::sequence::Sequence;
-use super::slots::{Place, Slots};
-use super::{Command, Stats, Work, propose, score, verify};
-use crate::sampling::Picker;
-use crate::{EngineConfig, OpenSession, SessionError, TokenId, Weights};
+use crate::config::EngineConfig;
+use crate::error::SessionError;
+use crate::open_session::OpenSession;
+use crate::sampling::choice::Picker;
+use crate::scheduler::batch_cost::BatchCost;
+use crate::scheduler::command::{Command, Work};
+use crate::scheduler::context::{Context, Row};
+use crate::scheduler::plan::{Pace, Planned, Step};
+use crate::scheduler::sequence::Sequence;
+use crate::scheduler::slots::{Place, Slots};
+use crate::scheduler::stats::Stats;
+use crate::scheduler::verify_context::Judge;
+use crate::scheduler::{plan, propose, score, verify};
+use crate::weights::Weights;
 
 #[cfg(test)]
 mod tests;
@@ -29,20 +36,7 @@ struct Waiting {
     reply: oneshot::Sender<Result<u32, SessionError>>,
 }
 
-/// What judging a row needs beside the sequence.
-pub(super) struct Judge {
-    pub weights: Arc<Weights>,
-    pub picker: Picker,
-    /// Of the current pass: 0 for a pass of one row, which is the reference itself.
-    pub tie_threshold: f32,
-    /// Time from the call of the sequence that is judged until now.
-    pub took: Duration,
-    /// What that time costs it.
-    pub cost: Duration,
-    pub stats: Arc<Stats>,
-}
-
-pub(super) struct Sequences {
+pub(crate) struct Sequences {
     running: BTreeMap<u64, Sequence>,
     queue: VecDeque<Waiting>,
     slots: Slots,
@@ -54,7 +48,7 @@ pub(super) struct Sequences {
 }
 
 impl Sequences {
-    pub(super) fn new(
+    pub(crate) fn new(
         weights: Arc<Weights>,
         config: &EngineConfig,
         stats: Arc<Stats>,
@@ -80,7 +74,7 @@ impl Sequences {
     }
 
     /// Takes one command.
-    pub(super) fn accept(&mut self, command: Command, context: &mut Context<'_>) {
+    pub(crate) fn accept(&mut self, command: Command, context: &mut Context<'_>) {
         match command {
             Command::Open { id, open, reply } => self.queue.push_back(Waiting { id, open, reply }),
             Command::Close { id } => self.close(id, context),
@@ -89,7 +83,7 @@ impl Sequences {
     }
 
     /// Gives free slots to those that wait longest.
-    pub(super) fn admit(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn admit(&mut self, context: &mut Context<'_>) {
         while let Some(next) = self.queue.front() {
             let known = [next.open.prompt.as_slice(), &next.open.output].concat();
             let Some(Place { slot, kept, copied }) = self.slots.take(&known) else { return };
@@ -119,17 +113,17 @@ impl Sequences {
     }
 
     /// True when a forward pass has something to do.
-    pub(super) fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         self.running.values().any(|sequence| sequence.work.is_some())
     }
 
     /// Until when those that were answered last can be expected to be back, if any can within `most`.
-    pub(super) fn expected(&self, most: Duration) -> Option<Instant> {
+    pub(crate) fn expected(&self, most: Duration) -> Option<Instant> {
         self.running.values().filter_map(|sequence| sequence.absence.ends(most)).max()
     }
 
     /// One forward pass over what is ready; false when nothing is.
-    pub(super) fn tick(&mut self, context: &mut Context<'_>) -> bool {
+    pub(crate) fn tick(&mut self, context: &mut Context<'_>) -> bool {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
         let planned = plan::plan(&self.running, &mut self.pace, &mut rows);

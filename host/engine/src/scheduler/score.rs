@@ -1,16 +1,18 @@
 //! Scoring a given text: the log-probability of each of its tokens, from the rows before them.
 
-use super::Work;
-use super::context::Context;
-use super::sequence::Sequence;
-use crate::sampling::logprobs;
-use crate::{Scored, SessionError, TokenId};
+use tightwad_core::{Scored, TokenId};
+
+use crate::error::SessionError;
+use crate::sampling::logprobs::logprobs;
+use crate::scheduler::command::Work;
+use crate::scheduler::context::Context;
+use crate::scheduler::sequence::Sequence;
 
 /// Tokens of the text in one pass, so that a tick stays short.
 const CHUNK: usize = 31;
 
 /// Refuses a text that does not fit the context, or that has no token.
-pub(super) fn begin(sequence: &mut Sequence, context_size: usize) {
+pub(crate) fn begin(sequence: &mut Sequence, context_size: usize) {
     let Some(Work::Score { text, .. }) = &sequence.work else { return };
     let (prompt, generate) = (sequence.tokens.len() as u32, text.len() as u32);
     if text.is_empty() {
@@ -23,13 +25,13 @@ pub(super) fn begin(sequence: &mut Sequence, context_size: usize) {
 }
 
 /// The tokens after the pending one that the next pass evaluates; the text's last one needs none.
-pub(super) fn chunk(text: &[TokenId], scored: usize) -> &[TokenId] {
+pub(crate) fn chunk(text: &[TokenId], scored: usize) -> &[TokenId] {
     let end = (scored + CHUNK).min(text.len().saturating_sub(1));
     text.get(scored..end).unwrap_or_default()
 }
 
 /// Scores from the logits of `row` on; true when the session was answered.
-pub(super) fn advance(sequence: &mut Sequence, work: Work, row: usize, context: &Context<'_>) -> bool {
+pub(crate) fn advance(sequence: &mut Sequence, work: Work, row: usize, context: &Context<'_>) -> bool {
     let Work::Score { text, mut scored, reply } = work else {
         sequence.work = Some(work);
         return false;

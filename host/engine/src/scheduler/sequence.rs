@@ -3,15 +3,20 @@
 //! Invariant: its slot's cache holds `tokens[..evaluated]`, and until it is finished at least the
 //! last token is not evaluated, because its logits choose the next one.
 
-use super::Work;
 use std::time::Instant;
 
-use super::absence::Absence;
-use super::context::{Context, Row};
-use crate::sampling::{Context as Choosing, History, Picker};
-use crate::{Constraint, OpenSession, Sampling, SessionError, TokenId, Verified};
+use tightwad_core::{Sampling, TokenId, Verified};
 
-pub(super) struct Sequence {
+use crate::constraint::Constraint;
+use crate::error::SessionError;
+use crate::open_session::OpenSession;
+use crate::sampling::choice::{Context as Choosing, Picker};
+use crate::sampling::history::History;
+use crate::scheduler::absence::Absence;
+use crate::scheduler::command::Work;
+use crate::scheduler::context::{Context, Row};
+
+pub(crate) struct Sequence {
     pub slot: usize,
     /// Slots that hold the same as `slot`, for the branches of a tree while it is verified.
     pub branches: Vec<usize>,
@@ -32,7 +37,7 @@ pub(super) struct Sequence {
 }
 
 /// The token that a position gets.
-pub(super) struct Pick {
+pub(crate) struct Pick {
     pub token: TokenId,
     pub tie: bool,
 }
@@ -40,7 +45,7 @@ pub(super) struct Pick {
 impl Sequence {
     /// A sequence whose slot holds the first `evaluated` tokens; an error beside it where its
     /// constraint refuses what was generated elsewhere.
-    pub(super) fn new(open: OpenSession, slot: usize, evaluated: usize) -> (Self, Result<(), SessionError>) {
+    pub(crate) fn new(open: OpenSession, slot: usize, evaluated: usize) -> (Self, Result<(), SessionError>) {
         let mut sequence = Self {
             slot,
             branches: Vec::new(),
@@ -62,18 +67,18 @@ impl Sequence {
     }
 
     /// Tokens that are not in the cache.
-    pub(super) fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.tokens.len() - self.evaluated
     }
 
     /// Tokens that may still be generated.
-    pub(super) fn remaining(&self) -> usize {
+    pub(crate) fn remaining(&self) -> usize {
         (self.max_tokens as usize).saturating_sub(self.tokens.len() - self.prompt)
     }
 
     /// Rows in `slot` of the first `count` pending tokens and of the `draft` after them; logits from
     /// the last pending token on.
-    pub(super) fn rows<'a>(
+    pub(crate) fn rows<'a>(
         &'a self,
         slot: usize,
         count: usize,
@@ -89,7 +94,7 @@ impl Sequence {
 
     /// Chooses the token after all of `tokens` from `logits`; what the constraint allows at the
     /// end of the sequence is the end alone.
-    pub(super) fn pick(
+    pub(crate) fn pick(
         &mut self,
         logits: &[f32],
         picker: &mut Picker,
@@ -113,7 +118,7 @@ impl Sequence {
     }
 
     /// Appends `token` to the output.
-    pub(super) fn push(&mut self, token: TokenId) -> Result<(), SessionError> {
+    pub(crate) fn push(&mut self, token: TokenId) -> Result<(), SessionError> {
         self.tokens.push(token);
         self.history.push(token);
         match &mut self.constraint {
@@ -124,7 +129,7 @@ impl Sequence {
 
     /// Appends `tokens` unverified, up to the first that its constraint or the end of its budget forbids, or
     /// that `ends` the turn, which is the model's own decision, or is no token of it. How many were appended.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         &mut self,
         tokens: &[TokenId],
         ends: impl Fn(TokenId) -> bool,
@@ -143,7 +148,7 @@ impl Sequence {
     }
 
     /// Cuts the output to `length` tokens, and the cache with it.
-    pub(super) fn truncate(&mut self, length: usize, context: &mut Context<'_>) {
+    pub(crate) fn truncate(&mut self, length: usize, context: &mut Context<'_>) {
         let removed = self.tokens.len() - length;
         for token in self.tokens.drain(length..) {
             self.history.pop(token);
@@ -159,14 +164,14 @@ impl Sequence {
 
     /// Keeps at most `length` tokens in the cache. A state that cannot be cut is emptied: then all tokens are
     /// pending, and the next passes evaluate them again.
-    pub(super) fn keep(&mut self, length: usize, context: &mut Context<'_>) {
+    pub(crate) fn keep(&mut self, length: usize, context: &mut Context<'_>) {
         if self.evaluated > length {
             self.evaluated = context.truncate(self.slot, length);
         }
     }
 
     /// After a piece of the prompt: answers the opening when all but the last token is evaluated.
-    pub(super) fn prefilled(&mut self) -> bool {
+    pub(crate) fn prefilled(&mut self) -> bool {
         if self.pending() > 1 {
             return false;
         }
@@ -180,7 +185,7 @@ impl Sequence {
     }
 
     /// Ends the sequence's work with an error.
-    pub(super) fn fail(&mut self, error: &SessionError) {
+    pub(crate) fn fail(&mut self, error: &SessionError) {
         self.finished = true;
         self.partial = None;
         match self.work.take() {

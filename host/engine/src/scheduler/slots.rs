@@ -2,7 +2,7 @@
 //!
 //! Invariant: a free slot's cache holds exactly its `cached` tokens.
 
-use crate::TokenId;
+use tightwad_core::TokenId;
 
 /// Tokens from which on a beginning is copied from a cache that is left to its own conversation.
 const WORTH_COPYING: usize = 32;
@@ -17,7 +17,7 @@ struct Slot {
 
 /// A slot for a prompt.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub slot: usize,
     /// Tokens of the prompt that its cache holds, once `copied` is done: at most all but the last, whose
     /// logits are needed.
@@ -28,7 +28,7 @@ pub(super) struct Place {
 
 /// All slots of a context.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     slots: Vec<Slot>,
     /// A cache cannot be cut: it is of use only to a prompt that begins with all of it.
     whole: bool,
@@ -37,13 +37,13 @@ pub(super) struct Slots {
 
 impl Slots {
     /// `count` empty slots; `whole`: their caches cannot be cut.
-    pub(super) fn new(count: u32, whole: bool) -> Self {
+    pub(crate) fn new(count: u32, whole: bool) -> Self {
         Self { slots: (0..count).map(|_| Slot::default()).collect(), whole, clock: 0 }
     }
 
     /// Takes a free slot for `prompt`: the one whose cache begins most like it, if the prompt goes on with most
     /// of that; else, so that other conversations keep their caches, the one that was used longest ago.
-    pub(super) fn take(&mut self, prompt: &[TokenId]) -> Option<Place> {
+    pub(crate) fn take(&mut self, prompt: &[TokenId]) -> Option<Place> {
         let most = prompt.len().saturating_sub(1);
         let common = |slot: &Slot| {
             let same = slot.cached.iter().zip(&prompt[..most]).take_while(|(a, b)| a == b).count();
@@ -65,14 +65,14 @@ impl Slots {
     }
 
     /// Takes the free slot that was used longest ago, for a branch of a tree.
-    pub(super) fn borrow(&mut self) -> Option<usize> {
+    pub(crate) fn borrow(&mut self) -> Option<usize> {
         let index = self.oldest()?;
         self.occupy(index);
         Some(index)
     }
 
     /// Gives `index` back; its cache holds `cached`.
-    pub(super) fn free(&mut self, index: usize, cached: Vec<TokenId>) {
+    pub(crate) fn free(&mut self, index: usize, cached: Vec<TokenId>) {
         self.clock += 1;
         let used = if cached.is_empty() { 0 } else { self.clock };
         self.slots[index] = Slot { taken: false, cached, used };

@@ -2,17 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Work;
-use super::context::{Context, MAX_ROWS};
-use super::plan::TAIL;
-use super::queue::Judge;
-use super::sequence::Sequence;
-use super::slots::Slots;
-use crate::sampling::logprobs;
-use crate::{Committed, Finish, SessionError, TokenId, Verified};
+use tightwad_core::{Committed, Finish, TokenId, Verified};
+
+use crate::error::SessionError;
+use crate::sampling::logprobs::logprobs;
+use crate::scheduler::command::Work;
+use crate::scheduler::context::{Context, MAX_ROWS};
+use crate::scheduler::plan::TAIL;
+use crate::scheduler::sequence::Sequence;
+use crate::scheduler::slots::Slots;
+use crate::scheduler::verify_context::Judge;
 
 /// Cuts what was asked for to what may still be generated, and to as many paths as there are slots.
-pub(super) fn begin(
+pub(crate) fn begin(
     sequence: &mut Sequence,
     context_size: usize,
     slots: &mut Slots,
@@ -38,7 +40,7 @@ pub(super) fn begin(
 }
 
 /// Commits from the logits of `row` on and answers; true when the session was answered.
-pub(super) fn advance(
+pub(crate) fn advance(
     sequence: &mut Sequence,
     work: Work,
     row: usize,
@@ -150,7 +152,7 @@ fn judge_rows(
         sequence.push(pick.token)?;
         let accepted = tree.follow(depth, pick.token);
         verified.accepted += u32::from(accepted);
-        if sequence.constraint.as_ref().is_some_and(crate::Constraint::is_complete) {
+        if sequence.constraint.as_ref().is_some_and(crate::constraint::Constraint::is_complete) {
             verified.finish = Some(Finish::Stop);
         } else if sequence.remaining() == 0 {
             verified.finish = Some(Finish::Length);

@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use tightwad_engine::{
-    Engine, EngineConfig, OpenSession, Sampling, SamplingSpec, TokenId, Weights, on_text_thread,
-};
+use tightwad_core::{Sampling, SamplingSpec, TokenId};
+use tightwad_engine::{Engine, EngineConfig, OpenSession, Weights, on_text_thread};
 use tightwad_zoo::{Kind, Zoo};
 
 pub fn smollm2() -> PathBuf {

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 /// Fills `into` from `offset` on.
 #[cfg(unix)]
-pub(super) fn read(file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
+pub(crate) fn read(file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, into, offset)
 }
 
 /// Puts `data` at `offset`.
 #[cfg(unix)]
-pub(super) fn write(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+pub(crate) fn write(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, data, offset)
 }
 
 /// Fills `into` from `offset` on.
 #[cfg(windows)]
-pub(super) fn read(file: &File, mut into: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn read(file: &File, mut into: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !into.is_empty() {
         let count = std::os::windows::fs::FileExt::seek_read(file, into, offset)?;
         if count == 0 {
@@ -32,7 +32,7 @@ pub(super) fn read(file: &File, mut into: &mut [u8], mut offset: u64) -> io::Res
 
 /// Puts `data` at `offset`.
 #[cfg(windows)]
-pub(super) fn write(file: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write(file: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
     while !data.is_empty() {
         let count = std::os::windows::fs::FileExt::seek_write(file, data, offset)?;
         if count == 0 {
@@ -45,7 +45,7 @@ pub(super) fn write(file: &File, mut data: &[u8], mut offset: u64) -> io::Result
 }
 
 /// Whether `path` leads to the very file that is open.
-pub(super) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+pub(crate) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
     let there = match fs::metadata(path) {
         Ok(there) => there,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -66,14 +66,14 @@ fn same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
 }
 
 /// `path` with something behind its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
 /// Makes what was made, renamed or removed in `path`'s directory survive power loss.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         // Elsewhere directories cannot be opened, and their changes are journalled.
         return Ok(());

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::wire::JSON;
-use super::{Manifest, ManifestError, at};
+use crate::disk::at;
+use crate::disk::manifest::{Manifest, ManifestError};
+use crate::disk::wire::JSON;
 
 impl Manifest {
     /// The manifest that is kept beside the file, if it can still be that file's: the size fits, and the

@@ -4,20 +4,20 @@
 //! sizes and layers, so that a longer header changes one piece, and a tensor that two files share is cut
 //! alike in both. A file that is no GGUF is cut every so many bytes.
 
-use super::gguf::Gguf;
-use super::manifest::BLOCK;
+use crate::disk::gguf::Gguf;
+use crate::disk::manifest::BLOCK;
 
 /// A piece to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cut {
-    pub(super) offset: u64,
-    pub(super) length: u64,
+pub(crate) struct Cut {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
     /// Lengths of its blocks.
-    pub(super) blocks: Vec<u32>,
+    pub(crate) blocks: Vec<u32>,
 }
 
 /// Cuts a file of `size` bytes.
-pub(super) fn cut(size: u64, gguf: Option<&Gguf>, largest: u64) -> Vec<Cut> {
+pub(crate) fn cut(size: u64, gguf: Option<&Gguf>, largest: u64) -> Vec<Cut> {
     let mut cutter = Cutter { largest, cuts: Vec::new(), offset: 0, open: None };
     let Some(gguf) = gguf else {
         cutter.alone(size);
@@ -106,9 +106,9 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Facts;
-    use super::super::gguf::Tensor;
     use super::*;
+    use crate::disk::facts::Facts;
+    use crate::disk::gguf::Tensor;
 
     const M: u64 = 1 << 20;
 

@@ -25,7 +25,7 @@ impl Digest {
     }
 
     /// What a hasher that was fed all of it says.
-    pub(super) fn finish(hasher: Sha256) -> Self {
+    pub(crate) fn finish(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Digest;
+use crate::disk::digest::Digest;
 
 /// What can go wrong with a file on this machine.
 #[derive(Debug, Error)]
@@ -68,7 +68,7 @@ pub enum StoreError {
     Failed(PathBuf),
     /// The manifest could not be kept beside the finished file.
     #[error("the file is complete, but {0}")]
-    Keep(#[from] super::ManifestError),
+    Keep(#[from] crate::disk::manifest::ManifestError),
     /// No space is left.
     #[error("no space is left for {}: free some, then start the pull again, it goes on where it was", .0.display())]
     Full(PathBuf),
@@ -93,7 +93,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// What it means when the system says this of `path`.
-    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full(path),
@@ -105,7 +105,7 @@ impl StoreError {
     }
 
     /// For `map_err`.
-    pub(super) fn of(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+    pub(crate) fn of(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::io(path, source)
     }
 }

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use crate::disk::digest::Digest;
 
 /// Longest text of a fact, in bytes.
-pub(super) const TEXT: usize = 256;
+pub(crate) const TEXT: usize = 256;
 
 /// What the header of a GGUF says; all absent for other files.
 ///
@@ -44,13 +44,13 @@ impl Facts {
     }
 
     /// Whether the texts are as [`clean`] makes them.
-    pub(super) fn are_clean(&self) -> bool {
+    pub(crate) fn are_clean(&self) -> bool {
         [&self.architecture, &self.name].into_iter().flatten().all(|text| clean(text.as_bytes()) == *text)
     }
 }
 
 /// A text of a GGUF that may be shown on a terminal: bounded and without control characters.
-pub(super) fn clean(bytes: &[u8]) -> String {
+pub(crate) fn clean(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(TEXT)];
     let mut text: String =
         String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use super::store::lock;
-use super::{Store, StoreError, at};
+use crate::disk::at;
+use crate::disk::error::StoreError;
+use crate::disk::store::{Store, lock};
 
 impl Store {
     /// Everything is had: the part file gets its name, at once or not at all, its manifest is kept beside

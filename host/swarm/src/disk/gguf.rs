@@ -5,13 +5,13 @@ use std::io::{self, BufRead};
 
 use thiserror::Error;
 
-use super::Facts;
-use super::facts::{TEXT, clean};
-use super::input::Input;
-use super::value::{self, Value};
+use crate::disk::facts::{Facts, TEXT, clean};
+use crate::disk::input::Input;
+use crate::disk::value;
+use crate::disk::value::Value;
 
 /// Longest header: the first piece holds it, and no piece is longer.
-pub(super) const HEADER: u64 = 1 << 30;
+pub(crate) const HEADER: u64 = 1 << 30;
 /// Most tensors; mixtures of hundreds of experts in files of old have some 50,000.
 const TENSORS: u64 = 1 << 18;
 /// Dimensions of a tensor, by ggml.
@@ -64,25 +64,25 @@ pub enum GgufError {
 
 /// What the header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gguf {
-    pub(super) facts: Facts,
+pub(crate) struct Gguf {
+    pub(crate) facts: Facts,
     /// Where the first tensor begins; all before it is header.
-    pub(super) data: u64,
+    pub(crate) data: u64,
     /// By offset; together they reach from `data` to the end of the file, without gaps.
-    pub(super) tensors: Vec<Tensor>,
+    pub(crate) tensors: Vec<Tensor>,
 }
 
 /// A run of the file, with the padding behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tensor {
-    pub(super) name: String,
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Tensor {
     /// `N` of a name such as `blk.N.attn_q.weight`.
-    pub(super) fn layer(&self) -> Option<u32> {
+    pub(crate) fn layer(&self) -> Option<u32> {
         let (number, _) = self.name.strip_prefix("blk.")?.split_once('.')?;
         number.parse().ok()
     }
@@ -90,7 +90,7 @@ impl Tensor {
 
 impl Gguf {
     /// Reads the header of a file of `size` bytes; `None`: it is no GGUF that we know.
-    pub(super) fn read(from: impl BufRead, size: u64) -> Result<Option<Self>, GgufError> {
+    pub(crate) fn read(from: impl BufRead, size: u64) -> Result<Option<Self>, GgufError> {
         let mut input = Input::new(from, size, HEADER);
         if size < 24 || input.array()? != *b"GGUF" || !matches!(input.u32()?, 2 | 3) {
             return Ok(None);

@@ -1,27 +1,28 @@
 //! Hashing a file: each byte is read once, by as many threads as there are cores.
 
 use std::fs::File;
-use std::io;
-use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
+use std::{io, panic};
 
 use sha2::{Digest as _, Sha256};
 
-use super::cut::Cut;
-use super::{Block, Digest, Piece, at};
+use crate::disk::at;
+use crate::disk::cut::Cut;
+use crate::disk::digest::Digest;
+use crate::disk::manifest::{Block, Piece};
 
 /// Most threads: each keeps one block in memory.
 const THREADS: usize = 32;
 
 /// Hashes the pieces; `progress` hears of every so many bytes more, from any thread.
-pub(super) fn pieces(file: &File, cuts: &[Cut], progress: &(dyn Fn(u64) + Sync)) -> io::Result<Vec<Piece>> {
+pub(crate) fn pieces(file: &File, cuts: &[Cut], progress: &(dyn Fn(u64) + Sync)) -> io::Result<Vec<Piece>> {
     each(cuts, |buffer, cut| piece(file, cut, buffer, progress))
 }
 
 /// Does `work` on every item, on all cores, in no order; the results are in order. Each thread has a
 /// buffer. After the first error no more is begun.
-pub(super) fn each<T: Sync, U: Send, E: Send>(
+pub(crate) fn each<T: Sync, U: Send, E: Send>(
     items: &[T],
     work: impl Fn(&mut Vec<u8>, &T) -> Result<U, E> + Sync,
 ) -> Result<Vec<U>, E> {

@@ -2,10 +2,10 @@
 
 use std::io::{BufRead, ErrorKind};
 
-use super::gguf::GgufError;
+use crate::disk::gguf::GgufError;
 
 /// Bytes that come one after another, of which only so many are read, and fewer kept.
-pub(super) struct Input<R> {
+pub(crate) struct Input<R> {
     from: R,
     read: u64,
     limit: u64,
@@ -15,17 +15,17 @@ pub(super) struct Input<R> {
 
 impl<R: BufRead> Input<R> {
     /// Reads at most `limit` of the `size` bytes that `from` has.
-    pub(super) fn new(from: R, size: u64, limit: u64) -> Self {
+    pub(crate) fn new(from: R, size: u64, limit: u64) -> Self {
         Self { from, read: 0, limit: size.min(limit), more: size > limit }
     }
 
     /// How many bytes were read.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.read
     }
 
     /// Reads `count` bytes, a bounded number at a time.
-    pub(super) fn feed(&mut self, count: u64, mut to: impl FnMut(&[u8])) -> Result<(), GgufError> {
+    pub(crate) fn feed(&mut self, count: u64, mut to: impl FnMut(&[u8])) -> Result<(), GgufError> {
         if count > self.limit - self.read {
             return Err(if self.more { GgufError::Long } else { GgufError::Ends });
         }
@@ -47,12 +47,12 @@ impl<R: BufRead> Input<R> {
     }
 
     /// Passes over `count` bytes.
-    pub(super) fn skip(&mut self, count: u64) -> Result<(), GgufError> {
+    pub(crate) fn skip(&mut self, count: u64) -> Result<(), GgufError> {
         self.feed(count, |_| ())
     }
 
     /// The next `N` bytes.
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
         let (mut array, mut at) = ([0; N], 0);
         self.feed(N as u64, |bytes| {
             array[at..at + bytes.len()].copy_from_slice(bytes);
@@ -62,17 +62,17 @@ impl<R: BufRead> Input<R> {
     }
 
     /// A little-endian number.
-    pub(super) fn u32(&mut self) -> Result<u32, GgufError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, GgufError> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// A little-endian number.
-    pub(super) fn u64(&mut self) -> Result<u64, GgufError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, GgufError> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A string, of which at most `longest` bytes are kept.
-    pub(super) fn string(&mut self, longest: usize) -> Result<Vec<u8>, GgufError> {
+    pub(crate) fn string(&mut self, longest: usize) -> Result<Vec<u8>, GgufError> {
         let count = self.u64()?;
         let mut kept = Vec::new();
         self.feed(count, |bytes| {

@@ -8,7 +8,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Digest, StoreError, at};
+use crate::disk::at;
+use crate::disk::digest::Digest;
+use crate::disk::error::StoreError;
 
 const MAGIC: &str = "tightwad journal 1 ";
 /// The line, with its end.
@@ -18,7 +20,7 @@ const RECORD: usize = 8;
 
 /// The open, locked journal of a pull.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     root: Digest,
@@ -26,17 +28,17 @@ pub(super) struct Journal {
 }
 
 /// A journal, and what it said.
-pub(super) struct Opened {
-    pub(super) journal: Journal,
+pub(crate) struct Opened {
+    pub(crate) journal: Journal,
     /// Blocks in it.
-    pub(super) blocks: Vec<u32>,
+    pub(crate) blocks: Vec<u32>,
     /// Whether there was none before.
-    pub(super) new: bool,
+    pub(crate) new: bool,
 }
 
 impl Journal {
     /// Makes the journal, or opens it; nobody else can, meanwhile. `count`: blocks of the file.
-    pub(super) fn open(path: PathBuf, root: Digest, count: u32) -> Result<Opened, StoreError> {
+    pub(crate) fn open(path: PathBuf, root: Digest, count: u32) -> Result<Opened, StoreError> {
         let file = lock(&path)?;
         let mut journal = Self { path, file, root, records: 0 };
         let text = journal.text(count).map_err(StoreError::of(&journal.path))?;
@@ -58,7 +60,7 @@ impl Journal {
     }
 
     /// Adds blocks, and comes back when the disk has them.
-    pub(super) fn append(&mut self, blocks: &[u32]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, blocks: &[u32]) -> io::Result<()> {
         let mut records = Vec::with_capacity(blocks.len() * RECORD);
         for (place, block) in (self.records..).zip(blocks) {
             records.extend(record(self.root, place, *block));
@@ -70,7 +72,7 @@ impl Journal {
     }
 
     /// Forgets all blocks, and comes back when the disk has that.
-    pub(super) fn reset(&mut self) -> io::Result<()> {
+    pub(crate) fn reset(&mut self) -> io::Result<()> {
         self.records = 0;
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
@@ -80,7 +82,7 @@ impl Journal {
     }
 
     /// Removes the journal's file.
-    pub(super) fn remove(self) -> io::Result<()> {
+    pub(crate) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path)?;
         at::sync_directory(&self.path)
     }

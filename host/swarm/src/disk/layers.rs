@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::gguf::{Gguf, GgufError, Tensor};
-use super::{Digest, Manifest};
+use crate::disk::digest::Digest;
+use crate::disk::gguf::{Gguf, GgufError, Tensor};
+use crate::disk::manifest::Manifest;
 
 /// The pieces cannot be told.
 #[derive(Debug, Error)]

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::cut::{Cut, cut};
-use super::gguf::{Gguf, GgufError};
-use super::merkle::{self, Whole};
-use super::wire::JSON;
-use super::{Digest, Facts, hash, name};
+use crate::disk::cut::{Cut, cut};
+use crate::disk::digest::Digest;
+use crate::disk::facts::Facts;
+use crate::disk::gguf::{Gguf, GgufError};
+use crate::disk::merkle::Whole;
+use crate::disk::wire::JSON;
+use crate::disk::{hash, merkle, name};
 
 /// Largest piece by default, in bytes.
 pub const PIECE: u64 = 64 << 20;
@@ -21,11 +23,11 @@ pub const PIECE: u64 = 64 << 20;
 pub const BLOCK: u32 = 1 << 20;
 
 /// Version of the format.
-pub(super) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// Largest file.
-pub(super) const FILE: u64 = 16 << 40;
+pub(crate) const FILE: u64 = 16 << 40;
 /// What the largest piece may be.
-pub(super) const PIECES: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
+pub(crate) const PIECES: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
 
 /// A run of bytes of the file that is had or not, as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +54,11 @@ pub struct Piece {
 /// What a file is made of: pieces, their digests, and a root digest over everything but the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    pub(super) name: String,
-    pub(super) size: u64,
-    pub(super) largest_piece: u64,
-    pub(super) facts: Facts,
-    pub(super) pieces: Vec<Piece>,
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) largest_piece: u64,
+    pub(crate) facts: Facts,
+    pub(crate) pieces: Vec<Piece>,
     root: Digest,
 }
 
@@ -153,7 +155,7 @@ impl Manifest {
     }
 
     /// Of parts that [`super::wire`] has checked.
-    pub(super) fn of_checked(
+    pub(crate) fn of_checked(
         name: String,
         size: u64,
         largest_piece: u64,
@@ -203,7 +205,7 @@ impl Manifest {
 }
 
 /// Whether a file is another one than before.
-pub(super) fn was_changed(before: &Metadata, after: &Metadata) -> bool {
+pub(crate) fn was_changed(before: &Metadata, after: &Metadata) -> bool {
     before.len() != after.len() || before.modified().ok() != after.modified().ok()
 }
 

@@ -2,18 +2,20 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Digest, Facts, Piece};
+use crate::disk::digest::Digest;
+use crate::disk::facts::Facts;
+use crate::disk::manifest::Piece;
 
 /// What the first leaf says besides its piece.
-pub(super) struct Whole<'a> {
-    pub(super) format: u32,
-    pub(super) size: u64,
-    pub(super) largest_piece: u64,
-    pub(super) facts: &'a Facts,
+pub(crate) struct Whole<'a> {
+    pub(crate) format: u32,
+    pub(crate) size: u64,
+    pub(crate) largest_piece: u64,
+    pub(crate) facts: &'a Facts,
 }
 
 /// The root of a file of these pieces.
-pub(super) fn root(whole: &Whole<'_>, pieces: &[Piece]) -> Digest {
+pub(crate) fn root(whole: &Whole<'_>, pieces: &[Piece]) -> Digest {
     let leaves: Vec<Digest> =
         pieces.iter().enumerate().map(|(index, piece)| leaf((index == 0).then_some(whole), piece)).collect();
     tree(&leaves)

@@ -4,7 +4,7 @@
 const LONGEST: usize = 128;
 
 /// `wish` as a safe name: letters, digits and `-`, `_`, `+`, `.`; nothing else, no dot in front.
-pub(super) fn safe(wish: &str) -> String {
+pub(crate) fn safe(wish: &str) -> String {
     let mut name = String::new();
     for c in wish.chars() {
         let c = if c.is_alphanumeric() || matches!(c, '_' | '+' | '.') { c } else { '-' };

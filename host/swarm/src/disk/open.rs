@@ -1,15 +1,17 @@
 //! How a store begins: with a whole file, or a part file that is made or gone on with.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::path::Path;
-use std::slice;
 use std::sync::Arc;
+use std::{io, slice};
 
-use super::have::Have;
-use super::journal::{Journal, Opened};
-use super::store::lock;
-use super::{Block, Digest, Manifest, Store, StoreError, at};
+use crate::disk::at;
+use crate::disk::digest::Digest;
+use crate::disk::error::StoreError;
+use crate::disk::have::Have;
+use crate::disk::journal::{Journal, Opened};
+use crate::disk::manifest::{Block, Manifest};
+use crate::disk::store::{Store, lock};
 
 impl Store {
     /// A complete file, to be seeded. Its size is checked, its first piece and its last block; what was

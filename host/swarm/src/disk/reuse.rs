@@ -9,11 +9,15 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use super::cut::cut;
-use super::gguf::Gguf;
-use super::hash::each;
-use super::have::Spot;
-use super::{Digest, Manifest, Store, StoreError, at};
+use crate::disk::at;
+use crate::disk::cut::cut;
+use crate::disk::digest::Digest;
+use crate::disk::error::StoreError;
+use crate::disk::gguf::Gguf;
+use crate::disk::hash::each;
+use crate::disk::have::Spot;
+use crate::disk::manifest::Manifest;
+use crate::disk::store::Store;
 
 /// A block of the other file that may be one of ours.
 struct Candidate {

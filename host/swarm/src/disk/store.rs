@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::have::{Have, Spot};
-use super::journal::Journal;
-use super::manifest::was_changed;
-use super::{Digest, Manifest, StoreError, at};
+use crate::disk::at;
+use crate::disk::digest::Digest;
+use crate::disk::error::StoreError;
+use crate::disk::have::{Have, Spot};
+use crate::disk::journal::Journal;
+use crate::disk::manifest::{Manifest, was_changed};
 
 /// After so many bytes the journal is written by itself ...
 const UNSYNCED: u64 = 64 << 20;
@@ -23,15 +25,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A model's file on this machine. All calls block, and may come from many threads.
 pub struct Store {
-    pub(super) path: PathBuf,
-    pub(super) manifest: Arc<Manifest>,
-    pub(super) file: File,
+    pub(crate) path: PathBuf,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) file: File,
     state: Mutex<State>,
     /// None: the file is whole.
-    pub(super) journal: Mutex<Option<Journal>>,
+    pub(crate) journal: Mutex<Option<Journal>>,
     version: AtomicU64,
     /// A whole file's size and age; it may not change any more.
-    pub(super) settled: Mutex<Option<Metadata>>,
+    pub(crate) settled: Mutex<Option<Metadata>>,
 }
 
 impl fmt::Debug for Store {
@@ -41,8 +43,8 @@ impl fmt::Debug for Store {
 }
 
 /// What changes with every block.
-pub(super) struct State {
-    pub(super) have: Have,
+pub(crate) struct State {
+    pub(crate) have: Have,
     /// Had, but not in the journal.
     unsynced: Vec<u32>,
     unsynced_bytes: u64,
@@ -52,7 +54,7 @@ pub(super) struct State {
 }
 
 impl Store {
-    pub(super) fn new(
+    pub(crate) fn new(
         path: &Path,
         manifest: Arc<Manifest>,
         file: File,
@@ -146,7 +148,7 @@ impl Store {
     }
 
     /// Puts data that were checked in their place.
-    pub(super) fn put(&self, spot: &Spot, data: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn put(&self, spot: &Spot, data: &[u8]) -> Result<(), StoreError> {
         {
             let state = self.state();
             if state.have.block(spot) {
@@ -229,7 +231,7 @@ impl Store {
         self.sync_with(&mut journal)
     }
 
-    pub(super) fn sync_with(&self, journal: &mut Option<Journal>) -> Result<(), StoreError> {
+    pub(crate) fn sync_with(&self, journal: &mut Option<Journal>) -> Result<(), StoreError> {
         let Some(journal) = journal else { return Ok(()) };
         // Before anything is taken for synced: a part file that was moved may be moved back.
         self.in_place()?;
@@ -254,7 +256,7 @@ impl Store {
     }
 
     /// Whether the part file is still where it was.
-    pub(super) fn in_place(&self) -> Result<(), StoreError> {
+    pub(crate) fn in_place(&self) -> Result<(), StoreError> {
         let part = self.part();
         match at::leads_to(&part, &self.file) {
             Ok(true) => Ok(()),
@@ -263,7 +265,7 @@ impl Store {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
@@ -273,12 +275,12 @@ impl Store {
         at::beside(&self.path, ".part")
     }
 
-    pub(super) fn journal_path(&self) -> PathBuf {
+    pub(crate) fn journal_path(&self) -> PathBuf {
         at::beside(&self.path, ".journal")
     }
 }
 
 /// Nothing here panics while it holds a lock.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,13 +4,13 @@ use std::io::BufRead;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Digest;
-use super::facts::TEXT;
-use super::gguf::GgufError;
-use super::input::Input;
+use crate::disk::digest::Digest;
+use crate::disk::facts::TEXT;
+use crate::disk::gguf::GgufError;
+use crate::disk::input::Input;
 
 /// What of a value may matter.
-pub(super) enum Value {
+pub(crate) enum Value {
     /// A whole number that is not negative.
     Number(u64),
     /// A text: how it begins, and the digest of all of it.
@@ -30,7 +30,7 @@ const ARRAY: u32 = 9;
 const DEEPEST: u32 = 2;
 
 /// Reads the value of `key`, its type first.
-pub(super) fn read(input: &mut Input<impl BufRead>, key: &str) -> Result<Value, GgufError> {
+pub(crate) fn read(input: &mut Input<impl BufRead>, key: &str) -> Result<Value, GgufError> {
     let kind = input.u32()?;
     Ok(match kind {
         STRING => text(input)?,

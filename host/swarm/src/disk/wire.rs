@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{BLOCK, FILE, FORMAT, PIECES};
-use super::{Block, Digest, Facts, Manifest, ManifestError, Piece, name};
+use crate::disk::digest::Digest;
+use crate::disk::facts::Facts;
+use crate::disk::manifest::{BLOCK, Block, FILE, FORMAT, Manifest, ManifestError, PIECES, Piece};
+use crate::disk::name;
 
 /// Longest JSON of a manifest, in bytes.
-pub(super) const JSON: u64 = 64 << 20;
+pub(crate) const JSON: u64 = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,7 +77,7 @@ impl Manifest {
     }
 
     /// Of parts that may be anything, but for the pieces' offsets and lengths, which add up.
-    pub(super) fn checked(
+    pub(crate) fn checked(
         name: String,
         size: u64,
         largest_piece: u64,

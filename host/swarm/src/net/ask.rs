@@ -3,9 +3,10 @@
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::client::Client;
-use super::peer::Peer;
-use crate::disk::{Digest, Manifest};
+use crate::disk::digest::Digest;
+use crate::disk::manifest::Manifest;
+use crate::net::client::Client;
+use crate::net::peer::Peer;
 
 /// No peer has the manifest.
 #[derive(Debug, thiserror::Error)]

@@ -9,12 +9,12 @@ use reqwest::header::{CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use tightwad_core::Token;
+use tightwad_net::{authorized, is_local, machine_client, server_client};
 
-use tightwad_net::{Token, authorized, is_local, machine_client, server_client};
-
-use super::peer::Peer;
-use super::wire::{Announce, Have, Known, Listed};
-use crate::disk::Digest;
+use crate::disk::digest::Digest;
+use crate::net::peer::Peer;
+use crate::net::wire::{Announce, Have, Known, Listed};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -86,14 +86,14 @@ impl Client {
     }
 
     /// The manifest of `root`, as `peer` says it; not checked.
-    pub(super) async fn manifest(&self, peer: &Peer, root: Digest) -> Result<Bytes, AskError> {
+    pub(crate) async fn manifest(&self, peer: &Peer, root: Digest) -> Result<Bytes, AskError> {
         let request = self.get(peer, &format!("v1/swarm/{root}/manifest"));
         let response = sent(peer, request, ANSWER).await?;
         bounded(peer, response, MANIFEST).await
     }
 
     /// What `peer` has of `root`: at once, or for at most `wait` only when it is no longer `since`.
-    pub(super) async fn have(
+    pub(crate) async fn have(
         &self,
         peer: &Peer,
         root: Digest,
@@ -110,7 +110,7 @@ impl Client {
     }
 
     /// Tells `peer` of this machine's seeder, and asks it for others.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         peer: &Peer,
         root: Digest,
@@ -121,7 +121,7 @@ impl Client {
     }
 
     /// These bytes of the file, as a stream.
-    pub(super) async fn data(
+    pub(crate) async fn data(
         &self,
         peer: &Peer,
         root: Digest,
@@ -147,7 +147,7 @@ impl Client {
     }
 
     /// Bytes of the file at a web server; also proves that it knows range requests.
-    pub(super) async fn length(&self, peer: &Peer, root: Digest) -> Result<u64, AskError> {
+    pub(crate) async fn length(&self, peer: &Peer, root: Digest) -> Result<u64, AskError> {
         let response = self.data(peer, root, 0..1, ANSWER).await?;
         let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
         let length = range.and_then(|range| range.rsplit_once('/')).and_then(|(_, all)| all.parse().ok());
@@ -219,7 +219,7 @@ async fn bounded(peer: &Peer, mut response: Response, limit: u64) -> Result<Byte
 }
 
 /// The innermost cause, which says what happened; the outer ones only say that something did.
-pub(super) fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;

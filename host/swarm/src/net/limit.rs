@@ -36,7 +36,7 @@ impl RateLimit {
     }
 
     /// How much should be taken at once, `most` at most.
-    pub(super) fn portion(&self, most: u64) -> u64 {
+    pub(crate) fn portion(&self, most: u64) -> u64 {
         (self.rate / PORTIONS).clamp(LEAST, most.max(LEAST))
     }
 

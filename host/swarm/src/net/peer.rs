@@ -51,7 +51,7 @@ impl Peer {
     }
 
     /// A seeder that another peer told of: only a bare address and port, for nobody vouches for it.
-    pub(super) fn told(text: &str) -> Option<Self> {
+    pub(crate) fn told(text: &str) -> Option<Self> {
         let Ok(Self::Seeder(url)) = Self::seeder(text) else { return None };
         let host: IpAddr = url.host_str()?.trim_matches(['[', ']']).parse().ok()?;
         let bare = url.path() == "/" && url.username().is_empty() && url.password().is_none();
@@ -60,7 +60,7 @@ impl Peer {
     }
 
     /// The address of `path` at this seeder; the file's own address for a file.
-    pub(super) fn at(&self, path: &str) -> Url {
+    pub(crate) fn at(&self, path: &str) -> Url {
         match self {
             Self::Seeder(url) => {
                 let mut full = url.clone();

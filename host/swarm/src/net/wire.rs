@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Digest;
+use crate::disk::digest::Digest;
 
 /// A model that a seeder has, whole or in part: one of `GET /v1/swarm`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub struct Known {
 }
 
 /// `pieces`, which grow, as runs.
-pub(super) fn runs(pieces: &[u32]) -> Vec<(u32, u32)> {
+pub(crate) fn runs(pieces: &[u32]) -> Vec<(u32, u32)> {
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for &piece in pieces {
         match runs.last_mut() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tightwad_net::Token;
+use tightwad_core::Token;
 use tightwad_swarm::net::{Client, Peer, Progress, Pull, RateLimit, SeedState, Seeding, Seeds};
 use tightwad_swarm::{Event, Picker};
 use tokio::sync::{mpsc, watch};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, RETRY_AFTER};
 use serde_json::{Value, json};
-use tightwad_net::Token;
+use tightwad_core::Token;
 use tightwad_swarm::net::{Have, Known, RateLimit, SeedState, fetch_manifest, find};
 
 use super::support::{Lab, MIB, client, peer, seeder, seeder_of, seeds};

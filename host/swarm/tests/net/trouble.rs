@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tightwad_net::Token;
+use tightwad_core::Token;
 use tightwad_swarm::disk::StoreError;
 use tightwad_swarm::net::{Client, Pull, PullError, RateLimit, SeedState};
 use tightwad_swarm::{Event, Fault};

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tightwad_net::{Token, authorized, machine_client, server_client};
+use tightwad_core::Token;
+use tightwad_net::{authorized, machine_client, server_client};
 
-use super::token::TokenParser;
+use crate::cli::token::TokenParser;
 
 /// Talks to an endpoint.
 #[derive(Debug, clap::Args)]
-pub(super) struct Chat {
+pub(crate) struct Chat {
     /// The endpoint.
     #[arg(long, default_value = "http://127.0.0.1:8088")]
     url: String,
@@ -35,7 +36,7 @@ pub(super) struct Chat {
 
 impl Chat {
     /// Runs until the question is answered or standard input ends.
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let client = client(&self.url).connect_timeout(Duration::from_secs(5)).build()?;
         let model = match &self.model {
             Some(model) => model.clone(),

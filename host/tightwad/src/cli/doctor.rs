@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use tightwad_net::Token;
+use tightwad_core::Token;
+use tightwad_net::{Found, discover};
+use tightwad_node::{NodeHealth, probe};
+use tightwad_script::{Factory, load};
 
-use super::factory::HostFactory;
-use super::token::TokenParser;
-use super::{run, shelf};
-use crate::backend::{Found, NodeHealth, discover, probe};
-use crate::script::{self, Factory};
+use crate::app::factory::HostFactory;
+use crate::app::shelf;
+use crate::cli::run;
+use crate::cli::token::TokenParser;
 
 /// How far clocks may be apart before logs are hard to compare.
 const SKEW: Duration = Duration::from_secs(2);
 
 /// Checks a script, its models and the nodes around, and says how to mend what is wrong.
 #[derive(Debug, clap::Args)]
-pub(super) struct Doctor {
+pub(crate) struct Doctor {
     /// The script; without it, only this machine and the nodes are checked.
     script: Option<PathBuf>,
     /// A setting that the script finds in tw.settings.
@@ -80,7 +82,7 @@ impl Findings {
 }
 
 impl Doctor {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let mut findings = Findings { json: self.json, bad: 0 };
         let cores = tightwad_engine::processors();
         let version = env!("CARGO_PKG_VERSION");
@@ -107,14 +109,15 @@ impl Doctor {
         let Some(path) = &self.script else { return };
         let made: Arc<dyn Factory> = factory.clone();
         let shown = path.display().to_string();
-        match script::load(path, made, &self.settings).await {
+        match load(path, made, &self.settings).await {
             Err(error) => findings.add(Verdict::Bad, "script", &error.to_string()),
             Ok(script) => {
                 let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
                 findings.add(Verdict::Good, "script", &format!("{shown} serves {}", names.join(", ")));
                 let wanted = script.listen.as_deref().unwrap_or(run::LISTEN);
                 let mend = "`token` in tw.serve or TIGHTWAD_TOKEN";
-                let bound = super::listen::bind(wanted, script.token.is_some() || self.token.is_some(), mend);
+                let bound =
+                    crate::cli::listen::bind(wanted, script.token.is_some() || self.token.is_some(), mend);
                 let bound = bound.await.map(|_| format!("{wanted} is free"));
                 findings.check("address", bound.map_err(|error| format!("{error:#}")));
             }
@@ -164,7 +167,7 @@ impl Doctor {
 }
 
 fn described(health: &NodeHealth) -> String {
-    let model = |model: &crate::types::node::NodeModel| {
+    let model = |model: &tightwad_node::NodeModel| {
         let (facts, load) = (&model.facts, model.load);
         let megabytes = facts.bytes / 1_000_000;
         format!(

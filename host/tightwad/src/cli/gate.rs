@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use tightwad_net::Token;
+use tightwad_core::Token;
 
-use super::listen::Drain;
-use super::run::{Serving, Source};
-use super::token::TokenParser;
+use crate::cli::listen::Drain;
+use crate::cli::run::{Serving, Source};
+use crate::cli::token::TokenParser;
 
 /// The preset.
 const SCRIPT: &str = include_str!("../../../../scripts/gate.lua");
 
 /// A fleet of cheap machines that write, and a strong model that approves, corrects or rejects.
 #[derive(Debug, clap::Args)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     #[command(subcommand)]
     command: Command,
 }
@@ -56,7 +56,7 @@ struct Start {
 }
 
 impl Gate {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let Command::Start(start) = self.command;
         let mut settings = vec![
             ("fleet".to_owned(), start.fleet.join(",")),

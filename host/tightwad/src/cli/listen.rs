@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tightwad_net::Announcement;
 use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::backend::Announcement;
-
 /// Listens on `wanted`: beyond loopback, only with a token. `mend` says how to set one.
-pub(super) async fn bind(wanted: &str, has_token: bool, mend: &str) -> Result<TcpListener> {
+pub(crate) async fn bind(wanted: &str, has_token: bool, mend: &str) -> Result<TcpListener> {
     let found = lookup_host(wanted)
         .await
         .with_context(|| format!("cannot listen on '{wanted}': it is no address such as 127.0.0.1:8088"));
@@ -27,7 +26,7 @@ pub(super) async fn bind(wanted: &str, has_token: bool, mend: &str) -> Result<Tc
 }
 
 /// What makes this process known on the local network. Whoever cannot be found can still be used by its address.
-pub(super) fn announced(what: &str, made: Result<Announcement, String>) -> Option<Announcement> {
+pub(crate) fn announced(what: &str, made: Result<Announcement, String>) -> Option<Announcement> {
     made.inspect_err(|error| {
         tracing::warn!(error, "other machines cannot find this {what} by themselves; give them its address");
     })
@@ -36,7 +35,7 @@ pub(super) fn announced(what: &str, made: Result<Announcement, String>) -> Optio
 
 /// How long a server takes to end.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub(super) struct Drain {
+pub(crate) struct Drain {
     /// Seconds that running requests get after the first SIGTERM or SIGINT; a second signal ends the process at once.
     #[arg(long = "drain", value_name = "SECONDS", default_value_t = 30)]
     seconds: u64,
@@ -45,7 +44,7 @@ pub(super) struct Drain {
 impl Drain {
     /// Completes at the first signal to end. The process ends at the second one, or when the time is over. A thread
     /// of its own sees to that, so that nothing that holds up the runtime holds up the end.
-    pub(super) fn interrupted(self) -> Result<impl Future<Output = ()>> {
+    pub(crate) fn interrupted(self) -> Result<impl Future<Output = ()>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt) = {
             let _inside = runtime.enter();
@@ -82,12 +81,12 @@ impl Drain {
 static ENDED: AtomicBool = AtomicBool::new(false);
 
 /// Notes that the command is done: nothing more is to be finished.
-pub(super) fn ended() {
+pub(crate) fn ended() {
     ENDED.store(true, Ordering::Release);
 }
 
 /// Completes at the first signal to end, for commands that have nothing to finish.
-pub(super) fn interrupted() -> Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
     Drain { seconds: 30 }.interrupted()
 }
 
@@ -106,7 +105,7 @@ fn exit(code: i32) -> ! {
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends this process when the one that started it ends: that is when its standard input closes.
-pub(super) fn end_with_parent() {
+pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         // Nobody writes: this returns at the end.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

@@ -1,32 +1,30 @@
 //! The command line. Data goes to standard output, diagnostics to standard error; exit codes are 0,
 //! 1 for failures and 2 for wrong usage.
 
-mod bench;
 mod chat;
-mod control;
 mod doctor;
-mod factory;
 mod gate;
-mod gauges;
 mod listen;
 mod node;
 mod plugin;
 mod pool;
-mod pulls;
 mod quantize;
 mod remote;
 mod run;
-mod shelf;
-mod size;
-mod swarm;
+pub(crate) mod swarm;
 mod token;
 mod worker;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use tightwad_modes::KINDS;
+use tightwad_sandbox::{Library, Limits, PluginEngine};
 use tracing_subscriber::EnvFilter;
+
+use crate::app::factory::HostFactory;
 
 /// A junk drawer of mismatched machines as one OpenAI-compatible endpoint.
 #[derive(Debug, Parser)]
@@ -61,7 +59,7 @@ enum Command {
     /// Checks a script, its models and the nodes around, and says how to mend what is wrong.
     Doctor(doctor::Doctor),
     /// Measures, side by side in one run.
-    Bench(bench::Bench),
+    Bench(tightwad_bench::Bench),
     /// Makes a smaller copy of a model, for drafting.
     Quantize(quantize::Quantize),
 }
@@ -98,7 +96,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Status(status) => status.run().await,
             Command::Chat(chat) => chat.run().await,
             Command::Doctor(doctor) => doctor.run().await,
-            Command::Bench(bench) => bench.run().await,
+            Command::Bench(bench) => bench.run(&bench_factory()?).await,
             Command::Quantize(quantize) => quantize.run(),
         }
     });
@@ -110,3 +108,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
 
 /// How long tasks may take to be dropped at the end.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What benchmarks measure, without a cache of compiled components.
+fn bench_factory() -> anyhow::Result<HostFactory> {
+    let engine = PluginEngine::new(None, Limits::default());
+    let engine = engine.map_err(|error| anyhow::anyhow!("cannot start the plugin engine: {error:#}"))?;
+    Ok(HostFactory::new(Arc::new(Library::new(Arc::new(engine), KINDS, Vec::new()))))
+}

@@ -6,29 +6,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tightwad_core::{SharedBackend, Token, context_length};
 use tightwad_engine::pool::PoolConfig;
-use tightwad_net::Token;
-use tightwad_swarm::net::{self, Peer, SeedState, Seeding, Seeds};
+use tightwad_net::Announcement;
+use tightwad_node::{Lent, SessionLimits, routes};
+use tightwad_pool::PoolSaid as Said;
+use tightwad_script::{Factory, ModelSpec, SwarmSource};
+use tightwad_serve::{Metrics, RouteTable, Routes, ServerState, serve};
+use tightwad_swarm::net::{self as net, Peer, SeedState, Seeding, Seeds};
+use tightwad_swarm::{Wanted, WantedError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::factory::HostFactory;
-use super::gauges::Gauges;
-use super::listen::announced;
-use super::pulls::pulled;
-use super::token::TokenParser;
-use super::{listen, shelf, swarm};
-use crate::backend::{Announcement, SharedBackend};
-use crate::mode::PoolSaid as Said;
-use crate::mode::swarm::{Wanted, WantedError};
-use crate::script::{Factory, ModelSpec, SwarmSource};
-use crate::server::node::{Lent, SessionLimits};
-use crate::server::{self, Metrics, RouteTable, Routes, ServerState};
-use crate::types::context_length;
+use crate::app::factory::HostFactory;
+use crate::app::gauges::Gauges;
+use crate::app::pulls::pulled;
+use crate::app::shelf;
+use crate::cli::listen;
+use crate::cli::listen::announced;
+use crate::cli::swarm::pull::folder;
+use crate::cli::swarm::seed::{seed_state, seeded};
+use crate::cli::token::TokenParser;
 
 /// Lends models to other machines.
 #[derive(Debug, clap::Args)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Where to listen; anything but loopback needs a token.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7710")]
     listen: String,
@@ -37,7 +39,7 @@ pub(super) struct Node {
     models: Vec<(String, Source)>,
     /// A machine that may have models of `swarm:`; may be given several times. Default: those found on the
     /// local network.
-    #[arg(long, value_parser = super::swarm::peer, value_name = "URL")]
+    #[arg(long, value_parser = crate::cli::swarm::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The token that those want to see.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
@@ -109,7 +111,7 @@ fn pool(text: &str) -> Result<PoolConfig, String> {
 }
 
 impl Node {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
         if self.pool.is_some() {
             listen::end_with_parent();
@@ -124,7 +126,8 @@ impl Node {
         let idle = Duration::from_secs(self.idle.max(1));
         let limits = SessionLimits { a_client: self.sessions_a_client, idle, ..SessionLimits::default() };
         let table = Arc::new(RouteTable::new(Routes::new(models.clone())));
-        let state = ServerState::new(table, metrics, self.token.clone()).lending(Lent::new(models, limits));
+        let state =
+            ServerState::new(table, metrics, self.token.clone()).guarding(routes(Lent::new(models, limits)));
         let seeding = self.pool.is_none() && !self.no_seed;
         let state = if seeding { state.beside(net::router(self.seed_state(&seeds))) } else { state };
         let hashing = tokio::spawn(seed_all(seeds, if seeding { self.files() } else { Vec::new() }));
@@ -136,7 +139,7 @@ impl Node {
             (!self.quiet).then(|| announced("node", Announcement::new(address, &names))).flatten();
         let _seeder =
             (!self.quiet && seeding).then(|| announced("seeder", Announcement::seeder(address))).flatten();
-        server::serve(listener, state, self.drain.interrupted()?).await?;
+        serve(listener, state, self.drain.interrupted()?).await?;
         hashing.abort();
         Ok(())
     }
@@ -182,7 +185,7 @@ impl Node {
     ) -> Result<PathBuf> {
         let folder = match &self.models_folder {
             Some(folder) => folder.clone(),
-            None => swarm::folder()?,
+            None => folder()?,
         };
         let source = SwarmSource {
             wanted: wanted.clone(),
@@ -205,7 +208,7 @@ impl Node {
     }
 
     fn seed_state(&self, seeds: &Arc<Seeds>) -> SeedState {
-        swarm::seed_state(seeds, self.token.clone(), &[])
+        seed_state(seeds, self.token.clone(), &[])
     }
 
     /// The files that it lends.
@@ -240,7 +243,7 @@ fn again(listener: &TcpListener) -> Result<std::net::TcpListener> {
 /// Seeds files, one after the other: where no manifest lies beside one, it is hashed first.
 async fn seed_all(seeds: Arc<Seeds>, files: Vec<PathBuf>) {
     for file in files {
-        match swarm::seeded(&seeds, &file, None, None).await {
+        match seeded(&seeds, &file, None, None).await {
             Ok(seeded) => {
                 tracing::info!(file = %file.display(), name = seeded.name, root = seeded.root, "seeded");
             }

@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::json;
-use tightwad_net::Token;
+use tightwad_core::{PoolSpec, Size, Token, WorkerSpec, context_length};
+use tightwad_pool::{PoolPlan, plan_pool};
 
-use super::factory::HostFactory;
-use super::shelf;
-use super::size::Size;
-use super::token::TokenParser;
-use crate::mode::{PoolPlan, PoolSpec, WorkerSpec, plan_pool};
-use crate::types::context_length;
+use crate::app::factory::HostFactory;
+use crate::app::shelf;
+use crate::cli::token::TokenParser;
 
 /// Pools: one model over many machines.
 #[derive(Debug, clap::Args)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     #[command(subcommand)]
     what: What,
 }
@@ -28,7 +26,7 @@ enum What {
 }
 
 impl Pool {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         match self.what {
             What::Plan(plan) => plan.run().await,
         }

@@ -7,7 +7,7 @@ use tightwad_engine::Quantization;
 
 /// Makes a smaller copy of a model.
 #[derive(Debug, clap::Args)]
-pub(super) struct Quantize {
+pub(crate) struct Quantize {
     /// The GGUF file to copy.
     source: PathBuf,
     /// The GGUF file to write.
@@ -18,7 +18,7 @@ pub(super) struct Quantize {
 }
 
 impl Quantize {
-    pub(super) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         // Half a file must never look like a whole one.
         let part = self.target.with_extension("gguf.part");
         tightwad_engine::quantize(&self.source, &part, self.kind)?;

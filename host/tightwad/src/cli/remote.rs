@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use tightwad_net::{Token, authorized, machine_client};
+use tightwad_core::Token;
+use tightwad_net::{authorized, machine_client};
 
-use super::token::TokenParser;
+use crate::cli::token::TokenParser;
 
 /// Where the host is.
 #[derive(Debug, clap::Args)]
-pub(super) struct Host {
+pub(crate) struct Host {
     /// The endpoint.
     #[arg(long, default_value = "http://127.0.0.1:8088")]
     url: String,
@@ -43,7 +44,7 @@ impl Host {
 
 /// Shows what a running host serves and what its pools are doing.
 #[derive(Debug, clap::Args)]
-pub(super) struct Status {
+pub(crate) struct Status {
     #[command(flatten)]
     host: Host,
     /// Prints JSON.
@@ -52,7 +53,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let status = self.host.status().await?;
         if self.json {
             println!("{status:#}");
@@ -86,7 +87,7 @@ impl Status {
 
 /// Loads and unloads models of a running host.
 #[derive(Debug, clap::Args)]
-pub(super) struct Model {
+pub(crate) struct Model {
     #[command(subcommand)]
     what: What,
 }
@@ -118,7 +119,7 @@ enum What {
 }
 
 impl Model {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         match self.what {
             What::List { host, json } => {
                 let models = host.status().await?["models"].take();

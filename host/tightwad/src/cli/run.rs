@@ -5,24 +5,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use tightwad_net::Token;
+use tightwad_core::Token;
+use tightwad_sandbox::Library;
+use tightwad_script::{Factory, Script, load, load_text};
+use tightwad_serve::{CurrentToken, Metrics, RouteTable, Routes, ServerState, serve};
 
-use super::control::HostControl;
-use super::factory::HostFactory;
-use super::gauges::Gauges;
-use super::listen;
-use super::shelf::{self, Shelf};
-use super::token::TokenParser;
-use crate::plugin::Library;
-use crate::script::{self, Factory, Script};
-use crate::server::{self, CurrentToken, Metrics, RouteTable, Routes, ServerState};
-use crate::watch::{self, Changes};
+use crate::app::control::HostControl;
+use crate::app::factory::HostFactory;
+use crate::app::gauges::Gauges;
+use crate::app::shelf::Shelf;
+use crate::app::watch::Changes;
+use crate::app::{shelf, watch};
+use crate::cli::listen;
+use crate::cli::token::TokenParser;
 
-pub(super) const LISTEN: &str = "127.0.0.1:8088";
+pub(crate) const LISTEN: &str = "127.0.0.1:8088";
 
 /// Serves the models of a Lua script.
 #[derive(Debug, clap::Args)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// The script.
     script: PathBuf,
     /// Where to listen; default: what the script says, or 127.0.0.1:8088.
@@ -45,14 +46,14 @@ pub(super) struct Run {
     drain: listen::Drain,
 }
 
-pub(super) fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a setting has the form KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Where a script comes from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A file, which is watched.
     File(PathBuf),
     /// A preset of this binary, by name.
@@ -70,7 +71,7 @@ impl Source {
 
 /// A script to be served.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub(crate) struct Serving {
     pub source: Source,
     pub listen: Option<String>,
     pub plugins: Option<PathBuf>,
@@ -80,7 +81,7 @@ pub(super) struct Serving {
 }
 
 impl Run {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let Self { script, listen, plugins, settings, token, check, drain } = self;
         let serving = Serving { source: Source::File(script), listen, plugins, settings, token, drain };
         if check { serving.check().await } else { serving.run().await }
@@ -109,7 +110,7 @@ impl Serving {
     }
 
     /// Serves until the end.
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let (factory, library) = self.factory()?;
         let script = self.load(&factory).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
@@ -129,7 +130,7 @@ impl Serving {
         let state = ServerState::new(table.clone(), metrics, token).controlling(control);
         let served = Served { table, token: state.token().clone(), address, listen: script_listen };
         let reloading = tokio::spawn(self.reload(factory, served, changes));
-        server::serve(listener, state, drain.interrupted()?).await?;
+        serve(listener, state, drain.interrupted()?).await?;
         reloading.abort();
         following.abort();
         Ok(())
@@ -138,10 +139,10 @@ impl Serving {
     async fn load(&self, factory: &Arc<HostFactory>) -> Result<Script> {
         let factory: Arc<dyn Factory> = factory.clone();
         Ok(match &self.source {
-            Source::File(path) => script::load(path, factory, &self.settings).await?,
+            Source::File(path) => load(path, factory, &self.settings).await?,
             Source::Preset(name, text) => {
                 let (source, here) = (text.as_bytes().to_vec(), Path::new("."));
-                script::load_text(name, source, here, factory, &self.settings).await?
+                load_text(name, source, here, factory, &self.settings).await?
             }
         })
     }

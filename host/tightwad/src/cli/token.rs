@@ -5,11 +5,11 @@ use std::ffi::OsStr;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
-use tightwad_net::{InvalidToken, Token};
+use tightwad_core::{InvalidToken, Token};
 
 /// Reads a token. Other than clap's own parsers, it never repeats the value in an error.
 #[derive(Clone)]
-pub(super) struct TokenParser;
+pub(crate) struct TokenParser;
 
 impl TypedValueParser for TokenParser {
     type Value = Token;

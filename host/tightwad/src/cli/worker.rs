@@ -3,19 +3,18 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use tightwad_core::{Size, Token, user_cache};
 use tightwad_engine::{pool, processors};
-use tightwad_net::Token;
+use tightwad_net::Allowed;
+use tightwad_pool::{Lender, LenderConfig, WorkerState, serve_worker};
+use tightwad_tunnel::Cache;
 
-use super::listen;
-use super::size::Size;
-use super::token::TokenParser;
-use crate::backend::tunnel::Cache;
-use crate::server::worker::{Allowed, Lender, LenderConfig, WorkerState, serve_worker};
-use crate::types::user_cache;
+use crate::cli::listen;
+use crate::cli::token::TokenParser;
 
 /// Lends this machine's memory and computing to pools.
 #[derive(Debug, clap::Args)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     /// Where to listen; anything but loopback needs a token.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7711")]
     listen: String,
@@ -43,7 +42,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let threads = self.threads.unwrap_or_else(processors);
         if threads == 0 {
             bail!("--threads 0: a forward pass needs one at least");

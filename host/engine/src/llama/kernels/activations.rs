@@ -1,7 +1,7 @@
 //! Activations as the kernels read them: 8 bits, with a scale for each 32.
 
 /// Values that share a scale.
-pub(super) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 
 /// A number around which floats are one apart, and its bits count them.
 const WHOLE: f32 = 12_582_912.0;
@@ -9,7 +9,7 @@ const WHOLE: f32 = 12_582_912.0;
 /// 32 values of a column, each `scale` times its quant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
-pub(super) struct Block {
+pub(crate) struct Block {
     pub quants: [i8; BLOCK],
     pub scale: f32,
     /// `scale` times the sum of the quants: what a weight's minimum is multiplied by.
@@ -25,7 +25,7 @@ pub(super) struct Block {
 impl Block {
     /// Quantizes values, for weights that `offset` was added to.
     #[inline(always)]
-    pub(super) fn new(values: &[f32; BLOCK], offset: i32) -> Self {
+    pub(crate) fn new(values: &[f32; BLOCK], offset: i32) -> Self {
         let most = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
         // The maximum passes over what is no number; products must not.

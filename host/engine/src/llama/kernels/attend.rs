@@ -8,13 +8,13 @@
 use std::arch::x86_64::{__m256i, __m512i};
 use std::array::from_fn;
 
-use super::vectors::{Floats, LANES, Processor, Words};
+use crate::llama::kernels::vectors::{Floats, LANES, Processor, Words};
 
 /// The greatest size of a head's keys and values.
-pub(super) const SIZE: usize = 256;
+pub(crate) const SIZE: usize = 256;
 
 /// Keys and values of one head, in half precision.
-pub(super) struct Head {
+pub(crate) struct Head {
     pub keys: *const u8,
     pub values: *const u8,
     /// Bytes from a cell's to the next one's.
@@ -29,7 +29,7 @@ pub(super) struct Head {
 
 /// A row: a query, and the first so many cells that it sees.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub query: *const f32,
     pub out: *mut f32,
     pub cells: usize,
@@ -40,7 +40,7 @@ pub(super) struct Row {
 /// # Safety
 ///
 /// The processor is this one.
-pub(super) unsafe fn visible(processor: Processor, mask: &[u16], cells: &mut Vec<u32>) {
+pub(crate) unsafe fn visible(processor: Processor, mask: &[u16], cells: &mut Vec<u32>) {
     // SAFETY: as the caller promises.
     unsafe {
         match processor {
@@ -55,7 +55,7 @@ pub(super) unsafe fn visible(processor: Processor, mask: &[u16], cells: &mut Vec
 /// # Safety
 ///
 /// The cells are the head's; each query has a key's size, each `out` a value's. The processor is this one.
-pub(super) unsafe fn attend<const R: usize>(
+pub(crate) unsafe fn attend<const R: usize>(
     processor: Processor,
     head: &Head,
     rows: &[Row; R],

@@ -6,15 +6,15 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
-use super::attend::{Head, Row, SIZE, attend, visible};
-use super::hook::Params;
-use super::vectors::{LANES, Processor};
+use crate::llama::kernels::attend::{Head, Row, SIZE, attend, visible};
+use crate::llama::kernels::compute::Params;
+use crate::llama::kernels::vectors::{LANES, Processor};
 
 /// Rows that share what is read of the cache.
 const ROWS: usize = 4;
 
 /// Attention that the kernels take.
-pub(super) struct Attention<'a> {
+pub(crate) struct Attention<'a> {
     processor: Processor,
     queries: &'a sys::ggml_tensor,
     keys: &'a sys::ggml_tensor,
@@ -30,7 +30,7 @@ impl<'a> Attention<'a> {
     /// # Safety
     ///
     /// It and its operands are live.
-    pub(super) unsafe fn of(operation: &'a sys::ggml_tensor) -> Option<Self> {
+    pub(crate) unsafe fn of(operation: &'a sys::ggml_tensor) -> Option<Self> {
         if operation.op != sys::GGML_OP_FLASH_ATTN_EXT || !operation.src[4].is_null() {
             return None;
         }
@@ -60,7 +60,7 @@ impl<'a> Attention<'a> {
     /// # Safety
     ///
     /// All threads of the pool call it.
-    pub(super) unsafe fn compute(&self, params: &Params) {
+    pub(crate) unsafe fn compute(&self, params: &Params) {
         let [_, tokens, heads, planes] = self.queries.ne.map(|size| size as usize);
         let kept = self.keys.ne[2] as usize;
         // Rows that look at the same keys: each token's heads of a group.

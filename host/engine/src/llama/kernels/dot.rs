@@ -4,18 +4,18 @@
 //! same one however many columns are computed together: sums of integers between are exact in any order. So
 //! a pass over many columns gives bit for bit what passes over one give.
 
-use super::activations::Block;
-use super::vectors::{Floats, LANES, Words};
+use crate::llama::kernels::activations::Block;
+use crate::llama::kernels::vectors::{Floats, LANES, QuantRange, Words};
 
 /// Rows of a panel.
-pub(super) const ROWS: usize = LANES;
+pub(crate) const ROWS: usize = LANES;
 
 /// Blocks that are unpacked at once: a K-quant's 256 weights.
-pub(super) const UNIT: usize = 8;
+pub(crate) const UNIT: usize = 8;
 
 /// 32 weights of each of 16 rows: the weight is `scale * quant + min`, less the format's offset.
 #[derive(Clone, Copy)]
-pub(super) struct Tile<W: Words> {
+pub(crate) struct Tile<W: Words> {
     /// Four weights of each row in each, as unsigned bytes.
     pub quants: [W; 8],
     /// For the first and the second sixteen weights; only the first where they share it.
@@ -31,7 +31,7 @@ impl<W: Words> Tile<W> {
     ///
     /// The processor has such vectors.
     #[inline(always)]
-    pub(super) unsafe fn shared(quants: [W; 8], scale: W::Floats, min: Option<W::Floats>) -> Self {
+    pub(crate) unsafe fn shared(quants: [W; 8], scale: W::Floats, min: Option<W::Floats>) -> Self {
         // SAFETY: as the caller promises.
         let none = unsafe { W::Floats::set(0.0) };
         Self { quants, scales: [scale, none], mins: [min.unwrap_or(none), none] }
@@ -39,15 +39,11 @@ impl<W: Words> Tile<W> {
 }
 
 /// A format of weights.
-pub(super) trait Format {
+pub(crate) trait Format: QuantRange {
     /// Bytes of a block, or of a super-block.
     const BYTES: usize;
     /// Blocks of 32 weights in that.
     const BLOCKS: usize;
-    /// The greatest quant, with the offset.
-    const MOST: i32;
-    /// What was added to each weight to make it positive.
-    const OFFSET: i32;
     /// Sixteen weights share a scale, not 32.
     const HALVES: bool;
     /// Weights have a minimum.
@@ -72,7 +68,7 @@ pub(super) trait Format {
 ///
 /// The processor has such vectors.
 #[inline(always)]
-pub(super) unsafe fn add<F: Format, W: Words, const N: usize>(
+pub(crate) unsafe fn add<F: Format, W: Words, const N: usize>(
     sums: &mut [W::Floats; N],
     tile: &Tile<W>,
     blocks: [&Block; N],

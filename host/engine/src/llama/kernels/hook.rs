@@ -1,57 +1,14 @@
 //! Where ggml asks whether somebody else computes an operation.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 
 use llama_cpp_sys_2 as sys;
 
+use crate::llama::kernels::compute::Params;
+
 #[cfg(target_arch = "x86_64")]
-use super::{attention::Attention, product::Product};
-
-/// `struct ggml_compute_params` of `ggml-cpu-impl.h`.
-#[repr(C)]
-pub(super) struct Params {
-    pub(super) thread: c_int,
-    pub(super) threads: c_int,
-    pub(super) work_size: usize,
-    pub(super) work: *mut u8,
-    pool: *mut c_void,
-    reference: bool,
-}
-
-impl Params {
-    /// Waits for all threads of the pool, and deals out numbers below `count` among them: each is taken by
-    /// one. What any thread wrote before is visible to all.
-    ///
-    /// # Safety
-    ///
-    /// All threads of the pool call it, with the same count.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) unsafe fn shares(&self, count: usize) -> impl Iterator<Item = usize> {
-        // SAFETY: the pool is live; its first thread sets the counter before any goes on.
-        unsafe {
-            if self.thread == 0 {
-                ggml_threadpool_chunk_set(self.pool, self.threads);
-            }
-            ggml_barrier(self.pool);
-        }
-        let (pool, mut first) = (self.pool, Some(self.thread as usize));
-        std::iter::from_fn(move || {
-            // SAFETY: the pool lives as long as its operation.
-            let next =
-                first.take().or_else(|| usize::try_from(unsafe { ggml_threadpool_chunk_add(pool, 1) }).ok());
-            next.filter(|next| *next < count)
-        })
-    }
-}
-
-unsafe extern "C" {
-    #[cfg(target_arch = "x86_64")]
-    fn ggml_barrier(pool: *mut c_void);
-    #[cfg(target_arch = "x86_64")]
-    fn ggml_threadpool_chunk_set(pool: *mut c_void, value: c_int);
-    #[cfg(target_arch = "x86_64")]
-    fn ggml_threadpool_chunk_add(pool: *mut c_void, value: c_int) -> c_int;
-}
+use crate::llama::kernels::attention::Attention;
+use crate::llama::kernels::product::Product;
 
 unsafe extern "C" {
     fn __real_ggml_cpu_extra_work_size(

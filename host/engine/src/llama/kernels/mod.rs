@@ -10,32 +10,33 @@
 //! ggml's own hook for other implementations (`traits.h`) asks about each operation of a pass; the linker leads
 //! its two questions here (`--wrap` in `.cargo/config.toml`).
 
-mod hook;
+pub(crate) mod hook;
 
 #[cfg(target_arch = "x86_64")]
-mod activations;
+pub(crate) mod activations;
 #[cfg(target_arch = "x86_64")]
-mod attend;
+pub(crate) mod attend;
 #[cfg(target_arch = "x86_64")]
-mod attention;
+pub(crate) mod attention;
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
-mod dot;
+pub(crate) mod dot;
 #[cfg(target_arch = "x86_64")]
-mod panel;
+pub(crate) mod panel;
 #[cfg(target_arch = "x86_64")]
-mod product;
+pub(crate) mod product;
 #[cfg(target_arch = "x86_64")]
-mod simple;
+pub(crate) mod simple;
 #[cfg(target_arch = "x86_64")]
-mod super_blocks;
+pub(crate) mod super_blocks;
 #[cfg(target_arch = "x86_64")]
-mod unpack;
+pub(crate) mod unpack;
 #[cfg(target_arch = "x86_64")]
-mod vectors;
+pub(crate) mod vectors;
 
+pub(crate) mod compute;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

@@ -1,19 +1,19 @@
 //! A whole product, panel by panel: sixteen rows of weights and all columns.
 
-use std::arch::x86_64::{__m256i, __m512i, _MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T1, __m256i, __m512i, _mm_prefetch};
 use std::mem::MaybeUninit;
 
 use llama_cpp_sys_2 as sys;
 
-use super::activations::{BLOCK, Block};
-use super::dot::{Format, ROWS, Tile, UNIT, add};
-use super::simple::{Iq4Nl, Q40, Q41, Q50, Q51, Q80};
-use super::super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
-use super::vectors::{Floats, Processor, Words};
+use crate::llama::kernels::activations::{BLOCK, Block};
+use crate::llama::kernels::dot::{Format, ROWS, Tile, UNIT, add};
+use crate::llama::kernels::simple::{Iq4Nl, Q40, Q41, Q50, Q51, Q80};
+use crate::llama::kernels::super_blocks::{Q2K, Q3K, Q4K, Q5K, Q6K};
+use crate::llama::kernels::vectors::{Floats, Processor, QuantRange, Words};
 
 /// Formats that the kernels take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Q40,
     Q41,
     Q50,
@@ -52,7 +52,7 @@ macro_rules! with_format {
 
 impl Kind {
     /// The kind of a type of ggml's.
-    pub(super) fn of(kind: sys::ggml_type) -> Option<Self> {
+    pub(crate) fn of(kind: sys::ggml_type) -> Option<Self> {
         Some(match kind {
             sys::GGML_TYPE_Q4_0 => Self::Q40,
             sys::GGML_TYPE_Q4_1 => Self::Q41,
@@ -70,17 +70,17 @@ impl Kind {
     }
 
     /// Weights in a block or super-block.
-    pub(super) fn weights(self) -> usize {
+    pub(crate) fn weights(self) -> usize {
         with_format!(self, F => F::BLOCKS * BLOCK)
     }
 
     /// Bytes of that.
-    pub(super) fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         with_format!(self, F => F::BYTES)
     }
 
     /// Quantizes activations for weights of this kind.
-    pub(super) fn quantize(self, values: &[f32; BLOCK]) -> Block {
+    pub(crate) fn quantize(self, values: &[f32; BLOCK]) -> Block {
         Block::new(values, with_format!(self, F => F::OFFSET))
     }
 
@@ -89,7 +89,7 @@ impl Kind {
     /// # Safety
     ///
     /// The processor is this one; `panel` holds.
-    pub(super) unsafe fn multiply(self, processor: Processor, panel: &Panel<'_>) {
+    pub(crate) unsafe fn multiply(self, processor: Processor, panel: &Panel<'_>) {
         // SAFETY: as the caller promises.
         with_format!(self, F => unsafe {
             match processor {
@@ -101,7 +101,7 @@ impl Kind {
 }
 
 /// Sixteen rows of weights, and all columns.
-pub(super) struct Panel<'a> {
+pub(crate) struct Panel<'a> {
     /// The first row's first block; rows are `stride` bytes apart, all sixteen readable.
     pub weights: *const u8,
     pub stride: usize,

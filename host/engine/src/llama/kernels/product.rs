@@ -4,17 +4,17 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
-use super::activations::{BLOCK, Block};
-use super::dot::ROWS;
-use super::hook::Params;
-use super::panel::{Kind, Panel};
-use super::vectors::Processor;
+use crate::llama::kernels::activations::{BLOCK, Block};
+use crate::llama::kernels::compute::Params;
+use crate::llama::kernels::dot::ROWS;
+use crate::llama::kernels::panel::{Kind, Panel};
+use crate::llama::kernels::vectors::Processor;
 
 /// Shares of a product for each thread: one that is held up leaves its own to others.
 const SHARES: usize = 8;
 
 /// A product of weights and activations that the kernels take.
-pub(super) struct Product<'a> {
+pub(crate) struct Product<'a> {
     processor: Processor,
     kind: Kind,
     weights: &'a sys::ggml_tensor,
@@ -31,7 +31,7 @@ impl<'a> Product<'a> {
     /// # Safety
     ///
     /// It and its operands are live.
-    pub(super) unsafe fn of(operation: &'a sys::ggml_tensor) -> Option<Self> {
+    pub(crate) unsafe fn of(operation: &'a sys::ggml_tensor) -> Option<Self> {
         if operation.op != sys::GGML_OP_MUL_MAT {
             return None;
         }
@@ -62,7 +62,7 @@ impl<'a> Product<'a> {
     }
 
     /// Bytes for the activations, quantized.
-    pub(super) fn work_size(&self) -> usize {
+    pub(crate) fn work_size(&self) -> usize {
         self.columns * self.blocks * size_of::<Block>()
     }
 
@@ -71,7 +71,7 @@ impl<'a> Product<'a> {
     /// # Safety
     ///
     /// All threads of the pool call it, with as much memory as [`Product::work_size`] says.
-    pub(super) unsafe fn compute(&self, params: &Params) {
+    pub(crate) unsafe fn compute(&self, params: &Params) {
         let (thread, threads) = (params.thread as usize, params.threads as usize);
         let all = self.columns * self.blocks;
         let work = params.work.cast::<Block>();

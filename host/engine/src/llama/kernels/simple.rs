@@ -1,8 +1,8 @@
 //! Formats of blocks of 32 weights: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL (`ggml-common.h`, `ggml-quants.c`).
 
-use super::dot::{Format, Tile};
-use super::unpack::{fifth_bits, high_halves, high_nibbles, low_nibbles, thirty_two, word};
-use super::vectors::Words;
+use crate::llama::kernels::dot::{Format, Tile};
+use crate::llama::kernels::unpack::{fifth_bits, high_halves, high_nibbles, low_nibbles, thirty_two, word};
+use crate::llama::kernels::vectors::{QuantRange, Words};
 
 /// 32 nibbles in 16 bytes: the first sixteen are the lower ones.
 #[inline(always)]
@@ -40,13 +40,16 @@ macro_rules! format {
     ($name:ident, $text:literal, $bytes:literal, $most:literal, $offset:literal, $mins:literal,
         |$at:ident, $stride:ident| $unpack:expr) => {
         #[doc = $text]
-        pub(super) struct $name;
+        pub(crate) struct $name;
+
+        impl QuantRange for $name {
+            const MOST: i32 = $most;
+            const OFFSET: i32 = $offset;
+        }
 
         impl Format for $name {
             const BYTES: usize = $bytes;
             const BLOCKS: usize = 1;
-            const MOST: i32 = $most;
-            const OFFSET: i32 = $offset;
             const HALVES: bool = false;
             const MINS: bool = $mins;
 

@@ -2,9 +2,9 @@
 
 use std::array::from_fn;
 
-use super::dot::{Format, Tile};
-use super::unpack::{bits, high_halves, high_nibbles, last_word, low_nibbles, masked, thirty_two};
-use super::vectors::{Floats, Words};
+use crate::llama::kernels::dot::{Format, Tile};
+use crate::llama::kernels::unpack::{bits, high_halves, high_nibbles, last_word, low_nibbles, masked, thirty_two};
+use crate::llama::kernels::vectors::{Floats, QuantRange, Words};
 
 /// Byte `index` of each lane, as a number.
 #[inline(always)]
@@ -37,13 +37,16 @@ unsafe fn head<W: Words>(block: *const u8, stride: usize) -> [(W::Floats, Option
 }
 
 /// `block_q4_K`: scale and minimum, their parts for 32 weights each, 256 nibbles.
-pub(super) struct Q4K;
+pub(crate) struct Q4K;
+
+impl QuantRange for Q4K {
+    const MOST: i32 = 15;
+    const OFFSET: i32 = 0;
+}
 
 impl Format for Q4K {
     const BYTES: usize = 144;
     const BLOCKS: usize = 8;
-    const MOST: i32 = 15;
-    const OFFSET: i32 = 0;
     const HALVES: bool = false;
     const MINS: bool = true;
 
@@ -68,13 +71,16 @@ impl Format for Q4K {
 }
 
 /// `block_q5_K`: as `block_q4_K`, with 256 fifth bits before the nibbles.
-pub(super) struct Q5K;
+pub(crate) struct Q5K;
+
+impl QuantRange for Q5K {
+    const MOST: i32 = 31;
+    const OFFSET: i32 = 0;
+}
 
 impl Format for Q5K {
     const BYTES: usize = 176;
     const BLOCKS: usize = 8;
-    const MOST: i32 = 31;
-    const OFFSET: i32 = 0;
     const HALVES: bool = false;
     const MINS: bool = true;
 
@@ -103,13 +109,16 @@ impl Format for Q5K {
 }
 
 /// `block_q6_K`: 256 nibbles, 256 pairs of bits above them, a signed part of the scale for 16 weights each, scale.
-pub(super) struct Q6K;
+pub(crate) struct Q6K;
+
+impl QuantRange for Q6K {
+    const MOST: i32 = 63;
+    const OFFSET: i32 = 32;
+}
 
 impl Format for Q6K {
     const BYTES: usize = 210;
     const BLOCKS: usize = 8;
-    const MOST: i32 = 63;
-    const OFFSET: i32 = 32;
     const HALVES: bool = true;
     const MINS: bool = false;
 
@@ -145,13 +154,16 @@ impl Format for Q6K {
 }
 
 /// `block_q2_K`: parts of scale and minimum for 16 weights each, 256 pairs of bits, scale and minimum.
-pub(super) struct Q2K;
+pub(crate) struct Q2K;
+
+impl QuantRange for Q2K {
+    const MOST: i32 = 3;
+    const OFFSET: i32 = 0;
+}
 
 impl Format for Q2K {
     const BYTES: usize = 84;
     const BLOCKS: usize = 8;
-    const MOST: i32 = 3;
-    const OFFSET: i32 = 0;
     const HALVES: bool = true;
     const MINS: bool = true;
 
@@ -181,13 +193,16 @@ impl Format for Q2K {
 }
 
 /// `block_q3_K`: 256 third bits, 256 pairs of bits below them, a 6-bit part of the scale for 16 weights each, scale.
-pub(super) struct Q3K;
+pub(crate) struct Q3K;
+
+impl QuantRange for Q3K {
+    const MOST: i32 = 7;
+    const OFFSET: i32 = 4;
+}
 
 impl Format for Q3K {
     const BYTES: usize = 110;
     const BLOCKS: usize = 8;
-    const MOST: i32 = 7;
-    const OFFSET: i32 = 4;
     const HALVES: bool = true;
     const MINS: bool = false;
 

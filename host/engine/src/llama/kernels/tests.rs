@@ -5,11 +5,11 @@ use std::ptr;
 
 use llama_cpp_sys_2 as sys;
 
-use super::activations::{BLOCK, Block};
-use super::attend::{Head, Row, attend, visible};
-use super::dot::ROWS;
-use super::panel::{Kind, Panel};
-use super::vectors::Processor;
+use crate::llama::kernels::activations::{BLOCK, Block};
+use crate::llama::kernels::attend::{Head, Row, attend, visible};
+use crate::llama::kernels::dot::ROWS;
+use crate::llama::kernels::panel::{Kind, Panel};
+use crate::llama::kernels::vectors::Processor;
 
 /// Numbers between -1 and 1, some of them large, as activations are.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {

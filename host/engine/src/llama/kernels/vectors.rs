@@ -5,11 +5,9 @@
 
 use std::sync::OnceLock;
 
-use super::dot::Format;
-
 /// Processors that the kernels know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Processor {
+pub(crate) enum Processor {
     /// With AVX2, FMA and F16C.
     Avx2,
     /// With AVX-512 F, BW and VNNI too.
@@ -18,7 +16,7 @@ pub(super) enum Processor {
 
 impl Processor {
     /// All that this processor is, the best one last.
-    pub(super) fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let old = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
@@ -31,7 +29,7 @@ impl Processor {
 
     /// The best one, unless `TIGHTWAD_KERNELS` names another: `avx2`, or `ggml` for ggml's kernels and none of
     /// ours (to compare with them).
-    pub(super) fn chosen() -> Option<Self> {
+    pub(crate) fn chosen() -> Option<Self> {
         static CHOSEN: OnceLock<Option<Processor>> = OnceLock::new();
         *CHOSEN.get_or_init(|| {
             let wanted = std::env::var_os("TIGHTWAD_KERNELS").unwrap_or_default();
@@ -41,14 +39,14 @@ impl Processor {
 }
 
 /// Lanes of a vector: rows of a panel, cells of a chunk.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Sixteen integers, or four bytes in each lane.
 ///
 /// # Safety
 ///
 /// Of all functions: the processor has these vectors, and pointers lead to what is said of them.
-pub(super) trait Words: Copy {
+pub(crate) trait Words: Copy {
     /// Sixteen floats of the same processor.
     type Floats: Floats;
 
@@ -84,11 +82,19 @@ pub(super) trait Words: Copy {
 
     /// Each row's weights times each column's activations, added up: `quants` has four of a row's weights in each
     /// lane, with the format's offset, `columns` as many activations; `starts` takes the offset away again.
-    unsafe fn dots<F: Format, const G: usize, const N: usize>(
+    unsafe fn dots<F: QuantRange, const G: usize, const N: usize>(
         quants: &[Self; G],
         columns: [*const i8; N],
         starts: [i32; N],
     ) -> [Self; N];
+}
+
+/// Which numbers the quants of a format can be.
+pub(crate) trait QuantRange {
+    /// The greatest quant, with the offset.
+    const MOST: i32;
+    /// What was added to each weight to make it positive.
+    const OFFSET: i32;
 }
 
 /// Sixteen floats.
@@ -96,7 +102,7 @@ pub(super) trait Words: Copy {
 /// # Safety
 ///
 /// As for [`Words`].
-pub(super) trait Floats: Copy {
+pub(crate) trait Floats: Copy {
     /// Vectors of values, of four rows, whose sums find room in registers.
     const PARTS: usize;
 

@@ -1,14 +1,14 @@
 use std::path::Path;
 
+use tightwad_core::{Sampling, SamplingSpec, Verified};
 use tightwad_zoo::{Kind, Zoo};
 use tokio::sync::mpsc;
 
-use super::*;
-use crate::{Sampling, SamplingSpec, Verified};
+use crate::scheduler::queue::*;
 
 /// A model of the zoo with the queue of its engine, on the test's own thread.
 fn queue(kind: Kind, test: impl FnOnce(Sequences, Context<'_>)) {
-    crate::prepare();
+    crate::runtime::prepare();
     let models = std::env::var_os("TIGHTWAD_MODELS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models"), Into::into);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tmp/zoo");

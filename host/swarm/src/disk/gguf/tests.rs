@@ -1,6 +1,6 @@
-use super::super::Digest;
-use super::super::fixture::{Model, noise};
-use super::*;
+use crate::disk::digest::Digest;
+use crate::disk::fixture::{Model, noise};
+use crate::disk::gguf::*;
 
 fn read(file: &[u8]) -> Result<Option<Gguf>, GgufError> {
     Gguf::read(file, file.len() as u64)

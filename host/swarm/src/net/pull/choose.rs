@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::drive::Driver;
+use crate::net::pull::drive::Driver;
 use crate::picker::{Event, Fault, Fetch, Fetched, Slot};
 
 impl Driver {
     /// Asks the picker, and begins the fetches that it picked.
-    pub(super) async fn choose(&mut self) {
+    pub(crate) async fn choose(&mut self) {
         let together = self.limits.requests.saturating_sub(self.running());
         let slots = self.sources.slots(self.limits.requests_a_peer, together);
         if self.failed.is_some() {

@@ -12,14 +12,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::fetch::{End, Ground, Kept};
-use super::report::{Progress, PullError, Summary, Tally};
-use super::sources::{Sources, Standing};
-use super::watch::{Address, Watcher};
-use super::work::{FetchId, Work};
-use super::{Limits, Pull, Seeding};
-use crate::disk::{Manifest, Store};
+use crate::disk::manifest::Manifest;
+use crate::disk::store::Store;
 use crate::net::peer::Peer;
+use crate::net::pull::fetch::{End, Ground, Kept};
+use crate::net::pull::report::{Progress, PullError, Summary, Tally};
+use crate::net::pull::sources::{Sources, Standing};
+use crate::net::pull::watch::{Address, Watcher};
+use crate::net::pull::work::{FetchId, Work};
+use crate::net::pull::{Limits, Pull, Seeding};
 use crate::picker::{Event, Picker, Task};
 
 /// How often the picker is asked at least, and the rate is measured.
@@ -28,7 +29,7 @@ const TICK: Duration = Duration::from_secs(1);
 const WAITING: usize = 256;
 
 /// What the tasks tell the one that decides.
-pub(super) enum Told {
+pub(crate) enum Told {
     /// A source is there, has these pieces, and fetches those.
     Have {
         source: usize,
@@ -48,42 +49,42 @@ pub(super) enum Told {
 }
 
 /// A fetch that runs.
-pub(super) struct Active {
-    pub(super) source: usize,
-    pub(super) piece: u32,
-    pub(super) from_end: bool,
-    pub(super) began: Instant,
-    pub(super) kept: Kept,
-    pub(super) task: AbortHandle,
+pub(crate) struct Active {
+    pub(crate) source: usize,
+    pub(crate) piece: u32,
+    pub(crate) from_end: bool,
+    pub(crate) began: Instant,
+    pub(crate) kept: Kept,
+    pub(crate) task: AbortHandle,
 }
 
 /// One pull.
-pub(super) struct Driver {
-    pub(super) picker: Box<dyn Picker>,
-    pub(super) limits: Limits,
-    pub(super) sources: Sources,
+pub(crate) struct Driver {
+    pub(crate) picker: Box<dyn Picker>,
+    pub(crate) limits: Limits,
+    pub(crate) sources: Sources,
     /// Wanted pieces that were missing in the beginning, those needed first first.
-    pub(super) order: Vec<u32>,
-    pub(super) left: HashSet<u32>,
+    pub(crate) order: Vec<u32>,
+    pub(crate) left: HashSet<u32>,
     /// How many of `order` are needed first.
     urgent: u32,
     /// What the picker was not told yet.
-    pub(super) events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// Why the picker failed.
-    pub(super) failed: Option<String>,
+    pub(crate) failed: Option<String>,
     /// Since when the picker has chosen nothing although it could.
-    pub(super) idle_since: Option<Instant>,
-    pub(super) helped: u32,
-    pub(super) began: Instant,
-    pub(super) seeding: Option<Seeding>,
-    pub(super) ground: Arc<Ground>,
-    pub(super) works: HashMap<u32, Arc<Work>>,
-    pub(super) active: HashMap<FetchId, Active>,
+    pub(crate) idle_since: Option<Instant>,
+    pub(crate) helped: u32,
+    pub(crate) began: Instant,
+    pub(crate) seeding: Option<Seeding>,
+    pub(crate) ground: Arc<Ground>,
+    pub(crate) works: HashMap<u32, Arc<Work>>,
+    pub(crate) active: HashMap<FetchId, Active>,
     /// How many fetches there were: names the next one.
-    pub(super) fetches: FetchId,
+    pub(crate) fetches: FetchId,
     /// Watchers and fetches; they end with this.
-    pub(super) tasks: JoinSet<()>,
-    pub(super) teller: mpsc::Sender<Told>,
+    pub(crate) tasks: JoinSet<()>,
+    pub(crate) teller: mpsc::Sender<Told>,
     told: mpsc::Receiver<Told>,
     found: Option<mpsc::Receiver<Peer>>,
     progress: watch::Sender<Progress>,
@@ -97,7 +98,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(pull: Pull, progress: watch::Sender<Progress>) -> Result<Self, PullError> {
+    pub(crate) fn new(pull: Pull, progress: watch::Sender<Progress>) -> Result<Self, PullError> {
         let Pull { client, store, picker, peers, found, wanted, urgent, limits, seeding, .. } = pull;
         let wanted = wanted_of(store.manifest(), wanted)?;
         let shown = shown_at_first(&store, &wanted);
@@ -141,7 +142,7 @@ impl Driver {
     }
 
     /// Fetches until nothing is left, or nobody brings it.
-    pub(super) async fn run(mut self) -> Result<Summary, PullError> {
+    pub(crate) async fn run(mut self) -> Result<Summary, PullError> {
         self.start().await;
         while !self.left.is_empty() {
             self.choose().await;
@@ -198,7 +199,7 @@ impl Driver {
     }
 
     /// Watches `peer` too, unless it is being watched, or is known to be of no use.
-    pub(super) fn add(&mut self, peer: Peer, given: bool) {
+    pub(crate) fn add(&mut self, peer: Peer, given: bool) {
         let manifest = self.ground.store.manifest().clone();
         let Some(source) = self.sources.add(peer.clone(), given, manifest.pieces().len()) else { return };
         let given = self.sources.all[source].given;

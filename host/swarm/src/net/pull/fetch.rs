@@ -12,12 +12,14 @@ use axum::body::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::report::Tally;
-use super::work::{Claim, FetchId, Settled, Work};
-use crate::disk::{Digest, Store, StoreError};
+use crate::disk::digest::Digest;
+use crate::disk::error::StoreError;
+use crate::disk::store::Store;
 use crate::net::client::{AskError, Client};
 use crate::net::limit::RateLimit;
 use crate::net::peer::Peer;
+use crate::net::pull::report::Tally;
+use crate::net::pull::work::{Claim, FetchId, Settled, Work};
 use crate::picker::Fault;
 
 /// How long an idle fetch waits before it looks again.
@@ -27,18 +29,18 @@ const LOOK: Duration = Duration::from_millis(300);
 const BREAKS: u32 = 8;
 
 /// What all fetches of a pull share.
-pub(super) struct Ground {
-    pub(super) client: Client,
-    pub(super) root: Digest,
-    pub(super) store: Arc<Store>,
-    pub(super) stall: Duration,
-    pub(super) limit: Option<Arc<RateLimit>>,
-    pub(super) tally: Tally,
+pub(crate) struct Ground {
+    pub(crate) client: Client,
+    pub(crate) root: Digest,
+    pub(crate) store: Arc<Store>,
+    pub(crate) stall: Duration,
+    pub(crate) limit: Option<Arc<RateLimit>>,
+    pub(crate) tally: Tally,
 }
 
 /// How a fetch ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The piece is complete.
     Complete,
     /// It is not, because of this; the peer asks for a pause, or does not.
@@ -49,20 +51,20 @@ pub(super) enum End {
 
 /// Bytes that one fetch, and its peer, brought.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Kept {
-    pub(super) fetch: Arc<AtomicU64>,
-    pub(super) peer: Arc<AtomicU64>,
+pub(crate) struct Kept {
+    pub(crate) fetch: Arc<AtomicU64>,
+    pub(crate) peer: Arc<AtomicU64>,
 }
 
 /// One fetch.
-pub(super) struct Fetching {
-    pub(super) id: FetchId,
-    pub(super) piece: u32,
-    pub(super) peer: Peer,
-    pub(super) work: Arc<Work>,
-    pub(super) from_end: bool,
-    pub(super) ground: Arc<Ground>,
-    pub(super) kept: Kept,
+pub(crate) struct Fetching {
+    pub(crate) id: FetchId,
+    pub(crate) piece: u32,
+    pub(crate) peer: Peer,
+    pub(crate) work: Arc<Work>,
+    pub(crate) from_end: bool,
+    pub(crate) ground: Arc<Ground>,
+    pub(crate) kept: Kept,
 }
 
 impl Drop for Fetching {
@@ -90,7 +92,7 @@ struct Writing {
 }
 
 impl Fetching {
-    pub(super) async fn run(self) -> End {
+    pub(crate) async fn run(self) -> End {
         loop {
             match self.work.claim(self.id, self.from_end) {
                 Claim::Over => return End::Fault(Fault::Cancelled, None),

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::drive::{Active, Driver, Told};
-use super::fetch::{End, Fetching, Kept};
-use super::report::{PullError, Tally};
-use super::sources::{Source, Standing};
-use super::watch::Address;
-use super::work::{FetchId, Work};
 use crate::net::peer::Peer;
-use crate::net::seed::Seed;
+use crate::net::pull::drive::{Active, Driver, Told};
+use crate::net::pull::fetch::{End, Fetching, Kept};
+use crate::net::pull::report::{PullError, Tally};
+use crate::net::pull::sources::{Source, Standing};
+use crate::net::pull::watch::Address;
+use crate::net::pull::work::{FetchId, Work};
+use crate::net::seed::seeds::Seed;
 use crate::picker::{Event, Fault, Fetched};
 
 /// Peers of one answer that are looked at.
@@ -19,7 +19,7 @@ const LEARNED: usize = 64;
 
 impl Driver {
     /// Fails only when the file cannot be written.
-    pub(super) fn hear(&mut self, told: Told) -> Result<(), PullError> {
+    pub(crate) fn hear(&mut self, told: Told) -> Result<(), PullError> {
         match told {
             Told::Have { source, address, seeder, pieces, coming } => {
                 let own = self.seeding.as_ref().map(|seeding| seeding.seeds.name());
@@ -171,7 +171,7 @@ impl Driver {
     }
 
     /// Begins to fetch `piece` from `source`, or what others leave of it.
-    pub(super) fn begin(&mut self, source: usize, piece: u32) {
+    pub(crate) fn begin(&mut self, source: usize, piece: u32) {
         let store = &self.ground.store;
         // It may have come in by another way, or by the last breath of a fetch that was cancelled.
         if store.has(piece) {
@@ -208,17 +208,17 @@ impl Driver {
     }
 
     /// How many fetches run.
-    pub(super) fn running(&self) -> u32 {
+    pub(crate) fn running(&self) -> u32 {
         u32::try_from(self.active.len()).unwrap_or(u32::MAX)
     }
 
     /// How many of them fetch `piece`.
-    pub(super) fn fetches_of(&self, piece: u32) -> usize {
+    pub(crate) fn fetches_of(&self, piece: u32) -> usize {
         self.active.values().filter(|active| active.piece == piece).count()
     }
 
     /// True when `piece` is being fetched from `source`.
-    pub(super) fn is_fetched_from(&self, piece: u32, source: usize) -> bool {
+    pub(crate) fn is_fetched_from(&self, piece: u32, source: usize) -> bool {
         self.active.values().any(|active| active.piece == piece && active.source == source)
     }
 }

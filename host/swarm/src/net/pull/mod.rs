@@ -1,26 +1,30 @@
 //! Filling a store from many peers.
 
-mod choose;
-mod drive;
-mod fetch;
-mod hear;
-mod report;
-mod sources;
-mod watch;
-mod work;
+use crate::net::pull::report::Progress;
+use crate::net::pull::report::PullError;
+use crate::net::pull::report::Summary;
+
+pub(crate) mod choose;
+pub(crate) mod drive;
+pub(crate) mod fetch;
+pub(crate) mod hear;
+pub(crate) mod report;
+pub(crate) mod sources;
+pub(crate) mod watch;
+pub(crate) mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as channel};
 
-use self::drive::Driver;
-pub use self::report::{Progress, PullError, Summary};
-use super::client::Client;
-use super::limit::RateLimit;
-use super::peer::Peer;
-use super::seed::Seeds;
-use crate::disk::{Store, StoreError};
+use crate::disk::error::StoreError;
+use crate::disk::store::Store;
+use crate::net::client::Client;
+use crate::net::limit::RateLimit;
+use crate::net::peer::Peer;
+use crate::net::pull::drive::Driver;
+use crate::net::seed::seeds::Seeds;
 use crate::picker::Picker;
 
 /// What a pull may take, and how patient it is.

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::disk::StoreError;
-use crate::net::Peer;
+use crate::disk::error::StoreError;
+use crate::net::peer::Peer;
 
 /// How far a pull is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -86,23 +86,23 @@ pub enum PullError {
 
 /// Counters that all fetches of a pull share.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Bytes that came.
-    pub(super) came: AtomicU64,
+    pub(crate) came: AtomicU64,
     /// Bytes that are kept.
-    pub(super) kept: AtomicU64,
+    pub(crate) kept: AtomicU64,
     /// Blocks that were wrong.
-    pub(super) corrupt: AtomicU64,
+    pub(crate) corrupt: AtomicU64,
     /// Blocks that came twice.
-    pub(super) duplicate: AtomicU64,
+    pub(crate) duplicate: AtomicU64,
 }
 
 impl Tally {
-    pub(super) fn add(counter: &AtomicU64, bytes: u64) {
+    pub(crate) fn add(counter: &AtomicU64, bytes: u64) {
         counter.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn of(counter: &AtomicU64) -> u64 {
+    pub(crate) fn of(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
     }
 }

@@ -3,21 +3,22 @@
 //! Invariant: a source has a peer id exactly while it is there; ids are given out once. A source that is
 //! banned or shut never gets one again, and is not added a second time.
 
+use tightwad_core::Backoff;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::fetch::Kept;
-use super::watch::pause;
 use crate::net::peer::Peer;
+use crate::net::pull::fetch::Kept;
 use crate::picker::{Fault, PeerId, Slot};
 
 /// Sources that a pull knows at the same time, at most; those that the user gave come on top.
 const MOST: usize = 64;
 /// Longest rest of a peer that failed.
-const LONGEST: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 /// Fetches in a row that may bring nothing before a peer is given up.
 const FRUITLESS: u32 = 32;
 
@@ -26,7 +27,7 @@ const AGAIN: u32 = 8;
 
 /// Whether a source may come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// It is being watched.
     Watched,
     /// It went away; it may be added again.
@@ -38,42 +39,42 @@ pub(super) enum Standing {
 }
 
 /// Somebody who may have the model.
-pub(super) struct Source {
-    pub(super) peer: Peer,
-    pub(super) given: bool,
-    pub(super) standing: Standing,
-    pub(super) id: Option<PeerId>,
+pub(crate) struct Source {
+    pub(crate) peer: Peer,
+    pub(crate) given: bool,
+    pub(crate) standing: Standing,
+    pub(crate) id: Option<PeerId>,
     /// Which pieces it has.
-    pub(super) has: Vec<bool>,
+    pub(crate) has: Vec<bool>,
     /// Which pieces it was fetching, or has.
-    pub(super) coming: Vec<bool>,
+    pub(crate) coming: Vec<bool>,
     /// Fetches that run.
-    pub(super) busy: u32,
+    pub(crate) busy: u32,
     /// How many may run, as far as its answers show.
     most: u32,
     /// Fetches since that was found out.
     since: u32,
     /// Not asked before.
-    pub(super) rests: Option<Instant>,
-    pub(super) fruitless: u32,
-    pub(super) kept: Kept,
+    pub(crate) rests: Option<Instant>,
+    pub(crate) fruitless: u32,
+    pub(crate) kept: Kept,
     /// What went wrong last.
-    pub(super) why: Option<String>,
-    pub(super) address: Option<SocketAddr>,
-    pub(super) watcher: Option<AbortHandle>,
+    pub(crate) why: Option<String>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) watcher: Option<AbortHandle>,
 }
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Sources {
-    pub(super) all: Vec<Source>,
+pub(crate) struct Sources {
+    pub(crate) all: Vec<Source>,
     /// Whose each peer id is.
     of: Vec<usize>,
 }
 
 impl Sources {
     /// Adds `peer`, or takes it up again; its number when it is to be watched now.
-    pub(super) fn add(&mut self, peer: Peer, given: bool, pieces: usize) -> Option<usize> {
+    pub(crate) fn add(&mut self, peer: Peer, given: bool, pieces: usize) -> Option<usize> {
         if let Some(number) = self.all.iter().position(|source| source.peer == peer) {
             let known = &mut self.all[number];
             known.given |= given;
@@ -109,14 +110,14 @@ impl Sources {
     }
 
     /// True when another source that is there answers from `address`: both are one machine.
-    pub(super) fn is_double(&self, number: usize, address: Option<SocketAddr>) -> bool {
+    pub(crate) fn is_double(&self, number: usize, address: Option<SocketAddr>) -> bool {
         let there =
             self.all.iter().enumerate().filter(|(other, source)| *other != number && source.id.is_some());
         address.is_some() && there.into_iter().any(|(_, source)| source.address == address)
     }
 
     /// Gives `number` a new id.
-    pub(super) fn join(&mut self, number: usize) -> PeerId {
+    pub(crate) fn join(&mut self, number: usize) -> PeerId {
         let id = PeerId(u32::try_from(self.of.len()).unwrap_or(u32::MAX));
         self.of.push(number);
         let source = &mut self.all[number];
@@ -129,18 +130,18 @@ impl Sources {
     }
 
     /// The source that is there as `id`.
-    pub(super) fn find(&self, id: PeerId) -> Option<usize> {
+    pub(crate) fn find(&self, id: PeerId) -> Option<usize> {
         let number = *self.of.get(id.0 as usize)?;
         (self.all[number].id == Some(id)).then_some(number)
     }
 
     /// How many are there.
-    pub(super) fn there(&self) -> usize {
+    pub(crate) fn there(&self) -> usize {
         self.all.iter().filter(|source| source.id.is_some()).count()
     }
 
     /// Who may be given how many fetches now: `most` each, `together` at most.
-    pub(super) fn slots(&self, most: u32, together: u32) -> Vec<Slot> {
+    pub(crate) fn slots(&self, most: u32, together: u32) -> Vec<Slot> {
         let now = Instant::now();
         let awake = self.all.iter().filter(|source| source.rests.is_none_or(|until| until <= now));
         let slots = awake.filter_map(|source| {
@@ -151,7 +152,7 @@ impl Sources {
     }
 
     /// When the next one has rested.
-    pub(super) fn wakes(&self) -> Option<Instant> {
+    pub(crate) fn wakes(&self) -> Option<Instant> {
         let now = Instant::now();
         self.all
             .iter()
@@ -162,12 +163,12 @@ impl Sources {
     }
 
     /// True when some may still answer.
-    pub(super) fn hope(&self) -> bool {
+    pub(crate) fn hope(&self) -> bool {
         self.all.iter().any(|source| source.standing == Standing::Watched)
     }
 
     /// What became of everybody, in words.
-    pub(super) fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let told = self.all.iter().filter_map(|source| {
             let why = source.why.as_deref();
             match (source.standing, source.id) {
@@ -183,7 +184,7 @@ impl Sources {
 
 impl Source {
     /// How many more fetches it may be given, when `most` are usual.
-    pub(super) fn free(&self, most: u32) -> u32 {
+    pub(crate) fn free(&self, most: u32) -> u32 {
         most.min(self.most).saturating_sub(self.busy)
     }
 
@@ -198,7 +199,7 @@ impl Source {
     }
 
     /// Remembers how a fetch went: a peer that failed rests, ever longer. True when it is to be given up.
-    pub(super) fn judge(&mut self, brought: u64, fault: Option<Fault>, asked: Option<Duration>) -> bool {
+    pub(crate) fn judge(&mut self, brought: u64, fault: Option<Fault>, asked: Option<Duration>) -> bool {
         self.busy = self.busy.saturating_sub(1);
         let failed = matches!(fault, Some(Fault::Refused | Fault::Stalled | Fault::Lost));
         if !failed {
@@ -214,7 +215,7 @@ impl Source {
         self.fruitless = if brought > 0 { 0 } else { self.fruitless + u32::from(asked.is_none()) };
         let now = Instant::now();
         if self.rests.is_none_or(|until| until <= now) {
-            let rest = asked.unwrap_or_else(|| pause(self.fruitless, LONGEST));
+            let rest = asked.unwrap_or_else(|| BACKOFF.jittered(self.fruitless.saturating_sub(1)));
             self.rests = Some(now + rest);
         }
         self.fruitless >= FRUITLESS

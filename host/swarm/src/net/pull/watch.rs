@@ -1,5 +1,7 @@
 //! Watching one peer: what it has, as soon as it has it, and whom it knows.
 
+use tightwad_core::Backoff;
+
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -8,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::drive::Told;
-use crate::disk::{Digest, Manifest};
+use crate::disk::digest::Digest;
+use crate::disk::manifest::Manifest;
 use crate::net::client::{AskError, Client};
 use crate::net::peer::Peer;
+use crate::net::pull::drive::Told;
 use crate::net::wire::Announce;
 
 /// How long a peer may keep a question for news.
@@ -24,33 +27,25 @@ const EXCHANGE: Duration = Duration::from_secs(15);
 /// each time.
 const SOON: Duration = Duration::from_millis(250);
 /// Failures in a row after which a peer counts as gone.
-pub(super) const FAILURES: u32 = 5;
-/// The pause after the first failure; it doubles with each.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause.
-const LONGEST: Duration = Duration::from_secs(10);
-
-/// The `n`-th pause in a row, shorter by chance, so that not all ask at the same time.
-pub(super) fn pause(n: u32, longest: Duration) -> Duration {
-    let full = PAUSE.saturating_mul(1 << n.saturating_sub(1).min(10)).min(longest);
-    full.mul_f64(0.75 + 0.25 * fastrand::f64())
-}
+pub(crate) const FAILURES: u32 = 5;
+/// How long a peer that failed is not asked.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
 /// Watches one peer for one pull.
-pub(super) struct Watcher {
-    pub(super) source: usize,
-    pub(super) peer: Peer,
+pub(crate) struct Watcher {
+    pub(crate) source: usize,
+    pub(crate) peer: Peer,
     /// Given by the user: it is asked again even when it is gone.
-    pub(super) given: bool,
-    pub(super) client: Client,
-    pub(super) manifest: Arc<Manifest>,
+    pub(crate) given: bool,
+    pub(crate) client: Client,
+    pub(crate) manifest: Arc<Manifest>,
     /// Where this machine seeds.
-    pub(super) port: Option<u16>,
-    pub(super) told: mpsc::Sender<Told>,
+    pub(crate) port: Option<u16>,
+    pub(crate) told: mpsc::Sender<Told>,
 }
 
 impl Watcher {
-    pub(super) async fn run(self) {
+    pub(crate) async fn run(self) {
         match &self.peer {
             // The exchange goes on for as long as the peer is watched.
             Peer::Seeder(_) => tokio::select! {
@@ -132,7 +127,7 @@ impl Watcher {
         if self.told.send(told).await.is_err() || (gone && !self.given) {
             return ControlFlow::Break(());
         }
-        sleep(pause(*failures, LONGEST)).await;
+        sleep(BACKOFF.jittered(failures.saturating_sub(1))).await;
         ControlFlow::Continue(())
     }
 
@@ -157,4 +152,4 @@ impl Watcher {
 }
 
 /// Where a peer answers from.
-pub(super) type Address = Option<SocketAddr>;
+pub(crate) type Address = Option<SocketAddr>;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::disk::Piece;
+use crate::disk::manifest::Piece;
 
 /// Bytes that one request asks for, at most; but at least a block.
 const RUN: u64 = 4 << 20;
@@ -18,7 +18,7 @@ const RUN: u64 = 4 << 20;
 const SLOW: Duration = Duration::from_secs(1);
 
 /// Names a fetch of this pull.
-pub(super) type FetchId = u64;
+pub(crate) type FetchId = u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -30,7 +30,7 @@ enum State {
 
 /// What a fetch is to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(crate) enum Claim {
     /// Bring these blocks.
     Run(Range<u32>),
     /// Others bring the rest; look again when something changed.
@@ -41,7 +41,7 @@ pub(super) enum Claim {
 
 /// What became of a block that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(crate) enum Settled {
     /// It was had already.
     Twice,
     /// It is had now.
@@ -52,7 +52,7 @@ pub(super) enum Settled {
 
 /// The blocks of one piece.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(crate) struct Work {
     /// Where each block begins in the file, and where the last one ends.
     starts: Vec<u64>,
     table: Mutex<Table>,
@@ -66,7 +66,7 @@ struct Table {
 }
 
 impl Work {
-    pub(super) fn new(piece: &Piece, missing: &[u32]) -> Self {
+    pub(crate) fn new(piece: &Piece, missing: &[u32]) -> Self {
         let mut starts = vec![piece.offset];
         let mut end = piece.offset;
         for block in &piece.blocks {
@@ -84,19 +84,19 @@ impl Work {
     }
 
     /// Where `blocks` lie in the file.
-    pub(super) fn bytes(&self, blocks: &Range<u32>) -> Range<u64> {
+    pub(crate) fn bytes(&self, blocks: &Range<u32>) -> Range<u64> {
         self.starts[blocks.start as usize]..self.starts[blocks.end as usize]
     }
 
     /// Bytes of `block`.
-    pub(super) fn length(&self, block: u32) -> usize {
+    pub(crate) fn length(&self, block: u32) -> usize {
         let bytes = self.bytes(&(block..block + 1));
         usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX)
     }
 
     /// What `by` is to bring next: from the start or from the end, so that two meet in the middle. Where
     /// everything is taken, half of what another one has only been promised; then the last block, twice.
-    pub(super) fn claim(&self, by: FetchId, from_end: bool) -> Claim {
+    pub(crate) fn claim(&self, by: FetchId, from_end: bool) -> Claim {
         let mut table = self.lock();
         if table.left == 0 {
             return Claim::Over;
@@ -127,7 +127,7 @@ impl Work {
     }
 
     /// True when `by` may go on with `block`: it is still missing, and its own.
-    pub(super) fn begin(&self, by: FetchId, block: u32) -> bool {
+    pub(crate) fn begin(&self, by: FetchId, block: u32) -> bool {
         let mut table = self.lock();
         let state = &mut table.blocks[block as usize];
         match *state {
@@ -141,12 +141,12 @@ impl Work {
     }
 
     /// True when nobody needs `block` any more.
-    pub(super) fn had(&self, block: u32) -> bool {
+    pub(crate) fn had(&self, block: u32) -> bool {
         self.lock().blocks[block as usize] == State::Had
     }
 
     /// `block` is written.
-    pub(super) fn settle(&self, block: u32) -> Settled {
+    pub(crate) fn settle(&self, block: u32) -> Settled {
         let mut table = self.lock();
         let state = &mut table.blocks[block as usize];
         if *state == State::Had {
@@ -159,7 +159,7 @@ impl Work {
     }
 
     /// `by` brings nothing more of what it claimed.
-    pub(super) fn release(&self, by: FetchId) {
+    pub(crate) fn release(&self, by: FetchId) {
         for state in &mut self.lock().blocks {
             *state = match *state {
                 State::Claimed(owner) if owner == by => State::Missing,
@@ -177,7 +177,7 @@ impl Work {
     }
 
     /// Waits until something changed.
-    pub(super) async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
@@ -224,7 +224,8 @@ fn numbers(run: Range<usize>) -> Range<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Block, Digest};
+    use crate::disk::digest::Digest;
+    use crate::disk::manifest::Block;
 
     fn work(blocks: usize) -> Work {
         let block = Block { length: 1 << 20, digest: Digest([0; 32]) };

@@ -14,13 +14,14 @@ use futures_util::stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::SeedState;
-use super::access::address_of;
-use super::refusal::Refusal;
-use super::routes::seed_of;
-use super::uploads::Upload;
-use crate::disk::{Manifest, Store};
+use crate::disk::manifest::Manifest;
+use crate::disk::store::Store;
 use crate::net::limit::RateLimit;
+use crate::net::seed::SeedState;
+use crate::net::seed::access::address_of;
+use crate::net::seed::refusal::Refusal;
+use crate::net::seed::routes::seed_of;
+use crate::net::seed::uploads::Upload;
 
 /// How long an upload waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const READ: u64 = 512 << 10;
 
 /// Sends one range of bytes, all of which must be had; the whole file when no range is named.
-pub(super) async fn data(
+pub(crate) async fn data(
     State(state): State<SeedState>,
     Path(root): Path<String>,
     request: Request,

@@ -1,11 +1,13 @@
 //! Serving what this machine has to peers. `host/PROTOCOL.md` explains every field.
 
-mod access;
-mod data;
-mod refusal;
-mod routes;
-mod seeds;
-mod uploads;
+use crate::net::seed::seeds::Seeds;
+
+pub(crate) mod access;
+pub(crate) mod data;
+pub(crate) mod refusal;
+pub(crate) mod routes;
+pub(crate) mod seeds;
+pub(crate) mod uploads;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -16,14 +18,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use tightwad_net::Token;
+use tightwad_core::Token;
 use tokio::net::{TcpListener, TcpStream};
 
-use self::access::Access;
-pub(super) use self::seeds::Seed;
-pub use self::seeds::Seeds;
-use self::uploads::Uploads;
-use super::limit::RateLimit;
+use crate::net::limit::RateLimit;
+use crate::net::seed::access::Access;
+use crate::net::seed::uploads::Uploads;
 
 /// Longest body of a question, in bytes.
 const QUESTION: usize = 4 << 10;

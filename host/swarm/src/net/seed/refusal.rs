@@ -11,7 +11,7 @@ const AGAIN: &str = "1";
 
 /// Why a question is not answered.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     #[error("this seeder needs its token: send 'Authorization: Bearer TOKEN'")]
     Token,
     #[error("this seeder does not serve your address: add it to the seeder's allow list")]
@@ -44,7 +44,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-pub(super) async fn unknown_path(uri: Uri) -> Response {
+pub(crate) async fn unknown_path(uri: Uri) -> Response {
     let message = format!("there is no {}: a seeder serves /v1/swarm", uri.path());
     let body = json!({ "error": { "message": message, "type": "not_found_error" } });
     (StatusCode::NOT_FOUND, Json(body)).into_response()

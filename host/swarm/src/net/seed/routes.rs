@@ -12,10 +12,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::SeedState;
-use super::access::address_of;
-use super::refusal::Refusal;
-use super::seeds::Seed;
+use crate::net::seed::SeedState;
+use crate::net::seed::access::address_of;
+use crate::net::seed::refusal::Refusal;
+use crate::net::seed::seeds::Seed;
 use crate::net::wire::{Announce, Have, Known, Listed, runs};
 
 /// Longest wait for news.
@@ -23,7 +23,7 @@ const WAIT: Duration = Duration::from_secs(30);
 /// How often a store is looked at that somebody fills without saying so.
 const LOOK: Duration = Duration::from_millis(250);
 
-pub(super) async fn list(State(state): State<SeedState>) -> Json<Vec<Listed>> {
+pub(crate) async fn list(State(state): State<SeedState>) -> Json<Vec<Listed>> {
     let listed = state.seeds.stores().into_iter().map(|store| {
         let manifest = store.manifest();
         Listed {
@@ -37,7 +37,7 @@ pub(super) async fn list(State(state): State<SeedState>) -> Json<Vec<Listed>> {
     Json(listed.collect())
 }
 
-pub(super) async fn manifest(
+pub(crate) async fn manifest(
     State(state): State<SeedState>,
     Path(root): Path<String>,
 ) -> Result<Response, Refusal> {
@@ -46,7 +46,7 @@ pub(super) async fn manifest(
 }
 
 /// Answers at once, unless the asker knows the state: then when it changes, or when the wait is over.
-pub(super) async fn have(
+pub(crate) async fn have(
     State(state): State<SeedState>,
     Path(root): Path<String>,
     uri: Uri,
@@ -84,14 +84,15 @@ async fn news(seed: &Seed, since: Option<u64>) {
     }
 }
 
-pub(super) async fn peers(
+pub(crate) async fn peers(
     State(state): State<SeedState>,
     Path(root): Path<String>,
     request: Request,
 ) -> Result<Json<Known>, Refusal> {
     let seed = seed_of(&state, &root)?;
     let address = address_of(&request);
-    let body = axum::body::to_bytes(request.into_body(), super::QUESTION).await.unwrap_or_default();
+    let body =
+        axum::body::to_bytes(request.into_body(), crate::net::seed::QUESTION).await.unwrap_or_default();
     let asker = address.zip(port_of(&body)).map(|(address, port)| url(address, port));
     let peers = seed.others(asker.as_deref(), address.is_some_and(|address| address.is_loopback()));
     if let Some(asker) = asker {
@@ -111,7 +112,7 @@ fn url(address: IpAddr, port: u16) -> String {
 }
 
 /// Only what is seeded is found: a name is never made into a path.
-pub(super) fn seed_of(state: &SeedState, root: &str) -> Result<Arc<Seed>, Refusal> {
+pub(crate) fn seed_of(state: &SeedState, root: &str) -> Result<Arc<Seed>, Refusal> {
     let root = root.parse().map_err(|_| Refusal::Unknown)?;
     state.seeds.get(root).ok_or(Refusal::Unknown)
 }

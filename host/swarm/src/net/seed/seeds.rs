@@ -10,7 +10,8 @@ use axum::body::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::disk::{Digest, Store};
+use crate::disk::digest::Digest;
+use crate::disk::store::Store;
 
 /// Peers that are remembered for a model, at most.
 const KNOWN: usize = 64;
@@ -25,8 +26,8 @@ pub struct Seeds {
 
 /// One seeded model.
 pub(crate) struct Seed {
-    pub(super) store: Arc<Store>,
-    pub(super) manifest: Bytes,
+    pub(crate) store: Arc<Store>,
+    pub(crate) manifest: Bytes,
     changed: watch::Sender<()>,
     coming: Mutex<Coming>,
     known: Mutex<HashMap<String, Instant>>,
@@ -125,16 +126,16 @@ impl Seed {
     }
 
     /// What is being fetched.
-    pub(super) fn coming(&self) -> Vec<u32> {
+    pub(crate) fn coming(&self) -> Vec<u32> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner).pieces.iter().copied().collect()
     }
 
     /// Names what is told of it: grows when a piece comes, or begins to.
-    pub(super) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.store.version() + self.coming.lock().unwrap_or_else(PoisonError::into_inner).begun
     }
 
-    pub(super) fn news(&self) -> watch::Receiver<()> {
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
@@ -151,7 +152,7 @@ impl Seed {
     }
 
     /// Who else has it, except `asker`. Addresses of this machine's inside make sense only there (`inside`).
-    pub(super) fn others(&self, asker: Option<&str>, inside: bool) -> Vec<String> {
+    pub(crate) fn others(&self, asker: Option<&str>, inside: bool) -> Vec<String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, heard| heard.elapsed() < REMEMBERED);
         let hidden =

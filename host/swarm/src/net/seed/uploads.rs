@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts uploads, by address and together.
-pub(super) struct Uploads {
+pub(crate) struct Uploads {
     an_address: usize,
     together: usize,
     running: Mutex<Running>,
@@ -20,18 +20,18 @@ struct Running {
 }
 
 /// A running upload; it is over when this is dropped.
-pub(super) struct Upload {
+pub(crate) struct Upload {
     uploads: Arc<Uploads>,
     address: IpAddr,
 }
 
 impl Uploads {
-    pub(super) fn new(an_address: usize, together: usize) -> Self {
+    pub(crate) fn new(an_address: usize, together: usize) -> Self {
         Self { an_address, together, running: Mutex::default() }
     }
 
     /// One more to `address`, unless there are too many.
-    pub(super) fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Upload> {
+    pub(crate) fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Upload> {
         let mut running = self.lock();
         let own = running.of.get(&address).copied().unwrap_or(0);
         if own >= self.an_address || running.all >= self.together {

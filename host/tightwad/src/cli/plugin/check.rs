@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tightwad_modes::{Ballot, PolicyPlugin, Ruling, Vote};
+use tightwad_sandbox::Slot;
 
-use super::examined;
-use crate::plugin::{Ballot, PolicyPlugin, Ruling, Slot, Vote};
+use crate::cli::plugin::examined;
 
 /// Ballots that five re-quantized copies of SmolLM2 cast at temperature 0.8, following its output.
 const RECORDED: &str = include_str!("ballots.json");
@@ -18,7 +19,7 @@ const CALLS: usize = 100;
 
 /// Runs a consensus policy on recorded ballots, in the sandbox, and shows what it decides.
 #[derive(Debug, clap::Args)]
-pub(super) struct Check {
+pub(crate) struct Check {
     /// The component.
     file: PathBuf,
     /// A JSON file of ballots; default: recorded ones.
@@ -58,7 +59,7 @@ impl From<&Recorded> for Ballot {
 }
 
 impl Check {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let (library, inspected) = examined(&self.file).await?;
         if inspected.exports != "consensus-policy" {
             bail!(

@@ -1,4 +1,5 @@
 //! `tightwad plugin`.
+
 mod check;
 mod new;
 mod templates;
@@ -7,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tightwad_sandbox::{Inspected, Library, inspect, list};
 
-use super::shelf::{self, shown};
-use crate::plugin::{Inspected, Library, inspect};
+use crate::app::shelf;
+use crate::app::shelf::shown;
 
 /// Makes, checks and lists plugins.
 #[derive(Debug, clap::Args)]
-pub(super) struct Plugin {
+pub(crate) struct Plugin {
     #[command(subcommand)]
     command: Command,
 }
@@ -50,7 +52,7 @@ struct Inspect {
 }
 
 impl Plugin {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         match self.command {
             Command::List(list) => list.run().await,
             Command::Inspect(inspect) => inspect.run().await,
@@ -62,7 +64,7 @@ impl Plugin {
 
 impl List {
     async fn run(self) -> Result<()> {
-        let listed = shelf::library(self.plugins.as_deref(), None)?.list(&[]).await;
+        let listed = list(&*shelf::library(self.plugins.as_deref(), None)?, &[]).await;
         if self.json {
             println!("{:#}", serde_json::Value::from(listed.iter().map(shown).collect::<Vec<_>>()));
             return Ok(());
@@ -114,6 +116,6 @@ async fn examined(file: &Path) -> Result<(Arc<Library>, Inspected)> {
     let library = shelf::library(None, None)?;
     let wasm = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let inspected = inspect(library.engine(), &name, Some(file), &wasm).await?;
+    let inspected = inspect(&library, &name, Some(file), &wasm).await?;
     Ok((library, inspected))
 }

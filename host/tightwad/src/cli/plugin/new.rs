@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::templates::{SDK, SDK_MANIFEST, Template, WIT, of};
+use crate::cli::plugin::templates::{SDK, SDK_MANIFEST, Template, WIT, of};
 
 /// Writes a project that builds a plugin with one command.
 #[derive(Debug, clap::Args)]
-pub(super) struct New {
+pub(crate) struct New {
     /// What the plugin is for.
     kind: Kind,
     /// Its name: lower-case letters, digits and hyphens.
@@ -24,7 +24,7 @@ pub(super) struct New {
 
 /// What a plugin is for.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A rule for `tw.consensus`.
     Consensus,
     /// A verdict for `tw.gate`.
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 /// What a plugin is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Language {
+pub(crate) enum Language {
     Rust,
     Python,
     Javascript,
@@ -41,7 +41,7 @@ pub(super) enum Language {
 }
 
 impl New {
-    pub(super) fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !self.name.starts_with(|c: char| c.is_ascii_lowercase()) || !self.name.chars().all(fits) {
             bail!(

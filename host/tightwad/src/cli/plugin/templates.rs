@@ -2,10 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use super::new::{Kind, Language};
+use crate::cli::plugin::new::{Kind, Language};
 
 /// A project.
-pub(super) struct Template {
+pub(crate) struct Template {
     /// The name that the example has.
     pub example: &'static str,
     /// Paths and texts.
@@ -55,7 +55,7 @@ macro_rules! componentize {
 /// # Errors
 ///
 /// When there is none in this language.
-pub(super) fn of(kind: Kind, language: Language) -> Result<Template> {
+pub(crate) fn of(kind: Kind, language: Language) -> Result<Template> {
     match kind {
         Kind::Consensus => Ok(consensus(language)),
         Kind::Gate => gate(language),
@@ -130,7 +130,7 @@ fn gate(language: Language) -> Result<Template> {
 }
 
 /// The contract.
-pub(super) const WIT: &[(&str, &str)] = texts!(
+pub(crate) const WIT: &[(&str, &str)] = texts!(
     "wit",
     [
         "answers.wit",
@@ -152,7 +152,7 @@ pub(super) const WIT: &[(&str, &str)] = texts!(
 );
 
 /// The SDK, which is on no registry.
-pub(super) const SDK: &[(&str, &str)] = texts!(
+pub(crate) const SDK: &[(&str, &str)] = texts!(
     "plugins/sdk/src",
     [
         "bindings.rs",
@@ -172,7 +172,7 @@ pub(super) const SDK: &[(&str, &str)] = texts!(
 );
 
 /// Its manifest outside this repository.
-pub(super) const SDK_MANIFEST: &str = r#"[package]
+pub(crate) const SDK_MANIFEST: &str = r#"[package]
 name = "tightwad-plugin-sdk"
 description = "What a tightwad plugin is written with"
 version = "0.1.0"

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tightwad_core::Size;
 use tightwad_swarm::net::Progress;
-
-use crate::cli::size::Size;
 
 /// Off a terminal, how often a line is printed.
 const LINES: Duration = Duration::from_secs(5);

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tightwad_core::Size;
+use tightwad_modes::swarm;
 
-use super::hashing;
-use crate::cli::size::Size;
-use crate::mode::swarm;
+use crate::cli::swarm::bar::hashing;
 
 /// Makes a model's manifest.
 #[derive(Debug, clap::Args)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     /// The model's file.
     file: PathBuf,
     /// The name by which others ask for it; default: the model's own, or the file's.
@@ -27,7 +27,7 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let facts = std::fs::metadata(&self.file);
         let bytes = facts.with_context(|| format!("cannot read {}", self.file.display()))?.len();
         let progress = hashing(&self.file.display().to_string(), bytes);

@@ -2,21 +2,17 @@
 
 mod bar;
 mod manifest;
-mod pull;
-mod seed;
+pub(crate) mod pull;
+pub(crate) mod seed;
 mod status;
 
 use anyhow::Result;
+use tightwad_core::Size;
 use tightwad_swarm::net::{Peer, RateLimit};
-
-use self::bar::{Bar, hashing};
-pub(super) use self::pull::{folder, settled, watched};
-pub(super) use self::seed::{seed_state, seeded};
-use super::size::Size;
 
 /// Spreads models from machine to machine.
 #[derive(Debug, clap::Args)]
-pub(super) struct Swarm {
+pub(crate) struct Swarm {
     #[command(subcommand)]
     command: Command,
 }
@@ -34,7 +30,7 @@ enum Command {
 }
 
 impl Swarm {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         match self.command {
             Command::Manifest(manifest) => manifest.run().await,
             Command::Seed(seed) => seed.run().await,
@@ -45,7 +41,7 @@ impl Swarm {
 }
 
 /// `--peer`.
-pub(super) fn peer(text: &str) -> Result<Peer, String> {
+pub(crate) fn peer(text: &str) -> Result<Peer, String> {
     Peer::seeder(text).map_err(|error| error.to_string())
 }
 

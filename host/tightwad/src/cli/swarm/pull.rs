@@ -7,29 +7,32 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tightwad_net::Token;
-use tightwad_swarm::net::{self, Limits, Peer, Progress, Seeding, Seeds};
+use tightwad_core::{Size, Token, user_data};
+use tightwad_modes::swarm;
+use tightwad_modes::swarm::{PullSpec, Pulled};
+use tightwad_net::Allowed;
+use tightwad_swarm::Wanted;
+use tightwad_swarm::net::{self as net, Limits, Peer, Progress, Seeding, Seeds};
 use tokio::sync::watch;
 
-use super::{Bar, limit, seed_state};
-use crate::cli::factory::HostFactory;
-use crate::cli::size::Size;
+use crate::app::factory::HostFactory;
+use crate::app::shelf;
+use crate::cli::listen;
+use crate::cli::swarm::bar::Bar;
+use crate::cli::swarm::limit;
+use crate::cli::swarm::seed::seed_state;
 use crate::cli::token::TokenParser;
-use crate::cli::{listen, shelf};
-use crate::mode::swarm::{self, PullSpec, Pulled, Wanted};
-use crate::server::worker::Allowed;
-use crate::types::user_data;
 
 /// Fetches a model from every machine that has any of it.
 #[derive(Debug, clap::Args)]
-pub(super) struct Pull {
+pub(crate) struct Pull {
     /// NAME, NAME@DIGEST or DIGEST; only a whole digest pins the model whatever peers say.
     model: Wanted,
     /// Where to: a file or a folder. Default: the user's models.
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
     /// A machine that may have it; may be given several times. Default: those found on the local network.
-    #[arg(long, value_parser = super::peer, value_name = "URL")]
+    #[arg(long, value_parser = crate::cli::swarm::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The same file on a web server: one more source. A peer must still have the manifest.
     #[arg(long, value_parser = web, value_name = "URL")]
@@ -106,7 +109,7 @@ pub(crate) fn folder() -> Result<PathBuf> {
 }
 
 impl Pull {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let factory = HostFactory::new(shelf::library(None, None)?);
         let plugin = factory.swarm(&self.plugin).await.map_err(anyhow::Error::msg)?;
         let (seeding, serving) = self.seeding().await?;

@@ -4,20 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tightwad_net::Token;
-use tightwad_swarm::net::{self, SeedState, Seeds};
+use tightwad_core::{Size, Token};
+use tightwad_modes::swarm;
+use tightwad_net::{Allowed, Announcement};
+use tightwad_swarm::net::{self as net, SeedState, Seeds};
 
-use super::{hashing, limit};
-use crate::backend::Announcement;
 use crate::cli::listen;
-use crate::cli::size::Size;
+use crate::cli::swarm::bar::hashing;
+use crate::cli::swarm::limit;
 use crate::cli::token::TokenParser;
-use crate::mode::swarm;
-use crate::server::worker::Allowed;
 
 /// Lets other machines have models of this one.
 #[derive(Debug, clap::Args)]
-pub(super) struct Seed {
+pub(crate) struct Seed {
     /// Models' files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -45,7 +44,7 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
         let seeds = Arc::new(Seeds::new());
         for file in &self.files {

@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use tightwad_net::Token;
+use tightwad_core::{Size, Token};
+use tightwad_modes::swarm::seeders;
 use tightwad_swarm::net::{Client, Peer, find};
 
-use crate::cli::size::Size;
 use crate::cli::token::TokenParser;
-use crate::mode::swarm;
 
 /// Shows what seeders have.
 #[derive(Debug, clap::Args)]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// A seeder or a node; may be given several times. Default: those found on the local network.
-    #[arg(long, value_parser = super::peer, value_name = "URL")]
+    #[arg(long, value_parser = crate::cli::swarm::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The token that they want to see.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
@@ -29,10 +28,10 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
         let mut peers = self.peer.clone();
         if peers.is_empty() {
-            (peers, _) = swarm::seeders(Duration::from_secs(self.wait)).await?;
+            (peers, _) = seeders(Duration::from_secs(self.wait)).await?;
         }
         if peers.is_empty() {
             bail!("no seeder was found on this network: name one with --peer");

@@ -1,0 +1,22 @@
+//! `tightwad bench`: measurements, side by side in one run, as ratios.
+
+mod busy;
+mod calibration;
+mod checker;
+mod command;
+mod consensus;
+mod contest;
+mod exact;
+mod gate;
+mod gates;
+mod network;
+mod passes;
+mod plot;
+mod pool;
+mod prompts;
+mod replay;
+mod speed;
+mod swarm;
+mod useless;
+
+pub use command::Bench;

@@ -1,0 +1,142 @@
+//! What a request may ask of the sampler, validated once.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tokens::TokenId;
+
+/// Sampling settings as a caller states them; [`Sampling::new`] validates them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplingSpec {
+    /// 0 is greedy; otherwise logits are divided by it.
+    pub temperature: f32,
+    /// Keep the best `top_k` tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set of best tokens whose probabilities reach this sum.
+    pub top_p: f32,
+    /// Drop tokens less probable than `min_p` times the best one.
+    pub min_p: f32,
+    /// Divides (or multiplies, when negative) the logits of tokens already seen, prompt included.
+    pub repeat_penalty: f32,
+    /// Subtracted once from the logits of tokens already generated.
+    pub presence_penalty: f32,
+    /// Subtracted from the logits of generated tokens, once an occurrence.
+    pub frequency_penalty: f32,
+    /// Added to the logits of single tokens.
+    pub logit_bias: Vec<(TokenId, f32)>,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// `Some(n)`: report log-probabilities, with the `n` best alternatives.
+    pub logprobs: Option<u8>,
+}
+
+impl Default for SamplingSpec {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: 0,
+            logprobs: None,
+        }
+    }
+}
+
+/// A sampling setting outside its range.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{parameter} must be {expected}, got {got}")]
+pub struct InvalidSampling {
+    /// The name of the setting, as in [`SamplingSpec`].
+    pub parameter: &'static str,
+    /// The allowed range in words.
+    pub expected: &'static str,
+    /// The refused value.
+    pub got: f32,
+}
+
+/// Valid sampling settings; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Sampling(Arc<SamplingSpec>);
+
+impl Sampling {
+    /// Validates `spec`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSampling`] names the first setting that is out of range.
+    pub fn new(spec: SamplingSpec) -> Result<Self, InvalidSampling> {
+        let checks = [
+            ("temperature", spec.temperature, 0.0..=100.0, "between 0 and 100"),
+            ("top_p", spec.top_p, f32::MIN_POSITIVE..=1.0, "above 0 and at most 1"),
+            ("min_p", spec.min_p, 0.0..=1.0, "between 0 and 1"),
+            ("repeat_penalty", spec.repeat_penalty, 0.01..=100.0, "between 0.01 and 100"),
+            ("presence_penalty", spec.presence_penalty, -2.0..=2.0, "between -2 and 2"),
+            ("frequency_penalty", spec.frequency_penalty, -2.0..=2.0, "between -2 and 2"),
+        ];
+        for (parameter, got, range, expected) in checks {
+            if !range.contains(&got) {
+                return Err(InvalidSampling { parameter, expected, got });
+            }
+        }
+        if let Some((_, got)) = spec.logit_bias.iter().find(|(_, bias)| !(-100.0..=100.0).contains(bias)) {
+            return Err(InvalidSampling {
+                parameter: "logit_bias",
+                expected: "between -100 and 100",
+                got: *got,
+            });
+        }
+        if let Some(n) = spec.logprobs.filter(|n| *n > 20) {
+            return Err(InvalidSampling {
+                parameter: "top_logprobs",
+                expected: "between 0 and 20",
+                got: f32::from(n),
+            });
+        }
+        Ok(Self(Arc::new(spec)))
+    }
+
+    /// True when nothing but the logits decides: temperature 0.
+    #[must_use]
+    pub fn is_greedy(&self) -> bool {
+        self.0.temperature == 0.0
+    }
+
+    /// True when some token's logit depends on the tokens before it.
+    #[must_use]
+    pub fn has_penalties(&self) -> bool {
+        self.0.repeat_penalty != 1.0 || self.0.presence_penalty != 0.0 || self.0.frequency_penalty != 0.0
+    }
+}
+
+impl std::ops::Deref for Sampling {
+    type Target = SamplingSpec;
+
+    fn deref(&self) -> &SamplingSpec {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_out_of_range_is_named_with_its_range() {
+        let spec = SamplingSpec { top_p: 1.5, ..SamplingSpec::default() };
+        let error = Sampling::new(spec).unwrap_err().to_string();
+        assert_eq!(error, "top_p must be above 0 and at most 1, got 1.5");
+    }
+
+    #[test]
+    fn not_a_number_is_refused() {
+        let spec = SamplingSpec { temperature: f32::NAN, ..SamplingSpec::default() };
+        assert_eq!(Sampling::new(spec).unwrap_err().parameter, "temperature");
+    }
+}

@@ -1,0 +1,99 @@
+//! A request as it travels.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::facts::is_default;
+use crate::request::{Format, Prompt, Request, Tool, ToolChoice};
+use crate::sampling::{InvalidSampling, Sampling, SamplingSpec};
+
+/// A request on its way to another machine. Stop strings stay: text is made where the client is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WireRequest {
+    /// Identifies the request in both logs.
+    pub id: String,
+    /// What to answer.
+    pub prompt: Prompt,
+    /// How to choose tokens; only what is not the default.
+    #[serde(default, serialize_with = "unusual")]
+    pub sampling: SamplingSpec,
+    /// Most tokens to generate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// The form of the output.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub format: Format,
+    /// Tools the model may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
+    /// Whether and which tool must be called.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tool_choice: ToolChoice,
+}
+
+/// The settings that differ from the defaults.
+fn unusual<S: serde::Serializer>(spec: &SamplingSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    // By way of text, so that 0.8 stays 0.8: as a value it would become a number of twice the digits.
+    let text = |spec: &SamplingSpec| serde_json::to_string(spec);
+    let map = |spec: &SamplingSpec| text(spec).and_then(|text| serde_json::from_str::<Value>(&text));
+    let map = |spec: &SamplingSpec| map(spec).map_err(serde::ser::Error::custom);
+    let (mut own, default) = (map(spec)?, map(&SamplingSpec::default())?);
+    if let Some(fields) = own.as_object_mut() {
+        fields.retain(|key, value| default.get(key) != Some(value));
+    }
+    own.serialize(serializer)
+}
+
+impl From<&Request> for WireRequest {
+    fn from(request: &Request) -> Self {
+        Self {
+            id: request.id.clone(),
+            prompt: request.prompt.clone(),
+            sampling: (*request.sampling).clone(),
+            max_tokens: request.max_tokens,
+            format: request.format.clone(),
+            tools: request.tools.clone(),
+            tool_choice: request.tool_choice.clone(),
+        }
+    }
+}
+
+impl WireRequest {
+    /// `request` for a session whose prompt travels as tokens.
+    #[must_use]
+    pub fn without_prompt(request: &Request) -> Self {
+        Self { prompt: Prompt::Text(String::new()), ..Self::from(request) }
+    }
+}
+
+impl TryFrom<WireRequest> for Request {
+    type Error = InvalidSampling;
+
+    fn try_from(wire: WireRequest) -> Result<Self, InvalidSampling> {
+        Ok(Self {
+            id: wire.id,
+            prompt: wire.prompt,
+            sampling: Sampling::new(wire.sampling)?,
+            max_tokens: wire.max_tokens,
+            stop: Vec::new(),
+            format: wire.format,
+            tools: wire.tools,
+            tool_choice: wire.tool_choice,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_travels_without_what_is_usual() {
+        let spec = SamplingSpec { temperature: 0.8, seed: 7, ..SamplingSpec::default() };
+        let request = Request { sampling: Sampling::new(spec.clone()).unwrap(), ..Request::default() };
+        let text = serde_json::to_string(&WireRequest::from(&request)).unwrap();
+        assert_eq!(text, r#"{"id":"","prompt":{"text":""},"sampling":{"temperature":0.8,"seed":7}}"#);
+        let back: WireRequest = serde_json::from_str(&text).unwrap();
+        assert_eq!(*Request::try_from(back).unwrap().sampling, spec);
+    }
+}

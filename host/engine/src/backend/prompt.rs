@@ -1,0 +1,183 @@
+//! From a request to tokens and a constraint.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use llguidance::api::TopLevelGrammar;
+use serde_json::{Value, json};
+use tightwad_core::{BackendError, Format, Message, Prompt, Request, TokenId, Tokenizer, Tool, ToolChoice};
+
+use crate::constraint::Constraint;
+use crate::template::{ChatTemplate, TemplateError};
+use crate::text::{TextError, TextThread, on_text_thread};
+use crate::weights::Weights;
+
+/// What a session is opened with.
+pub(crate) struct Prepared {
+    pub prompt: Vec<TokenId>,
+    pub text: String,
+    pub constraint: Option<Constraint>,
+}
+
+/// Reads requests as one model does.
+pub(crate) struct Reader {
+    pub weights: Arc<Weights>,
+    template: Result<ChatTemplate, TemplateError>,
+    context: u32,
+}
+
+impl Reader {
+    /// Reads for `weights` with sequences of `context` tokens.
+    pub(crate) fn new(weights: Arc<Weights>, context: u32) -> Self {
+        let template = ChatTemplate::of(&weights);
+        Self { weights, template, context }
+    }
+
+    /// True when the chat template mentions tools.
+    pub(crate) fn knows_tools(&self) -> bool {
+        self.template.as_ref().is_ok_and(ChatTemplate::knows_tools)
+    }
+
+    /// The vocabulary at work.
+    pub(crate) fn tokenizer(&self) -> Arc<dyn Tokenizer> {
+        Arc::new(WeightsTokenizer { weights: self.weights.clone(), context: self.context })
+    }
+
+    /// Renders and tokenizes the prompt and compiles the output's form, on a text thread. `backend` is the name
+    /// in errors.
+    pub(crate) async fn prepare(
+        self: &Arc<Self>,
+        backend: &str,
+        request: &Arc<Request>,
+    ) -> Result<Prepared, BackendError> {
+        let (reader, request) = (self.clone(), request.clone());
+        let prepared = on_text_thread(move |thread| reader.prepare_here(thread, &request)).await;
+        prepared.map_err(|error| unreadable(backend, None, &error))?
+    }
+
+    fn prepare_here(&self, thread: &TextThread, request: &Request) -> Result<Prepared, BackendError> {
+        let (weights, context) = (&self.weights, self.context);
+        let (tokens, text, field) = match &request.prompt {
+            Prompt::Text(text) => (weights.tokenize(thread, text, true, context), text.clone(), "prompt"),
+            Prompt::Chat(messages) => {
+                let text = self.render(thread, messages, request)?;
+                (weights.tokenize_rendered(thread, &text, context), text, "messages")
+            }
+        };
+        let prompt = tokens.map_err(|error| unreadable("", Some(field), &error))?;
+        let constraint = match grammar(request)? {
+            Some((grammar, parameter)) => {
+                Some(weights.constraint(grammar).map_err(|error| invalid(parameter, error))?)
+            }
+            None => None,
+        };
+        Ok(Prepared { prompt, text, constraint })
+    }
+
+    fn render(
+        &self,
+        thread: &TextThread,
+        messages: &[Message],
+        request: &Request,
+    ) -> Result<String, BackendError> {
+        let template = self.template.as_ref().map_err(|error| invalid("messages", error))?;
+        let shown = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
+        if shown && !template.knows_tools() {
+            return Err(invalid("tools", "this model's chat template does not know tools"));
+        }
+        let messages =
+            Value::Array(messages.iter().map(|message| Value::Object(message.0.clone())).collect());
+        let tools = shown.then(|| request.tools.iter().map(|tool| tool.definition.clone()).collect());
+        let most = self.weights.most_bytes(self.context);
+        match template.render(thread, &messages, tools.as_ref(), most) {
+            Err(TemplateError::Long(bytes)) => {
+                Err(unreadable("", Some("messages"), &self.weights.too_long(bytes, self.context)))
+            }
+            other => other.map_err(|error| invalid("messages", error)),
+        }
+    }
+}
+
+/// The vocabulary of a model in this process.
+pub struct WeightsTokenizer {
+    /// The model.
+    pub weights: Arc<Weights>,
+    /// Most tokens that a text may have.
+    pub context: u32,
+}
+
+#[async_trait]
+impl Tokenizer for WeightsTokenizer {
+    async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
+        let (weights, context, text) = (self.weights.clone(), self.context, text.to_owned());
+        let tokens = on_text_thread(move |thread| weights.tokenize(thread, &text, false, context)).await;
+        tokens.and_then(|tokens| tokens).map_err(|error| unreadable("the tokenizer", None, &error))
+    }
+
+    async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
+        Ok(tokens.iter().flat_map(|token| self.weights.bytes(*token)).collect())
+    }
+}
+
+/// A text that was not read, as a backend's error.
+fn unreadable(backend: &str, parameter: Option<&'static str>, error: &TextError) -> BackendError {
+    let message = error.to_string();
+    match error {
+        TextError::TooLong { .. } => {
+            BackendError::Invalid { message, parameter, code: Some("context_length_exceeded") }
+        }
+        TextError::Stretch { .. } | TextError::Specials { .. } => {
+            BackendError::Invalid { message, parameter, code: None }
+        }
+        TextError::Busy { .. } => BackendError::Busy { backend: backend.to_owned(), message },
+        TextError::Crashed(_) => BackendError::failed(backend, message),
+    }
+}
+
+/// The grammar of the output, and the request's field that asks for it.
+fn grammar(request: &Request) -> Result<Option<(TopLevelGrammar, &'static str)>, BackendError> {
+    let called: Vec<&Tool> = match &request.tool_choice {
+        ToolChoice::Auto | ToolChoice::None => Vec::new(),
+        ToolChoice::Required => request.tools.iter().collect(),
+        ToolChoice::Named(name) => {
+            let named: Vec<_> = request.tools.iter().filter(|tool| tool.name == *name).collect();
+            if named.is_empty() {
+                return Err(invalid("tool_choice", format!("no tool is named '{name}'")));
+            }
+            named
+        }
+    };
+    if !called.is_empty() {
+        return Ok(Some((tool_call(&called), "tools")));
+    }
+    Ok(match &request.format {
+        Format::Text => None,
+        Format::JsonObject => {
+            Some((TopLevelGrammar::from_json_schema(json!({"type": "object"})), "response_format"))
+        }
+        Format::JsonSchema(schema) => {
+            Some((TopLevelGrammar::from_json_schema(schema.clone()), "response_format"))
+        }
+        Format::Grammar(text) => Some((TopLevelGrammar::from_lark(text.clone()), "grammar")),
+    })
+}
+
+/// One call, in the form that Hermes and Qwen templates teach.
+fn tool_call(tools: &[&Tool]) -> TopLevelGrammar {
+    let one = |tool: &&Tool| {
+        json!({
+            "type": "object",
+            "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
+            "required": ["name", "arguments"],
+            "additionalProperties": false,
+        })
+    };
+    let schema = json!({"anyOf": tools.iter().map(one).collect::<Vec<_>>()});
+    TopLevelGrammar::from_lark(format!(
+        "start: \"<tool_call>\\n\" call \"\\n</tool_call>\"\ncall: %json {schema}\n"
+    ))
+}
+
+fn invalid(parameter: &'static str, message: impl ToString) -> BackendError {
+    BackendError::Invalid { message: message.to_string(), parameter: Some(parameter), code: None }
+}

@@ -1,0 +1,8 @@
+//! A model on another machine as a backend.
+
+pub(crate) mod drafter;
+pub(crate) mod link;
+pub(crate) mod node;
+pub(crate) mod steps;
+pub(crate) mod target;
+pub(crate) mod vocabulary;

@@ -1,0 +1,67 @@
+//! What a worker offers to hosts: llama.cpp's RPC behind a token, and what it lends.
+//! `host/PROTOCOL.md` explains every field.
+
+use crate::worker::lender::Lender;
+use crate::worker::routes;
+use tightwad_net::Allowed;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tightwad_core::Token;
+use tokio::net::TcpListener;
+
+/// What the handlers share; cheap to clone.
+#[derive(Clone)]
+pub struct WorkerState {
+    pub(crate) lender: Arc<Lender>,
+    pub(crate) token: Option<Token>,
+    pub(crate) allowed: Arc<[Allowed]>,
+}
+
+impl WorkerState {
+    /// `token`: what hosts must send; `allowed`: where they may be, anywhere when empty.
+    #[must_use]
+    pub fn new(lender: Lender, token: Option<Token>, allowed: Vec<Allowed>) -> Self {
+        Self { lender: Arc::new(lender), token, allowed: allowed.into() }
+    }
+}
+
+/// Bytes of a sample of a link's bandwidth, at most.
+const SAMPLE: usize = 64 << 20;
+
+fn router(state: WorkerState) -> Router {
+    Router::new()
+        .route("/v1/worker", get(routes::facts))
+        .route("/v1/worker/sink", post(routes::sink).layer(DefaultBodyLimit::max(SAMPLE)))
+        .route("/v1/worker/rpc", get(routes::rpc))
+        .route_layer(from_fn_with_state(state.clone(), routes::require_token))
+        .route("/health", get(async || "ok"))
+        .layer(from_fn_with_state(state.clone(), routes::require_address))
+        .fallback(tightwad_net::http::unknown_path)
+        .with_state(state)
+}
+
+/// Serves until `shutdown` completes.
+///
+/// # Errors
+///
+/// The listener's.
+pub async fn serve_worker(
+    listener: TcpListener,
+    state: WorkerState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(tightwad_net::http::at_once(listener), service);
+    // Pools that are in use end with the process: their hosts go on without this worker.
+    tokio::select! {
+        done = serving => done,
+        () = shutdown => Ok(()),
+    }
+}

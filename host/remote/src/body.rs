@@ -1,0 +1,140 @@
+//! A request as such servers take it.
+
+use serde_json::{Map, Value, json};
+use tightwad_core::{Format, Prompt, Request, ToolChoice};
+
+use crate::dialect::Dialect;
+
+/// Path and body that ask for a whole answer, streamed.
+pub(crate) fn whole(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Value) {
+    match dialect {
+        Dialect::Ollama => ollama(model, request),
+        Dialect::LlamaServer | Dialect::OpenAi => openai(dialect, model, request),
+    }
+}
+
+fn messages(request: &Request) -> Option<Value> {
+    match &request.prompt {
+        Prompt::Text(_) => None,
+        Prompt::Chat(messages) => {
+            Some(messages.iter().map(|message| Value::Object(message.0.clone())).collect())
+        }
+    }
+}
+
+fn text(request: &Request) -> &str {
+    match &request.prompt {
+        Prompt::Text(text) => text,
+        Prompt::Chat(_) => "",
+    }
+}
+
+fn openai(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Value) {
+    let mut body = Map::new();
+    let mut set = |key: &str, value: Value| drop(body.insert(key.to_owned(), value));
+    set("model", model.into());
+    set("stream", true.into());
+    set("stream_options", json!({"include_usage": true}));
+    sampling(request, &mut set);
+    form(request, &mut set);
+    let chat = messages(request);
+    if let Some(top) = request.sampling.logprobs {
+        set("logprobs", if chat.is_some() { true.into() } else { top.into() });
+        if chat.is_some() {
+            set("top_logprobs", top.into());
+        }
+    }
+    if chat.is_some() && !request.tools.is_empty() {
+        set("tools", request.tools.iter().map(|tool| tool.definition.clone()).collect());
+        set("tool_choice", tool_choice(&request.tool_choice));
+    }
+    let path = match chat {
+        Some(messages) => {
+            set("messages", messages);
+            "/v1/chat/completions"
+        }
+        None => {
+            set("prompt", text(request).into());
+            "/v1/completions"
+        }
+    };
+    dialect.add_own(&mut body, request);
+    (path, Value::Object(body))
+}
+
+/// How tokens are chosen, and how many.
+fn sampling(request: &Request, set: &mut impl FnMut(&str, Value)) {
+    let sampling = &request.sampling;
+    set("temperature", sampling.temperature.into());
+    set("top_p", sampling.top_p.into());
+    set("seed", (sampling.seed & i64::MAX.cast_unsigned()).into());
+    set("presence_penalty", sampling.presence_penalty.into());
+    set("frequency_penalty", sampling.frequency_penalty.into());
+    if let Some(most) = request.max_tokens {
+        set("max_tokens", most.into());
+    }
+    if !request.stop.is_empty() {
+        set("stop", json!(request.stop));
+    }
+    if !sampling.logit_bias.is_empty() {
+        let biases = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias)));
+        set("logit_bias", Value::Object(biases.collect()));
+    }
+}
+
+/// The form of the answer.
+fn form(request: &Request, set: &mut impl FnMut(&str, Value)) {
+    match &request.format {
+        Format::Text | Format::Grammar(_) => {}
+        Format::JsonObject => set("response_format", json!({"type": "json_object"})),
+        Format::JsonSchema(schema) => {
+            let named = json!({"name": "answer", "schema": schema, "strict": true});
+            set("response_format", json!({"type": "json_schema", "json_schema": named}));
+        }
+    }
+}
+
+fn tool_choice(choice: &ToolChoice) -> Value {
+    match choice {
+        ToolChoice::Auto => "auto".into(),
+        ToolChoice::None => "none".into(),
+        ToolChoice::Required => "required".into(),
+        ToolChoice::Named(name) => json!({"type": "function", "function": {"name": name}}),
+    }
+}
+
+fn ollama(model: &str, request: &Request) -> (&'static str, Value) {
+    let sampling = &request.sampling;
+    let mut options = json!({
+        "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k,
+        "min_p": sampling.min_p, "seed": sampling.seed & u64::from(u32::MAX >> 1),
+        "repeat_penalty": sampling.repeat_penalty, "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+    });
+    if let Some(most) = request.max_tokens {
+        options["num_predict"] = most.into();
+    }
+    if !request.stop.is_empty() {
+        options["stop"] = json!(request.stop);
+    }
+    let mut body = json!({"model": model, "stream": true, "options": options});
+    match &request.format {
+        Format::Text | Format::Grammar(_) => {}
+        Format::JsonObject => body["format"] = "json".into(),
+        Format::JsonSchema(schema) => body["format"] = schema.clone(),
+    }
+    if !request.tools.is_empty() && request.tool_choice != ToolChoice::None {
+        body["tools"] = request.tools.iter().map(|tool| tool.definition.clone()).collect();
+    }
+    match messages(request) {
+        Some(messages) => {
+            body["messages"] = messages;
+            ("/api/chat", body)
+        }
+        None => {
+            body["prompt"] = text(request).into();
+            body["raw"] = true.into();
+            ("/api/generate", body)
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What a server speaks: its paths and the names of its fields.
+
+use serde_json::{Map, Value, json};
+use tightwad_core::Request;
+
+/// A kind of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// llama.cpp's llama-server.
+    LlamaServer,
+    /// Ollama: `/api/chat`, `/api/generate`, `/api/tags`.
+    Ollama,
+    /// OpenAI's interface, as vLLM, LM Studio, tightwad itself and many others have it.
+    OpenAi,
+}
+
+impl Dialect {
+    /// Where the models are listed.
+    pub(crate) fn models(self) -> &'static str {
+        match self {
+            Self::Ollama => "/api/tags",
+            Self::LlamaServer | Self::OpenAi => "/v1/models",
+        }
+    }
+
+    /// The names in such a list.
+    pub(crate) fn names(self, list: &Value) -> Vec<String> {
+        let (field, key) = match self {
+            Self::Ollama => ("models", "name"),
+            Self::LlamaServer | Self::OpenAi => ("data", "id"),
+        };
+        let all = list[field].as_array().into_iter().flatten();
+        all.filter_map(|model| model[key].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Path and body that ask for a continuation of `text`, greedily and not streamed.
+    pub(crate) fn continuation(self, model: &str, text: &str, tokens: u32) -> (&'static str, Value) {
+        match self {
+            Self::LlamaServer => (
+                "/completion",
+                json!({"prompt": text, "n_predict": tokens, "temperature": 0, "cache_prompt": true,
+                       "stream": false, "n_probs": 1, "post_sampling_probs": false}),
+            ),
+            Self::Ollama => (
+                "/api/generate",
+                json!({"model": model, "prompt": text, "raw": true, "stream": false,
+                       "options": {"num_predict": tokens, "temperature": 0}}),
+            ),
+            Self::OpenAi => (
+                "/v1/completions",
+                json!({"model": model, "prompt": text, "max_tokens": tokens, "temperature": 0}),
+            ),
+        }
+    }
+
+    /// The text of such a continuation.
+    pub(crate) fn continued(self, answer: &Value) -> Option<&str> {
+        match self {
+            Self::LlamaServer => answer["content"].as_str(),
+            Self::Ollama => answer["response"].as_str(),
+            Self::OpenAi => answer["choices"][0]["text"].as_str(),
+        }
+    }
+
+    /// The probabilities of its tokens, where the server says them.
+    pub(crate) fn probabilities(self, answer: &Value) -> Vec<f32> {
+        let list = match self {
+            Self::LlamaServer => answer["completion_probabilities"].as_array(),
+            Self::Ollama | Self::OpenAi => None,
+        };
+        let one = |token: &Value| Some(token["logprob"].as_f64()?.exp() as f32);
+        list.into_iter().flatten().filter_map(one).collect()
+    }
+
+    /// Adds the settings that only this kind of server knows.
+    pub(crate) fn add_own(self, body: &mut Map<String, Value>, request: &Request) {
+        let sampling = &request.sampling;
+        if self == Self::LlamaServer {
+            body.insert("top_k".to_owned(), sampling.top_k.into());
+            body.insert("min_p".to_owned(), sampling.min_p.into());
+            body.insert("repeat_penalty".to_owned(), sampling.repeat_penalty.into());
+        }
+    }
+}

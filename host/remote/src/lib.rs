@@ -1,0 +1,19 @@
+//! Servers that speak text: llama-server, Ollama, and everything with OpenAI's interface. They answer
+//! whole requests; they draft by text, which the target's vocabulary cuts into tokens; and they can
+//! stand as a target: in one pass where they say the log-probabilities of a prompt, else by replay, which
+//! is exact and no faster than the server itself.
+
+mod body;
+mod client;
+mod dialect;
+mod drafter;
+mod events;
+mod logprobs;
+mod replay;
+mod server;
+mod spec;
+mod tools;
+
+pub use dialect::Dialect;
+pub use server::TextServer;
+pub use spec::{TextServerSpec, Verification};

@@ -1,0 +1,11 @@
+//! Generated from `wit/`: what components of every kind may import.
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    interfaces: "
+        import tightwad:plugin/log@0.1.0;
+        import tightwad:plugin/clock@0.1.0;
+    ",
+    imports: { default: async | trappable },
+});

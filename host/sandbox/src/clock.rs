@@ -1,0 +1,17 @@
+//! The host's side of `clock`.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use crate::bindings::tightwad::plugin::clock::Host;
+use crate::state::State;
+
+/// The arbitrary start.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl<T: Send> Host for State<T> {
+    async fn now(&mut self) -> wasmtime::Result<u64> {
+        self.meter.call()?;
+        Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}

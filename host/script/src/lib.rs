@@ -1,0 +1,29 @@
+//! Lua scripts: which models exist, which modes stack on which, what happens to a request.
+//!
+//! A script runs in a sandbox, on a thread of its own: no files, no processes, limited memory, and at most a
+//! second of computing until it waits for the host. A state that takes longer is given up, and the script is run
+//! again on a new one.
+
+mod abandoned;
+mod api;
+mod error;
+mod factory;
+mod handle;
+mod keys;
+mod limits;
+mod loader;
+mod pipeline;
+mod priority;
+mod record;
+mod request;
+mod sandbox;
+mod state;
+
+pub use api::gate::REVIEW_PROMPT;
+pub use api::nodes::check_fallback;
+pub use error::ScriptError;
+pub use factory::{
+    ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
+    SwarmSource,
+};
+pub use loader::{Script, load, load_text};

@@ -1,0 +1,156 @@
+//! A function of a script as a backend.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use mlua::{Function, Value};
+use tightwad_core::{Backend, BackendError, Capabilities, Outcome, Request, Sink};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::abandoned;
+use crate::abandoned::MAX_ABANDONED;
+use crate::error::{ScriptError, message};
+use crate::limits::{CallId, Limits, too_long_message};
+use crate::request::RequestHandle;
+use crate::state::{Loaded, LuaState, Source, Stuck};
+
+/// Tries of a request whose state was lost to another function before anything was sent.
+const MAX_TRIES: usize = 3;
+
+/// The functions of a script, and the states that they live in.
+///
+/// All share one state. A function that computes without an end loses it for all of them, once: from then on it
+/// has a state of its own.
+pub(crate) struct Functions {
+    source: Arc<Source>,
+    shared: Place,
+    own: Mutex<HashMap<String, Arc<Place>>>,
+}
+
+/// Where a state is; empty until it is needed.
+type Place = AsyncMutex<Option<Arc<LuaState>>>;
+
+impl Functions {
+    /// Runs a script.
+    pub(crate) async fn load(source: Source) -> Result<(Arc<Self>, Loaded), ScriptError> {
+        let source = Arc::new(source);
+        let (state, loaded) = LuaState::start(&source).await?;
+        let shared = AsyncMutex::new(Some(Arc::new(state)));
+        Ok((Arc::new(Self { source, shared, own: Mutex::default() }), loaded))
+    }
+
+    /// The state of the function of `model`. Where it is lost, the script is run again on a new one.
+    async fn state(&self, model: &str) -> Result<Arc<LuaState>, String> {
+        let script = &self.source.shown;
+        let own = self.own_place(model);
+        let mut place = own.as_deref().unwrap_or(&self.shared).lock().await;
+        if let Some(state) = place.as_ref().filter(|state| !state.is_lost()) {
+            return Ok(state.clone());
+        }
+        if let Some(lost) = place.take() {
+            lost.give_up();
+        }
+        let frozen = abandoned::count(script, model);
+        if own.is_some() && frozen > MAX_ABANDONED {
+            return Err(format!(
+                "{}; {frozen} such calls still run, and more are refused: correct the script, or restart the host",
+                too_long_message()
+            ));
+        }
+        let (state, _) = LuaState::start(&self.source).await.map_err(|error| error.to_string())?;
+        let state = Arc::new(state);
+        *place = Some(state.clone());
+        Ok(state)
+    }
+
+    /// The place of a function that froze a state before.
+    fn own_place(&self, model: &str) -> Option<Arc<Place>> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if !own.contains_key(model) && abandoned::count(&self.source.shown, model) > 0 {
+            own.insert(model.to_owned(), Arc::default());
+        }
+        own.get(model).cloned()
+    }
+}
+
+/// Calls a function with each request. What it streams is the answer; a string that it returns is
+/// shown too.
+pub(crate) struct Pipeline {
+    name: String,
+    functions: Arc<Functions>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(name: &str, functions: Arc<Functions>) -> Self {
+        Self { name: name.to_owned(), functions }
+    }
+}
+
+#[async_trait]
+impl Backend for Pipeline {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::GENERATE
+    }
+
+    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        let failed = |reason: String| BackendError::failed(&self.name, reason);
+        for _ in 0..MAX_TRIES {
+            let state = self.functions.state(&self.name).await.map_err(failed)?;
+            let handle = RequestHandle::new(&self.name, request.clone(), sink.clone());
+            let record = handle.record.clone();
+            let mut answering = state.call(&self.name, handle);
+            let stuck = match state.answered(&mut answering).await {
+                Ok(outcome) => return outcome,
+                Err(Stuck(call)) => call,
+            };
+            state.give_up();
+            if stuck == answering.id {
+                break;
+            }
+            // Another call froze the state. What models write for this request still goes out.
+            if record.has_begun() {
+                return tokio::select! {
+                    outcome = answering.outcome() => outcome,
+                    outcome = record.settled() => outcome.ok_or_else(|| failed(too_long_message())),
+                };
+            }
+        }
+        Err(failed(too_long_message()))
+    }
+}
+
+/// Calls `function`, on the thread of its state.
+pub(crate) async fn answer(
+    call: CallId,
+    function: &Function,
+    limits: &Limits,
+    request: RequestHandle,
+) -> Result<Outcome, BackendError> {
+    let (name, record) = (call.model.clone(), request.record.clone());
+    let called = async {
+        let (value, reason) = function.call_async::<(Value, Value)>(request.clone()).await?;
+        // May run Lua code, too.
+        let reason = if reason.is_nil() { None } else { Some(reason.to_string()?) };
+        Ok((value, reason))
+    };
+    match limits.run(call, called).await {
+        Err(error) => {
+            // What the client can mend comes before what the script made of it.
+            return Err(match record.take_error() {
+                Some(BackendError::Cancelled) => BackendError::Cancelled,
+                _ => BackendError::failed(&name, message(&error)),
+            });
+        }
+        Ok((Value::Nil, Some(reason))) => {
+            return Err(record.take_error().unwrap_or_else(|| BackendError::failed(&name, reason)));
+        }
+        Ok((Value::String(text), _)) => request.emit(text.to_string_lossy()).await?,
+        Ok(_) => {}
+    }
+    Ok(record.outcome())
+}

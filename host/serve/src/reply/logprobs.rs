@@ -1,0 +1,46 @@
+//! Log-probabilities in the two endpoints' forms.
+
+use serde_json::{Map, Value, json};
+use tightwad_core::TextLogprobs;
+
+use crate::body::parsed::Shape;
+
+/// The `logprobs` of a choice; null where none were asked for.
+pub(crate) fn object(shape: Shape, entries: &[TextLogprobs], offset: usize) -> Value {
+    if entries.is_empty() {
+        return Value::Null;
+    }
+    match shape {
+        Shape::Chat => json!({"content": entries.iter().map(chat).collect::<Vec<_>>(), "refusal": null}),
+        Shape::Completion => completion(entries, offset),
+    }
+}
+
+fn chat(entry: &TextLogprobs) -> Value {
+    let one = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "logprob": logprob, "bytes": bytes});
+    let mut object = one(&entry.bytes, entry.logprob);
+    object["top_logprobs"] = entry.top.iter().map(|(bytes, logprob)| one(bytes, *logprob)).collect();
+    object
+}
+
+fn completion(entries: &[TextLogprobs], mut offset: usize) -> Value {
+    let mut tokens = Vec::new();
+    let mut offsets = Vec::new();
+    for entry in entries {
+        let token = String::from_utf8_lossy(&entry.bytes).into_owned();
+        offsets.push(offset);
+        offset += token.chars().count();
+        tokens.push(token);
+    }
+    let top = |entry: &TextLogprobs| {
+        let pair =
+            |(bytes, logprob): &(Vec<u8>, f32)| (String::from_utf8_lossy(bytes).into_owned(), json!(logprob));
+        Value::Object(entry.top.iter().map(pair).collect::<Map<_, _>>())
+    };
+    json!({
+        "tokens": tokens,
+        "token_logprobs": entries.iter().map(|entry| entry.logprob).collect::<Vec<_>>(),
+        "top_logprobs": entries.iter().map(top).collect::<Vec<_>>(),
+        "text_offset": offsets,
+    })
+}

@@ -1,0 +1,98 @@
+//! The JSON objects of both endpoints.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use serde_json::{Value, json};
+use tightwad_core::{Finish, Outcome, Report, Usage};
+
+use crate::body::parsed::Shape;
+use crate::reply::Head;
+
+impl Head {
+    /// A chunk of a stream.
+    pub(crate) fn chunk(&self, choices: Value) -> Value {
+        let mut object = self.object(match self.shape {
+            Shape::Chat => "chat.completion.chunk",
+            Shape::Completion => "text_completion",
+        });
+        object["choices"] = choices;
+        if self.usage {
+            object["usage"] = Value::Null;
+        }
+        object
+    }
+
+    /// A whole answer.
+    pub(crate) fn whole(&self, choices: Vec<Value>, sum: &Sum) -> Value {
+        let mut object = self.object(match self.shape {
+            Shape::Chat => "chat.completion",
+            Shape::Completion => "text_completion",
+        });
+        object["choices"] = choices.into();
+        object["usage"] = usage(&sum.usage);
+        object["tightwad"] = sum.report();
+        object
+    }
+
+    fn object(&self, kind: &str) -> Value {
+        json!({
+            "id": self.id, "object": kind, "created": self.created, "model": self.model,
+            "system_fingerprint": concat!("tightwad-", env!("CARGO_PKG_VERSION")),
+        })
+    }
+}
+
+/// Usage and reports of all choices together.
+#[derive(Default)]
+pub(crate) struct Sum {
+    pub usage: Usage,
+    report: Option<Report>,
+}
+
+impl Sum {
+    /// Adds one choice.
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        self.usage.prompt_tokens = self.usage.prompt_tokens.max(outcome.usage.prompt_tokens);
+        self.usage.cached_tokens = self.usage.cached_tokens.max(outcome.usage.cached_tokens);
+        self.usage.completion_tokens += outcome.usage.completion_tokens;
+        match &mut self.report {
+            None => self.report = Some(outcome.report.clone()),
+            Some(sum) => sum.add(&outcome.report),
+        }
+    }
+
+    /// The `tightwad` object.
+    pub(crate) fn report(&self) -> Value {
+        let Some(report) = &self.report else { return Value::Null };
+        let mut object = serde_json::to_value(report).unwrap_or_default();
+        let plugin = |(name, sha256): &(String, String)| json!({"name": name, "sha256": sha256});
+        object["plugins"] = report.plugins.iter().map(plugin).collect();
+        object
+    }
+}
+
+/// OpenAI's `usage`.
+pub(crate) fn usage(usage: &Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    })
+}
+
+/// OpenAI's `finish_reason`.
+pub(crate) fn reason(finish: Finish, calls: usize) -> &'static str {
+    match finish {
+        Finish::Stop if calls > 0 => "tool_calls",
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+    }
+}
+
+/// One tool call, as messages carry it.
+pub(crate) fn tool_call(name: &str, arguments: &str) -> Value {
+    let id = RandomState::new().hash_one(name);
+    json!({"id": format!("call_{id:016x}"), "type": "function", "function": {"name": name, "arguments": arguments}})
+}

@@ -1,0 +1,22 @@
+//! The real binary, from the outside: what crosses crates is tested here.
+
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
+
+mod clients;
+mod consensus;
+mod endpoint;
+mod exact;
+mod faults;
+mod gate;
+mod gate_policies;
+mod nodes;
+mod plugins;
+mod policies;
+mod pool;
+mod robust;
+mod scripts;
+mod support;
+mod swarm;
+mod text_servers;
+mod workers;
