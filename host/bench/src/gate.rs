@@ -1,8 +1,6 @@
 //! A fleet, a gate and its reviewer on questions with checkable answers: what each threshold would let pass,
 //! and what the gates then really do.
 
-use tightwad_script::Factory;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +9,7 @@ use anyhow::Result;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tightwad_core::{Backend, Prompt, SharedBackend};
+use tightwad_script::Factory;
 
 use crate::calibration;
 use crate::calibration::{Observation, Point, curve, held_out, suggest};

@@ -1,7 +1,5 @@
 //! What a target's passes take: reading a prompt, one token, a verification of every length.
 
-use tightwad_script::Factory;
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Value, json};
 use tightwad_core::{Draft, Prompt, Request, Sampling, SamplingSpec, SharedBackend};
+use tightwad_script::Factory;
 
 use crate::contest::connect_or_load;
 

@@ -1,6 +1,8 @@
 //! One model over workers, over links of growing delay: alone, and with speculation on top. Each worker is
 //! a process on a machine of its own, a network namespace; each link a proxy that delays every byte.
 
+use tightwad_pool::Pools;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -180,10 +182,10 @@ impl Pool {
             Arc::new(PluginEngine::new(None, Limits::default()).map_err(|error| anyhow!("{error:#}"))?);
         let library = Library::new(engine, KINDS, Vec::new());
         let plugin = library.load::<PlacementPlugin>("pooling", None).await?.current();
-        let pools = Arc::default();
+        let pools: Arc<Pools> = Arc::default();
         let start = Instant::now();
         loop {
-            match Pooling::new(spec.clone(), plugin.clone(), &pools).await {
+            match pools.start(spec.clone(), plugin.clone()).await {
                 // The workers have only just begun.
                 Err(_) if start.elapsed() < STARTING => tokio::time::sleep(Duration::from_millis(200)).await,
                 made => return made.map_err(|error| anyhow!(error)),

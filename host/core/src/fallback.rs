@@ -186,3 +186,45 @@ impl Successor for Others {
         self.exact
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Events, FakeModel};
+
+    fn fallback(models: Vec<FakeModel>) -> Fallback {
+        let mut models = models.into_iter().map(|model| Arc::new(model) as SharedBackend);
+        Fallback::new(models.next().unwrap(), models.collect())
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_with_the_backend_that_stands_by() {
+        let lost = FakeModel::new("first", "one two three").failing_after(5);
+        let standby = FakeModel::new("second", "one two three");
+        let (sink, mut events) = Events::new();
+        let outcome = fallback(vec![lost, standby]).generate(Request::default(), sink).await.unwrap();
+        assert_eq!(events.text(), "one two three");
+        assert_eq!(outcome.usage.completion_tokens, 13);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_is_passed_over_until_none_is_left() {
+        let lost = |name: &str| FakeModel::new(name, "x").failing_after(0);
+        let (sink, mut events) = Events::new();
+        let both = fallback(vec![lost("first"), lost("second"), FakeModel::new("third", "ok")]);
+        both.generate(Request::default(), sink).await.unwrap();
+        assert_eq!(events.text(), "ok");
+        let (sink, _events) = Events::new();
+        let none = fallback(vec![lost("first"), lost("second")]);
+        let error = none.generate(Request::default(), sink).await.unwrap_err();
+        assert!(error.to_string().contains("is lost"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_score_is_asked_of_the_next_backend_where_the_first_is_lost() {
+        let lost = FakeModel::new("first", "x").failing_after(0);
+        let scored = fallback(vec![lost, FakeModel::new("second", "abc")]);
+        let scores = scored.score(&Arc::new(Request::default()), "abd", 1..3).await.unwrap();
+        assert_eq!(scores.iter().map(|score| score.rank).collect::<Vec<_>>(), [0, 10]);
+    }
+}

@@ -133,3 +133,67 @@ impl Target for Followed {
         self.successor.is_exact() && self.current.is_exact()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::Backend;
+    use crate::output::{Output, decode_to_end};
+    use crate::request::Request;
+    use crate::testing::{Events, FakeModel};
+
+    /// Targets that follow each other.
+    struct Line(Vec<FakeModel>);
+
+    #[async_trait]
+    impl Successor for Line {
+        async fn next(&mut self, lost: BackendError, left: &Left) -> Result<OpenTarget, BackendError> {
+            if self.0.is_empty() {
+                return Err(lost);
+            }
+            self.0.remove(0).open_target(&Arc::new(Request::default()), Some(left)).await
+        }
+    }
+
+    async fn answer(first: FakeModel, others: Vec<FakeModel>) -> (String, Result<u32, BackendError>) {
+        let opened = first.open_target(&Arc::new(Request::default()), None).await.unwrap();
+        let mut opened = Followed::open(opened, Box::new(Line(others)), None);
+        let (sink, mut events) = Events::new();
+        let mut output = Output::new(&opened, sink);
+        let done = decode_to_end(opened.session.as_mut(), &mut output).await;
+        (events.text(), done)
+    }
+
+    #[tokio::test]
+    async fn a_decode_goes_on_with_the_next_target_after_the_last_committed_token() {
+        let model = |name: &str| FakeModel::new(name, "one two three");
+        let line = vec![model("second").failing_after(8), model("third")];
+        let (text, done) = answer(model("first").failing_after(4), line).await;
+        assert_eq!((text.as_str(), done.is_ok()), ("one two three", true));
+    }
+
+    #[tokio::test]
+    async fn without_another_target_what_was_committed_stays_and_the_error_is_the_last_one() {
+        let (text, done) = answer(FakeModel::new("first", "one two").failing_after(4), Vec::new()).await;
+        assert_eq!(text, "one ");
+        assert_eq!(done.unwrap_err().to_string(), "first failed: it is lost");
+    }
+
+    #[tokio::test]
+    async fn a_verification_is_made_by_the_next_target_and_not_twice() {
+        let first = FakeModel::new("first", "abcdef").failing_after(0);
+        let opened = FakeModel::new("first", "abcdef").failing_after(3);
+        let mut opened = opened.open_target(&Arc::new(Request::default()), None).await.unwrap();
+        let line = Line(vec![FakeModel::new("second", "abcdef")]);
+        opened = Followed::open(opened, Box::new(line), None);
+        let draft: Draft = crate::testing::tokens("abx").into();
+        let committed =
+            |verified: Verified| verified.committed.iter().map(|one| one.token).collect::<Vec<_>>();
+        assert_eq!(committed(opened.session.verify(&draft).await.unwrap()), crate::testing::tokens("abc"));
+        let draft: Draft = crate::testing::tokens("de").into();
+        assert_eq!(committed(opened.session.verify(&draft).await.unwrap()), crate::testing::tokens("def"));
+        assert!(first.open_target(&Arc::new(Request::default()), None).await.is_err());
+    }
+}

@@ -29,6 +29,7 @@ mod session;
 mod size;
 mod spec;
 pub mod sync;
+pub mod testing;
 mod token;
 mod tokens;
 mod translated;

@@ -247,69 +247,21 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::draft::Draft;
-    use crate::session::{Task, Tokenizer};
-
-    /// A target whose tokens are bytes; it never generates.
-    struct Bytes;
-
-    #[async_trait::async_trait]
-    impl Tokenizer for Bytes {
-        async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
-            Ok(text.bytes().map(u32::from).collect())
-        }
-
-        async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
-            Ok(tokens.iter().map(|token| *token as u8).collect())
-        }
-    }
-
-    #[async_trait::async_trait]
-    impl Target for Bytes {
-        async fn verify(&mut self, _draft: &Draft) -> Result<Verified, BackendError> {
-            Err(BackendError::unsupported("bytes", "verify"))
-        }
-
-        async fn decode(&mut self, _max: u32) -> Result<(), BackendError> {
-            Err(BackendError::unsupported("bytes", "decode"))
-        }
-
-        async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
-            Ok(None)
-        }
-
-        fn bytes(&self, token: TokenId) -> Vec<u8> {
-            vec![token as u8]
-        }
-
-        fn expected(&self) -> crate::session::Pass {
-            crate::session::Pass::default()
-        }
-
-        fn processor(&self) -> crate::session::Processor {
-            crate::session::Processor::Here
-        }
-    }
+    use crate::testing::{FakeModel, task};
 
     /// Commits `text` byte by byte; returns what was sent after each and the finish.
     async fn run(text: &[u8], stop: &[&str], max_tokens: u32) -> (Vec<String>, Option<Finish>) {
         let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
-        let task = Task {
-            request: Arc::new(Request { stop, ..Request::default() }),
-            prompt: Arc::from([1]),
-            text: Arc::from(""),
-            max_tokens,
-            constraint: None,
-            tokenizer: Arc::new(Bytes),
-        };
-        let opened = OpenTarget { session: Box::new(Bytes), cached: 0, task };
+        let request = Request { stop, max_tokens: Some(max_tokens), ..Request::default() };
+        let target = FakeModel::new("bytes", "").target(0, max_tokens);
+        let opened = OpenTarget { session: Box::new(target), cached: 0, task: task(Arc::new(request)) };
         let (sink, mut events) = mpsc::channel(100);
         let mut output = Output::new(&opened, sink);
         let mut sent = Vec::new();
         for byte in text {
             let committed = vec![Committed { token: u32::from(*byte), logprobs: None }];
             let verified = Verified { committed, ..Verified::default() };
-            let over = output.commit(&verified, &Bytes).await.unwrap();
+            let over = output.commit(&verified, opened.session.as_ref()).await.unwrap();
             sent.push(events.try_recv().map(|event| event.text).unwrap_or_default());
             if over {
                 break;

@@ -1,8 +1,5 @@
 //! How to run a model.
 
-
-
-
 /// How to run a model.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {

@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::Path;
 
-
 use crate::error::LoadError;
 
 pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> LoadError {

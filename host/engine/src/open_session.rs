@@ -1,6 +1,5 @@
 //! What a session is opened with.
 
-
 use tightwad_core::{Sampling, TokenId};
 
 use crate::constraint::Constraint;

@@ -2,8 +2,8 @@
 
 use crate::config::EngineConfig;
 use crate::memory::spare;
-use crate::pool::shape::ModelShape;
 use crate::pool;
+use crate::pool::shape::ModelShape;
 use crate::weights::Weights;
 
 /// Sequences at once, where memory allows.

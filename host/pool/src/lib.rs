@@ -26,4 +26,5 @@ pub use state::{Phase, Running};
 pub use status::{PoolMemory, PoolPlan, PoolStatus, memory_of, plan_pool};
 pub use survey::{Absent, Found, survey};
 pub use worker::lender::{Lender, LenderConfig};
-pub use worker::server::{WorkerState, serve_worker};
+pub use worker::server::serve_worker;
+pub use worker::state::WorkerState;

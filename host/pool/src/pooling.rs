@@ -4,15 +4,10 @@
 //! is lost; a supervisor then starts it anew over what is left, and every stream goes on from its last
 //! committed token.
 
-use crate::pools::Pools;
-use crate::state::Phase;
-use crate::state::Running;
-use tightwad_core::PoolSpec;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tightwad_core::BackendError;
+use tightwad_core::{BackendError, PoolSpec};
 use tightwad_engine::pool::ModelShape;
 use tightwad_engine::{ChatTemplate, Weights};
 use tightwad_modes::PlacementPlugin;
@@ -20,8 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::start::Starter;
-use crate::state::{InUse, Usage};
-use crate::supervisor::{Order, Supervisor};
+use crate::state::{InUse, Phase, Running, Usage};
+use crate::supervisor::{MakeRoom, Order, Supervisor};
 
 /// How long a process that broke one call may take to be found dead.
 const DOUBT: Duration = Duration::from_secs(3);
@@ -45,15 +40,15 @@ impl Drop for Pooling {
 }
 
 impl Pooling {
-    /// Makes a pool, and loads it unless the script says that the first request does.
+    /// Makes a pool that is not loaded yet.
     ///
     /// # Errors
     ///
-    /// One sentence: the file is no model, or the pool does not start.
-    pub async fn new(
+    /// One sentence: the file is no model.
+    pub(crate) async fn new(
         spec: PoolSpec,
         plugin: Arc<PlacementPlugin>,
-        pools: &Arc<Pools>,
+        room: Arc<dyn MakeRoom>,
     ) -> Result<Arc<Self>, String> {
         let path = spec.path.clone();
         let read = move || Ok((ModelShape::read(&path)?, Weights::vocabulary_of(&path)?));
@@ -66,19 +61,14 @@ impl Pooling {
         let usage = Arc::new(Usage::new());
         let supervisor = Supervisor {
             starter: starter.clone(),
-            pools: pools.clone(),
+            room,
             usage: usage.clone(),
             phase: shown,
             orders: inbox,
             generation: 0,
         };
         let supervisor = tokio::spawn(supervisor.run()).abort_handle();
-        let pool = Arc::new(Self { starter, weights, phase, orders, usage, supervisor });
-        pools.add(&pool);
-        if !pool.spec().on_demand {
-            pool.first_start().await?;
-        }
-        Ok(pool)
+        Ok(Arc::new(Self { starter, weights, phase, orders, usage, supervisor }))
     }
 
     /// What the script asked for.
@@ -123,8 +113,11 @@ impl Pooling {
         }
     }
 
-    /// The first start says what is wrong, instead of trying again.
-    async fn first_start(&self) -> Result<(), String> {
+    /// Loads it, unless the first request does. The first start says what is wrong, instead of trying again.
+    pub(crate) async fn begin(&self) -> Result<(), String> {
+        if self.spec().on_demand {
+            return Ok(());
+        }
         let mut phase = self.phase.clone();
         self.orders.send(Order::Load).await.map_err(|error| error.to_string())?;
         let over = |phase: &Phase| matches!(phase, Phase::Ready(_) | Phase::Failed(_) | Phase::Replanning(_));

@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use async_trait::async_trait;
 use tightwad_core::PoolSpec;
+use tightwad_modes::PlacementPlugin;
 
 use crate::pooling::Pooling;
+use crate::supervisor::MakeRoom;
 
 /// All pools of a host.
 #[derive(Default)]
@@ -19,8 +22,20 @@ impl Pools {
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
-    pub(crate) fn add(&self, pool: &Arc<Pooling>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(pool));
+    /// Makes a pool, and loads it unless the script says that the first request does.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: the file is no model, or the pool does not start.
+    pub async fn start(
+        self: &Arc<Self>,
+        spec: PoolSpec,
+        plugin: Arc<PlacementPlugin>,
+    ) -> Result<Arc<Pooling>, String> {
+        let pool = Pooling::new(spec, plugin, self.clone()).await?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pool));
+        pool.begin().await?;
+        Ok(pool)
     }
 
     /// The pool that was made of the same words.
@@ -28,10 +43,11 @@ impl Pools {
     pub fn find(&self, spec: &PoolSpec) -> Option<Arc<Pooling>> {
         self.all().into_iter().find(|pool| pool.spec() == spec)
     }
+}
 
-    /// Unloads the pool that was not used for the longest time, shares a machine with `spec`, and is not
-    /// pinned, once its requests are finished; false: there is none.
-    pub(crate) async fn make_room(&self, spec: &PoolSpec) -> bool {
+#[async_trait]
+impl MakeRoom for Pools {
+    async fn make_room(&self, spec: &PoolSpec) -> bool {
         let in_the_way = |pool: &Arc<Pooling>| {
             let own = pool.spec();
             let url =

@@ -6,13 +6,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use tightwad_core::PoolSpec;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
-use crate::pools::Pools;
 use crate::start::{Live, NoStart, Starter};
 use crate::state::{Phase, Running, Usage};
 use crate::survey::facts;
+
+/// Where a pool that does not fit asks for memory.
+#[async_trait]
+pub(crate) trait MakeRoom: Send + Sync {
+    /// Unloads the pool that was not used for the longest time, shares a machine with `spec`, and is not pinned, once
+    /// its requests are finished; false: there is none.
+    async fn make_room(&self, spec: &PoolSpec) -> bool;
+}
 
 /// Pauses between starts that fail, first and longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -35,7 +44,7 @@ pub(crate) enum Order {
 
 pub(crate) struct Supervisor {
     pub starter: Arc<Starter>,
-    pub pools: Arc<Pools>,
+    pub room: Arc<dyn MakeRoom>,
     pub usage: Arc<Usage>,
     pub phase: watch::Sender<Phase>,
     pub orders: mpsc::Receiver<Order>,
@@ -111,7 +120,7 @@ impl Supervisor {
     /// One start.
     async fn start(&mut self) -> Result<Result<Live, NoStart>, Told> {
         self.generation += 1;
-        let (starter, pools, phase) = (self.starter.clone(), self.pools.clone(), self.phase.clone());
+        let (starter, room, phase) = (self.starter.clone(), self.room.clone(), self.phase.clone());
         let generation = self.generation;
         let starting = async move {
             let mut made_room = None;
@@ -125,7 +134,7 @@ impl Supervisor {
                     }
                 };
                 match starter.start(generation, shown).await {
-                    Err(NoStart::TooBig { .. }) if pools.make_room(&starter.spec).await => {
+                    Err(NoStart::TooBig { .. }) if room.make_room(&starter.spec).await => {
                         made_room = Some(Instant::now());
                     }
                     Err(NoStart::TooBig { .. })

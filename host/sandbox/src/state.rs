@@ -7,7 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::limits::Meter;
+use crate::limits::{Limits, Meter};
 
 /// Bytes that are kept of a standard error.
 const LONGEST: usize = 4096;
@@ -46,6 +46,11 @@ impl<T> State<T> {
             heard: 0,
             last_words: None,
         }
+    }
+
+    /// A state without a component, for tests of host functions.
+    pub fn detached(name: &str, limits: Limits, data: T) -> Self {
+        Self::new(name, Meter::new(limits, 0), Alive::count(&Arc::default()), data)
     }
 
     /// Name and version of the plugin, as errors and logs show them.

@@ -4,7 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_core::{Backend, BackendError, Capabilities, Drafter, Left, Load, ModelFacts, OpenTarget, Outcome, Request, Scored, Sink, Task, Tokenizer, generate_plainly, hexadecimal};
+use tightwad_core::{
+    Backend, BackendError, Capabilities, Drafter, Left, Load, ModelFacts, OpenTarget, Outcome, Request,
+    Scored, Sink, Task, Tokenizer, generate_plainly, hexadecimal,
+};
 
 use crate::backend::prompt::{Prepared, Reader};
 use crate::backend::session::{LlamaDrafter, LlamaTarget, translate};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_core::{BackendError, Draft, Drafter, Expected, Pass, Processor, Proposal, Target, TokenId, Verified};
+use tightwad_core::{
+    BackendError, Draft, Drafter, Expected, Pass, Processor, Proposal, Target, TokenId, Verified,
+};
 use tokio::sync::mpsc;
 
 use crate::engine::Engine;

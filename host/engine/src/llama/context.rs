@@ -4,7 +4,12 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_sys_2::{LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_attach_threadpool, llama_context, llama_context_default_params, llama_decode, llama_flash_attn_type, llama_free, llama_get_logits_ith, llama_get_memory, llama_init_from_model, llama_memory_seq_cp, llama_memory_seq_rm, llama_model, llama_synchronize};
+use llama_cpp_sys_2::{
+    LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_attach_threadpool, llama_context,
+    llama_context_default_params, llama_decode, llama_flash_attn_type, llama_free, llama_get_logits_ith,
+    llama_get_memory, llama_init_from_model, llama_memory_seq_cp, llama_memory_seq_rm, llama_model,
+    llama_synchronize,
+};
 
 use crate::llama::batch::Batch;
 use crate::llama::threads::Threads;

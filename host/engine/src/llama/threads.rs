@@ -3,7 +3,9 @@
 
 use std::ptr::NonNull;
 
-use llama_cpp_sys_2::{ggml_threadpool, ggml_threadpool_free, ggml_threadpool_new, ggml_threadpool_params_default};
+use llama_cpp_sys_2::{
+    ggml_threadpool, ggml_threadpool_free, ggml_threadpool_new, ggml_threadpool_params_default,
+};
 
 /// A pool of threads; they sleep between passes.
 pub(crate) struct Threads(NonNull<ggml_threadpool>);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use crate::sampling::choice::Picker;
 use crate::scheduler::stats::Stats;
 use crate::weights::Weights;

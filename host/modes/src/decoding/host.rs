@@ -15,6 +15,9 @@ use crate::decoding::job::{Begun, Committed, Job};
 use crate::decoding::race;
 use crate::decoding::seat::Seat;
 
+#[cfg(test)]
+mod tests;
+
 /// Most tokens a drafter can be asked for, and most that one verification takes.
 pub(crate) const MOST: u32 = 256;
 

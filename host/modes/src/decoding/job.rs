@@ -12,6 +12,9 @@ use tokio::task::JoinSet;
 use crate::consensus::skipping::Skipping;
 use crate::decoding::seat::{Raced, Seat};
 
+#[cfg(test)]
+mod tests;
+
 /// What happened while a job ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -128,6 +131,13 @@ impl Job {
             skipping: None,
             clock: Clock::default(),
         }
+    }
+
+    /// Takes the time from `clock`.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn timed_by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Lets an approximate mode skip verifications.

@@ -16,6 +16,9 @@ use crate::gate::cache::ReviewCache;
 use crate::gate::judgement::{question, strictly};
 use crate::gate::policy::GatePolicyPlugin;
 
+#[cfg(test)]
+mod tests;
+
 /// How a member of the fleet has done.
 #[derive(Debug, Default)]
 pub struct MemberCounts {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tightwad_swarm::disk::{Digest, Manifest, PIECE, Store, StoreError};
 
-use crate::swarm::pull::{PullSpec, Pulled, SwarmError};
+use crate::swarm::spec::{PullSpec, Pulled, SwarmError};
 
 impl Pulled {
     /// The file at `path`, whole as it is; `None` where it is no longer what its manifest says.

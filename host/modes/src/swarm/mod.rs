@@ -3,6 +3,8 @@
 pub(crate) mod component;
 pub(crate) mod files;
 pub(crate) mod pull;
+pub(crate) mod spec;
 
 pub use files::whole;
-pub use pull::{PullSpec, Pulled, SwarmError, pull, seeders};
+pub use pull::{pull, seeders};
+pub use spec::{PullSpec, Pulled, SwarmError};

@@ -5,3 +5,4 @@ pub(crate) mod facts;
 pub(crate) mod lender;
 pub(crate) mod routes;
 pub(crate) mod server;
+pub(crate) mod state;

@@ -14,7 +14,7 @@ use tightwad_net::http::{ApiError, has_token};
 use tightwad_tunnel::UPGRADE;
 
 use crate::worker::facts::WorkerFacts;
-use crate::worker::server::WorkerState;
+use crate::worker::state::WorkerState;
 
 /// Refuses requests without the token, where there is one.
 pub(crate) async fn require_token(

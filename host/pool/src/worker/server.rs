@@ -1,36 +1,17 @@
 //! What a worker offers to hosts: llama.cpp's RPC behind a token, and what it lends.
 //! `host/PROTOCOL.md` explains every field.
 
-use crate::worker::lender::Lender;
-use crate::worker::routes;
-use tightwad_net::Allowed;
-
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use tightwad_core::Token;
 use tokio::net::TcpListener;
 
-/// What the handlers share; cheap to clone.
-#[derive(Clone)]
-pub struct WorkerState {
-    pub(crate) lender: Arc<Lender>,
-    pub(crate) token: Option<Token>,
-    pub(crate) allowed: Arc<[Allowed]>,
-}
-
-impl WorkerState {
-    /// `token`: what hosts must send; `allowed`: where they may be, anywhere when empty.
-    #[must_use]
-    pub fn new(lender: Lender, token: Option<Token>, allowed: Vec<Allowed>) -> Self {
-        Self { lender: Arc::new(lender), token, allowed: allowed.into() }
-    }
-}
+use crate::worker::routes;
+use crate::worker::state::WorkerState;
 
 /// Bytes of a sample of a link's bandwidth, at most.
 const SAMPLE: usize = 64 << 20;

@@ -9,18 +9,20 @@ use async_trait::async_trait;
 use tightwad_core::{Fallback, Lookup, PoolSpec, PromptReader, SharedBackend};
 use tightwad_engine::pool::PoolConfig;
 use tightwad_engine::{Engine, EngineConfig, Llama, LoadError, Vocabulary, Weights};
+use tightwad_modes::swarm::Pulled;
 use tightwad_modes::{
     Consensus, Gate, GateParts, PlacementPlugin, PolicyAtWork, ReviewCache, Speculation, SwarmPlugin,
 };
 use tightwad_net::{Found, discover};
 use tightwad_node::Node;
-use tightwad_pool::{Pooled, Pooling, Pools};
+use tightwad_pool::{Pooled, Pools};
 use tightwad_remote::{TextServer, TextServerSpec, Verification};
 use tightwad_sandbox::{Library, Loaded, Slot};
 use tightwad_script::{
     ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
-    check_fallback,
+    SwarmSource, check_fallback,
 };
+use tightwad_swarm::net::Seeding;
 
 use crate::app::gauges::Observed;
 use crate::app::pulls::{Pulls, pulled};
@@ -76,6 +78,16 @@ impl HostFactory {
         Ok(slot.current())
     }
 
+    /// Pulls what a script or a node names into `to`, where it is not there.
+    pub(crate) async fn pull(
+        &self,
+        source: &SwarmSource,
+        to: &Path,
+        seeding: Option<Seeding>,
+    ) -> Result<Pulled, String> {
+        pulled((&self.swarm("swarm").await?, &self.pulls), source, to, seeding).await
+    }
+
     /// A model whose layers lie on workers. This process ends when one of them is lost.
     pub(crate) async fn pooled(
         &self,
@@ -119,7 +131,7 @@ impl Factory for HostFactory {
             return Ok(loaded);
         }
         let path = match &spec.swarm {
-            Some(source) => pulled(self, source, &spec.path, None).await?.path,
+            Some(source) => self.pull(source, &spec.path, None).await?.path,
             None => spec.path.clone(),
         };
         let model = loaded(&ModelSpec { path, ..spec.clone() }, Engine::load).await?;
@@ -165,7 +177,7 @@ impl Factory for HostFactory {
             return Ok(Arc::new(Pooled(pool)));
         }
         let plugin = self.placement(spec.plugin.as_deref()).await?;
-        Ok(Arc::new(Pooled(Pooling::new(spec, plugin, &self.pools).await?)))
+        Ok(Arc::new(Pooled(self.pools.start(spec, plugin).await?)))
     }
 
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String> {

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use tightwad_core::Size;
-use tightwad_modes::swarm;
 use tightwad_modes::swarm::{PullSpec, Pulled};
+use tightwad_modes::{SwarmPlugin, swarm};
 use tightwad_script::SwarmSource;
 use tightwad_swarm::net::{Limits, Peer, Progress, Seeding};
 use tokio::sync::watch;
 
-use crate::app::factory::HostFactory;
-use crate::cli::swarm::pull::{settled, watched};
+use crate::app::progress::{settled, watched};
 
 /// How far the pulls that run are, by what is pulled.
 #[derive(Debug, Default)]
@@ -41,12 +40,11 @@ impl Pulls {
 
 /// Pulls what a script or a node names into `to`, a folder or a file, where it is not there.
 pub(crate) async fn pulled(
-    factory: &HostFactory,
+    (plugin, pulls): (&Arc<SwarmPlugin>, &Pulls),
     source: &SwarmSource,
     to: &Path,
     seeding: Option<Seeding>,
 ) -> Result<Pulled, String> {
-    let plugin = factory.swarm("swarm").await?;
     let peers: Result<Vec<Peer>, _> = source.peers.iter().map(|peer| Peer::seeder(peer)).collect();
     if to.extension().is_none() {
         // A folder, which may not be there yet.
@@ -65,11 +63,10 @@ pub(crate) async fn pulled(
         settings: "{}".to_owned(),
     };
     let name = source.wanted.to_string();
-    let pulls = factory.pulls().clone();
     let done = watched(&name, false, |progress| {
         let mut running = pulls.0.lock().unwrap_or_else(PoisonError::into_inner);
         running.insert(name.clone(), progress.subscribe());
-        swarm::pull(spec, &plugin, progress)
+        swarm::pull(spec, plugin, progress)
     });
     let done = done.await;
     pulls.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);

@@ -1,6 +1,7 @@
 //! The command line. Data goes to standard output, diagnostics to standard error; exit codes are 0,
 //! 1 for failures and 2 for wrong usage.
 
+pub(crate) mod args;
 mod chat;
 mod doctor;
 mod gate;

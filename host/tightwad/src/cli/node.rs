@@ -20,11 +20,10 @@ use tokio::sync::oneshot;
 
 use crate::app::factory::HostFactory;
 use crate::app::gauges::Gauges;
-use crate::app::pulls::pulled;
 use crate::app::shelf;
+use crate::cli::args::folder;
 use crate::cli::listen;
 use crate::cli::listen::announced;
-use crate::cli::swarm::pull::folder;
 use crate::cli::swarm::seed::{seed_state, seeded};
 use crate::cli::token::TokenParser;
 
@@ -39,7 +38,7 @@ pub(crate) struct Node {
     models: Vec<(String, Source)>,
     /// A machine that may have models of `swarm:`; may be given several times. Default: those found on the
     /// local network.
-    #[arg(long, value_parser = crate::cli::swarm::peer, value_name = "URL")]
+    #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The token that those want to see.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
@@ -200,7 +199,7 @@ impl Node {
             let until = async move { drop(ended.await) };
             tokio::spawn(net::serve(twin, self.seed_state(seeds), until));
         }
-        let pulled = pulled(factory, &source, &folder, seeding).await;
+        let pulled = factory.pull(&source, &folder, seeding).await;
         drop(over);
         let pulled = pulled.map_err(|error| anyhow::anyhow!("--model swarm:{wanted}: {error}"))?;
         seeds.add(pulled.store);

@@ -16,6 +16,7 @@ use crate::app::gauges::Gauges;
 use crate::app::shelf::Shelf;
 use crate::app::watch::Changes;
 use crate::app::{shelf, watch};
+pub(crate) use crate::cli::args::setting;
 use crate::cli::listen;
 use crate::cli::token::TokenParser;
 
@@ -44,11 +45,6 @@ pub(crate) struct Run {
     check: bool,
     #[command(flatten)]
     drain: listen::Drain,
-}
-
-pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a setting has the form KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Where a script comes from.

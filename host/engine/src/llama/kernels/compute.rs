@@ -2,8 +2,6 @@
 
 use std::ffi::{c_int, c_void};
 
-
-
 /// `struct ggml_compute_params` of `ggml-cpu-impl.h`.
 #[repr(C)]
 pub(crate) struct Params {

@@ -1,6 +1,6 @@
 //! A whole product, panel by panel: sixteen rows of weights and all columns.
 
-use std::arch::x86_64::{_MM_HINT_T1, __m256i, __m512i, _mm_prefetch};
+use std::arch::x86_64::{__m256i, __m512i, _MM_HINT_T1, _mm_prefetch};
 use std::mem::MaybeUninit;
 
 use llama_cpp_sys_2 as sys;

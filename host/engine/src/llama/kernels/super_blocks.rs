@@ -3,7 +3,9 @@
 use std::array::from_fn;
 
 use crate::llama::kernels::dot::{Format, Tile};
-use crate::llama::kernels::unpack::{bits, high_halves, high_nibbles, last_word, low_nibbles, masked, thirty_two};
+use crate::llama::kernels::unpack::{
+    bits, high_halves, high_nibbles, last_word, low_nibbles, masked, thirty_two,
+};
 use crate::llama::kernels::vectors::{Floats, QuantRange, Words};
 
 /// Byte `index` of each lane, as a number.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tightwad_modes::{Ballot, PolicyPlugin, Ruling, Vote};
 use tightwad_sandbox::Slot;
 
-use crate::cli::plugin::examined;
+use crate::cli::plugin::examined::examined;
 
 /// Ballots that five re-quantized copies of SmolLM2 cast at temperature 0.8, following its output.
 const RECORDED: &str = include_str!("ballots.json");

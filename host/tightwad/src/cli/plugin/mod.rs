@@ -1,14 +1,14 @@
 //! `tightwad plugin`.
 
 mod check;
+pub(crate) mod examined;
 mod new;
 mod templates;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use tightwad_sandbox::{Inspected, Library, inspect, list};
+use anyhow::Result;
+use tightwad_sandbox::{Inspected, list};
 
 use crate::app::shelf;
 use crate::app::shelf::shown;
@@ -92,7 +92,7 @@ fn line(plugin: &Inspected) -> String {
 
 impl Inspect {
     async fn run(self) -> Result<()> {
-        let (_, plugin) = examined(&self.file).await?;
+        let (_, plugin) = examined::examined(&self.file).await?;
         if self.json {
             println!("{:#}", serde_json::to_value(&plugin)?);
             return Ok(());
@@ -109,13 +109,4 @@ impl Inspect {
         println!("  sha256   {}", plugin.sha256);
         Ok(())
     }
-}
-
-/// Reads, loads and inspects a component.
-async fn examined(file: &Path) -> Result<(Arc<Library>, Inspected)> {
-    let library = shelf::library(None, None)?;
-    let wasm = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let inspected = inspect(&library, &name, Some(file), &wasm).await?;
-    Ok((library, inspected))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::plugin::templates::{SDK, SDK_MANIFEST, Template, WIT, of};
+use crate::cli::plugin::templates::{Kind, Language, SDK, SDK_MANIFEST, Template, WIT, of};
 
 /// Writes a project that builds a plugin with one command.
 #[derive(Debug, clap::Args)]
@@ -20,24 +20,6 @@ pub(crate) struct New {
     /// Where the project's folder goes; default: here, under the plugin's name.
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-}
-
-/// What a plugin is for.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Kind {
-    /// A rule for `tw.consensus`.
-    Consensus,
-    /// A verdict for `tw.gate`.
-    Gate,
-}
-
-/// What a plugin is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Language {
-    Rust,
-    Python,
-    Javascript,
-    C,
 }
 
 impl New {

@@ -2,8 +2,6 @@
 
 use anyhow::{Result, bail};
 
-use crate::cli::plugin::new::{Kind, Language};
-
 /// A project.
 pub(crate) struct Template {
     /// The name that the example has.
@@ -182,6 +180,24 @@ license = "Apache-2.0"
 [dependencies]
 wit-bindgen = { version = "=0.61.1", default-features = false, features = ["macros", "realloc"] }
 "#;
+
+/// What a plugin is for.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// A rule for `tw.consensus`.
+    Consensus,
+    /// A verdict for `tw.gate`.
+    Gate,
+}
+
+/// What a plugin is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Language {
+    Rust,
+    Python,
+    Javascript,
+    C,
+}
 
 #[cfg(test)]
 mod tests {

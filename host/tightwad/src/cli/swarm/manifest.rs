@@ -7,7 +7,7 @@ use serde_json::json;
 use tightwad_core::Size;
 use tightwad_modes::swarm;
 
-use crate::cli::swarm::bar::hashing;
+use crate::app::progress::hashing;
 
 /// Makes a model's manifest.
 #[derive(Debug, clap::Args)]

@@ -1,14 +1,11 @@
 //! `tightwad swarm`: models spread from machine to machine.
 
-mod bar;
 mod manifest;
 pub(crate) mod pull;
 pub(crate) mod seed;
 mod status;
 
 use anyhow::Result;
-use tightwad_core::Size;
-use tightwad_swarm::net::{Peer, RateLimit};
 
 /// Spreads models from machine to machine.
 #[derive(Debug, clap::Args)]
@@ -38,14 +35,4 @@ impl Swarm {
             Command::Status(status) => status.run().await,
         }
     }
-}
-
-/// `--peer`.
-pub(crate) fn peer(text: &str) -> Result<Peer, String> {
-    Peer::seeder(text).map_err(|error| error.to_string())
-}
-
-/// A limit of bytes a second.
-fn limit(size: Option<Size>) -> Option<std::sync::Arc<RateLimit>> {
-    size.map(|size| std::sync::Arc::new(RateLimit::new(size.0)))
 }

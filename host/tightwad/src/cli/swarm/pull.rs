@@ -5,21 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
-use tightwad_core::{Size, Token, user_data};
+use tightwad_core::{Size, Token};
 use tightwad_modes::swarm;
 use tightwad_modes::swarm::{PullSpec, Pulled};
 use tightwad_net::Allowed;
 use tightwad_swarm::Wanted;
-use tightwad_swarm::net::{self as net, Limits, Peer, Progress, Seeding, Seeds};
-use tokio::sync::watch;
+use tightwad_swarm::net::{self as net, Limits, Peer, Seeding, Seeds};
 
 use crate::app::factory::HostFactory;
+use crate::app::progress::{settled, watched};
 use crate::app::shelf;
+use crate::cli::args::{folder, limit};
 use crate::cli::listen;
-use crate::cli::swarm::bar::Bar;
-use crate::cli::swarm::limit;
 use crate::cli::swarm::seed::seed_state;
 use crate::cli::token::TokenParser;
 
@@ -32,7 +31,7 @@ pub(crate) struct Pull {
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
     /// A machine that may have it; may be given several times. Default: those found on the local network.
-    #[arg(long, value_parser = crate::cli::swarm::peer, value_name = "URL")]
+    #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The same file on a web server: one more source. A peer must still have the manifest.
     #[arg(long, value_parser = web, value_name = "URL")]
@@ -84,7 +83,7 @@ pub(crate) struct Pull {
     #[arg(long, default_value = "swarm")]
     plugin: String,
     /// What the plugin is told, such as order=random.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::cli::run::setting)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::cli::args::setting)]
     settings: Vec<(String, String)>,
     /// Prints JSON: a line a second, and one at the end.
     #[arg(long)]
@@ -98,14 +97,6 @@ fn web(text: &str) -> Result<Peer, String> {
 fn layers(text: &str) -> Result<Range<u32>, String> {
     let numbers = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     numbers.map(|(from, to)| from..to).ok_or_else(|| "layers have the form A..B, such as 0..16".to_owned())
-}
-
-/// The folder of the user's models; it is made where it is missing.
-pub(crate) fn folder() -> Result<PathBuf> {
-    let folder =
-        user_data().context("there is no HOME for models: say where to with --output")?.join("models");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder)
 }
 
 impl Pull {
@@ -183,37 +174,6 @@ fn settings(pairs: &[(String, String)]) -> String {
     serde_json::Value::Object(object).to_string()
 }
 
-/// Runs a pull, and shows how far it is.
-pub(crate) async fn watched<F: Future>(
-    what: &str,
-    as_json: bool,
-    pull: impl FnOnce(watch::Sender<Progress>) -> F,
-) -> F::Output {
-    let (sender, mut progress) = watch::channel(Progress::default());
-    let mut bar = Bar::new(what, 0);
-    let mut pulling = std::pin::pin!(pull(sender));
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    let mut told = true;
-    loop {
-        tokio::select! {
-            done = &mut pulling => return done,
-            news = progress.changed(), if told => {
-                told = news.is_ok();
-                if !as_json {
-                    bar.show(&progress.borrow_and_update());
-                }
-            }
-            _ = second.tick(), if as_json => {
-                let now = progress.borrow().clone();
-                println!(
-                    "{}",
-                    json!({"had": now.bytes_had, "wanted": now.bytes_wanted, "rate": now.rate, "peers": now.peers})
-                );
-            }
-        }
-    }
-}
-
 /// What a pull did, as JSON.
 fn figures(pulled: &Pulled) -> serde_json::Value {
     let summary = pulled.summary.clone().unwrap_or_default();
@@ -226,35 +186,4 @@ fn figures(pulled: &Pulled) -> serde_json::Value {
         "picker_failed": summary.picker_failed, "seconds": summary.took.as_secs_f64(),
         "from": from.collect::<Vec<_>>(),
     })
-}
-
-/// What a pull did, in words.
-pub(crate) fn settled(pulled: &Pulled) -> String {
-    let path = pulled.path.display();
-    let Some(summary) = &pulled.summary else { return format!("{path} is there already, whole") };
-    let rate = summary.bytes as f64 / summary.took.as_secs_f64().max(1e-3);
-    let mut said = format!(
-        "{path}: {} from {} peers in {:.1} s, {}/s",
-        Size(summary.bytes),
-        summary.from.len(),
-        summary.took.as_secs_f64(),
-        Size(rate as u64)
-    );
-    if pulled.here > 0 {
-        said += &format!(
-            "; {} were here already, {} of them in other files",
-            Size(pulled.here),
-            Size(pulled.reused)
-        );
-    }
-    if summary.wasted > 0 {
-        said += &format!("; {} came for nothing", Size(summary.wasted));
-    }
-    for peer in &summary.banned {
-        said += &format!("; {peer} sent what is not in the manifest, and was banned");
-    }
-    if let Some(reason) = &summary.picker_failed {
-        said += &format!("; the plugin failed and pieces were fetched in order: {reason}");
-    }
-    said
 }

@@ -9,9 +9,9 @@ use tightwad_modes::swarm;
 use tightwad_net::{Allowed, Announcement};
 use tightwad_swarm::net::{self as net, SeedState, Seeds};
 
+use crate::app::progress::hashing;
+use crate::cli::args::limit;
 use crate::cli::listen;
-use crate::cli::swarm::bar::hashing;
-use crate::cli::swarm::limit;
 use crate::cli::token::TokenParser;
 
 /// Lets other machines have models of this one.

@@ -14,7 +14,7 @@ use crate::cli::token::TokenParser;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
     /// A seeder or a node; may be given several times. Default: those found on the local network.
-    #[arg(long, value_parser = crate::cli::swarm::peer, value_name = "URL")]
+    #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
     /// The token that they want to see.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 use tightwad_core::Size;
+use tightwad_modes::swarm::Pulled;
 use tightwad_swarm::net::Progress;
+use tokio::sync::watch;
 
 /// Off a terminal, how often a line is printed.
 const LINES: Duration = Duration::from_secs(5);
@@ -60,4 +63,66 @@ pub(crate) fn hashing(what: &str, bytes: u64) -> impl Fn(u64) + Send + Sync + 's
     move |more| {
         bar.bar.set_position(done.fetch_add(more, Ordering::Relaxed) + more);
     }
+}
+
+/// Runs a pull, and shows how far it is.
+pub(crate) async fn watched<F: Future>(
+    what: &str,
+    as_json: bool,
+    pull: impl FnOnce(watch::Sender<Progress>) -> F,
+) -> F::Output {
+    let (sender, mut progress) = watch::channel(Progress::default());
+    let mut bar = Bar::new(what, 0);
+    let mut pulling = std::pin::pin!(pull(sender));
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut told = true;
+    loop {
+        tokio::select! {
+            done = &mut pulling => return done,
+            news = progress.changed(), if told => {
+                told = news.is_ok();
+                if !as_json {
+                    bar.show(&progress.borrow_and_update());
+                }
+            }
+            _ = second.tick(), if as_json => {
+                let now = progress.borrow().clone();
+                println!(
+                    "{}",
+                    json!({"had": now.bytes_had, "wanted": now.bytes_wanted, "rate": now.rate, "peers": now.peers})
+                );
+            }
+        }
+    }
+}
+
+/// What a pull did, in words.
+pub(crate) fn settled(pulled: &Pulled) -> String {
+    let path = pulled.path.display();
+    let Some(summary) = &pulled.summary else { return format!("{path} is there already, whole") };
+    let rate = summary.bytes as f64 / summary.took.as_secs_f64().max(1e-3);
+    let mut said = format!(
+        "{path}: {} from {} peers in {:.1} s, {}/s",
+        Size(summary.bytes),
+        summary.from.len(),
+        summary.took.as_secs_f64(),
+        Size(rate as u64)
+    );
+    if pulled.here > 0 {
+        said += &format!(
+            "; {} were here already, {} of them in other files",
+            Size(pulled.here),
+            Size(pulled.reused)
+        );
+    }
+    if summary.wasted > 0 {
+        said += &format!("; {} came for nothing", Size(summary.wasted));
+    }
+    for peer in &summary.banned {
+        said += &format!("; {peer} sent what is not in the manifest, and was banned");
+    }
+    if let Some(reason) = &summary.picker_failed {
+        said += &format!("; the plugin failed and pieces were fetched in order: {reason}");
+    }
+    said
 }
