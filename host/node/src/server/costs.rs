@@ -10,7 +10,7 @@ use tightwad_core::{Backend, Clock, Draft, Processor, Prompt, Request, Target, V
 use tokio::sync::oneshot;
 
 use crate::client::model::{Node, NodeSpec};
-use crate::testing::{FakeNode, Model, Passes};
+use crate::testing::{FakeNode, Model, PassTime, Passes};
 
 /// Requests that share each pass.
 const SHARING: usize = 3;
@@ -23,7 +23,7 @@ const STAGGER: Duration = Duration::from_millis(3);
 struct Shared {
     start: Instant,
     microseconds: AtomicU64,
-    waiting: Mutex<Vec<(Instant, usize, oneshot::Sender<(Duration, Duration)>)>>,
+    waiting: Mutex<Vec<(Instant, usize, oneshot::Sender<PassTime>)>>,
 }
 
 impl Shared {
@@ -46,7 +46,7 @@ impl Shared {
     }
 
     /// Waits for the others; the last one makes the pass.
-    fn join(&self, rows: usize, reply: oneshot::Sender<(Duration, Duration)>) {
+    fn join(&self, rows: usize, reply: oneshot::Sender<PassTime>) {
         let mut waiting = self.waiting.lock().unwrap();
         waiting.push((self.now(), rows, reply));
         if waiting.len() < SHARING {
@@ -64,7 +64,7 @@ impl Shared {
 
 #[async_trait]
 impl Passes for Shared {
-    async fn pass(&self, rows: usize) -> (Duration, Duration) {
+    async fn pass(&self, rows: usize) -> PassTime {
         let (reply, answer) = oneshot::channel();
         self.join(rows, reply);
         answer.await.unwrap()

@@ -3,5 +3,5 @@
 mod model;
 mod node;
 
-pub(crate) use model::{Model, Passes};
+pub(crate) use model::{Model, PassTime, Passes};
 pub(crate) use node::{Accident, FakeNode};

@@ -10,11 +10,16 @@ use tightwad_core::{
     Tokenizer, Verified,
 };
 
+/// The time from a call to its answer, and the cost that the request is charged.
+pub(crate) type PassTime = (Duration, Duration);
+/// Prompt and output at the opening of a session.
+pub(crate) type Opening = (Vec<TokenId>, Vec<TokenId>);
+
 /// How long forward passes take.
 #[async_trait]
 pub(crate) trait Passes: Send + Sync {
-    /// Makes a pass over `rows`; how long it took, and what it costs.
-    async fn pass(&self, rows: usize) -> (Duration, Duration);
+    /// Makes a pass over `rows`.
+    async fn pass(&self, rows: usize) -> PassTime;
 }
 
 /// Passes that take no time.
@@ -22,7 +27,7 @@ struct Instantly;
 
 #[async_trait]
 impl Passes for Instantly {
-    async fn pass(&self, _rows: usize) -> (Duration, Duration) {
+    async fn pass(&self, _rows: usize) -> PassTime {
         (Duration::ZERO, Duration::ZERO)
     }
 }
@@ -31,10 +36,10 @@ impl Passes for Instantly {
 #[derive(Clone)]
 pub(crate) struct Model {
     passes: Arc<dyn Passes>,
-    /// How many passes each verification and each step made it do, in order: the rows.
+    /// The rows of each pass, in order.
     pub rows: Arc<Mutex<Vec<usize>>>,
-    /// Prompt and output of each session that was opened.
-    pub opened: Arc<Mutex<Vec<(Vec<TokenId>, Vec<TokenId>)>>>,
+    /// The sessions that were opened, in order.
+    pub opened: Arc<Mutex<Vec<Opening>>>,
     /// The digest of its weights.
     pub weights: Arc<Mutex<String>>,
 }
@@ -122,7 +127,7 @@ impl Sequence {
         (self.tokens.len() - self.prompt >= self.max_tokens).then_some(Finish::Length)
     }
 
-    async fn pass(&self, rows: usize) -> (Duration, Duration) {
+    async fn pass(&self, rows: usize) -> PassTime {
         self.model.rows.lock().unwrap().push(rows);
         self.model.passes.pass(rows).await
     }
