@@ -1,3 +1,4 @@
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,8 +7,12 @@ use tightwad_core::{
     Backend, BackendError, Clock, Drafter, Finish, Left, Prompt, Request, Sampling, SamplingSpec, Target,
     Token, TokenId, Verified,
 };
+use tokio::net::TcpListener;
 
 use crate::client::model::{Node, NodeSpec};
+use crate::client::probe::probe;
+use crate::protocol::facts::{NodeFacts, PROTOCOL};
+use crate::protocol::seal::seal;
 use crate::testing::{Accident, FakeNode, Model};
 
 /// The tokens of a prompt.
@@ -216,6 +221,57 @@ async fn one_of_several_models_must_be_chosen() {
     let error = Node::connect(&spec("huge")).await.err().unwrap();
     assert!(error.ends_with("lends no model 'huge'; it has: big, small"), "{error}");
     assert_eq!(Node::connect(&spec("small")).await.unwrap().name(), "small");
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_there_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = probe(&url, None).await.unwrap_err();
+    assert!(error.starts_with(&format!("node {url}: ")), "{error}");
+    assert!(error.ends_with("is `tightwad node` running there, and does this machine reach it?"), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_of_another_version_is_refused() {
+    let facts = NodeFacts {
+        tightwad: "9.9".to_owned(),
+        protocol: PROTOCOL + 1,
+        unix_ms: 0,
+        sessions: 0,
+        models: Vec::new(),
+    };
+    let body = seal(&facts).unwrap();
+    let paths = axum::Router::new().route("/v1/node", axum::routing::get(|| async move { body }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, paths).into_future());
+    let error = probe(&url, None).await.unwrap_err();
+    assert!(error.contains("runs tightwad 9.9 and speaks version 2 of the protocol"), "{error}");
+}
+
+#[tokio::test]
+async fn a_healthy_node_tells_its_facts() {
+    let node = FakeNode::of(Arc::new(Model::new())).await;
+    let _session = target(&node.connect().await).await;
+    let health = probe(&node.spec().url, None).await.unwrap();
+    assert_eq!((health.facts.sessions, health.facts.models[0].name.as_str()), (1, "model"));
+    assert!(health.skew < Duration::from_secs(5), "{:?}", health.skew);
+}
+
+#[tokio::test]
+async fn a_whole_answer_is_generated_over_the_wire() {
+    let node = FakeNode::of(Arc::new(Model::new())).await;
+    let (sink, mut events) = tokio::sync::mpsc::channel(100);
+    let request = Request::clone(&request(6));
+    let outcome = node.connect().await.generate(request, sink).await.unwrap();
+    let mut text = String::new();
+    while let Some(event) = events.recv().await {
+        text.push_str(&event.text);
+    }
+    assert_eq!(tokens(&text), Model::continuation(&tokens("hello"), 6));
+    assert_eq!((outcome.finish, outcome.usage.completion_tokens), (Finish::Length, 6));
 }
 
 /// A drafter on a node.
