@@ -58,7 +58,8 @@ async fn answer(
     let backend = backend.ok_or_else(|| ApiError::unknown_model(&body.model, routes.names()))?;
     let observation = state.metrics.observe(&body.model);
     let (model, id) = (body.model.clone(), random_id());
-    let parsed = parse(body, &id)?;
+    let parsed = parse(body, &id)
+        .inspect_err(|error| state.metrics.answered(&observation, error.status().as_u16()))?;
     let head = Head {
         id: format!("{}-{id}", parsed.shape.prefix()),
         created: unix_seconds(),

@@ -96,12 +96,14 @@ async fn requests_and_tokens_are_counted() {
     let server = Server::of(Fake::of(|_| vec![text("Hi")])).await;
     assert_eq!(server.chat(json!({})).await.status(), 200);
     assert_eq!(server.chat(json!({"stream": true})).await.text().await.unwrap().lines().count(), 8);
+    assert_eq!(server.chat(json!({"n": 0})).await.status(), 400);
     let response = server.get("/metrics").send().await.unwrap();
     let kind = response.headers()["content-type"].clone();
     assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     let text = response.text().await.unwrap();
     for line in [
         "tightwad_requests_total{model=\"m\",status=\"200\"} 2",
+        "tightwad_requests_total{model=\"m\",status=\"400\"} 1",
         "tightwad_tokens_total{model=\"m\",kind=\"completion\"} 4",
         "tightwad_requests_in_flight 0",
         "tightwad_time_to_first_token_seconds_count{model=\"m\"} 2",
