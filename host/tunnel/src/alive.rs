@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep};
 use crate::frame::{Kind, write};
 use crate::protocol::{BEAT, SILENCE};
 
-/// Notes since when its reader waits.
+/// A reader that records when it begins to wait for bytes.
 pub(crate) struct Alive<R> {
     inner: R,
     clock: Clock,
 }
 
-/// Since when a reader waits for the other end. A reader that does something else, such as passing bytes on
-/// to a busy RPC server, does not wait: the other end is then not to blame.
+/// The time at which a reader began to wait. A reader that passes bytes on to a busy RPC server does not wait:
+/// the other end may have sent more.
 #[derive(Clone)]
 pub(crate) struct Clock {
     start: Instant,
@@ -28,6 +28,7 @@ pub(crate) struct Clock {
     waiting_since: Arc<AtomicU64>,
 }
 
+/// The reader does not wait, or is not polled.
 const NOT_WAITING: u64 = u64::MAX;
 
 impl<R> Alive<R> {

@@ -59,8 +59,8 @@ impl Ledger {
     fn ask(&self, bytes: u64) -> io::Result<bool> {
         let mut pending = lock(&self.pending);
         if pending.is_some() {
-            // llama.cpp waits for each answer. Two open questions would confuse their sizes.
-            return Err(io::Error::other("the host asks for a buffer before the last one was answered"));
+            // llama.cpp waits for each answer. With two open questions, an answer could belong to either size.
+            return Err(io::Error::other("the host asked for a second buffer before the first answer"));
         }
         let taken = self.memory.take(bytes);
         *pending = taken.then_some(bytes);
