@@ -38,7 +38,7 @@ pub async fn probe(url: &str, token: Option<Token>) -> Result<NodeHealth, String
 pub(crate) fn link(url: &str, token: Option<Token>, watched: Option<Processor>) -> Result<Link, String> {
     let shown = url.trim_end_matches('/');
     let link = Link::new(format!("node {shown}"), shown, token, watched);
-    link.map_err(|error| format!("'{url}' is no address of a node: {error}"))
+    link.map_err(|error| format!("'{url}' is not the address of a node: {error}"))
 }
 
 /// What a node of this version says of itself.
