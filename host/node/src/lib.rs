@@ -5,9 +5,12 @@
 mod client;
 mod protocol;
 mod server;
+#[cfg(test)]
+mod testing;
 
 pub use client::link::Counts as NodeCounts;
-pub use client::node::{Node, NodeHealth, NodeSpec, probe};
+pub use client::model::{Node, NodeSpec};
+pub use client::probe::{NodeHealth, probe};
 pub use protocol::facts::{NodeFacts, NodeModel};
 pub use protocol::hash::TokenHash;
 pub use server::lent::Lent;

@@ -1,15 +1,8 @@
-//! What the server is doing, and what of it people may change.
-
-use std::sync::Arc;
+//! Models that people may load and unload.
 
 use async_trait::async_trait;
-use axum::Json;
-use axum::extract::{Path, State};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tightwad_core::BackendError;
-use tightwad_net::http::ApiError;
-
-use crate::state::ServerState;
 
 /// Models that can be loaded and unloaded while the server runs.
 #[async_trait]
@@ -28,54 +21,4 @@ pub trait Control: Send + Sync {
 
     /// Finishes what runs on one, and unloads it; `None`: there is none of this name.
     async fn unload(&self, model: &str) -> Option<()>;
-}
-
-/// `GET /v1/tightwad/status`.
-pub(crate) async fn status(State(state): State<ServerState>) -> Json<Value> {
-    let routes = state.table.current();
-    let served: Vec<Value> = routes
-        .iter()
-        .map(|(name, backend)| {
-            let load = backend.load();
-            json!({"name": name, "backend": backend.name(), "active": load.active, "waiting": load.waiting})
-        })
-        .collect();
-    let control = state.control.as_ref();
-    let models = control.map(|control| control.status()).unwrap_or_default();
-    let modes = control.map(|control| control.modes()).unwrap_or_default();
-    let plugins = control.map(|control| control.plugins()).unwrap_or_default();
-    let version = env!("CARGO_PKG_VERSION");
-    Json(json!({
-        "tightwad": version, "serves": served, "models": models, "modes": modes, "plugins": plugins,
-    }))
-}
-
-/// `POST /v1/tightwad/models/{model}/load`.
-pub(crate) async fn load(
-    State(state): State<ServerState>,
-    Path(model): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let control = control(&state, &model)?;
-    let loaded = control.load(&model).await.ok_or_else(|| unknown(control.as_ref(), &model))?;
-    loaded?;
-    Ok(Json(json!({"model": model, "state": "ready"})))
-}
-
-/// `POST /v1/tightwad/models/{model}/unload`.
-pub(crate) async fn unload(
-    State(state): State<ServerState>,
-    Path(model): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let control = control(&state, &model)?;
-    control.unload(&model).await.ok_or_else(|| unknown(control.as_ref(), &model))?;
-    Ok(Json(json!({"model": model, "state": "unloaded"})))
-}
-
-fn control(state: &ServerState, model: &str) -> Result<Arc<dyn Control>, ApiError> {
-    state.control.clone().ok_or_else(|| ApiError::unknown_model(model, std::iter::empty()))
-}
-
-fn unknown(control: &dyn Control, model: &str) -> ApiError {
-    let known = control.status();
-    ApiError::unknown_model(model, known.iter().filter_map(|status| status["model"].as_str()))
 }

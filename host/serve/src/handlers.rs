@@ -1,4 +1,4 @@
-//! The two endpoints that generate, and `/health`.
+//! The two endpoints that generate, `/health` and `/metrics`.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -8,15 +8,18 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tightwad_net::http::{ApiError, BODY_LIMIT};
 
-use crate::body::Body;
+use crate::body::fields::Body;
+use crate::body::parsed;
 use crate::body::parsed::Parsed;
 use crate::choices::Choices;
-use crate::reply;
-use crate::reply::Head;
+use crate::reply::head::Head;
+use crate::reply::job::Job;
+use crate::reply::{stream, whole};
 use crate::state::ServerState;
 use crate::table::unix_seconds;
 
@@ -24,15 +27,20 @@ pub(crate) async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
+pub(crate) async fn metrics(State(state): State<ServerState>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, OPEN_METRICS)], state.metrics.exposition())
+}
+
 pub(crate) async fn chat(State(state): State<ServerState>, body: Result<Bytes, BytesRejection>) -> Response {
-    answer(state, body, Body::chat).await.unwrap_or_else(IntoResponse::into_response)
+    answer(state, body, parsed::chat).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 pub(crate) async fn completions(
     State(state): State<ServerState>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    answer(state, body, Body::completion).await.unwrap_or_else(IntoResponse::into_response)
+    answer(state, body, parsed::completion).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn answer(
@@ -50,7 +58,8 @@ async fn answer(
     let backend = backend.ok_or_else(|| ApiError::unknown_model(&body.model, routes.names()))?;
     let observation = state.metrics.observe(&body.model);
     let (model, id) = (body.model.clone(), random_id());
-    let parsed = parse(body, &id)?;
+    let parsed = parse(body, &id)
+        .inspect_err(|error| state.metrics.answered(&observation, error.status().as_u16()))?;
     let head = Head {
         id: format!("{}-{id}", parsed.shape.prefix()),
         created: unix_seconds(),
@@ -60,8 +69,8 @@ async fn answer(
         usage: parsed.include_usage,
     };
     let choices = Choices::start(backend, parsed.requests);
-    let job = reply::Job { head, choices, metrics: state.metrics.clone(), observation };
-    if parsed.stream { reply::stream::stream(job).await } else { reply::whole::whole(job).await }
+    let job = Job { head, choices, metrics: state.metrics.clone(), observation };
+    if parsed.stream { stream::stream(job).await } else { whole::whole(job).await }
 }
 
 /// 128 random bits from the standard library's only source of them.

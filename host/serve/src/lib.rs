@@ -1,5 +1,6 @@
 //! The endpoint: OpenAI's HTTP interface over backends.
 
+mod admin;
 mod auth;
 mod body;
 mod choices;
@@ -12,6 +13,8 @@ mod routes;
 mod server;
 mod state;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use control::Control;
 pub use metrics::{Collector, Metrics};

@@ -3,9 +3,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -14,8 +11,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tightwad_core::Outcome;
-
-use crate::state::ServerState;
 
 /// Gauges and counters that live elsewhere, read when someone asks.
 pub use prometheus_client::collector::Collector;
@@ -75,6 +70,15 @@ impl Metrics {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
     }
 
+    /// All of them, in the text format of OpenMetrics.
+    pub(crate) fn exposition(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+
     /// Begins to observe one request.
     pub(crate) fn observe(&self, model: &str) -> Observation {
         self.in_flight.inc();
@@ -131,12 +135,4 @@ impl Drop for Observation {
     fn drop(&mut self) {
         self.in_flight.dec();
     }
-}
-
-pub(crate) async fn show(State(state): State<ServerState>) -> impl IntoResponse {
-    let mut text = String::new();
-    let registry = state.metrics.registry.lock().unwrap_or_else(PoisonError::into_inner);
-    // Writing into a string cannot fail.
-    let _ = encode(&mut text, &registry);
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

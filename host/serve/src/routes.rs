@@ -9,7 +9,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::state::ServerState;
-use crate::{auth, control, handlers, metrics, models};
+use crate::{admin, auth, handlers, models};
 
 pub(crate) fn router(state: ServerState) -> Router {
     let guarded = state.guarded.clone().with_state(());
@@ -19,10 +19,10 @@ pub(crate) fn router(state: ServerState) -> Router {
         .route("/v1/completions", post(handlers::completions))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::one))
-        .route("/v1/tightwad/status", get(control::status))
-        .route("/v1/tightwad/models/{model}/load", post(control::load))
-        .route("/v1/tightwad/models/{model}/unload", post(control::unload))
-        .route("/metrics", get(metrics::show))
+        .route("/v1/tightwad/status", get(admin::status))
+        .route("/v1/tightwad/models/{model}/load", post(admin::load))
+        .route("/v1/tightwad/models/{model}/unload", post(admin::unload))
+        .route("/metrics", get(handlers::metrics))
         .merge(guarded)
         // The token guards everything above; whether the server lives is no secret.
         .route_layer(from_fn_with_state(state.clone(), auth::require_token))

@@ -56,10 +56,15 @@ struct Ledger {
 
 impl Ledger {
     /// False: there is not enough.
-    fn ask(&self, bytes: u64) -> bool {
+    fn ask(&self, bytes: u64) -> io::Result<bool> {
+        let mut pending = lock(&self.pending);
+        if pending.is_some() {
+            // llama.cpp waits for each answer. With two open questions, an answer could belong to either size.
+            return Err(io::Error::other("the host asked for a second buffer before the first answer"));
+        }
         let taken = self.memory.take(bytes);
-        *lock(&self.pending) = taken.then_some(bytes);
-        taken
+        *pending = taken.then_some(bytes);
+        Ok(taken)
     }
 
     /// Notes the server's answer to an allocation, if this is one: the buffer's name, and its size.
@@ -67,7 +72,8 @@ impl Ledger {
         let Some(bytes) = lock(&self.pending).take() else { return };
         match number(body, 0) {
             Some(buffer) if buffer != 0 => {
-                lock(&self.buffers).insert(buffer, bytes);
+                let replaced = lock(&self.buffers).insert(buffer, bytes);
+                self.memory.give_back(replaced.unwrap_or_default());
             }
             _ => self.memory.give_back(bytes),
         }
@@ -171,7 +177,7 @@ impl<W: AsyncWrite + Unpin> Commands<'_, W> {
             // The device, then the size, each in 8 bytes or packed into 12.
             Some(&command::ALLOC_BUFFER) => {
                 let bytes = number(body, body.len().saturating_sub(8)).unwrap_or(u64::MAX);
-                if !self.ledger.ask(bytes) {
+                if !self.ledger.ask(bytes)? {
                     let (memory, used) = self.ledger.memory.now();
                     tracing::warn!(bytes, memory, used, "a pool asks for more memory than is lent");
                     // A failed allocation, as the server would answer it.
@@ -239,3 +245,6 @@ async fn answers<W: AsyncWrite + Unpin>(
         write(&mut *to_host.lock().await, Kind::Answer, &[&length.to_le_bytes(), &body]).await?;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ mod graph;
 mod near;
 mod protocol;
 mod sizes;
+#[cfg(test)]
+mod testing;
 
 pub use cache::Cache;
 pub use far::{Allowance, serve_tunnel};

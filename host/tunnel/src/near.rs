@@ -270,3 +270,6 @@ impl Commands<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

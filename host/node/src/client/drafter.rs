@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tightwad_core::{BackendError, Drafter, Expected, Processor, Proposal, Task, TokenId, WireRequest};
 
+use crate::client::limits::OPENING;
 use crate::client::link::{Fault, Link};
-use crate::client::node::Node;
+use crate::client::model::Node;
 use crate::protocol::calls::{Base, OpenCall, Opened, ProposeAnswer, ProposeCall, Role};
 use crate::protocol::hash::TokenHash;
 
@@ -63,7 +64,7 @@ impl NodeDrafter {
             output: Vec::new(),
             max_tokens: Some(self.task.max_tokens),
         };
-        let opened: Opened = self.link.call("/v1/node/sessions", &call, crate::client::node::OPENING).await?;
+        let opened: Opened = self.link.call("/v1/node/sessions", &call, OPENING).await?;
         if opened.weights != self.weights {
             self.link.close(&opened.session);
             let changed = "it serves another model under this name than when the script was loaded";
@@ -89,7 +90,7 @@ impl NodeDrafter {
         let call = ProposeCall { base: Base { at, hash }, tokens, max, min_probability };
         let start = Instant::now();
         let path = format!("/v1/node/sessions/{session}/propose");
-        match self.link.call::<_, ProposeAnswer>(&path, &call, crate::client::node::OPENING).await {
+        match self.link.call::<_, ProposeAnswer>(&path, &call, OPENING).await {
             Ok(answer) => {
                 self.link.measured(start.elapsed(), Duration::from_micros(answer.us));
                 self.known = output.to_vec();

@@ -281,6 +281,14 @@ impl Link {
     }
 }
 
+/// The fault as a backend's error.
+pub(crate) fn error(link: &Link, fault: Fault) -> BackendError {
+    match fault {
+        Fault::Refused(error) => error,
+        Fault::Lost(reason) | Fault::OutOfStep(reason) => BackendError::failed(&link.name, reason),
+    }
+}
+
 /// Fields of a request that a node may complain about.
 const PARAMETERS: [&str; 7] =
     ["messages", "prompt", "max_tokens", "tools", "tool_choice", "response_format", "grammar"];
@@ -318,5 +326,20 @@ impl Pause {
         tokio::time::sleep(delay).await;
         self.failures += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shorter_round_trip_is_believed_at_once_and_a_longer_one_slowly() {
+        let link = Link::new("node".to_owned(), "http://127.0.0.1:1/", None, None).unwrap();
+        assert_eq!(link.round_trip(), Duration::ZERO);
+        for (took, there, known) in [(100, 20, 80), (30, 10, 20), (220, 100, 30), (10, 90, 0)] {
+            link.measured(Duration::from_millis(took), Duration::from_millis(there));
+            assert_eq!(link.round_trip().as_millis(), known, "{took} ms, {there} of them on the node");
+        }
     }
 }

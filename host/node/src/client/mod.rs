@@ -1,8 +1,14 @@
 //! A model on another machine as a backend.
 
 pub(crate) mod drafter;
+pub(crate) mod limits;
 pub(crate) mod link;
+pub(crate) mod model;
 pub(crate) mod node;
+pub(crate) mod probe;
 pub(crate) mod steps;
 pub(crate) mod target;
 pub(crate) mod vocabulary;
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,9 @@ use tightwad_core::{
     Tokenizer, Verified, WireRequest,
 };
 
-use crate::client::link::{Fault, Link, Pause};
-use crate::client::node::{Node, OPENING, error, limit};
+use crate::client::limits::{OPENING, limit};
+use crate::client::link::{Fault, Link, Pause, error};
+use crate::client::model::Node;
 use crate::client::steps::Steps;
 use crate::client::vocabulary::Vocabulary;
 use crate::protocol::calls::{Base, DecodeCall, OpenCall, Opened, Role, Step, VerifyCall, WireLogprobs};

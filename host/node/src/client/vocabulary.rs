@@ -8,7 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use tightwad_core::{BackendError, TokenId, Tokenizer};
 
-use crate::client::link::Link;
+use crate::client::limits::QUICK;
+use crate::client::link::{Link, error};
 use crate::protocol::calls::{DetokenizeCall, Detokenized, Piece, TokenizeCall, Tokenized};
 
 /// Asks the node for what it has not seen yet.
@@ -41,9 +42,8 @@ impl Vocabulary {
 impl Tokenizer for Vocabulary {
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
         let call = TokenizeCall { model: self.model.clone(), text: text.to_owned(), request: None };
-        let answer =
-            self.link.call::<_, Tokenized>("/v1/node/tokenize", &call, crate::client::node::QUICK).await;
-        answer.map(|answer| answer.tokens).map_err(|fault| crate::client::node::error(&self.link, fault))
+        let answer = self.link.call::<_, Tokenized>("/v1/node/tokenize", &call, QUICK).await;
+        answer.map(|answer| answer.tokens).map_err(|fault| error(&self.link, fault))
     }
 
     async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
@@ -53,11 +53,8 @@ impl Tokenizer for Vocabulary {
         unknown.dedup();
         if !unknown.is_empty() {
             let call = DetokenizeCall { model: self.model.clone(), tokens: unknown.clone() };
-            let answer = self
-                .link
-                .call::<_, Detokenized>("/v1/node/detokenize", &call, crate::client::node::QUICK)
-                .await;
-            let answer = answer.map_err(|fault| crate::client::node::error(&self.link, fault))?;
+            let answer = self.link.call::<_, Detokenized>("/v1/node/detokenize", &call, QUICK).await;
+            let answer = answer.map_err(|fault| error(&self.link, fault))?;
             unknown.into_iter().zip(answer.pieces).for_each(|(token, piece)| self.learn(token, piece));
         }
         Ok(tokens.iter().filter_map(|token| self.piece(*token)).flat_map(|piece| piece.to_vec()).collect())

@@ -1,24 +1,16 @@
 //! What a shared pass costs each request: the same in one process, on a node that several hosts share, and on a
 //! pool. The clock is a fake one, so that the figures are exact.
 
-use std::future::IntoFuture;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tightwad_core::{
-    Backend, BackendError, Capabilities, Clock, Committed, Draft, Left, ModelFacts, OpenTarget, Outcome,
-    Pass, Processor, Prompt, Request, Sink, Target, Task, TokenId, Tokenizer, Verified,
-};
-use tokio::net::TcpListener;
+use tightwad_core::{Backend, Clock, Draft, Processor, Prompt, Request, Target, Verified};
 use tokio::sync::oneshot;
 
-use crate::client::node::{Node, NodeSpec};
-use crate::server::lent::Lent;
-use crate::server::registry::SessionLimits;
-use crate::server::routes::routes;
+use crate::client::model::{Node, NodeSpec};
+use crate::testing::{FakeNode, Model, PassTime, Passes};
 
 /// Requests that share each pass.
 const SHARING: usize = 3;
@@ -31,7 +23,7 @@ const STAGGER: Duration = Duration::from_millis(3);
 struct Shared {
     start: Instant,
     microseconds: AtomicU64,
-    waiting: Mutex<Vec<(Instant, usize, oneshot::Sender<Verified>)>>,
+    waiting: Mutex<Vec<(Instant, usize, oneshot::Sender<PassTime>)>>,
 }
 
 impl Shared {
@@ -53,15 +45,8 @@ impl Shared {
         Clock::of(move || shared.now())
     }
 
-    /// One row more than the draft in the next pass.
-    async fn pass(&self, draft: usize) -> Verified {
-        let (reply, answer) = oneshot::channel();
-        self.join(draft + 1, reply);
-        answer.await.unwrap()
-    }
-
     /// Waits for the others; the last one makes the pass.
-    fn join(&self, rows: usize, reply: oneshot::Sender<Verified>) {
+    fn join(&self, rows: usize, reply: oneshot::Sender<PassTime>) {
         let mut waiting = self.waiting.lock().unwrap();
         waiting.push((self.now(), rows, reply));
         if waiting.len() < SHARING {
@@ -72,98 +57,17 @@ impl Shared {
             // 8 ms for a row, and 1 ms for each further one.
             let cost = Duration::from_millis(7 + rows as u64);
             let took = self.now() - asked;
-            let committed = vec![Committed { token: 5, logprobs: None }];
-            let _ = reply.send(Verified { committed, took, cost, ..Verified::default() });
+            let _ = reply.send((took, cost));
         }
     }
 }
 
-struct Model(Arc<Shared>);
-
-struct Sequence {
-    shared: Arc<Shared>,
-    left: u32,
-}
-
-struct Silent;
-
 #[async_trait]
-impl Tokenizer for Silent {
-    async fn tokenize(&self, _text: &str) -> Result<Vec<TokenId>, BackendError> {
-        Ok(vec![1])
-    }
-
-    async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
-        Ok(vec![b'x'; tokens.len()])
-    }
-}
-
-#[async_trait]
-impl Target for Sequence {
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
-        Ok(self.shared.pass(draft.nodes()).await)
-    }
-
-    async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        self.left = max;
-        Ok(())
-    }
-
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        Ok(Some(self.shared.pass(0).await))
-    }
-
-    fn bytes(&self, _token: TokenId) -> Vec<u8> {
-        vec![b'x']
-    }
-
-    fn expected(&self) -> Pass {
-        Pass::default()
-    }
-
-    fn processor(&self) -> Processor {
-        Processor::Here
-    }
-}
-
-#[async_trait]
-impl Backend for Model {
-    fn name(&self) -> &str {
-        "model"
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::of_model(false, false)
-    }
-
-    fn facts(&self) -> Option<ModelFacts> {
-        Some(ModelFacts { vocabulary: "ab".repeat(32), weights: "cd".repeat(32), ..ModelFacts::default() })
-    }
-
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(Silent))
-    }
-
-    async fn generate(&self, _request: Request, _sink: Sink) -> Result<Outcome, BackendError> {
-        Err(BackendError::unsupported("model", "generate"))
-    }
-
-    async fn open_target(
-        &self,
-        request: &Arc<Request>,
-        _left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        let task = Task {
-            request: request.clone(),
-            prompt: Arc::from([1]),
-            text: Arc::from("x"),
-            max_tokens: 100,
-            constraint: None,
-            tokenizer: Arc::new(Silent),
-        };
-        Ok(OpenTarget { session: Box::new(Sequence { shared: self.0.clone(), left: 0 }), cached: 0, task })
+impl Passes for Shared {
+    async fn pass(&self, rows: usize) -> PassTime {
+        let (reply, answer) = oneshot::channel();
+        self.join(rows, reply);
+        answer.await.unwrap()
     }
 }
 
@@ -222,26 +126,25 @@ async fn charged(shared: &Arc<Shared>, backends: &[Arc<dyn Backend>]) -> Vec<Dur
 }
 
 /// The same model behind a node, by one connection for each host.
-async fn behind_a_node(shared: &Arc<Shared>, watched: Option<Processor>) -> Vec<Arc<dyn Backend>> {
-    let model: Arc<dyn Backend> = Arc::new(Model(shared.clone()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let lent = Lent::new([("model".to_owned(), model)], SessionLimits::default()).timed_by(shared.clock());
-    let service = routes(lent).into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(axum::serve(listener, service).into_future());
-    let patience = Duration::from_secs(5);
-    let spec = NodeSpec { url, model: None, token: None, name: None, patience, watched };
+async fn behind_a_node(
+    shared: &Arc<Shared>,
+    watched: Option<Processor>,
+) -> (FakeNode, Vec<Arc<dyn Backend>>) {
+    let model: Arc<dyn Backend> = Arc::new(Model::with_passes(shared.clone()));
+    let node = FakeNode::lending([("model", model)], None, shared.clock()).await;
+    let spec = NodeSpec { watched, ..node.spec() };
     let mut hosts: Vec<Arc<dyn Backend>> = Vec::new();
     for _ in 0..SHARING {
         hosts.push(Arc::new(Node::connect_by(&spec, shared.clock()).await.unwrap()));
     }
-    hosts
+    (node, hosts)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_several_hosts_are_charged_as_in_one_process() {
     let shared = Shared::new();
-    let here: Vec<Arc<dyn Backend>> = (0..SHARING).map(|_| Arc::new(Model(shared.clone())) as _).collect();
+    let here: Vec<Arc<dyn Backend>> =
+        (0..SHARING).map(|_| Arc::new(Model::with_passes(shared.clone())) as _).collect();
     let truth = charged(&shared, &here).await;
     let milliseconds: Vec<u128> = truth.iter().map(Duration::as_millis).collect();
     // Rows of their own; waiting for the others is free.
@@ -249,7 +152,7 @@ async fn requests_of_several_hosts_are_charged_as_in_one_process() {
     // A node that several hosts share, and the process of a pool, which is watched.
     for watched in [None, Some(Processor::Here)] {
         let shared = Shared::new();
-        let hosts = behind_a_node(&shared, watched).await;
+        let (_node, hosts) = behind_a_node(&shared, watched).await;
         assert_eq!(charged(&shared, &hosts).await, truth);
     }
 }

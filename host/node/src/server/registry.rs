@@ -191,7 +191,11 @@ pub(crate) fn sweep(registry: &Arc<Registry>, models: &Arc<BTreeMap<String, Shar
 
 #[cfg(test)]
 mod tests {
+    use tightwad_core::{Backend, Request};
+
     use super::*;
+    use crate::server::state::DrafterSession;
+    use crate::testing::Model;
 
     #[test]
     fn places_are_limited_and_given_back() {
@@ -207,5 +211,54 @@ mod tests {
         assert!(registry.place(b).err().unwrap().contains("3 sessions are open"));
         drop(first);
         assert!(registry.place(a).is_ok());
+    }
+
+    /// A registry of sessions that expire at once, with one session.
+    async fn registry() -> (Registry, Arc<Entry>) {
+        let limits = SessionLimits { idle: Duration::from_nanos(1), ..SessionLimits::default() };
+        let registry = Registry::new(limits);
+        let place = registry.place(IpAddr::from([10, 0, 0, 1])).ok().unwrap();
+        let (model, request) = (Model::new(), Arc::new(Request::default()));
+        let drafter = model.open_drafter(&model.read(&request).await.unwrap()).await.unwrap();
+        let session = Session::Drafter(DrafterSession::new(drafter, &[], &[]));
+        registry.add(Entry::new("s".to_owned(), "model".to_owned(), session, place));
+        let entry = registry.get("s").unwrap();
+        (registry, entry)
+    }
+
+    #[tokio::test]
+    async fn an_idle_session_expires_and_a_busy_one_does_not() {
+        let (registry, entry) = registry().await;
+        let busy = entry.session.lock().await;
+        registry.expire();
+        assert_eq!(registry.len(), 1);
+        drop(busy);
+        registry.expire();
+        assert_eq!(registry.len(), 0);
+        assert_eq!(lock(&registry.places).len(), 1, "a call may still hold the session");
+        drop(entry);
+        assert!(lock(&registry.places).is_empty());
+    }
+
+    #[tokio::test]
+    async fn removing_a_session_ends_its_call() {
+        let (registry, entry) = registry().await;
+        let call = tokio::spawn(std::future::pending::<()>());
+        entry.runs(call.abort_handle());
+        registry.remove("s");
+        assert!(call.await.unwrap_err().is_cancelled());
+        assert!(registry.get("s").is_none());
+    }
+
+    #[tokio::test]
+    async fn only_a_session_of_the_same_model_that_rests_makes_room() {
+        let (registry, entry) = registry().await;
+        registry.make_room("model");
+        assert_eq!(registry.len(), 1, "it was used a moment ago");
+        *lock(&entry.used) -= 2 * EVICTABLE;
+        registry.make_room("other");
+        assert_eq!(registry.len(), 1);
+        registry.make_room("model");
+        assert_eq!(registry.len(), 0);
     }
 }

@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 use tightwad_core::{Format, Tool, ToolChoice};
 use tightwad_net::http::ApiError;
 
-use crate::body::Body;
-
 /// `response_format`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -61,42 +59,43 @@ pub(crate) struct Named {
     name: String,
 }
 
-impl Body {
-    /// The tools and whether one must be called.
-    pub(crate) fn take_tools(&mut self) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
-        let given = self.tools.take().unwrap_or_default();
-        if let Some(tool) = given.iter().find(|tool| tool.r#type != "function") {
-            let message = format!("'tools' holds functions, not '{}'", tool.r#type);
-            return Err(ApiError::invalid(Some("tools"), message));
-        }
-        let tools: Vec<Tool> = given.into_iter().map(tool).collect();
-        let choice = match self.tool_choice.take() {
-            None => ToolChoice::Auto,
-            Some(ToolChoiceBody::Named { function }) => ToolChoice::Named(function.name),
-            Some(ToolChoiceBody::Word(word)) => match word.as_str() {
-                "none" => ToolChoice::None,
-                "auto" => ToolChoice::Auto,
-                "required" => ToolChoice::Required,
-                other => {
-                    let message = format!("'tool_choice' is none, auto or required, not '{other}'");
-                    return Err(ApiError::invalid(Some("tool_choice"), message));
-                }
-            },
-        };
-        if tools.is_empty() && matches!(choice, ToolChoice::Required | ToolChoice::Named(_)) {
-            return Err(ApiError::invalid(
-                Some("tool_choice"),
-                "'tool_choice' asks for a tool, but there are no 'tools'",
-            ));
-        }
-        if let ToolChoice::Named(name) = &choice
-            && !tools.iter().any(|tool| tool.name == *name)
-        {
-            let message = format!("'tool_choice' names '{name}', which is not among the 'tools'");
-            return Err(ApiError::invalid(Some("tool_choice"), message));
-        }
-        Ok((tools, choice))
+/// The tools and whether one must be called.
+pub(crate) fn tools(
+    given: Option<Vec<ToolBody>>,
+    choice: Option<ToolChoiceBody>,
+) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
+    let given = given.unwrap_or_default();
+    if let Some(tool) = given.iter().find(|tool| tool.r#type != "function") {
+        let message = format!("'tools' holds functions, not '{}'", tool.r#type);
+        return Err(ApiError::invalid(Some("tools"), message));
     }
+    let tools: Vec<Tool> = given.into_iter().map(tool).collect();
+    let choice = match choice {
+        None => ToolChoice::Auto,
+        Some(ToolChoiceBody::Named { function }) => ToolChoice::Named(function.name),
+        Some(ToolChoiceBody::Word(word)) => match word.as_str() {
+            "none" => ToolChoice::None,
+            "auto" => ToolChoice::Auto,
+            "required" => ToolChoice::Required,
+            other => {
+                let message = format!("'tool_choice' is none, auto or required, not '{other}'");
+                return Err(ApiError::invalid(Some("tool_choice"), message));
+            }
+        },
+    };
+    if tools.is_empty() && matches!(choice, ToolChoice::Required | ToolChoice::Named(_)) {
+        return Err(ApiError::invalid(
+            Some("tool_choice"),
+            "'tool_choice' asks for a tool, but there are no 'tools'",
+        ));
+    }
+    if let ToolChoice::Named(name) = &choice
+        && !tools.iter().any(|tool| tool.name == *name)
+    {
+        let message = format!("'tool_choice' names '{name}', which is not among the 'tools'");
+        return Err(ApiError::invalid(Some("tool_choice"), message));
+    }
+    Ok((tools, choice))
 }
 
 fn tool(given: ToolBody) -> Tool {

@@ -1,12 +1,13 @@
-use crate::body::parsed::Parsed;
-
 use axum::response::IntoResponse;
 use tightwad_core::{Prompt, ToolChoice};
+use tightwad_net::http::ApiError;
 
-use crate::body::*;
+use crate::body::fields::Body;
+use crate::body::parsed;
+use crate::body::parsed::Parsed;
 
 fn chat(json: &str) -> Result<Parsed, ApiError> {
-    Body::read(json.as_bytes())?.chat("id")
+    parsed::chat(Body::read(json.as_bytes())?, "id")
 }
 
 fn refusal(json: &str) -> String {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tightwad_core::TextLogprobs;
 
-use crate::body::parsed::Shape;
+use crate::body::shape::Shape;
 
 /// The `logprobs` of a choice; null where none were asked for.
 pub(crate) fn object(shape: Shape, entries: &[TextLogprobs], offset: usize) -> Value {

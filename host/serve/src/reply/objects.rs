@@ -6,43 +6,6 @@ use std::hash::BuildHasher;
 use serde_json::{Value, json};
 use tightwad_core::{Finish, Outcome, Report, Usage};
 
-use crate::body::parsed::Shape;
-use crate::reply::Head;
-
-impl Head {
-    /// A chunk of a stream.
-    pub(crate) fn chunk(&self, choices: Value) -> Value {
-        let mut object = self.object(match self.shape {
-            Shape::Chat => "chat.completion.chunk",
-            Shape::Completion => "text_completion",
-        });
-        object["choices"] = choices;
-        if self.usage {
-            object["usage"] = Value::Null;
-        }
-        object
-    }
-
-    /// A whole answer.
-    pub(crate) fn whole(&self, choices: Vec<Value>, sum: &Sum) -> Value {
-        let mut object = self.object(match self.shape {
-            Shape::Chat => "chat.completion",
-            Shape::Completion => "text_completion",
-        });
-        object["choices"] = choices.into();
-        object["usage"] = usage(&sum.usage);
-        object["tightwad"] = sum.report();
-        object
-    }
-
-    fn object(&self, kind: &str) -> Value {
-        json!({
-            "id": self.id, "object": kind, "created": self.created, "model": self.model,
-            "system_fingerprint": concat!("tightwad-", env!("CARGO_PKG_VERSION")),
-        })
-    }
-}
-
 /// Usage and reports of all choices together.
 #[derive(Default)]
 pub(crate) struct Sum {

@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use tightwad_core::{Event, Outcome};
 use tightwad_net::http::ApiError;
 
-use crate::body::parsed::Shape;
+use crate::body::shape::Shape;
 use crate::choices::Update;
+use crate::reply::job::Job;
 use crate::reply::objects::Sum;
 use crate::reply::tools::{Part, Splitter};
-use crate::reply::{Job, logprobs, objects};
+use crate::reply::{logprobs, objects};
 
 /// Comments keep proxies from closing a stream that waits.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

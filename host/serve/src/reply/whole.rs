@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use tightwad_core::{Finish, TextLogprobs};
 use tightwad_net::http::ApiError;
 
-use crate::body::parsed::Shape;
+use crate::body::shape::Shape;
 use crate::choices::Update;
+use crate::reply::head::Head;
+use crate::reply::job::Job;
 use crate::reply::objects::Sum;
 use crate::reply::tools::{Part, Splitter};
-use crate::reply::{Head, Job, logprobs, objects};
+use crate::reply::{logprobs, objects};
 
 /// One choice, growing.
 #[derive(Default)]

@@ -1,0 +1,88 @@
+//! The fields of a request.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tightwad_net::http::ApiError;
+
+use crate::body::format::{ResponseFormat, ToolBody, ToolChoiceBody};
+
+/// The fields of both endpoints that mean something here; others are ignored, as OpenAI's own
+/// servers do with fields from the future.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Body {
+    pub model: String,
+    pub messages: Option<Vec<serde_json::Map<String, Value>>>,
+    pub prompt: Option<Text>,
+    pub suffix: Option<String>,
+    pub echo: Option<bool>,
+    pub max_tokens: Option<u32>,
+    pub max_completion_tokens: Option<u32>,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<u32>,
+    pub min_p: Option<f32>,
+    #[serde(alias = "repetition_penalty")]
+    pub repeat_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub seed: Option<i64>,
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    pub logprobs: Option<Value>,
+    pub top_logprobs: Option<u8>,
+    pub n: Option<u32>,
+    pub best_of: Option<u32>,
+    pub stop: Option<Text>,
+    pub stream: Option<bool>,
+    pub stream_options: Option<StreamOptions>,
+    pub response_format: Option<ResponseFormat>,
+    #[serde(alias = "guided_grammar")]
+    pub grammar: Option<String>,
+    pub tools: Option<Vec<ToolBody>>,
+    pub tool_choice: Option<ToolChoiceBody>,
+}
+
+/// One string or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or an array of strings")]
+pub(crate) enum Text {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Text {
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// `stream_options`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct StreamOptions {
+    pub include_usage: Option<bool>,
+}
+
+impl Body {
+    /// Reads the JSON; an error names the field.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, ApiError> {
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            if inner.is_data() && path != "." {
+                ApiError::invalid(Some(&path), format!("'{path}': {inner}"))
+            } else if inner.is_data() {
+                ApiError::invalid(None, format!("the body is not a request: {inner}"))
+            } else {
+                ApiError::invalid(None, format!("the body is not valid JSON: {inner}"))
+            }
+        })?;
+        json.end()
+            .map_err(|error| ApiError::invalid(None, format!("the body is not valid JSON: {error}")))?;
+        Ok(body)
+    }
+}

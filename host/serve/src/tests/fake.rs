@@ -1,0 +1,187 @@
+//! A server with a fake backend, and a client of it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use tightwad_core::{
+    Backend, BackendError, Capabilities, Event, Finish, Load, Outcome, Report, Request, Sink, TextLogprobs,
+    Token, Usage,
+};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::metrics::Metrics;
+use crate::server::serve;
+use crate::state::ServerState;
+use crate::table::{RouteTable, Routes};
+
+/// A backend that sends these events to each request, and then ends.
+pub(crate) struct Fake {
+    pub events: fn(&Request) -> Vec<Event>,
+    pub end: Result<Outcome, BackendError>,
+}
+
+impl Fake {
+    /// Sends these events, then stops.
+    pub(crate) fn of(events: fn(&Request) -> Vec<Event>) -> Self {
+        Self { events, end: Ok(outcome(Finish::Stop)) }
+    }
+
+    /// Fails before the first event.
+    pub(crate) fn failing(error: BackendError) -> Self {
+        Self { events: |_| Vec::new(), end: Err(error) }
+    }
+}
+
+#[async_trait]
+impl Backend for Fake {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::GENERATE
+    }
+
+    fn context(&self) -> Option<u32> {
+        Some(2048)
+    }
+
+    fn load(&self) -> Load {
+        Load { active: 2, waiting: 1 }
+    }
+
+    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        for event in (self.events)(&request) {
+            sink.send(event).await.map_err(|_| BackendError::Cancelled)?;
+        }
+        self.end.clone()
+    }
+}
+
+/// An outcome of 5 prompt tokens, one of them cached, and 2 completion tokens.
+pub(crate) fn outcome(finish: Finish) -> Outcome {
+    let usage = Usage { prompt_tokens: 5, completion_tokens: 2, cached_tokens: 1 };
+    let report = Report { mode: "plain".to_owned(), exact: true, ..Report::default() };
+    Outcome { finish, usage, report }
+}
+
+/// Its report.
+pub(crate) fn report() -> Value {
+    json!({
+        "mode": "plain", "exact": true, "rounds": 0, "drafted": 0, "accepted": 0, "wasted": 0, "ties": 0,
+        "drafters": [], "plugins": [],
+    })
+}
+
+/// An event of text only.
+pub(crate) fn text(text: &str) -> Event {
+    Event { text: text.to_owned(), logprobs: Vec::new() }
+}
+
+/// An event of one token with log-probabilities.
+pub(crate) fn scored(text: &str) -> Event {
+    let bytes = text.as_bytes().to_vec();
+    let top = vec![(bytes.clone(), -0.5), (b"no".to_vec(), -1.5)];
+    Event { text: text.to_owned(), logprobs: vec![TextLogprobs { bytes, logprob: -0.5, top }] }
+}
+
+/// A server; it ends when this is dropped.
+pub(crate) struct Server {
+    url: String,
+    http: reqwest::Client,
+    _serving: JoinSet<()>,
+}
+
+impl Server {
+    /// Serves `backend` as the model `m`.
+    pub(crate) async fn of(backend: impl Backend + 'static) -> Self {
+        Self::start(state(backend, None)).await
+    }
+
+    pub(crate) async fn start(state: ServerState) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut serving = JoinSet::new();
+        serving.spawn(async move { serve(listener, state, std::future::pending()).await.unwrap() });
+        let http = tightwad_net::machine_client().build().unwrap();
+        Self { url, http, _serving: serving }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.http.get(format!("{}{path}", self.url))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(format!("{}{path}", self.url))
+    }
+
+    /// Asks for a chat completion with more `fields`.
+    pub(crate) async fn chat(&self, fields: Value) -> Response {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        self.post("/v1/chat/completions").json(&joined(body, fields)).send().await.unwrap()
+    }
+
+    /// Asks for a completion with more `fields`.
+    pub(crate) async fn completion(&self, fields: Value) -> Response {
+        let body = json!({"model": "m", "prompt": "hi"});
+        self.post("/v1/completions").json(&joined(body, fields)).send().await.unwrap()
+    }
+}
+
+/// A server's state with `backend` as the model `m`.
+pub(crate) fn state(backend: impl Backend + 'static, token: Option<Token>) -> ServerState {
+    let routes = Routes::new([("m".to_owned(), Arc::new(backend) as _)]);
+    ServerState::new(Arc::new(RouteTable::new(routes)), Arc::new(Metrics::default()), token)
+}
+
+fn joined(mut body: Value, fields: Value) -> Value {
+    for (name, value) in fields.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+/// The answer's JSON, with each random or timed value replaced by its name.
+pub(crate) async fn whole(response: Response) -> Value {
+    assert_eq!(response.status(), 200);
+    masked(response.json().await.unwrap())
+}
+
+/// The events of a stream: JSON masked as by [`whole`], and `[DONE]` as a string.
+pub(crate) async fn events(response: Response) -> Vec<Value> {
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let body = response.text().await.unwrap();
+    let data = body.strip_suffix("\n\n").unwrap().split("\n\n").map(|event| {
+        let data = event.strip_prefix("data: ").unwrap();
+        if data == "[DONE]" { Value::from(data) } else { masked(serde_json::from_str(data).unwrap()) }
+    });
+    data.collect()
+}
+
+fn masked(mut object: Value) -> Value {
+    if let Some(id) = object["id"].as_str() {
+        let (prefix, random) = id.split_once('-').unwrap();
+        assert_eq!(random.len(), 32, "{id}");
+        object["id"] = format!("{prefix}-ID").into();
+        assert!(object["created"].as_u64().unwrap() > 1_700_000_000);
+        object["created"] = "NOW".into();
+    }
+    let own = format!("tightwad-{}", env!("CARGO_PKG_VERSION"));
+    if object["system_fingerprint"] == own.as_str() {
+        object["system_fingerprint"] = "VERSION".into();
+    }
+    let choices = object.get_mut("choices").and_then(Value::as_array_mut);
+    for choice in choices.into_iter().flatten() {
+        for message in ["message", "delta"] {
+            if let Some(call) = choice.pointer_mut(&format!("/{message}/tool_calls/0/id")) {
+                assert!(call.as_str().unwrap().starts_with("call_"));
+                *call = "call_ID".into();
+            }
+        }
+    }
+    object
+}
