@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use wasmtime::Store;
-use wasmtime::component::{ComponentType, HasSelf, Lift};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{ComponentType, HasSelf, Lift, Linker, ResourceType};
 
 use crate::bindings::tightwad::plugin::clock;
 use crate::contract::Compiled;
@@ -44,7 +45,11 @@ async fn describe(
 ) -> wasmtime::Result<Info> {
     let mut linker = engine.linker(compiled.world)?;
     clock::add_to_linker::<State<()>, HasSelf<State<()>>>(&mut linker, |state| state)?;
-    linker.define_unknown_imports_as_traps(&compiled.component)?;
+    for name in &compiled.imports {
+        if !offered(name) {
+            trap(&mut linker, engine, compiled, name)?;
+        }
+    }
     let instance = linker.instantiate_async(&mut *store, &compiled.component).await?;
     let missing = |what: &str| wasmtime::Error::msg(format!("it does not export {what}"));
     let interface = instance.get_export_index(&mut *store, None, &compiled.export);
@@ -54,4 +59,39 @@ async fn describe(
     let (info,) =
         instance.get_typed_func::<(), (Info,)>(&mut *store, &function)?.call_async(&mut *store, ()).await?;
     Ok(info)
+}
+
+/// True for what is offered to every component that may import it.
+fn offered(import: &str) -> bool {
+    ["tightwad:plugin/log@", "tightwad:plugin/clock@", "wasi:"]
+        .iter()
+        .any(|prefix| import.starts_with(prefix))
+}
+
+/// Defines the functions of an interface as traps: there is no mode behind them.
+fn trap(
+    linker: &mut Linker<State<()>>,
+    engine: &PluginEngine,
+    compiled: &Compiled,
+    interface: &str,
+) -> wasmtime::Result<()> {
+    let imports = compiled.component.component_type();
+    let import = imports.get_import(&engine.engine, interface).map(|import| import.ty);
+    let Some(ComponentItem::ComponentInstance(instance)) = import else {
+        return Ok(());
+    };
+    let mut defined = linker.instance(interface)?;
+    for (name, export) in instance.exports(&engine.engine) {
+        match export.ty {
+            ComponentItem::ComponentFunc(_) => {
+                let called = format!("it called {interface}#{name} while it described itself");
+                defined.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(called.clone())))?;
+            }
+            ComponentItem::Resource(_) => {
+                defined.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
