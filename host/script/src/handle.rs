@@ -11,6 +11,12 @@ use crate::request::{Answer, RequestHandle};
 #[derive(Clone)]
 pub(crate) struct Handle(pub(crate) SharedBackend);
 
+impl From<Handle> for SharedBackend {
+    fn from(handle: Handle) -> Self {
+        handle.0
+    }
+}
+
 impl FromLua for Handle {
     fn from_lua(value: Value, _: &Lua) -> mlua::Result<Self> {
         let kind = value.type_name();

@@ -1,7 +1,12 @@
 //! Tables from scripts: unknown keys and wrong kinds are errors that say what was meant.
 
+use std::path::Path;
+
 use mlua::{FromLua, Lua, Table, Value};
 use tightwad_core::{Token, context_length};
+
+/// Reads a table of a script. Relative paths in the table start at the folder.
+pub(crate) type Read<S> = fn(&Lua, &Table, &Path) -> Result<S, String>;
 
 /// A table that one of the functions of `tw` was given.
 pub(crate) struct Fields<'a> {

@@ -6,6 +6,7 @@
 
 mod abandoned;
 mod api;
+mod call;
 mod error;
 mod factory;
 mod handle;

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use mlua::{Function, Value};
 use tightwad_core::{Backend, BackendError, Capabilities, Outcome, Request, Sink};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::abandoned;
 use crate::abandoned::MAX_ABANDONED;
-use crate::error::{ScriptError, message};
-use crate::limits::{CallId, Limits, too_long_message};
+use crate::error::ScriptError;
+use crate::limits::too_long_message;
 use crate::request::RequestHandle;
 use crate::state::{Loaded, LuaState, Source, Stuck};
 
@@ -122,35 +121,4 @@ impl Backend for Pipeline {
         }
         Err(failed(too_long_message()))
     }
-}
-
-/// Calls `function`, on the thread of its state.
-pub(crate) async fn answer(
-    call: CallId,
-    function: &Function,
-    limits: &Limits,
-    request: RequestHandle,
-) -> Result<Outcome, BackendError> {
-    let (name, record) = (call.model.clone(), request.record.clone());
-    let called = async {
-        let (value, reason) = function.call_async::<(Value, Value)>(request.clone()).await?;
-        // May run Lua code, too.
-        let reason = if reason.is_nil() { None } else { Some(reason.to_string()?) };
-        Ok((value, reason))
-    };
-    match limits.run(call, called).await {
-        Err(error) => {
-            // What the client can mend comes before what the script made of it.
-            return Err(match record.take_error() {
-                Some(BackendError::Cancelled) => BackendError::Cancelled,
-                _ => BackendError::failed(&name, message(&error)),
-            });
-        }
-        Ok((Value::Nil, Some(reason))) => {
-            return Err(record.take_error().unwrap_or_else(|| BackendError::failed(&name, reason)));
-        }
-        Ok((Value::String(text), _)) => request.emit(text.to_string_lossy()).await?,
-        Ok(_) => {}
-    }
-    Ok(record.outcome())
 }

@@ -7,7 +7,7 @@ use tightwad_core::user_data;
 use tightwad_swarm::WantedError;
 use tightwad_swarm::net::Peer;
 
-use crate::api::resolve;
+use crate::api::paths::resolve;
 use crate::factory::{LookupSpec, ModelSpec, SwarmSource};
 use crate::keys::Fields;
 

@@ -10,7 +10,6 @@ use tightwad_node::NodeSpec;
 
 use crate::api::stack::backends;
 use crate::factory::LentSpec;
-use crate::handle::Handle;
 use crate::keys::Fields;
 
 /// How long a request waits for a lost node: longer where nobody stands by.
@@ -101,11 +100,5 @@ impl IntoLua for FoundNode {
         table.raw_set("version", self.0.version)?;
         table.raw_set("models", self.0.models)?;
         table.into_lua(lua)
-    }
-}
-
-impl From<Handle> for SharedBackend {
-    fn from(handle: Handle) -> Self {
-        handle.0
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mlua::{Lua, Table, Value};
 use tightwad_core::{PoolSpec, Token, WorkerSpec};
 
-use crate::api::resolve;
+use crate::api::paths::resolve;
 use crate::keys::{Fields, describe};
 
 /// Sequences at once: each takes memory on every worker.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mlua::{FromLua, Lua, LuaSerdeExt, Table, Value};
 use tightwad_core::{Backend, Capabilities, SharedBackend, Translated};
 
-use crate::api::resolve;
+use crate::api::paths::resolve;
 use crate::factory::PluginSpec;
 use crate::handle::Handle;
 use crate::keys::Fields;

@@ -6,8 +6,8 @@ use mlua::{Lua, Table};
 use tightwad_remote::{Dialect, TextServerSpec, Verification};
 
 use crate::api::nodes::url;
-use crate::api::{Read, resolve};
-use crate::keys::Fields;
+use crate::api::paths::resolve;
+use crate::keys::{Fields, Read};
 
 /// The functions by name.
 pub(crate) const SERVERS: [(&str, Read<TextServerSpec>); 3] = [
