@@ -60,7 +60,8 @@ async fn answer(
         let message = format!("'{}' cannot answer requests: it only drafts", handle.0.name());
         return Err(mlua::Error::RuntimeError(message));
     }
-    let changed = request::changed(lua, request, changes).map_err(mlua::Error::RuntimeError)?;
+    let changed = request::changed(lua, request, changes)
+        .map_err(|error| mlua::Error::RuntimeError(error.to_string()))?;
     Ok(match waiting(lua, request.run(&handle.0, changed, shown)).await {
         Ok(answer) => (Some(answer), None),
         Err(error) => (None, Some(error.to_string())),

@@ -5,8 +5,10 @@ use std::path::Path;
 use mlua::{FromLua, Lua, Table, Value};
 use tightwad_core::{Token, context_length};
 
+use crate::table_error::TableError;
+
 /// Reads a table of a script. Relative paths in the table start at the folder.
-pub(crate) type Read<S> = fn(&Lua, &Table, &Path) -> Result<S, String>;
+pub(crate) type Read<S> = fn(&Lua, &Table, &Path) -> Result<S, TableError>;
 
 /// A table that one of the functions of `tw` was given.
 pub(crate) struct Fields<'a> {
@@ -23,23 +25,24 @@ impl<'a> Fields<'a> {
         table: &'a Table,
         of: &'static str,
         known: &[&str],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TableError> {
         for pair in table.pairs::<Value, Value>() {
-            let (key, _) = pair.map_err(|error| error.to_string())?;
+            let (key, _) = pair?;
             let Value::String(key) = &key else {
-                return Err(format!("{of} takes named fields, as in {{ {} = ... }}", known[0]));
+                return Err(TableError::Unnamed { of, example: known[0].to_owned() });
             };
             let key = key.to_string_lossy();
             if !known.contains(&key.as_str()) {
-                return Err(unknown(&key, of, known));
+                let hint = hint(&key, known);
+                return Err(TableError::UnknownKey { key, of, hint });
             }
         }
         Ok(Self { lua, table, of })
     }
 
     /// The value of `key`, if any; `expected` says in words what it must be.
-    pub(crate) fn optional<T: FromLua>(&self, key: &str, expected: &str) -> Result<Option<T>, String> {
-        let value: Value = self.table.raw_get(key).map_err(|error| error.to_string())?;
+    pub(crate) fn optional<T: FromLua>(&self, key: &str, expected: &str) -> Result<Option<T>, TableError> {
+        let value: Value = self.table.raw_get(key)?;
         if value.is_nil() {
             return Ok(None);
         }
@@ -52,48 +55,52 @@ impl<'a> Fields<'a> {
         };
         match T::from_lua(value, self.lua) {
             Ok(value) if !coerced => Ok(Some(value)),
-            _ => Err(format!("'{key}' in {} must be {expected}, not {kind}", self.of)),
+            _ => Err(self.wrong(key, expected, kind)),
         }
     }
 
     /// The value of `context`, if any: tokens, or a string such as `"32k"`.
-    pub(crate) fn context(&self) -> Result<Option<u32>, String> {
+    pub(crate) fn context(&self) -> Result<Option<u32>, TableError> {
         let expected = "a whole number, or a string such as \"32k\"";
-        let value: Value = self.table.raw_get("context").map_err(|error| error.to_string())?;
+        let value: Value = self.table.raw_get("context")?;
         let Value::String(text) = &value else { return self.optional("context", expected) };
         let tokens = context_length(&text.to_string_lossy());
-        let wrong = |_| format!("'context' in {} must be {expected}, not {}", self.of, describe(&value));
-        tokens.map(Some).map_err(wrong)
+        tokens.map(Some).map_err(|_| self.wrong("context", expected, describe(&value)))
     }
 
     /// The value of `token`, if any.
-    pub(crate) fn token(&self) -> Result<Option<Token>, String> {
-        let value: Value = self.table.raw_get("token").map_err(|error| error.to_string())?;
+    pub(crate) fn token(&self) -> Result<Option<Token>, TableError> {
+        let value: Value = self.table.raw_get("token")?;
         match value {
             Value::Nil => Ok(None),
             Value::String(text) => {
                 let token = Token::new(&text.to_string_lossy());
-                token.map(Some).map_err(|error| format!("'token' in {}: {error}", self.of))
+                let wrong = |error| TableError::Refused(format!("'token' in {}: {error}", self.of));
+                token.map(Some).map_err(wrong)
             }
             // The value may be the secret.
-            other => Err(format!("'token' in {} must be a string, not a {}", self.of, other.type_name())),
+            other => Err(self.wrong("token", "a string", format!("a {}", other.type_name()))),
         }
     }
 
     /// The value of `key`.
-    pub(crate) fn required<T: FromLua>(&self, key: &str, expected: &str) -> Result<T, String> {
+    pub(crate) fn required<T: FromLua>(&self, key: &str, expected: &str) -> Result<T, TableError> {
         let found = self.optional(key, expected)?;
-        found.ok_or_else(|| format!("{} needs '{key}': {expected}", self.of))
+        let (key, expected) = (key.to_owned(), expected.to_owned());
+        found.ok_or(TableError::Missing { key, of: self.of, expected })
+    }
+
+    fn wrong(&self, key: &str, expected: &str, found: String) -> TableError {
+        TableError::Kind { key: key.to_owned(), of: self.of, expected: expected.to_owned(), found }
     }
 }
 
-fn unknown(key: &str, of: &str, known: &[&str]) -> String {
+/// The way out for an unknown key.
+fn hint(key: &str, known: &[&str]) -> String {
     let close = known.iter().map(|known| (strsim::damerau_levenshtein(key, known), *known)).min();
     match close {
-        Some((distance, known)) if distance <= 1 + key.len() / 3 => {
-            format!("unknown key '{key}' in {of}; did you mean '{known}'?")
-        }
-        _ => format!("unknown key '{key}' in {of}; it knows {}", known.join(", ")),
+        Some((distance, known)) if distance <= 1 + key.len() / 3 => format!("did you mean '{known}'?"),
+        _ => format!("it knows {}", known.join(", ")),
     }
 }
 

@@ -9,6 +9,7 @@ mod api;
 mod call;
 mod error;
 mod factory;
+mod fallback;
 mod handle;
 mod keys;
 mod limits;
@@ -19,12 +20,13 @@ mod record;
 mod request;
 mod sandbox;
 mod state;
+mod table_error;
 
 pub use api::gate::REVIEW_PROMPT;
-pub use api::nodes::check_fallback;
 pub use error::ScriptError;
 pub use factory::{
     ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
     SwarmSource,
 };
+pub use fallback::{FallbackError, check_fallback};
 pub use loader::{Script, load, load_text};

@@ -17,6 +17,20 @@ use crate::state::{Loaded, LuaState, Source, Stuck};
 /// Tries of a request whose state was lost to another function before anything was sent.
 const MAX_TRIES: usize = 3;
 
+/// There is no state for a function.
+#[derive(Debug, thiserror::Error)]
+enum StateError {
+    /// Too many calls of the function never ended.
+    #[error(
+        "{}; {frozen} such calls still run, and more are refused: correct the script, or restart the host",
+        too_long_message()
+    )]
+    Refused { frozen: usize },
+    /// The script does not run again.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+}
+
 /// The functions of a script, and the states that they live in.
 ///
 /// All share one state. A function that computes without an end loses it for all of them, once: from then on it
@@ -40,7 +54,7 @@ impl Functions {
     }
 
     /// The state of the function of `model`. Where it is lost, the script is run again on a new one.
-    async fn state(&self, model: &str) -> Result<Arc<LuaState>, String> {
+    async fn state(&self, model: &str) -> Result<Arc<LuaState>, StateError> {
         let script = &self.source.shown;
         let own = self.own_place(model);
         let mut place = own.as_deref().unwrap_or(&self.shared).lock().await;
@@ -52,12 +66,9 @@ impl Functions {
         }
         let frozen = abandoned::count(script, model);
         if own.is_some() && frozen > MAX_ABANDONED {
-            return Err(format!(
-                "{}; {frozen} such calls still run, and more are refused: correct the script, or restart the host",
-                too_long_message()
-            ));
+            return Err(StateError::Refused { frozen });
         }
-        let (state, _) = LuaState::start(&self.source).await.map_err(|error| error.to_string())?;
+        let (state, _) = LuaState::start(&self.source).await?;
         let state = Arc::new(state);
         *place = Some(state.clone());
         Ok(state)
@@ -99,7 +110,7 @@ impl Backend for Pipeline {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let failed = |reason: String| BackendError::failed(&self.name, reason);
         for _ in 0..MAX_TRIES {
-            let state = self.functions.state(&self.name).await.map_err(failed)?;
+            let state = self.functions.state(&self.name).await.map_err(|error| failed(error.to_string()))?;
             let handle = RequestHandle::new(&self.name, request.clone(), sink.clone());
             let record = handle.record.clone();
             let mut answering = state.call(&self.name, handle);

@@ -55,7 +55,7 @@ impl Makers<'_> {
         self.lua.create_function(move |lua, table: Table| {
             Ok(match serve::served(lua, &table, &folder) {
                 Ok(served) => (Some(served), None),
-                Err(error) => (None, Some(error)),
+                Err(error) => (None, Some(error.to_string())),
             })
         })
     }
@@ -79,7 +79,7 @@ impl Makers<'_> {
             async move {
                 let made = match spec {
                     Ok(spec) => elsewhere(&lua, make(factory, spec)).await,
-                    Err(error) => Err(error),
+                    Err(error) => Err(error.to_string()),
                 };
                 Ok(match made {
                     Ok(value) => (Some(shown(&lua, value)?), None),
