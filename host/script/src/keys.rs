@@ -114,3 +114,87 @@ pub(crate) fn describe(value: &Value) -> String {
         other => format!("a {}", other.type_name()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 4] = ["path", "context", "token", "slots"];
+
+    /// Reads the table that `source` makes.
+    fn read<T>(source: &str, read: impl FnOnce(&Fields<'_>) -> Result<T, TableError>) -> Result<T, String> {
+        let lua = Lua::new();
+        let table: Table = lua.load(source).eval().unwrap();
+        let fields = Fields::new(&lua, &table, "tw.test", &KNOWN).map_err(|error| error.to_string())?;
+        read(&fields).map_err(|error| error.to_string())
+    }
+
+    fn refused(source: &str) -> String {
+        read(source, |_| Ok(())).unwrap_err()
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_a_close_one() {
+        assert_eq!(refused("{ pth = 1 }"), "unknown key 'pth' in tw.test; did you mean 'path'?");
+        assert_eq!(
+            refused("{ colour = 1 }"),
+            "unknown key 'colour' in tw.test; it knows path, context, token, slots"
+        );
+        assert_eq!(refused("{ 'a' }"), "tw.test takes named fields, as in { path = ... }");
+    }
+
+    #[test]
+    fn a_value_must_have_its_kind() {
+        let path = |fields: &Fields<'_>| fields.optional::<String>("path", "a string");
+        assert_eq!(read("{ path = 'a' }", path).unwrap().as_deref(), Some("a"));
+        assert_eq!(read("{}", path).unwrap(), None);
+        let slots = |fields: &Fields<'_>| fields.optional::<u32>("slots", "a whole number");
+        assert_eq!(read("{ slots = 3 }", slots).unwrap(), Some(3));
+        // Lua would make a string of a number, and a number of a string.
+        for (source, expected) in [
+            ("{ path = 5 }", "'path' in tw.test must be a string, not the number 5"),
+            ("{ path = {} }", "'path' in tw.test must be a string, not a table"),
+            ("{ path = true }", "'path' in tw.test must be a string, not a boolean"),
+        ] {
+            assert_eq!(read(source, path).unwrap_err(), expected);
+        }
+        for (source, expected) in [
+            ("{ slots = '5' }", "'slots' in tw.test must be a whole number, not the string '5'"),
+            ("{ slots = 1.5 }", "'slots' in tw.test must be a whole number, not the number 1.5"),
+            ("{ slots = -1 }", "'slots' in tw.test must be a whole number, not the number -1"),
+        ] {
+            assert_eq!(read(source, slots).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_missing_value_is_named() {
+        let missing = read("{}", |fields| fields.required::<String>("path", "a string, the file"));
+        assert_eq!(missing.unwrap_err(), "tw.test needs 'path': a string, the file");
+    }
+
+    #[test]
+    fn a_context_is_a_number_or_has_a_unit() {
+        let context = |source: &str| read(source, |fields| fields.context());
+        assert_eq!(context("{}").unwrap(), None);
+        assert_eq!(context("{ context = 4096 }").unwrap(), Some(4096));
+        assert_eq!(context("{ context = '32k' }").unwrap(), Some(32 << 10));
+        assert_eq!(
+            context("{ context = 'big' }").unwrap_err(),
+            "'context' in tw.test must be a whole number, or a string such as \"32k\", not the string 'big'"
+        );
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let token = |source: &str| read(source, |fields| fields.token());
+        assert_eq!(token("{}").unwrap(), None);
+        assert_eq!(token("{ token = 'secret-12345' }").unwrap().unwrap().secret(), "secret-12345");
+        assert_eq!(
+            token("{ token = 987654 }").unwrap_err(),
+            "'token' in tw.test must be a string, not a integer"
+        );
+        let empty = token("{ token = '' }").unwrap_err();
+        assert!(empty.starts_with("'token' in tw.test: "), "{empty}");
+    }
+}

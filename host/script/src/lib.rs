@@ -9,6 +9,8 @@ mod api;
 mod call;
 mod error;
 mod factory;
+#[cfg(test)]
+mod fake_factory;
 mod fallback;
 mod handle;
 mod keys;

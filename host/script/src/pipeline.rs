@@ -133,3 +133,54 @@ impl Backend for Pipeline {
         Err(failed(too_long_message()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tightwad_core::{Prompt, relay};
+
+    use super::*;
+    use crate::fake_factory::FakeFactory;
+    use crate::loader::load_text;
+
+    const SCRIPT: &str = r#"
+local tw = require "tightwad"
+local m = tw.model{ path = "m.gguf" }
+local calls = 0
+return tw.serve{ models = {
+  counts = function(request)
+    calls = calls + 1
+    m:generate(request)
+    return " " .. calls
+  end,
+  fails = function() error("no luck") end,
+} }
+"#;
+
+    async fn asked(backend: &dyn Backend) -> (String, Result<Outcome, BackendError>) {
+        let mut text = String::new();
+        let request = Request { prompt: Prompt::Text("hi".to_owned()), ..Request::default() };
+        let outcome = relay(backend, request, |event| {
+            text.push_str(&event.text);
+            async { true }
+        })
+        .await;
+        (text, outcome)
+    }
+
+    #[tokio::test]
+    async fn the_functions_of_a_script_share_its_state() {
+        let text = SCRIPT.as_bytes().to_vec();
+        let script = load_text("p.lua", text, Path::new("."), Arc::new(FakeFactory), &[]).await.unwrap();
+        let [(_, counts), (_, fails)] = script.models.as_slice() else { panic!("{}", script.models.len()) };
+        assert!(counts.capabilities().has(Capabilities::GENERATE));
+        for call in 1..=2 {
+            let (text, outcome) = asked(counts.as_ref()).await;
+            assert_eq!((text, outcome.is_ok()), (format!("model: hi {call}"), true));
+            let (text, outcome) = asked(fails.as_ref()).await;
+            assert_eq!(text, "");
+            assert_eq!(outcome.unwrap_err().to_string(), "fails failed: p.lua:11: no luck");
+        }
+    }
+}
