@@ -11,7 +11,9 @@ use tightwad_core::{
 use tightwad_net::Found;
 use tightwad_remote::TextServerSpec;
 
-use crate::factory::{ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
+use crate::factory::{
+    ConsensusSpec, Factory, FactoryError, GateSpec, LentSpec, LookupSpec, ModelSpec, SpeculationSpec,
+};
 
 /// A backend without a model.
 pub(crate) struct FakeBackend {
@@ -54,7 +56,7 @@ impl Backend for FakeBackend {
 /// Makes a [`FakeBackend`] of everything, but of no model whose file is called `gone.gguf`.
 pub(crate) struct FakeFactory;
 
-type Made = Result<SharedBackend, String>;
+type Made = Result<SharedBackend, FactoryError>;
 
 const MODEL: Capabilities = Capabilities::of_model(false, false);
 
@@ -62,7 +64,7 @@ const MODEL: Capabilities = Capabilities::of_model(false, false);
 impl Factory for FakeFactory {
     async fn model(&self, spec: ModelSpec) -> Made {
         if spec.path.ends_with("gone.gguf") {
-            return Err("cannot read gone.gguf".to_owned());
+            return Err("cannot read gone.gguf".into());
         }
         Ok(FakeBackend::shared("model", MODEL))
     }
@@ -79,7 +81,7 @@ impl Factory for FakeFactory {
         Ok(FakeBackend::shared("text", Capabilities::GENERATE.and(Capabilities::PROPOSE)))
     }
 
-    async fn discover(&self, _: Duration) -> Result<Vec<Found>, String> {
+    async fn discover(&self, _: Duration) -> Result<Vec<Found>, FactoryError> {
         Ok(Vec::new())
     }
 

@@ -27,8 +27,8 @@ mod table_error;
 pub use api::gate::REVIEW_PROMPT;
 pub use error::ScriptError;
 pub use factory::{
-    ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
-    SwarmSource,
+    ConsensusSpec, Factory, FactoryError, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec,
+    SpeculationSpec, SwarmSource,
 };
 pub use fallback::{FallbackError, check_fallback};
 pub use loader::{Script, load, load_text};

@@ -9,7 +9,7 @@ use mlua::{Function, IntoLua, Lua, Table};
 use tightwad_core::SharedBackend;
 
 use crate::api::serve;
-use crate::factory::Factory;
+use crate::factory::{Factory, FactoryError};
 use crate::handle::Handle;
 use crate::keys::Read;
 use crate::limits::waiting;
@@ -30,7 +30,7 @@ impl Makers<'_> {
     ) -> mlua::Result<Function>
     where
         S: Send + 'static,
-        F: Future<Output = Result<SharedBackend, String>> + Send + 'static,
+        F: Future<Output = Result<SharedBackend, FactoryError>> + Send + 'static,
     {
         self.function(read, make, |_, backend| Ok(Handle(backend)))
     }
@@ -44,7 +44,7 @@ impl Makers<'_> {
     where
         S: Send + 'static,
         T: IntoLua + Send + 'static,
-        F: Future<Output = Result<T, String>> + Send + 'static,
+        F: Future<Output = Result<T, FactoryError>> + Send + 'static,
     {
         self.function(read, make, |_, value| Ok(value))
     }
@@ -71,14 +71,14 @@ impl Makers<'_> {
         S: Send + 'static,
         T: Send + 'static,
         V: IntoLua + 'static,
-        F: Future<Output = Result<T, String>> + Send + 'static,
+        F: Future<Output = Result<T, FactoryError>> + Send + 'static,
     {
         let (folder, factory) = (self.folder.to_owned(), self.factory.clone());
         self.lua.create_async_function(move |lua, table: Table| {
             let (spec, factory) = (read(&lua, &table, &folder), factory.clone());
             async move {
                 let made = match spec {
-                    Ok(spec) => elsewhere(&lua, make(factory, spec)).await,
+                    Ok(spec) => elsewhere(&lua, make(factory, spec)).await.map_err(String::from),
                     Err(error) => Err(error.to_string()),
                 };
                 Ok(match made {
@@ -94,11 +94,11 @@ impl Makers<'_> {
 /// here, so that a loop without a pause is one.
 async fn elsewhere<T: Send + 'static>(
     lua: &Lua,
-    made: impl Future<Output = Result<T, String>> + Send + 'static,
-) -> Result<T, String> {
+    made: impl Future<Output = Result<T, FactoryError>> + Send + 'static,
+) -> Result<T, FactoryError> {
     let mut made = Box::pin(made);
     if let Poll::Ready(made) = poll!(&mut made) {
         return made;
     }
-    waiting(lua, tokio::spawn(made)).await.unwrap_or_else(|error| Err(error.to_string()))
+    waiting(lua, tokio::spawn(made)).await.unwrap_or_else(|error| Err(error.to_string().into()))
 }
