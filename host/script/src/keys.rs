@@ -119,13 +119,13 @@ pub(crate) fn describe(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    const KNOWN: [&str; 4] = ["path", "context", "token", "slots"];
+    const FIELDS: [&str; 4] = ["path", "context", "token", "slots"];
 
     /// Reads the table that `source` makes.
     fn read<T>(source: &str, read: impl FnOnce(&Fields<'_>) -> Result<T, TableError>) -> Result<T, String> {
         let lua = Lua::new();
         let table: Table = lua.load(source).eval().unwrap();
-        let fields = Fields::new(&lua, &table, "tw.test", &KNOWN).map_err(|error| error.to_string())?;
+        let fields = Fields::new(&lua, &table, "tw.test", &FIELDS).map_err(|error| error.to_string())?;
         read(&fields).map_err(|error| error.to_string())
     }
 

@@ -303,7 +303,7 @@ impl Controller {
     }
 
     /// Notes the verification of a tree, of which `accepted` tokens of one path were accepted; every ballot is
-    /// compared with what was `committed`. The pass had so many rows, and took so many nanoseconds.
+    /// compared with what was `committed`. `rows` and `nanoseconds` are those of the pass.
     pub fn grown(
         &mut self,
         ballots: &[Ballot],

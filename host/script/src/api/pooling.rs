@@ -115,7 +115,7 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<
 
 fn worker(url: &str, token: Option<&Token>, name: Option<String>) -> Result<WorkerSpec, TableError> {
     WorkerSpec::new(url, token, name).ok_or_else(|| {
-        format!("'{url}' is no address of a worker, such as \"http://192.168.1.21:7711\"").into()
+        format!("'{url}' is not the address of a worker, such as \"http://192.168.1.21:7711\"").into()
     })
 }
 

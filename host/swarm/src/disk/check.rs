@@ -9,7 +9,7 @@ pub(crate) fn check(content: &Content) -> Result<(), ManifestError> {
     let Content { name, size, largest_piece, facts, pieces } = content;
     let wrong = |what: String| Err(ManifestError::Inconsistent(what));
     if name::safe(name) != *name {
-        return wrong(format!("{:?} is no safe name", name.chars().take(100).collect::<String>()));
+        return wrong(format!("{:?} is not a safe name", name.chars().take(100).collect::<String>()));
     }
     if !facts.are_clean() {
         return wrong("its facts are too long, or have control characters".to_owned());

@@ -20,7 +20,7 @@ pub(crate) const PIECES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// Longest JSON of a manifest, in bytes.
 pub(crate) const JSON: u64 = 64 << 20;
 
-/// A run of bytes of the file that is had or not, as a whole.
+/// A run of bytes of the file. A machine has all of them or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Its bytes; at least one.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::disk::format::{FORMAT, JSON, PIECES};
 use crate::disk::gguf_error::GgufError;
 
-/// There is no such manifest.
+/// A manifest cannot be made, read or kept.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ManifestError {

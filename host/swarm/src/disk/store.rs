@@ -70,8 +70,8 @@ impl Store {
         }
     }
 
-    /// A complete file, to be seeded. Its size is checked, its first piece and its last block; what was
-    /// changed between them, whoever fetches it notices.
+    /// A complete file, to be seeded. Its size is checked, its first piece and its last block. A change
+    /// between them is found by the machine that fetches it.
     ///
     /// # Errors
     ///
@@ -87,8 +87,8 @@ impl Store {
         at::beside(path, ".journal").exists()
     }
 
-    /// Makes `PATH.part` and its journal, or goes on with them: what the journal says is had. Only one
-    /// store can do so at a time.
+    /// Makes `PATH.part` and its journal, or opens them: the blocks of the journal are there already.
+    /// Only one store can do so at a time.
     ///
     /// # Errors
     ///
@@ -117,9 +117,9 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Everything is had: the part file gets its name, at once or not at all, its manifest is kept beside
-    /// it, and the journal goes. The store is that of a whole file afterwards. `replace`: an older file
-    /// of that name is replaced; whoever has it open keeps it.
+    /// Ends a pull that has every block. The part file gets its name in one step, the manifest is kept beside
+    /// it, and the journal is removed. The store is that of a whole file afterwards. `replace`: an older file
+    /// of that name is replaced; processes that have it open keep it.
     ///
     /// # Errors
     ///

@@ -223,7 +223,7 @@ impl Transfers {
         self.active.values().any(|active| active.piece == piece && active.source == source)
     }
 
-    /// Begins `pick`, when it makes sense; else the picker hears that it is over, and nobody's fault.
+    /// Begins `pick` where that is possible. Else the picker receives its end, which counts as cancelled.
     pub(crate) fn accept(&mut self, pick: Fetch, slots: &[Slot]) {
         let offered = slots.iter().any(|slot| slot.peer == pick.peer);
         let Some(source) = self.sources.find(pick.peer).filter(|_| offered) else { return };
