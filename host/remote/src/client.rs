@@ -168,3 +168,96 @@ impl Client {
         BackendError::failed(&self.url, innermost(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::response::IntoResponse;
+    use serde_json::json;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::fake_server::{FakeServer, stream_of};
+
+    #[tokio::test]
+    async fn a_server_that_was_reached_is_asked_once() {
+        for status in
+            [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::TOO_MANY_REQUESTS]
+        {
+            let server = FakeServer::start(move || (status, "{\"error\":\"full\"}").into_response()).await;
+            let client = server.client(Dialect::OpenAi).await;
+            let error = client.begin(&Request::default()).await.unwrap_err();
+            assert_eq!(server.asked().len(), 1, "{status}");
+            let busy = matches!(&error, BackendError::Busy { message, .. } if message == "full");
+            assert_eq!(busy, status == StatusCode::TOO_MANY_REQUESTS, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_not_asked_for_again() {
+        let server = FakeServer::start(|| stream_of(&[b"{\"content\""], true)).await;
+        let client = server.client(Dialect::LlamaServer).await;
+        assert!(client.ask("/completion", &json!({})).await.is_err());
+        assert_eq!(server.asked().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_before_the_answer_is_not_tried_again() {
+        let server = FakeServer::start(|| stream_of(&[], false)).await;
+        let client = server.client(Dialect::OpenAi).await;
+        let address = server.url.strip_prefix("http://").unwrap().to_owned();
+        drop(server);
+        let listener = bound(&address).await;
+        static REACHED: AtomicUsize = AtomicUsize::new(0);
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                REACHED.fetch_add(1, Ordering::Relaxed);
+                // The request was read, and may have been acted on.
+                let _ = connection.read(&mut [0; 4096]).await;
+            }
+        });
+        assert!(client.begin(&Request::default()).await.is_err());
+        assert_eq!(REACHED.load(Ordering::Relaxed), 1);
+    }
+
+    /// The port is free as soon as its server's task has ended.
+    async fn bound(address: &str) -> TcpListener {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_not_reached_is_asked_again() {
+        let answer = || stream_of(&[b"{\"content\":\"back\"}"], false);
+        let server = FakeServer::start(answer).await;
+        let client = server.client(Dialect::LlamaServer).await;
+        let address = server.url.strip_prefix("http://").unwrap().to_owned();
+        drop(server);
+        drop(bound(&address).await);
+        let back = async {
+            // The first try fails meanwhile.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            FakeServer::start_on(bound(&address).await, answer)
+        };
+        let body = json!({"prompt": "x"});
+        let (answered, server) = tokio::join!(client.ask("/completion", &body), back);
+        assert_eq!(answered.unwrap()["content"], "back");
+        assert_eq!(server.asked(), [("/completion".to_owned(), body)]);
+    }
+
+    #[tokio::test]
+    async fn the_model_must_be_one_of_the_servers() {
+        let server = FakeServer::start(|| stream_of(&[], false)).await;
+        let other = TextServerSpec { model: Some("other".to_owned()), ..server.spec(Dialect::OpenAi) };
+        let error = Client::connect(&other).await.err().unwrap();
+        assert_eq!(error, format!("{} has no model 'other'; it has: m", server.url));
+        let ollama = TextServerSpec { model: Some("m".to_owned()), ..server.spec(Dialect::Ollama) };
+        assert_eq!(Client::connect(&ollama).await.unwrap().model, "m");
+    }
+}

@@ -156,3 +156,141 @@ fn logprobs(entry: &Value) -> TextLogprobs {
         top: top.map(|other| (bytes(other), value(other))).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::fake_server::{FakeServer, stream_of};
+
+    /// A stream of every dialect that says "h\u{e4}i there" in pieces.
+    const OPENAI: &str = concat!(
+        ": a comment\n\n",
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"h\u{e4}i\"},\"logprobs\":{\"content\":",
+        "[{\"token\":\"h\u{e4}i\",\"logprob\":-0.5,\"top_logprobs\":[{\"token\":\"ho\",\"bytes\":[104,111],\"logprob\":-1}]}]}}]}\r\n\r\n",
+        "data:{\"choices\":[{\"delta\":{\"content\":\" there\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"prompt_tokens_details\":{\"cached_tokens\":3}}}\n\n",
+        "data: [DONE]\n\n",
+    );
+    const LLAMA_SERVER: &str = concat!(
+        "data: {\"choices\":[{\"text\":\"h\u{e4}i\",\"finish_reason\":null}]}\n\n",
+        "data: {\"choices\":[{\"text\":\" there\",\"finish_reason\":null}]}\n\n",
+        "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":6}}\n\n",
+        "data: [DONE]\n\n",
+    );
+    const OLLAMA: &str = concat!(
+        "{\"message\":{\"content\":\"h\u{e4}i\"},\"done\":false}\n",
+        "{\"message\":{\"content\":\" there\"},\"done\":false}\n",
+        "{\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":9,\"eval_count\":2}\n",
+    );
+
+    type Read = (Vec<(String, Vec<TextLogprobs>)>, Finish, [u32; 3]);
+
+    /// A server that sends the bytes in the mutex, cut at the number beside them; `broken` after the cut.
+    struct Cutting {
+        server: FakeServer,
+        client: Client,
+        sent: Arc<Mutex<(Vec<u8>, usize, bool)>>,
+    }
+
+    impl Cutting {
+        async fn start(dialect: Dialect, text: &str) -> Self {
+            let sent = Arc::new(Mutex::new((text.as_bytes().to_vec(), 0, false)));
+            let own = sent.clone();
+            let server = FakeServer::start(move || {
+                let (bytes, cut, broken) = &*own.lock().unwrap();
+                let (first, second) = bytes.split_at(*cut);
+                if *broken { stream_of(&[first], true) } else { stream_of(&[first, second], false) }
+            })
+            .await;
+            let client = server.client(dialect).await;
+            Self { server, client, sent }
+        }
+
+        async fn read(&self, cut: usize, broken: bool) -> Result<Read, BackendError> {
+            {
+                let mut sent = self.sent.lock().unwrap();
+                (sent.1, sent.2) = (cut, broken);
+            }
+            let mut events = Events::begin(&self.client, &Request::default()).await?;
+            let mut pieces = Vec::new();
+            while let Some(piece) = events.next().await? {
+                pieces.push((piece.text, piece.logprobs));
+            }
+            let usage = events.usage();
+            let usage = [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens];
+            Ok((pieces, events.finish(), usage))
+        }
+    }
+
+    /// Cuts `text` at every byte: it always means the same, and it is an error to end before `whole` bytes.
+    async fn at_every_byte(dialect: Dialect, text: &str, whole: usize, finish: Finish, usage: [u32; 3]) {
+        let cutting = Cutting::start(dialect, text).await;
+        for cut in 0..text.len() {
+            let (pieces, ended, used) = cutting.read(cut, false).await.unwrap();
+            let texts: Vec<&str> = pieces.iter().map(|(text, _)| text.as_str()).collect();
+            assert_eq!((texts, ended, used), (vec!["h\u{e4}i", " there"], finish, usage), "cut at {cut}");
+            let read = cutting.read(cut, true).await;
+            assert_eq!(read.is_ok(), cut >= whole, "broken at {cut}");
+        }
+        assert_eq!(cutting.server.asked().len(), 2 * text.len());
+    }
+
+    #[tokio::test]
+    async fn openai_events_may_be_cut_anywhere() {
+        let whole = OPENAI.find("[DONE]\n").unwrap() + "[DONE]\n".len();
+        at_every_byte(Dialect::OpenAi, OPENAI, whole, Finish::Length, [7, 5, 3]).await;
+    }
+
+    #[tokio::test]
+    async fn llama_server_events_may_be_cut_anywhere() {
+        let whole = LLAMA_SERVER.find("[DONE]\n").unwrap() + "[DONE]\n".len();
+        at_every_byte(Dialect::LlamaServer, LLAMA_SERVER, whole, Finish::Stop, [4, 6, 0]).await;
+    }
+
+    #[tokio::test]
+    async fn ollama_events_may_be_cut_anywhere() {
+        at_every_byte(Dialect::Ollama, OLLAMA, OLLAMA.len(), Finish::Stop, [9, 2, 0]).await;
+    }
+
+    #[tokio::test]
+    async fn log_probabilities_are_read_as_bytes() {
+        let cutting = Cutting::start(Dialect::OpenAi, OPENAI).await;
+        let (pieces, ..) = cutting.read(0, false).await.unwrap();
+        let one = &pieces[0].1[0];
+        assert_eq!((one.bytes.as_slice(), one.logprob), ("h\u{e4}i".as_bytes(), -0.5));
+        assert_eq!(one.top, [(b"ho".to_vec(), -1.0)]);
+        assert!(pieces[1].1.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_an_error() {
+        for (dialect, text) in [
+            (Dialect::OpenAi, "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n"),
+            (Dialect::Ollama, "{\"message\":{\"content\":\"x\"},\"done\":false}\n"),
+        ] {
+            let error = Cutting::start(dialect, text).await.read(0, false).await.unwrap_err();
+            assert_eq!(error.to_string(), "m failed: the answer broke off");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_in_the_stream_is_the_servers_own() {
+        for (dialect, text, expected) in [
+            (
+                Dialect::LlamaServer,
+                "data: {\"error\":{\"message\":\"no memory\"}}\n\n",
+                "m failed: no memory",
+            ),
+            (Dialect::Ollama, "{\"error\":\"no memory\"}\n", "m failed: no memory"),
+        ] {
+            let error = Cutting::start(dialect, text).await.read(0, false).await.unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+        let error = Cutting::start(Dialect::OpenAi, "data: {\n\n").await.read(0, false).await.unwrap_err();
+        assert!(error.to_string().starts_with("m failed: an event is not JSON"), "{error}");
+    }
+}

@@ -8,6 +8,8 @@ mod client;
 mod dialect;
 mod drafter;
 mod events;
+#[cfg(test)]
+mod fake_server;
 mod logprobs;
 mod replay;
 mod server;

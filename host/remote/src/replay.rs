@@ -182,3 +182,110 @@ impl Target for ReplayTarget {
         self.processor.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::fake_server::{FakeServer, stream_of};
+
+    /// The server's pieces.
+    const PIECES: [&str; 5] = ["The", " qu\u{ed}ck", " bro", "wn", " fox"];
+
+    fn stream(pieces: &[&str]) -> Vec<u8> {
+        let line = |piece: &&str| format!("data: {}\n\n", json!({"choices": [{"text": piece}]}));
+        let mut text: String = pieces.iter().map(line).collect();
+        text.push_str("data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+        text.into_bytes()
+    }
+
+    async fn open(max_tokens: Option<u32>) -> (FakeServer, OpenTarget) {
+        let body = stream(&PIECES);
+        let server = FakeServer::start(move || stream_of(&[&body], false)).await;
+        let client = server.client(Dialect::OpenAi).await;
+        let request = Arc::new(Request { max_tokens, ..Request::default() });
+        let target = ReplayTarget::open(&client, &request).await.unwrap();
+        (server, target)
+    }
+
+    /// The text of all committed tokens, the accepted proposals of each call, and the end.
+    async fn replayed(target: &mut OpenTarget, drafts: &[&[&str]]) -> (String, Vec<u32>, Option<Finish>) {
+        let (mut text, mut accepted, mut finish) = (Vec::new(), Vec::new(), None);
+        for draft in drafts {
+            let mut tokens = Vec::new();
+            for piece in *draft {
+                tokens.extend(target.task.tokenizer.tokenize(piece).await.unwrap());
+            }
+            let verified = target.session.verify(&Draft::from(tokens)).await.unwrap();
+            text.extend(verified.committed.iter().flat_map(|one| target.session.bytes(one.token)));
+            accepted.push(verified.accepted);
+            finish = verified.finish;
+            if finish.is_some() {
+                break;
+            }
+        }
+        (String::from_utf8(text).unwrap(), accepted, finish)
+    }
+
+    #[tokio::test]
+    async fn whatever_is_proposed_the_text_is_the_servers() {
+        let whole = PIECES.concat();
+        let drafts: [&[&[&str]]; 6] = [
+            &[&[], &[], &[], &[], &[], &[]],
+            &[&["The", " qu\u{ed}ck", " brown", " fox"], &[]],
+            // Cut in another way, and wrong at the end.
+            &[&["T", "h"], &[" brow"], &[" nothing"], &[]],
+            &[&["A"], &["B"], &["C"], &["D"], &["E"], &["F"]],
+            &[&["The quack"], &[" brown", " dog"], &[], &[], &[]],
+            &[&["The", " qu\u{ed}ck", " brown", " fox", " jumps"]],
+        ];
+        for draft in drafts {
+            let (_server, mut target) = open(None).await;
+            let (text, _, finish) = replayed(&mut target, draft).await;
+            assert_eq!((text.as_str(), finish), (whole.as_str(), Some(Finish::Stop)), "{draft:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn proposals_are_accepted_as_far_as_their_text_agrees() {
+        let (_server, mut target) = open(None).await;
+        let (text, accepted, finish) =
+            replayed(&mut target, &[&["The", " quick"], &[" brown"], &[" fox", " jumps"]]).await;
+        // The second draft begins after the server's own second piece.
+        assert_eq!((text, accepted), (PIECES.concat(), vec![1, 1, 0]));
+        assert_eq!(finish, Some(Finish::Stop));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_committed_beyond_the_budget() {
+        let (server, mut target) = open(Some(2)).await;
+        let (text, _, finish) = replayed(&mut target, &[&["The", " qu\u{ed}ck", " brown"]]).await;
+        assert_eq!((text.as_str(), finish), ("The qu\u{ed}ck", Some(Finish::Length)));
+        assert_eq!(server.asked()[0].1["max_tokens"], 2);
+    }
+
+    #[tokio::test]
+    async fn decoding_goes_piece_by_piece() {
+        let (_server, mut target) = open(None).await;
+        target.session.decode(2).await.unwrap();
+        let mut text = Vec::new();
+        while let Some(step) = target.session.step().await.unwrap() {
+            assert_eq!(step.committed.len(), 1);
+            text.extend(target.session.bytes(step.committed[0].token));
+        }
+        assert_eq!(text, "The qu\u{ed}ck".as_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_number_stands_for_one_text() {
+        let pieces = Pieces::default();
+        let text = "a b  b\u{e4}";
+        let numbers = pieces.tokenize(text).await.unwrap();
+        assert_eq!(pieces.detokenize(&numbers).await.unwrap(), text.as_bytes());
+        assert_eq!(pieces.number(" b"), pieces.number(" b"));
+        assert_ne!(pieces.number(" b"), pieces.number("b"));
+        assert_eq!(pieces.tokenize("").await.unwrap(), Vec::<TokenId>::new());
+    }
+}

@@ -11,6 +11,8 @@ use tightwad_node::NodeSpec;
 use tightwad_remote::TextServerSpec;
 use tightwad_swarm::Wanted;
 
+use crate::fallback::FallbackError;
+
 /// `tw.model{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelSpec {
@@ -119,25 +121,54 @@ pub struct GateSpec {
     pub settings: Map<String, Value>,
 }
 
-/// Makes backends for scripts. Errors are one sentence.
+/// A factory cannot make what a script asks for. The message is one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FactoryError(String);
+
+impl From<String> for FactoryError {
+    fn from(message: String) -> Self {
+        Self(message)
+    }
+}
+
+impl From<&str> for FactoryError {
+    fn from(message: &str) -> Self {
+        Self(message.to_owned())
+    }
+}
+
+impl From<FallbackError> for FactoryError {
+    fn from(error: FallbackError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<FactoryError> for String {
+    fn from(error: FactoryError) -> Self {
+        error.0
+    }
+}
+
+/// Makes backends for scripts.
 #[async_trait]
 pub trait Factory: Send + Sync {
     /// A model in this process.
-    async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, String>;
+    async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, FactoryError>;
     /// A drafter without a model.
-    async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, String>;
+    async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, FactoryError>;
     /// A model on another machine.
-    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, String>;
+    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, FactoryError>;
     /// A server that speaks text.
-    async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, String>;
+    async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, FactoryError>;
     /// The nodes that make themselves known within this time.
-    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, String>;
+    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, FactoryError>;
     /// A model over many machines.
-    async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, String>;
+    async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, FactoryError>;
     /// Speculation over backends.
-    async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String>;
+    async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, FactoryError>;
     /// A gate before a reviewer.
-    async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, String>;
+    async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, FactoryError>;
     /// A consensus of backends.
-    async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, String>;
+    async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, FactoryError>;
 }

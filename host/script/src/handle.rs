@@ -11,6 +11,12 @@ use crate::request::{Answer, RequestHandle};
 #[derive(Clone)]
 pub(crate) struct Handle(pub(crate) SharedBackend);
 
+impl From<Handle> for SharedBackend {
+    fn from(handle: Handle) -> Self {
+        handle.0
+    }
+}
+
 impl FromLua for Handle {
     fn from_lua(value: Value, _: &Lua) -> mlua::Result<Self> {
         let kind = value.type_name();
@@ -54,7 +60,8 @@ async fn answer(
         let message = format!("'{}' cannot answer requests: it only drafts", handle.0.name());
         return Err(mlua::Error::RuntimeError(message));
     }
-    let changed = request::changed(lua, request, changes).map_err(mlua::Error::RuntimeError)?;
+    let changed = request::changed(lua, request, changes)
+        .map_err(|error| mlua::Error::RuntimeError(error.to_string()))?;
     Ok(match waiting(lua, request.run(&handle.0, changed, shown)).await {
         Ok(answer) => (Some(answer), None),
         Err(error) => (None, Some(error.to_string())),

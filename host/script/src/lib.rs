@@ -6,8 +6,12 @@
 
 mod abandoned;
 mod api;
+mod call;
 mod error;
 mod factory;
+#[cfg(test)]
+mod fake_factory;
+mod fallback;
 mod handle;
 mod keys;
 mod limits;
@@ -18,12 +22,13 @@ mod record;
 mod request;
 mod sandbox;
 mod state;
+mod table_error;
 
 pub use api::gate::REVIEW_PROMPT;
-pub use api::nodes::check_fallback;
 pub use error::ScriptError;
 pub use factory::{
-    ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
-    SwarmSource,
+    ConsensusSpec, Factory, FactoryError, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec,
+    SpeculationSpec, SwarmSource,
 };
+pub use fallback::{FallbackError, check_fallback};
 pub use loader::{Script, load, load_text};

@@ -66,6 +66,7 @@ impl Stopwatch {
 pub(crate) struct Limits {
     slice: Rc<Slice>,
     stopwatch: Arc<Stopwatch>,
+    max_slice: Duration,
 }
 
 /// The slice that runs.
@@ -81,7 +82,7 @@ impl Limits {
         lua.set_memory_limit(MAX_MEMORY_BYTES)?;
         let slice =
             Rc::new(Slice { deadline: Cell::new(Instant::now() + MAX_SLICE), waited: Cell::new(false) });
-        let limits = Self { slice, stopwatch };
+        let limits = Self { slice, stopwatch, max_slice: MAX_SLICE };
         let clock = limits.clone();
         // Inherited by every coroutine.
         lua.set_global_hook(HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS), move |_, _| {
@@ -89,6 +90,12 @@ impl Limits {
         })?;
         lua.set_app_data(limits.clone());
         Ok(limits)
+    }
+
+    /// The same state under a shorter limit of time.
+    #[cfg(test)]
+    pub(crate) fn with_max_slice(self, max_slice: Duration) -> Self {
+        Self { max_slice, ..self }
     }
 
     /// An error once the slice has taken too long. `pcall` and its kin call this too, because they
@@ -112,7 +119,7 @@ impl Limits {
     /// A slice of Lua code of `call`, which used some of its time before.
     fn slice<R>(&self, call: &CallId, used: Duration, lua: impl FnOnce() -> R) -> R {
         let start = Instant::now();
-        self.slice.deadline.set(start + MAX_SLICE.saturating_sub(used));
+        self.slice.deadline.set(start + self.max_slice.saturating_sub(used));
         *self.stopwatch.slice() = Some((start, call.clone()));
         let result = lua();
         *self.stopwatch.slice() = None;
@@ -137,7 +144,7 @@ impl<T, F: Future<Output = mlua::Result<T>>> Running<'_, F> {
         let waited = self.limits.slice.waited.take();
         self.used = if waited { Duration::ZERO } else { self.used + start.elapsed() };
         match polled {
-            Poll::Pending if self.used > MAX_SLICE => Poll::Ready(Err(too_long())),
+            Poll::Pending if self.used > self.limits.max_slice => Poll::Ready(Err(too_long())),
             polled => polled,
         }
     }

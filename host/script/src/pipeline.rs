@@ -4,19 +4,32 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use mlua::{Function, Value};
 use tightwad_core::{Backend, BackendError, Capabilities, Outcome, Request, Sink};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::abandoned;
 use crate::abandoned::MAX_ABANDONED;
-use crate::error::{ScriptError, message};
-use crate::limits::{CallId, Limits, too_long_message};
+use crate::error::ScriptError;
+use crate::limits::too_long_message;
 use crate::request::RequestHandle;
 use crate::state::{Loaded, LuaState, Source, Stuck};
 
 /// Tries of a request whose state was lost to another function before anything was sent.
 const MAX_TRIES: usize = 3;
+
+/// There is no state for a function.
+#[derive(Debug, thiserror::Error)]
+enum StateError {
+    /// Too many calls of the function never ended.
+    #[error(
+        "{}; {frozen} such calls still run, and more are refused: correct the script, or restart the host",
+        too_long_message()
+    )]
+    Refused { frozen: usize },
+    /// The script does not run again.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+}
 
 /// The functions of a script, and the states that they live in.
 ///
@@ -41,7 +54,7 @@ impl Functions {
     }
 
     /// The state of the function of `model`. Where it is lost, the script is run again on a new one.
-    async fn state(&self, model: &str) -> Result<Arc<LuaState>, String> {
+    async fn state(&self, model: &str) -> Result<Arc<LuaState>, StateError> {
         let script = &self.source.shown;
         let own = self.own_place(model);
         let mut place = own.as_deref().unwrap_or(&self.shared).lock().await;
@@ -53,12 +66,9 @@ impl Functions {
         }
         let frozen = abandoned::count(script, model);
         if own.is_some() && frozen > MAX_ABANDONED {
-            return Err(format!(
-                "{}; {frozen} such calls still run, and more are refused: correct the script, or restart the host",
-                too_long_message()
-            ));
+            return Err(StateError::Refused { frozen });
         }
-        let (state, _) = LuaState::start(&self.source).await.map_err(|error| error.to_string())?;
+        let (state, _) = LuaState::start(&self.source).await?;
         let state = Arc::new(state);
         *place = Some(state.clone());
         Ok(state)
@@ -100,7 +110,7 @@ impl Backend for Pipeline {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let failed = |reason: String| BackendError::failed(&self.name, reason);
         for _ in 0..MAX_TRIES {
-            let state = self.functions.state(&self.name).await.map_err(failed)?;
+            let state = self.functions.state(&self.name).await.map_err(|error| failed(error.to_string()))?;
             let handle = RequestHandle::new(&self.name, request.clone(), sink.clone());
             let record = handle.record.clone();
             let mut answering = state.call(&self.name, handle);
@@ -124,33 +134,53 @@ impl Backend for Pipeline {
     }
 }
 
-/// Calls `function`, on the thread of its state.
-pub(crate) async fn answer(
-    call: CallId,
-    function: &Function,
-    limits: &Limits,
-    request: RequestHandle,
-) -> Result<Outcome, BackendError> {
-    let (name, record) = (call.model.clone(), request.record.clone());
-    let called = async {
-        let (value, reason) = function.call_async::<(Value, Value)>(request.clone()).await?;
-        // May run Lua code, too.
-        let reason = if reason.is_nil() { None } else { Some(reason.to_string()?) };
-        Ok((value, reason))
-    };
-    match limits.run(call, called).await {
-        Err(error) => {
-            // What the client can mend comes before what the script made of it.
-            return Err(match record.take_error() {
-                Some(BackendError::Cancelled) => BackendError::Cancelled,
-                _ => BackendError::failed(&name, message(&error)),
-            });
-        }
-        Ok((Value::Nil, Some(reason))) => {
-            return Err(record.take_error().unwrap_or_else(|| BackendError::failed(&name, reason)));
-        }
-        Ok((Value::String(text), _)) => request.emit(text.to_string_lossy()).await?,
-        Ok(_) => {}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tightwad_core::{Prompt, relay};
+
+    use super::*;
+    use crate::fake_factory::FakeFactory;
+    use crate::loader::load_text;
+
+    const SCRIPT: &str = r#"
+local tw = require "tightwad"
+local m = tw.model{ path = "m.gguf" }
+local calls = 0
+return tw.serve{ models = {
+  counts = function(request)
+    calls = calls + 1
+    m:generate(request)
+    return " " .. calls
+  end,
+  fails = function() error("no luck") end,
+} }
+"#;
+
+    async fn asked(backend: &dyn Backend) -> (String, Result<Outcome, BackendError>) {
+        let mut text = String::new();
+        let request = Request { prompt: Prompt::Text("hi".to_owned()), ..Request::default() };
+        let outcome = relay(backend, request, |event| {
+            text.push_str(&event.text);
+            async { true }
+        })
+        .await;
+        (text, outcome)
     }
-    Ok(record.outcome())
+
+    #[tokio::test]
+    async fn the_functions_of_a_script_share_its_state() {
+        let text = SCRIPT.as_bytes().to_vec();
+        let script = load_text("p.lua", text, Path::new("."), Arc::new(FakeFactory), &[]).await.unwrap();
+        let [(_, counts), (_, fails)] = script.models.as_slice() else { panic!("{}", script.models.len()) };
+        assert!(counts.capabilities().has(Capabilities::GENERATE));
+        for call in 1..=2 {
+            let (text, outcome) = asked(counts.as_ref()).await;
+            assert_eq!((text, outcome.is_ok()), (format!("model: hi {call}"), true));
+            let (text, outcome) = asked(fails.as_ref()).await;
+            assert_eq!(text, "");
+            assert_eq!(outcome.unwrap_err().to_string(), "fails failed: p.lua:11: no luck");
+        }
+    }
 }

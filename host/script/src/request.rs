@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::keys::Fields;
 use crate::limits::waiting;
 use crate::record::Record;
+use crate::table_error::TableError;
 
 /// One request in a script's hands.
 #[derive(Clone)]
@@ -130,7 +131,11 @@ impl UserData for RequestHandle {
 }
 
 /// The request with a script's changes.
-pub(crate) fn changed(lua: &Lua, handle: &RequestHandle, changes: Option<Table>) -> Result<Request, String> {
+pub(crate) fn changed(
+    lua: &Lua,
+    handle: &RequestHandle,
+    changes: Option<Table>,
+) -> Result<Request, TableError> {
     let mut request = handle.request.clone();
     let Some(changes) = changes else { return Ok(request) };
     let known = ["prompt", "messages", "max_tokens", "temperature", "seed", "stop"];
@@ -141,7 +146,7 @@ pub(crate) fn changed(lua: &Lua, handle: &RequestHandle, changes: Option<Table>)
     if let Some(messages) = fields.optional::<Value>("messages", "a list of messages")? {
         let messages: Vec<serde_json::Map<String, serde_json::Value>> = lua
             .from_value(messages)
-            .map_err(|_| "'messages' must be a list of tables with role and content")?;
+            .map_err(|_| "'messages' must be a list of tables with role and content".to_owned())?;
         request.prompt = Prompt::Chat(messages.into_iter().map(Message).collect());
     }
     if let Some(max_tokens) = fields.optional::<u32>("max_tokens", "a whole number")? {

@@ -75,7 +75,7 @@ pub(crate) fn set_require(lua: &Lua, folder: &Path, tw: &Table) -> mlua::Result<
         if !known.is_nil() {
             return Ok(known);
         }
-        let path = neighbour(&folder, &name).map_err(mlua::Error::RuntimeError)?;
+        let path = neighbour(&folder, &name)?;
         let source = std::fs::read(&path)
             .map_err(|error| mlua::Error::RuntimeError(format!("cannot read {}: {error}", path.display())))?;
         let chunk = lua.load(source).set_name(format!("@{}", path.display()));
@@ -88,14 +88,14 @@ pub(crate) fn set_require(lua: &Lua, folder: &Path, tw: &Table) -> mlua::Result<
 }
 
 /// The file of a module: beside the script or in a folder there, never outside.
-fn neighbour(folder: &Path, name: &str) -> Result<PathBuf, String> {
+fn neighbour(folder: &Path, name: &str) -> mlua::Result<PathBuf> {
     let plain = |part: &str| {
         !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     };
     if !name.split('.').all(plain) {
-        return Err(format!(
+        return Err(mlua::Error::RuntimeError(format!(
             "'{name}' is no module: modules are files beside the script, as in require \"routes\""
-        ));
+        )));
     }
     let mut path = folder.to_owned();
     path.extend(name.split('.'));

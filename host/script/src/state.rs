@@ -18,12 +18,13 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::serve::Served;
+use crate::api::table;
 use crate::error::ScriptError;
 use crate::factory::Factory;
 use crate::handle::Handle;
 use crate::limits::{CallId, Limits, Stopwatch, too_long_message};
 use crate::request::RequestHandle;
-use crate::{abandoned, api, pipeline, priority, sandbox};
+use crate::{abandoned, call, priority, sandbox};
 
 /// How often somebody who waits for a state looks whether it is stuck.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -237,7 +238,7 @@ impl Script {
     async fn load(source: &Source, stopwatch: Arc<Stopwatch>) -> Result<(Self, Loaded), ScriptError> {
         let (lua, limits) = sandbox::state(stopwatch)?;
         let shown = &source.shown;
-        let tw = api::table(&lua, shown, &source.folder, &source.factory, &source.settings)?;
+        let tw = table::table(&lua, shown, &source.folder, &source.factory, &source.settings)?;
         sandbox::set_require(&lua, &source.folder, &tw)?;
         let chunk = lua.load(source.text.as_slice()).set_name(format!("@{shown}"));
         let main = chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function()?;
@@ -272,7 +273,7 @@ impl Script {
             // First: a call whose client has left must not begin.
             biased;
             () = reply.closed() => return,
-            outcome = pipeline::answer(id, function, &self.limits, request) => outcome,
+            outcome = call::answer(id, function, &self.limits, request) => outcome,
         };
         let _ = reply.send(outcome);
     }

@@ -3,6 +3,7 @@
 //! Invariant: a drafter that is much slower than the others, or that does not come, is waited for no longer
 //! than the grace.
 
+use tightwad_plugin_sdk::estimate::Average;
 use tightwad_plugin_sdk::{Answer, DrafterFacts, RaceEnd};
 
 /// What one measurement counts at least, next to all earlier ones.
@@ -31,7 +32,7 @@ const FREE: f64 = 1e6;
 #[derive(Debug, Clone, Default)]
 struct Timing {
     /// Nanoseconds until it answers; 0: unknown, or next to nothing.
-    expected: f64,
+    expected: Average,
     measured: u32,
     /// Still to be added to its first answer in this request: it reads the prompt.
     startup: f64,
@@ -43,24 +44,27 @@ struct Timing {
 
 impl Timing {
     fn next(&self) -> f64 {
-        self.expected + self.startup
+        self.expected() + self.startup
+    }
+
+    fn expected(&self) -> f64 {
+        self.expected.get().unwrap_or(0.0)
     }
 
     fn came(&mut self, nanoseconds: f64) {
         let startup = std::mem::take(&mut self.startup);
         let mut time = (nanoseconds - startup).max(0.0);
-        if self.measured >= KNOWN && self.expected > 0.0 {
-            time = time.clamp(self.expected / CLIP, self.expected * CLIP);
+        if self.measured >= KNOWN && self.expected() > 0.0 {
+            time = self.expected.clip(time, CLIP);
         }
         self.measured += 1;
-        let rate = RATE.max(1.0 / f64::from(self.measured));
-        self.expected += rate * (time - self.expected);
+        self.expected.observe(time, RATE.max(1.0 / f64::from(self.measured)));
         self.missed = 0;
     }
 
     /// It takes longer than `nanoseconds`; how much longer will never be known.
     fn was_late(&mut self, nanoseconds: f64) {
-        self.expected = self.expected.max(nanoseconds - self.startup);
+        self.expected.raise(nanoseconds - self.startup);
         self.missed = self.missed.saturating_add(1);
     }
 }
@@ -77,7 +81,7 @@ impl Deadlines {
     #[must_use]
     pub fn expecting(facts: &[DrafterFacts], block: u32) -> Self {
         let timing = |facts: &DrafterFacts| Timing {
-            expected: facts.round_trip as f64 + facts.token as f64 * f64::from(block),
+            expected: Average::expecting(facts.round_trip as f64 + facts.token as f64 * f64::from(block)),
             startup: facts.startup as f64,
             missed: if facts.absent { AWAY } else { 0 },
             absent: facts.absent,
@@ -120,13 +124,13 @@ impl Deadlines {
 
     /// Numbers of a note, one a drafter.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = f64> {
-        self.timings.iter().map(|timing| if timing.measured > 0 { timing.expected } else { 0.0 })
+        self.timings.iter().map(|timing| if timing.measured > 0 { timing.expected() } else { 0.0 })
     }
 
     /// From a note: what an earlier request measured goes before what the host expects.
     pub(crate) fn set_number(&mut self, drafter: usize, nanoseconds: f64) {
         if let Some(timing) = self.timings.get_mut(drafter).filter(|_| nanoseconds > 0.0) {
-            (timing.expected, timing.measured) = (nanoseconds, 1);
+            (timing.expected, timing.measured) = (Average::expecting(nanoseconds), 1);
         }
     }
 }

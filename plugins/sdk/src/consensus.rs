@@ -42,6 +42,37 @@ impl Ballot {
 }
 
 /// Exports a type that implements [`ConsensusPolicy`] as this component's policy.
+///
+/// ```
+/// use tightwad_plugin_sdk::{Ballot, ConsensusPolicy, Proposal, Ruling, export_consensus_policy};
+///
+/// /// Accepts a token on which all drafters agree.
+/// struct Unanimous;
+///
+/// impl ConsensusPolicy for Unanimous {
+///     const NAME: &'static str = "unanimous";
+///     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+///
+///     fn rule(ballots: &[Ballot], drafters: u32) -> Ruling {
+///         let first = ballots.first().map(|ballot| ballot.proposals[0].token);
+///         let agrees = |ballot: &Ballot| Some(ballot.proposals[0].token) == first;
+///         match first {
+///             Some(token) if ballots.len() == drafters as usize && ballots.iter().all(agrees) => {
+///                 Ruling::Accept(vec![token])
+///             }
+///             _ => Ruling::Verify(Vec::new()),
+///         }
+///     }
+/// }
+///
+/// export_consensus_policy!(Unanimous);
+///
+/// let ballot = |drafter, token| {
+///     Ballot { drafter, weight: 0.5, proposals: vec![Proposal { token, probability: 0.9 }] }
+/// };
+/// assert!(matches!(Unanimous::rule(&[ballot(0, 7), ballot(1, 7)], 2), Ruling::Accept(tokens) if tokens == [7]));
+/// assert!(matches!(Unanimous::rule(&[ballot(0, 7), ballot(1, 8)], 2), Ruling::Verify(_)));
+/// ```
 #[macro_export]
 macro_rules! export_consensus_policy {
     ($policy:ty) => {
@@ -71,6 +102,39 @@ macro_rules! export_consensus_policy {
 }
 
 /// Exports a type that implements [`ApproximateMode`] as this component's mode.
+///
+/// ```
+/// use tightwad_plugin_sdk::{ApproximateMode, Job, accept_unverified, export_approximate_mode, failure};
+///
+/// /// Commits the first drafter's tokens. The target decodes where the drafter has none.
+/// struct Trusting;
+///
+/// impl ApproximateMode for Trusting {
+///     const NAME: &'static str = "trusting";
+///     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+///
+///     fn run(job: &Job) -> Result<(), String> {
+///         let round = || {
+///             let draft = job.propose(0, &[], 4, 0.9)?;
+///             let tokens: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
+///             if tokens.is_empty() {
+///                 return job.decode(1).map(|commit| commit.finished);
+///             }
+///             let audit = false;
+///             accept_unverified(job, &tokens, audit).map(|accepted| accepted.finished)
+///         };
+///         loop {
+///             match round() {
+///                 Ok(true) => return Ok(()),
+///                 Ok(false) => {}
+///                 Err(error) => return failure(error).map_or(Ok(()), Err),
+///             }
+///         }
+///     }
+/// }
+///
+/// export_approximate_mode!(Trusting);
+/// ```
 #[macro_export]
 macro_rules! export_approximate_mode {
     ($mode:ty) => {

@@ -32,6 +32,31 @@ pub trait Gate {
 }
 
 /// Exports a type that implements [`GatePolicy`] as this component's policy.
+///
+/// ```
+/// use tightwad_plugin_sdk::{Candidate, GatePolicy, Judgement, Review, Verdict, export_gate_policy};
+///
+/// /// Approves a complete answer that the reviewer approves.
+/// struct Strict;
+///
+/// impl GatePolicy for Strict {
+///     const NAME: &'static str = "strict";
+///     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+///     const REVIEW_PROMPT: Option<&'static str> = Some("Is {answer} right for {question}?");
+///
+///     fn judge(candidate: &Candidate, review: &Review) -> Verdict {
+///         let approves = review.judgement == Some(Judgement::Approve);
+///         if candidate.whole && approves { Verdict::Approve } else { Verdict::Reject }
+///     }
+/// }
+///
+/// export_gate_policy!(Strict);
+///
+/// let candidate = |whole| Candidate { member: 0, tokens: 5, characters: 20, whole, nanoseconds: 1_000 };
+/// let review = Review { scores: Vec::new(), judgement: Some(Judgement::Approve) };
+/// assert!(matches!(Strict::judge(&candidate(true), &review), Verdict::Approve));
+/// assert!(matches!(Strict::judge(&candidate(false), &review), Verdict::Reject));
+/// ```
 #[macro_export]
 macro_rules! export_gate_policy {
     ($policy:ty) => {
@@ -65,6 +90,31 @@ macro_rules! export_gate_policy {
 }
 
 /// Exports a type that implements [`Gate`] as this component's mode.
+///
+/// ```
+/// use tightwad_plugin_sdk::{Gate, Judgement, Task, export_gate, failure};
+///
+/// /// Asks the reviewer about the first answer of the fleet.
+/// struct First;
+///
+/// impl Gate for First {
+///     const NAME: &'static str = "first";
+///     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+///
+///     fn run(task: &Task) -> Result<(), String> {
+///         let review = || {
+///             let members: Vec<u32> = (0..).zip(task.fleet()).map(|(index, _)| index).collect();
+///             if task.write(&members, 1)?.is_empty() || task.ask(0)? != Judgement::Approve {
+///                 return task.rewrite();
+///             }
+///             task.approve(0)
+///         };
+///         review().or_else(|error| failure(error).map_or(Ok(()), Err))
+///     }
+/// }
+///
+/// export_gate!(First);
+/// ```
 #[macro_export]
 macro_rules! export_gate {
     ($gate:ty) => {

@@ -1,24 +1,34 @@
 //! What a tightwad plugin is written with: the bindings of `wit/`, a panic hook that reaches the
 //! host's log, and a macro for each world that exports its mode or policy.
 //!
-//! ```ignore
+//! ```
+//! use tightwad_plugin_sdk::{ExactMode, Job, export_exact_mode, failure};
+//!
 //! struct Plain;
 //!
-//! impl tightwad_plugin_sdk::ExactMode for Plain {
+//! impl ExactMode for Plain {
 //!     const NAME: &'static str = "plain";
 //!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+//!
 //!     fn run(job: &Job) -> Result<(), String> {
-//!         while !job.decode(32).map_err(describe)?.finished {}
-//!         Ok(())
+//!         loop {
+//!             match job.decode(32) {
+//!                 Ok(commit) if commit.finished => return Ok(()),
+//!                 Ok(_) => {}
+//!                 // The end of the job is not a failure.
+//!                 Err(error) => return failure(error).map_or(Ok(()), Err),
+//!             }
+//!         }
 //!     }
 //! }
 //!
-//! tightwad_plugin_sdk::export_exact_mode!(Plain);
+//! export_exact_mode!(Plain);
 //! ```
 
 #[doc(hidden)]
 pub mod bindings;
 mod consensus;
+pub mod estimate;
 mod gate;
 #[doc(hidden)]
 pub mod gating;
@@ -89,6 +99,35 @@ pub fn failure(error: Error) -> Option<String> {
 }
 
 /// Exports a type that implements [`ExactMode`] as this component's mode.
+///
+/// ```
+/// use tightwad_plugin_sdk::{ExactMode, Job, export_exact_mode, failure};
+///
+/// /// Verifies the drafts of the first drafter.
+/// struct Draft;
+///
+/// impl ExactMode for Draft {
+///     const NAME: &'static str = "draft";
+///     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+///
+///     fn run(job: &Job) -> Result<(), String> {
+///         let round = || {
+///             let draft = job.propose(0, &[], 4, 0.5)?;
+///             let tokens: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
+///             job.verify(&tokens)
+///         };
+///         loop {
+///             match round() {
+///                 Ok(commit) if commit.finished => return Ok(()),
+///                 Ok(_) => {}
+///                 Err(error) => return failure(error).map_or(Ok(()), Err),
+///             }
+///         }
+///     }
+/// }
+///
+/// export_exact_mode!(Draft);
+/// ```
 #[macro_export]
 macro_rules! export_exact_mode {
     ($mode:ty) => {

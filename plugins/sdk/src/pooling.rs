@@ -23,6 +23,48 @@ pub trait Pooling {
 }
 
 /// Exports a type that implements [`Pooling`] as this component's policy.
+///
+/// ```
+/// use tightwad_plugin_sdk::{Layer, Machine, Plan, Pooling, Refusal, Shape, Share, export_pooling};
+///
+/// /// Places all layers on the machine with the most memory.
+/// struct Largest;
+///
+/// impl Pooling for Largest {
+///     const NAME: &'static str = "largest";
+///     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+///
+///     fn place(shape: &Shape, machines: &[Machine], _before: Option<&Plan>) -> Result<Plan, Refusal> {
+///         let largest = (0..).zip(machines).max_by_key(|(_, machine)| machine.memory);
+///         let (machine, _) = largest.ok_or_else(|| Refusal::Other("there is no machine".into()))?;
+///         let share = Share { machine, layers: shape.layers.len() as u32 };
+///         Ok(Plan { shares: vec![share], output_here: true, token: 0 })
+///     }
+/// }
+///
+/// export_pooling!(Largest);
+///
+/// let machine = |memory| Machine {
+///     name: "m".into(),
+///     memory,
+///     speed: 1,
+///     bandwidth: 1,
+///     round_trip: 1,
+///     here: false,
+///     max_layers: 8,
+/// };
+/// let shape = Shape {
+///     layers: vec![Layer { weights: 1, cache: 1 }; 3],
+///     output: 1,
+///     logits: 1,
+///     activations: 1,
+///     scratch: 1,
+///     head_scratch: 1,
+/// };
+/// let plan = Largest::place(&shape, &[machine(5), machine(9)], None).unwrap();
+/// assert_eq!(plan.shares, [Share { machine: 1, layers: 3 }]);
+/// assert!(Largest::place(&shape, &[], None).is_err());
+/// ```
 #[macro_export]
 macro_rules! export_pooling {
     ($pooling:ty) => {

@@ -20,6 +20,44 @@ pub trait Swarm: Sized + 'static {
 }
 
 /// Exports a type that implements [`Swarm`] as this component's policy, and keeps its one value.
+///
+/// ```
+/// use tightwad_plugin_sdk::export_swarm;
+/// use tightwad_plugin_sdk::swarm::{Event, Fetch, Slot, Swarm, Task};
+///
+/// /// Fetches the wanted pieces in order, from any peer with a free slot.
+/// struct InOrder {
+///     wanted: Vec<u32>,
+/// }
+///
+/// impl Swarm for InOrder {
+///     const NAME: &'static str = "in-order";
+///     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+///
+///     fn start(task: Task) -> Self {
+///         Self { wanted: task.wanted }
+///     }
+///
+///     fn pick(&mut self, _now: u64, events: Vec<Event>, slots: &[Slot]) -> Vec<Fetch> {
+///         for event in events {
+///             if let Event::Done(fetched) = event
+///                 && fetched.fault.is_none()
+///             {
+///                 self.wanted.retain(|piece| *piece != fetched.piece);
+///             }
+///         }
+///         let peers = slots.iter().filter(|slot| slot.free > 0).map(|slot| slot.peer);
+///         peers.zip(&self.wanted).map(|(peer, piece)| Fetch { peer, piece: *piece }).collect()
+///     }
+/// }
+///
+/// export_swarm!(InOrder);
+///
+/// let task = Task { pieces: vec![9; 3], wanted: vec![2, 0], urgent: 0, seed: 1, settings: "{}".into() };
+/// let mut pull = InOrder::start(task);
+/// let slots = [Slot { peer: 4, free: 0 }, Slot { peer: 5, free: 2 }];
+/// assert_eq!(pull.pick(0, Vec::new(), &slots), [Fetch { peer: 5, piece: 2 }]);
+/// ```
 #[macro_export]
 macro_rules! export_swarm {
     ($swarm:ty) => {

@@ -1,24 +1,16 @@
 //! Decides what the next round does: pure, so that it is tested on recorded cost curves.
 //!
-//! Invariant: what drafting has lost against plain decoding, worst case of the next round
-//! included, stays below [`START`] single-token passes plus [`SHARE`] of all time spent; where the
-//! target is far away and a drafter has shown what it can do, a few ways there and back more may be
-//! risked. Earlier gains, up to [`CREDIT`] passes, may be risked again.
+//! Invariant: each draft stays within the budget of [`crate::budget`], worst case of the next round included.
 
 use crate::acceptance::Acceptance;
+use crate::budget::{Budget, ENOUGH_EVIDENCE};
 use crate::cost::{Drafting, Verification};
-use crate::team::Team;
+use crate::drafter::Drafter;
+use crate::team::{self, Team};
+use crate::tree::{Ballot, Terms, Tree, grow};
 
-/// The share of all time that may be lost on drafts.
-const SHARE: f64 = 0.01;
-/// What may be lost at the start, in single-token passes.
-const START: f64 = 1.6;
-/// The most gain that is remembered to be risked again, in single-token passes.
-const CREDIT: f64 = 20.0;
-/// What of it later requests inherit.
-const INHERITED: f64 = 10.0;
 /// A draft must promise this much more than plain decoding.
-pub(crate) const MARGIN: f64 = 1.03;
+const MARGIN: f64 = 1.03;
 /// Drafted rounds after which the cost of one row is measured again.
 const STALE: u32 = 64;
 /// What a proposal may cost that promises nothing, for each token since its drafter was first refused, in
@@ -33,8 +25,6 @@ const DOUBTED: u32 = 16;
 /// The share of plain decoding that may go into the way to a target far away and back: stretches of it
 /// are long enough for that.
 const TRAVEL: f64 = 0.012;
-/// Verified drafts, or drafts compared with what was decoded, after which a drafter is known.
-const KNOWN: f64 = 5.0;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,31 +57,6 @@ pub struct Facts {
     pub absent: bool,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Drafter {
-    pub(crate) acceptance: Acceptance,
-    pub(crate) drafting: Drafting,
-    pub(crate) overlaps: bool,
-    /// Still to be paid with the first proposal.
-    pub(crate) startup: f64,
-    pub(crate) free: bool,
-    /// It is not there, or broke.
-    pub(crate) gone: bool,
-    /// Rows that verifying one more token takes: more than one where several paths are verified.
-    pub(crate) spread: f64,
-    /// Tokens since none of its proposals was worth verifying.
-    pub(crate) refused: u32,
-    /// Refusals since then in which it was sure of what it proposed, and should not have been.
-    pub(crate) doubted: u32,
-}
-
-impl Drafter {
-    /// True where asking it takes time.
-    pub(crate) fn costs(&self) -> bool {
-        !self.free && !self.gone
-    }
-}
-
 /// Estimates and the decisions made from them.
 #[derive(Debug, Clone)]
 pub struct Controller {
@@ -99,9 +64,7 @@ pub struct Controller {
     pub(crate) verification: Verification,
     pub(crate) team: Option<Team>,
     pub(crate) max_draft: u32,
-    /// Time lost on drafts, in nanoseconds; below 0: gained.
-    pub(crate) lost: f64,
-    spent: f64,
+    pub(crate) budget: Budget,
     plain: u32,
     since_one: u32,
     /// Plain steps since a draft was last worth verifying.
@@ -128,8 +91,7 @@ impl Controller {
             verification,
             team: None,
             max_draft,
-            lost: 0.0,
-            spent: 0.0,
+            budget: Budget::default(),
             plain: 8,
             since_one: 0,
             idle: 0,
@@ -138,9 +100,7 @@ impl Controller {
 
     /// What a later request inherits of the gains, in nanoseconds.
     pub(crate) fn inheritance(&self) -> f64 {
-        let one = self.verification.one().unwrap_or(0.0);
-        // Half of a debt is forgiven: every request may find out anew.
-        self.lost.clamp(-INHERITED * one, 0.5 * START * one)
+        self.budget.inheritance(self.verification.one().unwrap_or(0.0))
     }
 
     /// The drafters whose proposals can be compared with what a plain decode of `tokens` tokens brings, at
@@ -152,7 +112,7 @@ impl Controller {
         let done =
             |drafter: &Drafter| drafter.startup + drafter.drafting.cost(tokens.min(16) as usize) < time;
         // One that is known need not be tried at every turn.
-        let due = |drafter: &Drafter| drafter.acceptance.evidence() < KNOWN || self.idle % 8 == 7;
+        let due = |drafter: &Drafter| drafter.acceptance.evidence() < ENOUGH_EVIDENCE || self.idle % 8 == 7;
         let own = |drafter: &Drafter| drafter.overlaps && due(drafter) && done(drafter);
         let costless = |drafter: &Drafter| !drafter.gone && (own(drafter) || (drafter.free && away));
         let all = self.drafters.iter().enumerate().filter(|(_, drafter)| tokens > 2 && costless(drafter));
@@ -235,8 +195,7 @@ impl Controller {
         let startup = std::mem::take(&mut own.startup).min(time);
         own.drafting.observe(tokens, time - startup);
         if !hidden {
-            self.lost += time;
-            self.spent += time;
+            self.budget.lose(time);
         }
     }
 
@@ -247,8 +206,7 @@ impl Controller {
 
     /// Notes time that was spent on nothing but a draft made ahead.
     pub fn waited(&mut self, nanoseconds: u64) {
-        self.lost += nanoseconds as f64;
-        self.spent += nanoseconds as f64;
+        self.budget.lose(nanoseconds as f64);
     }
 
     /// Notes a verification of tokens with these probabilities.
@@ -257,7 +215,7 @@ impl Controller {
     }
 
     /// The same of a pass that took `rows` rows.
-    pub(crate) fn verified_rows(
+    fn verified_rows(
         &mut self,
         drafter: usize,
         probabilities: &[f32],
@@ -274,9 +232,9 @@ impl Controller {
             let lost = time - (accepted + 1) as f64 * one;
             // What a pass of which nothing was accepted seems to gain is noise.
             let lost = if accepted > 0 { lost } else { lost.max(0.0) };
-            self.lost = (self.lost + lost).max(-CREDIT * one);
+            self.budget.settle(lost, one);
         }
-        self.spent += time;
+        self.budget.spend(time);
         self.since_one += 1;
         self.plain = if accepted > 0 { 8 } else { (self.plain * 2).min(64) };
         self.idle = 0;
@@ -286,13 +244,78 @@ impl Controller {
     pub fn decoded(&mut self, tokens: usize, nanoseconds: u64) {
         if tokens > 0 {
             self.verification.decoded(tokens, nanoseconds as f64);
-            self.spent += nanoseconds as f64;
+            self.budget.spend(nanoseconds as f64);
             self.since_one = 0;
             self.idle += 1;
             for drafter in self.drafters.iter_mut().filter(|drafter| drafter.refused > 0) {
                 drafter.refused += tokens as u32 - 1;
             }
         }
+    }
+
+    /// Lets drafters that cost something also propose at once, where there are several. `shared`: those that
+    /// compute where the target does, one after the other.
+    #[must_use]
+    pub fn with_team(mut self, shared: &[bool]) -> Self {
+        if let Some((team, together)) = Team::of(&self.drafters, shared) {
+            self.team = Some(team);
+            self.drafters.push(together);
+        }
+        self
+    }
+
+    /// The place of all drafters together, where they may propose at once.
+    #[must_use]
+    pub fn team(&self) -> Option<usize> {
+        self.team.as_ref().map(Team::index)
+    }
+
+    /// Nanoseconds after which a race for `max` tokens is given up.
+    #[must_use]
+    pub fn race_limit(&self, members: &[usize], max: u32) -> u64 {
+        team::race_limit(members.iter().map(|index| &self.drafters[*index]), max)
+    }
+
+    /// The chances of a ballot's tokens.
+    #[must_use]
+    pub fn ballot(&self, drafter: usize, tokens: Vec<u32>, probabilities: Vec<f32>) -> Ballot {
+        let acceptance = &self.drafters[drafter].acceptance;
+        let chances = probabilities.iter().map(|probability| acceptance.given(*probability)).collect();
+        Ballot { drafter, tokens, probabilities, chances }
+    }
+
+    /// What of the ballots is worth verifying.
+    #[must_use]
+    pub fn tree(&self, ballots: &[Ballot], remaining: u32) -> Tree {
+        let (Some(one), Some(team)) = (self.verification.one(), &self.team) else { return Tree::default() };
+        let known = &self.drafters[team.index()].acceptance;
+        let cost = |rows: usize| {
+            let cost = self.verification.cost(rows);
+            self.affordable(cost - one, one, known).then_some(cost)
+        };
+        let longest = (self.max_draft as usize).min(remaining.saturating_sub(1) as usize);
+        grow(ballots, &Terms { longest, bar: MARGIN / one, second: team.second(), cost })
+    }
+
+    /// Notes that all of `members` have read the prompt.
+    pub fn raced(&mut self, members: &[usize]) {
+        members.iter().for_each(|index| self.drafters[*index].startup = 0.0);
+    }
+
+    /// Notes the verification of a tree, of which `accepted` tokens of one path were accepted; every ballot is
+    /// compared with what was `committed`. `rows` and `nanoseconds` are those of the pass.
+    pub fn grown(
+        &mut self,
+        ballots: &[Ballot],
+        tree: &Tree,
+        committed: &[u32],
+        accepted: usize,
+        (rows, nanoseconds): (usize, u64),
+    ) {
+        let Some(team) = self.team.as_mut() else { return };
+        let index = team.index();
+        let probabilities = team.grown(&mut self.drafters, ballots, tree, committed, accepted, rows);
+        self.verified_rows(index, &probabilities, accepted, rows, nanoseconds);
     }
 
     /// The draft length with the best rate, where it beats plain decoding and its failure can be
@@ -320,7 +343,7 @@ impl Controller {
 
     fn probe(&self, drafter: &Drafter, one: f64) -> Option<(u32, f64)> {
         let cost = self.round(drafter, 1, 0.0);
-        let due = self.lost <= 0.25 * SHARE * self.spent - (cost - one);
+        let due = self.budget.allows_probe(cost - one);
         (due && cost < 3.0 * one).then_some((1, 1.0 / cost))
     }
 
@@ -333,10 +356,8 @@ impl Controller {
         hidden * verifying.max(drafting) + (1.0 - hidden) * (verifying + drafting)
     }
 
-    pub(crate) fn affordable(&self, risk: f64, one: f64, known: &Acceptance) -> bool {
-        let away = self.verification.away();
-        let journey = if known.evidence() >= KNOWN { 2.0 * away + away.min(2.0 * START * one) } else { 0.0 };
-        self.lost + risk <= START * one + SHARE * self.spent + journey
+    fn affordable(&self, risk: f64, one: f64, known: &Acceptance) -> bool {
+        self.budget.allows(risk, one, self.verification.away(), known.evidence())
     }
 
     /// The confidence at which one more token costs more time than it saves.

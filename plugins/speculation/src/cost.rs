@@ -2,6 +2,8 @@
 //!
 //! Invariant: estimates are positive and never fall with the length.
 
+use tightwad_plugin_sdk::estimate::{Average, clip};
+
 /// What one measurement leaves of the earlier ones.
 const DECAY: f64 = 0.95;
 /// A measurement counts at most this many times, and at least one part in this many, of what was
@@ -12,28 +14,35 @@ const HANDED_ON: f64 = 6.0;
 /// Nanoseconds in the unit of notes.
 const UNIT: f64 = 1e6;
 
-/// A running average that outliers move little.
+/// The cost of one row. Every measurement has the same weight at first; later ones fade.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Average {
-    sum: f64,
+struct Row {
+    average: Average,
+    /// The sum of the weights of all measurements.
     weight: f64,
 }
 
-impl Average {
-    /// Notes a measurement.
-    pub fn observe(&mut self, value: f64) {
-        let value = match self.get() {
-            Some(known) if self.weight > 2.0 => value.clamp(known / CLIP, known * CLIP),
-            _ => value,
-        };
-        self.sum = self.sum * DECAY + value;
+impl Row {
+    fn observe(&mut self, value: f64) {
+        let value = if self.weight > 2.0 { self.average.clip(value, CLIP) } else { value };
         self.weight = self.weight * DECAY + 1.0;
+        self.average.observe(value, 1.0 / self.weight);
     }
 
-    /// The average, once there is one.
-    #[must_use]
-    pub fn get(&self) -> Option<f64> {
-        (self.weight > 0.0).then(|| self.sum / self.weight)
+    fn get(&self) -> Option<f64> {
+        self.average.get()
+    }
+
+    /// The sum of all weighted measurements, and the weight.
+    fn numbers(&self) -> [f64; 2] {
+        [self.get().unwrap_or(0.0) * self.weight / UNIT, self.weight]
+    }
+
+    fn set_numbers(&mut self, sum: f64, weight: f64) {
+        if weight > 0.0 {
+            let scale = (HANDED_ON / weight).min(1.0);
+            *self = Self { average: Average::expecting(sum * UNIT / weight), weight: weight * scale };
+        }
     }
 }
 
@@ -94,7 +103,7 @@ impl Line {
 /// kept apart from the line through all longer passes.
 #[derive(Debug, Clone, Default)]
 pub struct Verification {
-    one: Average,
+    one: Row,
     line: Line,
     /// Nanoseconds a row of a pass over nine, as the host expects; 0: unknown.
     row: f64,
@@ -107,7 +116,7 @@ impl Verification {
     /// a longer pass (0: unknown), `away` nanoseconds from here and back.
     #[must_use]
     pub fn expecting(token: u64, row: u64, away: u64) -> Self {
-        let mut one = Average::default();
+        let mut one = Row::default();
         if token > 0 {
             one.observe(token as f64);
         }
@@ -135,8 +144,7 @@ impl Verification {
         }
         let mut value = nanoseconds;
         if self.line.weight > 2.0 {
-            let expected = self.cost(rows);
-            value = value.clamp(expected / CLIP, expected * CLIP);
+            value = clip(value, self.cost(rows), CLIP);
         }
         self.line.fade();
         self.line.add(1.0, rows as f64, value);
@@ -146,7 +154,7 @@ impl Verification {
     pub(crate) const NUMBERS: usize = 7;
 
     pub(crate) fn numbers(&self) -> Vec<f64> {
-        let mut numbers = vec![self.one.sum / UNIT, self.one.weight];
+        let mut numbers = self.one.numbers().to_vec();
         numbers.extend(self.line.numbers());
         numbers
     }
@@ -155,8 +163,7 @@ impl Verification {
         if let [sum, weight, line @ ..] = numbers
             && *weight > 0.0
         {
-            let scale = (HANDED_ON / weight).min(1.0);
-            self.one = Average { sum: sum * UNIT * scale, weight: weight * scale };
+            self.one.set_numbers(*sum, *weight);
             self.line.set_numbers(line);
         }
     }
@@ -253,6 +260,23 @@ mod tests {
         for (rows, time) in SMOL {
             assert!((cost.cost(rows) / time - 1.0).abs() < 0.12, "{rows}: {}", cost.cost(rows));
         }
+    }
+
+    #[test]
+    fn the_cost_of_a_row_is_the_weighted_mean_of_its_measurements() {
+        let (mut row, mut sum, mut weight) = (Row::default(), 0.0, 0.0);
+        for value in [7.4_f64, 7.1, 90.0, 7.9, 0.1, 6.0, 7.4, 7.4] {
+            let mean: f64 = sum / weight;
+            let clipped = if weight > 2.0 { value.clamp(mean / CLIP, mean * CLIP) } else { value };
+            (sum, weight) = (sum * DECAY + clipped, weight * DECAY + 1.0);
+            row.observe(value);
+            assert!((row.get().unwrap_or(0.0) * weight / sum - 1.0).abs() < 1e-12);
+        }
+        let [noted, also] = row.numbers();
+        let mut later = Row::default();
+        later.set_numbers(noted, also);
+        assert!((later.get().unwrap_or(0.0) * weight / sum - 1.0).abs() < 1e-12);
+        assert_eq!(later.weight, HANDED_ON.min(weight));
     }
 
     #[test]

@@ -5,32 +5,33 @@ use tightwad_plugin_sdk::{Commit, Draft, DrafterFacts, Error, Job, Proposal, set
 use crate::controller::{Controller, Facts, Plan};
 use crate::cost::Verification;
 use crate::memory;
+use crate::race::Race;
 
 /// Most tokens that are proposed while the target decodes.
 const SHADOW: u32 = 16;
 
 /// A draft that was made while the target verified the one before it.
-pub(crate) struct Ahead {
+struct Ahead {
     drafter: usize,
     proposals: Vec<Proposal>,
 }
 
 /// The state of one request.
 pub struct Drive<'a> {
-    pub(crate) job: &'a Job,
-    pub(crate) controller: Controller,
+    job: &'a Job,
+    controller: Controller,
     overlaps: Vec<bool>,
     ahead: Option<Ahead>,
     /// Always drafts that many tokens; 0: one call a token. For comparisons.
-    pub(crate) fixed: Option<u32>,
-    pub(crate) trees: Trees,
+    fixed: Option<u32>,
+    trees: Trees,
     /// The drafters that are asked all at once.
-    pub(crate) members: Vec<usize>,
+    members: Vec<usize>,
 }
 
 /// When several drafters' continuations are verified together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trees {
+enum Trees {
     /// Where the controller expects most of it.
     Auto,
     Never,
@@ -94,16 +95,8 @@ impl<'a> Drive<'a> {
 
     /// One round; true when generation ended.
     fn round(&mut self) -> Result<bool, Error> {
-        if self.fixed == Some(0) {
-            return self.job.verify(&[]).map(|commit| commit.finished);
-        }
-        if let Some(length) = self.fixed.filter(|_| matches!(self.trees, Trees::Always | Trees::Calls)) {
-            return self.fixed_race(length.clamp(1, 64));
-        }
         if let Some(length) = self.fixed {
-            let draft = self.propose(0, length.clamp(1, 64), 0.0)?;
-            let tokens: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
-            return self.job.verify(&tokens).map(|commit| commit.finished);
+            return self.fixed_round(length);
         }
         if let Some(ahead) = self.ahead.take()
             && let Some(finished) = self.try_draft(ahead.drafter, &ahead.proposals)?
@@ -117,7 +110,7 @@ impl<'a> Drive<'a> {
                 Plan::Draft { drafter, max, min_probability } if Some(drafter) == self.controller.team() => {
                     // They have all been asked then.
                     asked.fill(true);
-                    if let Some(finished) = self.race(drafter, max, min_probability)? {
+                    if let Some(finished) = self.race().run(drafter, max, min_probability)? {
                         return Ok(finished);
                     }
                 }
@@ -134,6 +127,25 @@ impl<'a> Drive<'a> {
                 }
             }
         }
+    }
+
+    /// A round whose drafts have always this length, or none for 0; true when generation ended.
+    fn fixed_round(&mut self, length: u32) -> Result<bool, Error> {
+        if length == 0 {
+            return self.job.verify(&[]).map(|commit| commit.finished);
+        }
+        let length = length.clamp(1, 64);
+        if matches!(self.trees, Trees::Always | Trees::Calls) {
+            let as_tree = self.trees == Trees::Always;
+            return self.race().fixed(length, as_tree);
+        }
+        let draft = self.propose(0, length, 0.0)?;
+        let tokens: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
+        self.job.verify(&tokens).map(|commit| commit.finished)
+    }
+
+    fn race(&mut self) -> Race<'_> {
+        Race { job: self.job, controller: &mut self.controller, members: &self.members }
     }
 
     /// Asks one drafter. One that is away, or broke, has nothing to say: that is no reason to end.

@@ -1,8 +1,10 @@
 //! The speculation mode: drafts where it pays, decodes plainly where it does not.
 
 pub mod acceptance;
+mod budget;
 pub mod controller;
 pub mod cost;
+mod drafter;
 mod drive;
 pub mod memory;
 mod race;

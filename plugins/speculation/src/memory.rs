@@ -34,7 +34,7 @@ pub fn read(note: &str, controller: &mut Controller) {
         Some(own)
     };
     let mut all = || {
-        read.lost = take(1)?[0];
+        read.budget.lost = take(1)?[0];
         read.verification.set_numbers(take(crate::cost::Verification::NUMBERS)?);
         for drafter in &mut read.drafters {
             drafter.drafting.set_numbers(take(crate::cost::Drafting::NUMBERS)?);

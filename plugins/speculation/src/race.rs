@@ -1,22 +1,24 @@
 //! Rounds in which all drafters propose at once.
 
-use tightwad_plugin_sdk::{Commit, Error, RaceEnd, now};
+use tightwad_plugin_sdk::{Commit, Error, Job, RaceEnd, now};
 
-use crate::drive::{Drive, Trees};
+use crate::controller::Controller;
 use crate::tree::{Ballot, MOST, PATHS, Tree};
 
-impl Drive<'_> {
+/// The drafters of a request, asked all at once.
+pub(crate) struct Race<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) controller: &'a mut Controller,
+    pub(crate) members: &'a [usize],
+}
+
+impl Race<'_> {
     /// A race, and the verification of what is worth it; `None` when nothing is.
-    pub(crate) fn race(
-        &mut self,
-        team: usize,
-        max: u32,
-        min_probability: f32,
-    ) -> Result<Option<bool>, Error> {
+    pub(crate) fn run(self, team: usize, max: u32, min_probability: f32) -> Result<Option<bool>, Error> {
         let (ballots, nanoseconds) = self.ballots(max, min_probability)?;
         let longest = ballots.iter().map(|ballot| ballot.tokens.len()).max().unwrap_or(0);
         self.controller.drafted(team, longest, nanoseconds, false);
-        self.controller.raced(&self.members);
+        self.controller.raced(self.members);
         let tree = self.controller.tree(&ballots, self.job.remaining());
         if tree.paths.is_empty() {
             return Ok(None);
@@ -29,12 +31,12 @@ impl Drive<'_> {
     }
 
     /// What all drafters say, and how long it took.
-    fn ballots(&mut self, max: u32, min_probability: f32) -> Result<(Vec<Ballot>, u64), Error> {
+    fn ballots(&self, max: u32, min_probability: f32) -> Result<(Vec<Ballot>, u64), Error> {
         let members: Vec<u32> = self.members.iter().map(|index| *index as u32).collect();
         let end = RaceEnd {
             quorum: members.len() as u32,
             grace: 0,
-            longest: self.controller.race_limit(&self.members, max),
+            longest: self.controller.race_limit(self.members, max),
         };
         let start = now();
         let answers = self.job.race(&members, max, min_probability, end)?;
@@ -55,12 +57,13 @@ impl Drive<'_> {
         }
     }
 
-    /// A round with drafts of a fixed length, all of which are verified; true when generation ended.
-    pub(crate) fn fixed_race(&mut self, length: u32) -> Result<bool, Error> {
+    /// A round with drafts of a fixed length, all of which are verified; true when generation ended. `as_tree`:
+    /// by one call, else by one call for each branch.
+    pub(crate) fn fixed(self, length: u32, as_tree: bool) -> Result<bool, Error> {
         let (ballots, _) = self.ballots(length, 0.0)?;
         let mut paths: Vec<Vec<u32>> = ballots.into_iter().map(|ballot| ballot.tokens).collect();
         paths.truncate(PATHS.min(MOST / length.max(1) as usize));
-        if self.trees == Trees::Always {
+        if as_tree {
             return self.job.verify_tree(&paths).map(|commit| commit.finished);
         }
         // A call a branch: those that go on with what was committed are tried behind it.

@@ -1,18 +1,20 @@
 //! How fast a peer is: a moving average over its fetches.
 
+use tightwad_plugin_sdk::estimate::Average;
+
 const NANOSECONDS: f64 = 1e9;
 /// What a whole piece weighs against all before it.
 const WEIGHT: f64 = 0.3;
 
 /// Bytes a second of all fetches from one peer together.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Rate(Option<f64>);
+pub struct Rate(Average);
 
 impl Rate {
     /// The average; `None`: nothing is known.
     #[must_use]
     pub fn bytes_a_second(self) -> Option<f64> {
-        self.0
+        self.0.get()
     }
 
     /// Learns from a fetch that brought `bytes` in `time` nanoseconds while `lanes` fetches shared the way.
@@ -20,8 +22,7 @@ impl Rate {
     pub fn learn(&mut self, bytes: u64, time: u64, lanes: f64, share: f64) {
         // Less than a microsecond is no time that could have been measured.
         let seen = bytes as f64 * NANOSECONDS / time.max(1000) as f64 * lanes;
-        let weight = WEIGHT * share.clamp(0.0, 1.0);
-        self.0 = Some(self.0.map_or(seen, |before| before + weight * (seen - before)));
+        self.0.observe(seen, WEIGHT * share.clamp(0.0, 1.0));
     }
 }
 

@@ -8,6 +8,7 @@ use tightwad_core::{Capabilities, OnFailure};
 use crate::api::stack;
 use crate::factory::ConsensusSpec;
 use crate::keys::Fields;
+use crate::table_error::TableError;
 
 const OF: &str = "tw.consensus";
 const KNOWN: [&str; 15] = [
@@ -30,20 +31,23 @@ const KNOWN: [&str; 15] = [
 const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 
 /// `tw.consensus{}`.
-pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusSpec, String> {
+pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusSpec, TableError> {
     let fields = Fields::new(lua, table, OF, &KNOWN)?;
     let (target, drafters) = stack::stack(lua, &fields, OF)?;
     if !target.capabilities().has(Capabilities::RESUME) {
         let name = target.name();
-        return Err(format!(
+        return Err(TableError::Refused(format!(
             "'{name}' cannot go on behind tokens that it did not choose; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'"
-        ));
+        )));
     }
     let mut settings = stack::settings(lua, &fields, OF)?;
     let plugin = stack::plugin(&fields, folder, "plugin", OF)?;
     if let Some(rule) = fields.optional::<String>("rule", "a string")? {
         if !RULES.contains(&rule.as_str()) {
-            return Err(format!("'rule' in {OF} can be {}, not '{rule}'", RULES.join(", ")));
+            return Err(TableError::Refused(format!(
+                "'rule' in {OF} can be {}, not '{rule}'",
+                RULES.join(", ")
+            )));
         }
         settings.insert("rule".to_owned(), rule.into());
     }
@@ -59,14 +63,14 @@ pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusS
     Ok(ConsensusSpec { target, drafters, plugin, on_failure, mode, settings })
 }
 
-fn on_failure(fields: &Fields<'_>, used: bool) -> Result<OnFailure, String> {
+fn on_failure(fields: &Fields<'_>, used: bool) -> Result<OnFailure, TableError> {
     match fields.optional::<String>("on_failure", "a string")?.as_deref() {
-        Some(_) if !used => Err(format!("'on_failure' in {OF} goes with 'plugin'")),
+        Some(_) if !used => Err(TableError::Refused(format!("'on_failure' in {OF} goes with 'plugin'"))),
         None | Some("verify") => Ok(OnFailure::Verify),
         Some("decode") => Ok(OnFailure::Decode),
         Some("error") => Ok(OnFailure::Error),
-        Some(other) => {
-            Err(format!("'on_failure' in {OF} can be \"verify\", \"decode\" or \"error\", not '{other}'"))
-        }
+        Some(other) => Err(TableError::Refused(format!(
+            "'on_failure' in {OF} can be \"verify\", \"decode\" or \"error\", not '{other}'"
+        ))),
     }
 }

@@ -4,14 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use mlua::{IntoLua, Lua, Table, Value};
-use tightwad_core::{Capabilities, SharedBackend};
 use tightwad_net::Found;
 use tightwad_node::NodeSpec;
 
 use crate::api::stack::backends;
 use crate::factory::LentSpec;
-use crate::handle::Handle;
 use crate::keys::Fields;
+use crate::table_error::TableError;
 
 /// How long a request waits for a lost node: longer where nobody stands by.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
@@ -19,7 +18,7 @@ const PATIENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_
 const DISCOVERY: Duration = Duration::from_secs(1);
 
 /// `tw.node{}`.
-pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<LentSpec, String> {
+pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<LentSpec, TableError> {
     let known = ["url", "model", "token", "name", "fallback", "patience"];
     let fields = Fields::new(lua, table, "tw.node", &known)?;
     let fallback = match fields.optional::<Value>("fallback", "a backend or a list of backends")? {
@@ -31,7 +30,11 @@ pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<LentSpec, Strin
     };
     let patience = match fields.optional::<f64>("patience", "a number of seconds")? {
         Some(seconds) if (0.0..=3600.0).contains(&seconds) => Duration::from_secs_f64(seconds),
-        Some(_) => return Err("'patience' in tw.node must be from 0 to 3600 seconds".to_owned()),
+        Some(_) => {
+            return Err(TableError::Refused(
+                "'patience' in tw.node must be from 0 to 3600 seconds".to_owned(),
+            ));
+        }
         None => {
             if fallback.is_empty() {
                 PATIENCE.0
@@ -52,41 +55,21 @@ pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<LentSpec, Strin
 }
 
 /// The field `url`.
-pub(crate) fn url(fields: &Fields<'_>, example: &str) -> Result<String, String> {
+pub(crate) fn url(fields: &Fields<'_>, example: &str) -> Result<String, TableError> {
     let url: String = fields.required("url", &format!("a string, as in \"{example}\""))?;
     if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(url);
     }
-    Err(format!("'url' must begin with http://, as in \"{example}\", not '{url}'"))
-}
-
-/// Refuses targets that cannot stand by for `first`, with the way out.
-///
-/// # Errors
-///
-/// One sentence.
-pub fn check_fallback(first: &SharedBackend, others: &[SharedBackend]) -> Result<(), String> {
-    for other in others {
-        let (name, own) = (other.name(), first.name());
-        if !other.capabilities().has(Capabilities::RESUME) {
-            return Err(format!("'{name}' cannot stand by for '{own}': it cannot go on from its tokens"));
-        }
-        if other.vocabulary() != first.vocabulary() {
-            return Err(format!(
-                "'{name}' cannot stand by for '{own}': its vocabulary is another one; use the same model, or one of the same family"
-            ));
-        }
-    }
-    Ok(())
+    Err(TableError::Refused(format!("'url' must begin with http://, as in \"{example}\", not '{url}'")))
 }
 
 /// `tw.discover{}`: seconds to listen.
-pub(crate) fn discovery(lua: &Lua, table: &Table, _: &Path) -> Result<Duration, String> {
+pub(crate) fn discovery(lua: &Lua, table: &Table, _: &Path) -> Result<Duration, TableError> {
     let fields = Fields::new(lua, table, "tw.discover", &["seconds"])?;
     match fields.optional::<f64>("seconds", "a number")? {
         None => Ok(DISCOVERY),
         Some(seconds) if (0.1..=60.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        Some(_) => Err("'seconds' in tw.discover must be from 0.1 to 60".to_owned()),
+        Some(_) => Err(TableError::Refused("'seconds' in tw.discover must be from 0.1 to 60".to_owned())),
     }
 }
 
@@ -101,11 +84,5 @@ impl IntoLua for FoundNode {
         table.raw_set("version", self.0.version)?;
         table.raw_set("models", self.0.models)?;
         table.into_lua(lua)
-    }
-}
-
-impl From<Handle> for SharedBackend {
-    fn from(handle: Handle) -> Self {
-        handle.0
     }
 }

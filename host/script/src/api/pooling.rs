@@ -6,8 +6,9 @@ use std::time::Duration;
 use mlua::{Lua, Table, Value};
 use tightwad_core::{PoolSpec, Token, WorkerSpec};
 
-use crate::api::resolve;
+use crate::api::paths::resolve;
 use crate::keys::{Fields, describe};
+use crate::table_error::TableError;
 
 /// Sequences at once: each takes memory on every worker.
 const SLOTS: u32 = 4;
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LONGEST: f64 = 7.0 * 86_400.0;
 
 /// `tw.pooling{}`.
-pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpec, String> {
+pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpec, TableError> {
     let known = [
         "model", "workers", "token", "here", "name", "context", "slots", "queue", "threads", "plugin", "pin",
         "ttl", "keep", "load", "patience",
@@ -30,11 +31,13 @@ pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
     let local = fields.optional::<bool>("here", "true or false")?.unwrap_or(true);
     let workers = workers(lua, &fields, token.as_ref())?;
     if workers.is_empty() && !local {
-        return Err("tw.pooling has no workers, and 'here' is false: there is nowhere to compute".to_owned());
+        return Err(TableError::Refused(
+            "tw.pooling has no workers, and 'here' is false: there is nowhere to compute".to_owned(),
+        ));
     }
     let slots = number("slots")?.unwrap_or(SLOTS);
     if slots == 0 {
-        return Err("'slots' in tw.pooling must be at least 1".to_owned());
+        return Err(TableError::Refused("'slots' in tw.pooling must be at least 1".to_owned()));
     }
     let plugin = fields.optional::<String>("plugin", "a string")?.map(|name| match name.ends_with(".wasm") {
         true => resolve(folder, &name).display().to_string(),
@@ -58,24 +61,28 @@ pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
     })
 }
 
-fn seconds(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, String> {
+fn seconds(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, TableError> {
     match fields.optional::<f64>(key, "a number of seconds")? {
         None => Ok(None),
         Some(seconds) if (0.0..=LONGEST).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
-        Some(_) => Err(format!("'{key}' in tw.pooling must be a number of seconds, up to a week")),
+        Some(_) => Err(TableError::Refused(format!(
+            "'{key}' in tw.pooling must be a number of seconds, up to a week"
+        ))),
     }
 }
 
-fn on_demand(fields: &Fields<'_>) -> Result<bool, String> {
+fn on_demand(fields: &Fields<'_>) -> Result<bool, TableError> {
     match fields.optional::<String>("load", "a string: \"start\" or \"demand\"")?.as_deref() {
         None | Some("start") => Ok(false),
         Some("demand") => Ok(true),
-        Some(other) => Err(format!("'load' in tw.pooling must be \"start\" or \"demand\", not '{other}'")),
+        Some(other) => Err(TableError::Refused(format!(
+            "'load' in tw.pooling must be \"start\" or \"demand\", not '{other}'"
+        ))),
     }
 }
 
 /// Addresses, or tables with an address and a token of their own.
-fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<WorkerSpec>, String> {
+fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<WorkerSpec>, TableError> {
     let example = "a list of addresses, as in { \"http://192.168.1.21:7711\" }";
     let given: Table = match fields.optional("workers", example)? {
         Some(given) => given,
@@ -83,7 +90,7 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<
     };
     let mut workers: Vec<WorkerSpec> = Vec::new();
     for value in given.sequence_values::<Value>() {
-        let worker = match value.map_err(|error| error.to_string())? {
+        let worker = match value? {
             Value::String(url) => worker(&url.to_string_lossy(), token, None)?,
             Value::Table(table) => {
                 let fields = Fields::new(lua, &table, "a worker", &["url", "token", "name"])?;
@@ -92,24 +99,28 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<
                 worker(&url, own.as_ref().or(token), fields.optional("name", "a string")?)?
             }
             other => {
-                return Err(format!("'workers' in tw.pooling must be {example}, not {}", describe(&other)));
+                return Err(TableError::Refused(format!(
+                    "'workers' in tw.pooling must be {example}, not {}",
+                    describe(&other)
+                )));
             }
         };
         if workers.iter().any(|other| other.url == worker.url || other.name == worker.name) {
-            return Err(format!("the worker {} is given twice", worker.name));
+            return Err(TableError::Refused(format!("the worker {} is given twice", worker.name)));
         }
         workers.push(worker);
     }
     Ok(workers)
 }
 
-fn worker(url: &str, token: Option<&Token>, name: Option<String>) -> Result<WorkerSpec, String> {
-    WorkerSpec::new(url, token, name)
-        .ok_or_else(|| format!("'{url}' is no address of a worker, such as \"http://192.168.1.21:7711\""))
+fn worker(url: &str, token: Option<&Token>, name: Option<String>) -> Result<WorkerSpec, TableError> {
+    WorkerSpec::new(url, token, name).ok_or_else(|| {
+        format!("'{url}' is not the address of a worker, such as \"http://192.168.1.21:7711\"").into()
+    })
 }
 
 /// `pin = { ["ffn_.*_exps"] = "worker" }`; `"here"`: this machine's memory.
-fn pins(fields: &Fields<'_>) -> Result<Vec<(String, Option<String>)>, String> {
+fn pins(fields: &Fields<'_>) -> Result<Vec<(String, Option<String>)>, TableError> {
     let example = "a table from patterns of tensor names to workers, as in { [\"ffn_.*_exps\"] = \"here\" }";
     let Some(given) = fields.optional::<Table>("pin", example)? else { return Ok(Vec::new()) };
     let mut pins = Vec::new();

@@ -7,6 +7,7 @@ use tightwad_core::{Capabilities, Token};
 
 use crate::handle::Handle;
 use crate::keys::{Fields, describe};
+use crate::table_error::TableError;
 
 /// What `tw.serve` was given.
 #[derive(Clone)]
@@ -19,36 +20,40 @@ pub(crate) struct Served {
 impl mlua::UserData for Served {}
 
 /// `tw.serve{}`.
-pub(crate) fn served(lua: &Lua, table: &Table, _: &Path) -> Result<Served, String> {
+pub(crate) fn served(lua: &Lua, table: &Table, _: &Path) -> Result<Served, TableError> {
     let fields = Fields::new(lua, table, "tw.serve", &["listen", "token", "models"])?;
     let given: Table = fields.required("models", "a table of models by name")?;
     let mut models = Vec::new();
     for pair in given.pairs::<Value, Value>() {
-        let (name, value) = pair.map_err(|error| error.to_string())?;
+        let (name, value) = pair?;
         let Value::String(name) = &name else {
-            return Err("'models' in tw.serve has names as keys, as in { [\"big\"] = backend }".to_owned());
+            return Err(TableError::Refused(
+                "'models' in tw.serve has names as keys, as in { [\"big\"] = backend }".to_owned(),
+            ));
         };
         let name = name.to_string_lossy();
         let usable = match &value {
             Value::Function(_) => true,
             Value::UserData(data) => match data.borrow::<Handle>() {
                 Ok(handle) if !handle.0.capabilities().has(Capabilities::GENERATE) => {
-                    return Err(format!("the model '{name}' cannot answer requests: it only drafts"));
+                    return Err(TableError::Refused(format!(
+                        "the model '{name}' cannot answer requests: it only drafts"
+                    )));
                 }
                 handle => handle.is_ok(),
             },
             _ => false,
         };
         if !usable {
-            return Err(format!(
+            return Err(TableError::Refused(format!(
                 "the model '{name}' must be a backend or a function, not {}",
                 describe(&value)
-            ));
+            )));
         }
         models.push((name, value));
     }
     if models.is_empty() {
-        return Err("'models' in tw.serve is empty".to_owned());
+        return Err(TableError::Refused("'models' in tw.serve is empty".to_owned()));
     }
     models.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(Served { listen: fields.optional("listen", "a string")?, token: fields.token()?, models })

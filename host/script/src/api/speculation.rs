@@ -7,11 +7,12 @@ use mlua::{Lua, Table};
 use crate::api::stack;
 use crate::factory::SpeculationSpec;
 use crate::keys::Fields;
+use crate::table_error::TableError;
 
 const OF: &str = "tw.speculation";
 
 /// `tw.speculation{}`.
-pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<SpeculationSpec, String> {
+pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<SpeculationSpec, TableError> {
     let known = [
         "target",
         "draft",

@@ -8,24 +8,29 @@ use std::sync::Arc;
 use mlua::{FromLua, Lua, LuaSerdeExt, Table, Value};
 use tightwad_core::{Backend, Capabilities, SharedBackend, Translated};
 
-use crate::api::resolve;
+use crate::api::paths::resolve;
 use crate::factory::PluginSpec;
 use crate::handle::Handle;
 use crate::keys::Fields;
+use crate::table_error::TableError;
 
 /// The target and the drafters of a table with the fields `target`, `draft` or `drafters`, and `translate`.
 pub(crate) fn stack(
     lua: &Lua,
     fields: &Fields<'_>,
     of: &str,
-) -> Result<(SharedBackend, Vec<SharedBackend>), String> {
+) -> Result<(SharedBackend, Vec<SharedBackend>), TableError> {
     let Handle(target) = fields.required("target", "a backend that verifies, such as tw.model{}")?;
     let wrong = || format!("'draft' in {of} must be a drafter or a list of drafters");
     let list = "a drafter or a list of drafters";
     let (one, many) = (fields.optional("draft", list)?, fields.optional("drafters", list)?);
     let given = match (one, many) {
-        (Some(_), Some(_)) => return Err(format!("'draft' and 'drafters' in {of} are the same; give one")),
-        (None, None) => return Err(format!("{of} needs 'drafters': {list}")),
+        (Some(_), Some(_)) => {
+            return Err(TableError::Refused(format!(
+                "'draft' and 'drafters' in {of} are the same; give one"
+            )));
+        }
+        (None, None) => return Err(TableError::Refused(format!("{of} needs 'drafters': {list}"))),
         (Some(given), None) | (None, Some(given)) => given,
     };
     let drafters = backends(lua, given).ok_or_else(wrong)?;
@@ -39,12 +44,12 @@ pub(crate) fn settings(
     lua: &Lua,
     fields: &Fields<'_>,
     of: &str,
-) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+) -> Result<serde_json::Map<String, serde_json::Value>, TableError> {
     let given: Option<Table> = fields.optional("settings", "a table")?;
     match given.map(|given| lua.from_value(Value::Table(given))) {
         None => Ok(serde_json::Map::new()),
         Some(Ok(serde_json::Value::Object(settings))) => Ok(settings),
-        Some(_) => Err(format!("'settings' in {of} must be a table with named fields")),
+        Some(_) => Err(TableError::Refused(format!("'settings' in {of} must be a table with named fields"))),
     }
 }
 
@@ -69,11 +74,11 @@ pub(crate) fn ranged<N: Number>(
     key: &str,
     range: RangeInclusive<N>,
     of: &str,
-) -> Result<(), String> {
+) -> Result<(), TableError> {
     if let Some(number) = fields.optional::<N>(key, N::KIND)? {
         if !range.contains(&number) {
             let (least, most) = range.into_inner();
-            return Err(format!("'{key}' in {of} must be from {least} to {most}"));
+            return Err(TableError::Refused(format!("'{key}' in {of} must be from {least} to {most}")));
         }
         settings.insert(key.to_owned(), number.into());
     }
@@ -86,15 +91,17 @@ pub(crate) fn plugin(
     folder: &Path,
     key: &str,
     of: &str,
-) -> Result<Option<PluginSpec>, String> {
+) -> Result<Option<PluginSpec>, TableError> {
     let name: Option<String> = fields.optional(key, "a string")?;
     let sha256: Option<String> = fields.optional("sha256", "a string")?;
     if let Some(wrong) = sha256.as_ref().filter(|text| tightwad_core::digest(text).is_none()) {
-        return Err(format!("'sha256' in {of} must be 64 hexadecimal digits, not '{wrong}'"));
+        return Err(TableError::Refused(format!(
+            "'sha256' in {of} must be 64 hexadecimal digits, not '{wrong}'"
+        )));
     }
     let Some(name) = name else {
         let alone = sha256.map(|_| format!("'sha256' in {of} goes with '{key}'"));
-        return alone.map_or(Ok(None), Err);
+        return alone.map_or(Ok(None), |message| Err(TableError::Refused(message)));
     };
     Ok(Some(PluginSpec { name: named(folder, name), sha256 }))
 }
@@ -123,18 +130,20 @@ fn check_stack(
     target: &dyn Backend,
     drafters: Vec<SharedBackend>,
     translate: bool,
-) -> Result<Vec<SharedBackend>, String> {
+) -> Result<Vec<SharedBackend>, TableError> {
     if !target.capabilities().has(Capabilities::VERIFY) {
         let name = target.name();
         if is_recurrent(target) {
-            return Err(format!("'{name}' cannot verify drafts: {RECURRENT}"));
+            return Err(TableError::Refused(format!("'{name}' cannot verify drafts: {RECURRENT}")));
         }
-        return Err(format!(
+        return Err(TableError::Refused(format!(
             "'{name}' cannot verify drafts; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'; a text server can be one with verify = \"replay\", which is no faster than the server"
-        ));
+        )));
     }
     if drafters.is_empty() {
-        return Err(format!("'draft' in {of} is empty; tw.lookup{{}} is one that costs nothing"));
+        return Err(TableError::Refused(format!(
+            "'draft' in {of} is empty; tw.lookup{{}} is one that costs nothing"
+        )));
     }
     drafters.into_iter().map(|drafter| check_drafter(target, drafter, translate)).collect()
 }
@@ -151,23 +160,25 @@ fn check_drafter(
     target: &dyn Backend,
     drafter: SharedBackend,
     translate: bool,
-) -> Result<SharedBackend, String> {
+) -> Result<SharedBackend, TableError> {
     let (name, targets) = (drafter.name().to_owned(), target.name());
     if !drafter.capabilities().has(Capabilities::PROPOSE) {
         if is_recurrent(drafter.as_ref()) {
-            return Err(format!("'{name}' cannot draft: {RECURRENT}"));
+            return Err(TableError::Refused(format!("'{name}' cannot draft: {RECURRENT}")));
         }
-        return Err(format!("'{name}' cannot draft; use a tw.model{{}} or tw.lookup{{}} as 'draft'"));
+        return Err(TableError::Refused(format!(
+            "'{name}' cannot draft; use a tw.model{{}} or tw.lookup{{}} as 'draft'"
+        )));
     }
     // Drafters without a vocabulary of their own take the target's.
     if drafter.vocabulary().is_none() || drafter.vocabulary() == target.vocabulary() {
         return Ok(drafter);
     }
     if !translate {
-        return Err(format!(
+        return Err(TableError::Refused(format!(
             "'{name}' has another vocabulary than '{targets}', so its tokens mean nothing there; draft with a smaller model of the same family, with tw.lookup{{}}, or by text with translate = true"
-        ));
+        )));
     }
     let translated = Translated::new(drafter).map(|drafter| Arc::new(drafter) as SharedBackend);
-    translated.ok_or_else(|| format!("'{name}' has no text to translate"))
+    translated.ok_or_else(|| TableError::Refused(format!("'{name}' has no text to translate")))
 }

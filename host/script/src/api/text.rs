@@ -6,8 +6,9 @@ use mlua::{Lua, Table};
 use tightwad_remote::{Dialect, TextServerSpec, Verification};
 
 use crate::api::nodes::url;
-use crate::api::{Read, resolve};
-use crate::keys::Fields;
+use crate::api::paths::resolve;
+use crate::keys::{Fields, Read};
+use crate::table_error::TableError;
 
 /// The functions by name.
 pub(crate) const SERVERS: [(&str, Read<TextServerSpec>); 3] = [
@@ -22,7 +23,7 @@ fn read(
     folder: &Path,
     of: &'static str,
     dialect: Dialect,
-) -> Result<TextServerSpec, String> {
+) -> Result<TextServerSpec, TableError> {
     let fields = Fields::new(lua, table, of, &["url", "model", "token", "name", "verify", "tokenizer"])?;
     let example = match dialect {
         Dialect::LlamaServer => "http://192.168.1.20:8080",
@@ -46,7 +47,7 @@ fn verification(
     folder: &Path,
     of: &str,
     dialect: Dialect,
-) -> Result<Verification, String> {
+) -> Result<Verification, TableError> {
     let way: Option<String> = fields.optional("verify", "a string")?;
     let tokenizer: Option<String> =
         fields.optional("tokenizer", "a string, a GGUF file of the same model")?;
@@ -55,13 +56,15 @@ fn verification(
         (None, None) => Ok(Verification::None),
         (Some("replay"), None) => Ok(Verification::Replay),
         (Some("logprobs"), Some(path)) if openai => Ok(Verification::Logprobs(resolve(folder, &path))),
-        (Some("logprobs"), None) if openai => {
-            Err(format!("verify = \"logprobs\" in {of} needs 'tokenizer': a GGUF file of the same model"))
+        (Some("logprobs"), None) if openai => Err(TableError::Refused(format!(
+            "verify = \"logprobs\" in {of} needs 'tokenizer': a GGUF file of the same model"
+        ))),
+        (_, Some(_)) => {
+            Err(TableError::Refused(format!("'tokenizer' in {of} goes with verify = \"logprobs\"")))
         }
-        (_, Some(_)) => Err(format!("'tokenizer' in {of} goes with verify = \"logprobs\"")),
         (Some(other), None) => {
             let ways = if openai { "\"replay\" or \"logprobs\"" } else { "\"replay\"" };
-            Err(format!("'verify' in {of} can be {ways}, not '{other}'"))
+            Err(TableError::Refused(format!("'verify' in {of} can be {ways}, not '{other}'")))
         }
     }
 }

@@ -65,6 +65,11 @@ fn same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     a.len() == b.len() && a.created().ok() == b.created().ok()
 }
 
+/// True when a file has another size or another time of change than before.
+pub(crate) fn was_changed(before: &fs::Metadata, after: &fs::Metadata) -> bool {
+    before.len() != after.len() || before.modified().ok() != after.modified().ok()
+}
+
 /// `path` with something behind its name.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

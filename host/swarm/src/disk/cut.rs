@@ -4,8 +4,8 @@
 //! sizes and layers, so that a longer header changes one piece, and a tensor that two files share is cut
 //! alike in both. A file that is no GGUF is cut every so many bytes.
 
+use crate::disk::format::BLOCK;
 use crate::disk::gguf::Gguf;
-use crate::disk::manifest::BLOCK;
 
 /// A piece to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

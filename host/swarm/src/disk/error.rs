@@ -68,7 +68,7 @@ pub enum StoreError {
     Failed(PathBuf),
     /// The manifest could not be kept beside the finished file.
     #[error("the file is complete, but {0}")]
-    Keep(#[from] crate::disk::manifest::ManifestError),
+    Keep(#[from] crate::disk::manifest_error::ManifestError),
     /// No space is left.
     #[error("no space is left for {}: free some, then start the pull again, it goes on where it was", .0.display())]
     Full(PathBuf),

@@ -1,66 +1,16 @@
 //! The header of a GGUF (versions 2 and 3, little-endian), read without trust: nothing in it makes us
 //! allocate more than a bounded number of names, or read on for ever.
 
-use std::io::{self, BufRead};
-
-use thiserror::Error;
+use std::io::BufRead;
 
 use crate::disk::facts::{Facts, TEXT, clean};
+use crate::disk::gguf_error::{GgufError, MAX_ALIGNMENT, MAX_DIMENSIONS, MAX_TENSORS};
 use crate::disk::input::Input;
 use crate::disk::value;
 use crate::disk::value::Value;
 
 /// Longest header: the first piece holds it, and no piece is longer.
 pub(crate) const HEADER: u64 = 1 << 30;
-/// Most tensors; mixtures of hundreds of experts in files of old have some 50,000.
-const TENSORS: u64 = 1 << 18;
-/// Dimensions of a tensor, by ggml.
-const DIMENSIONS: u32 = 4;
-/// Largest alignment.
-const ALIGNMENT: u64 = 1 << 20;
-
-/// The file says that it is a GGUF, but it is broken.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum GgufError {
-    /// It ends within its header.
-    #[error("the file ends within its header; fetch it again")]
-    Ends,
-    /// Its header goes on and on.
-    #[error("the header is longer than 1 GiB")]
-    Long,
-    /// Too many tensors.
-    #[error("the header speaks of {0} tensors; at most {TENSORS} are supported")]
-    Tensors(u64),
-    /// A tensor of too many dimensions.
-    #[error("tensor {name:?} has {dimensions} dimensions; at most {DIMENSIONS} are possible")]
-    Dimensions {
-        /// The tensor.
-        name: String,
-        /// What the header says.
-        dimensions: u32,
-    },
-    /// A tensor's data are not there.
-    #[error("tensor {0:?} lies behind the end of the file; fetch the file again")]
-    Behind(String),
-    /// A value of a type that nobody knows.
-    #[error("key {key:?} has a value of unknown type {kind}")]
-    Kind {
-        /// The key.
-        key: String,
-        /// What the header says.
-        kind: u32,
-    },
-    /// Arrays in arrays in arrays.
-    #[error("key {0:?} has arrays in arrays in arrays")]
-    Deep(String),
-    /// No alignment that tensors could have.
-    #[error("general.alignment is {0}; a power of two up to {ALIGNMENT} is possible")]
-    Alignment(u64),
-    /// The file cannot be read.
-    #[error(transparent)]
-    Read(io::Error),
-}
 
 /// What the header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +46,7 @@ impl Gguf {
             return Ok(None);
         }
         let (tensors, pairs) = (input.u64()?, input.u64()?);
-        if tensors > TENSORS {
+        if tensors > MAX_TENSORS {
             return Err(GgufError::Tensors(tensors));
         }
         let mut said = Said::default();
@@ -152,7 +102,7 @@ impl Said {
 
     fn alignment(&self) -> Result<u64, GgufError> {
         let alignment = self.alignment.unwrap_or(32);
-        if alignment.is_power_of_two() && alignment <= ALIGNMENT {
+        if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT {
             Ok(alignment)
         } else {
             Err(GgufError::Alignment(alignment))
@@ -170,7 +120,7 @@ impl Said {
 fn tensor(input: &mut Input<impl BufRead>) -> Result<(String, u64), GgufError> {
     let name = clean(&input.string(TEXT)?);
     let dimensions = input.u32()?;
-    if dimensions > DIMENSIONS {
+    if dimensions > MAX_DIMENSIONS {
         return Err(GgufError::Dimensions { name, dimensions });
     }
     // The sizes, and the type: how long a tensor is, its neighbour says.

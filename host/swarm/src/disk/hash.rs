@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::disk::at;
 use crate::disk::cut::Cut;
 use crate::disk::digest::Digest;
-use crate::disk::manifest::{Block, Piece};
+use crate::disk::format::{Block, Piece};
 
 /// Most threads: each keeps one block in memory.
 const THREADS: usize = 32;

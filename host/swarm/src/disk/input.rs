@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, ErrorKind};
 
-use crate::disk::gguf::GgufError;
+use crate::disk::gguf_error::GgufError;
 
 /// Bytes that come one after another, of which only so many are read, and fewer kept.
 pub(crate) struct Input<R> {

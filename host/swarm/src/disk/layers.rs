@@ -5,8 +5,9 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::disk::digest::Digest;
-use crate::disk::gguf::{Gguf, GgufError, Tensor};
-use crate::disk::manifest::Manifest;
+use crate::disk::format::{Content, Piece};
+use crate::disk::gguf::{Gguf, Tensor};
+use crate::disk::gguf_error::GgufError;
 
 /// The pieces cannot be told.
 #[derive(Debug, Error)]
@@ -31,58 +32,52 @@ pub enum LayersError {
     },
 }
 
-impl Manifest {
-    /// The pieces of `layers`, and the header's. `header` is piece 0. What belongs to no layer (token
-    /// embeddings, output, norms at the end) is not among them: see [`Manifest::pieces_of_no_layer`].
-    ///
-    /// # Errors
-    ///
-    /// When `header` is not piece 0 of a GGUF, or the model has fewer layers.
-    pub fn pieces_of_layers(&self, header: &[u8], layers: Range<u32>) -> Result<Vec<u32>, LayersError> {
-        let gguf = self.header(header)?;
-        let count = count(&gguf);
-        if layers.is_empty() || layers.end > count {
-            return Err(LayersError::Few { wanted: layers, layers: count });
-        }
-        Ok(self.pieces_of(&gguf, |tensor| tensor.layer().is_some_and(|layer| layers.contains(&layer))))
-    }
+/// The layers of a model, read from its header.
+pub(crate) struct Layers<'a> {
+    pieces: &'a [Piece],
+    gguf: Gguf,
+}
 
-    /// The pieces of what belongs to no layer, and the header's: who begins or ends a pass needs them.
-    ///
-    /// # Errors
-    ///
-    /// When `header` is not piece 0 of a GGUF.
-    pub fn pieces_of_no_layer(&self, header: &[u8]) -> Result<Vec<u32>, LayersError> {
-        let gguf = self.header(header)?;
-        Ok(self.pieces_of(&gguf, |tensor| tensor.layer().is_none()))
-    }
-
-    /// How many layers the model has. `header` is piece 0.
-    ///
-    /// # Errors
-    ///
-    /// When `header` is not piece 0 of a GGUF.
-    pub fn layers(&self, header: &[u8]) -> Result<u32, LayersError> {
-        Ok(count(&self.header(header)?))
-    }
-
-    fn header(&self, header: &[u8]) -> Result<Gguf, LayersError> {
-        let first = self.pieces.first().ok_or(LayersError::NoGguf)?;
+impl<'a> Layers<'a> {
+    /// Reads `header`, which must be piece 0 of this content.
+    pub(crate) fn read(content: &'a Content, header: &[u8]) -> Result<Self, LayersError> {
+        let pieces = content.pieces.as_slice();
+        let first = pieces.first().ok_or(LayersError::NoGguf)?;
         if header.len() as u64 != first.length || Digest::of(header) != first.digest {
             return Err(LayersError::NotTheHeader);
         }
-        match Gguf::read(header, self.size) {
-            Ok(Some(gguf)) if gguf.data == first.length => Ok(gguf),
-            // It is cut as something else.
+        match Gguf::read(header, content.size) {
+            Ok(Some(gguf)) if gguf.data == first.length => Ok(Self { pieces, gguf }),
+            // The file is cut as one that is not a GGUF.
             Ok(_) => Err(LayersError::NoGguf),
             Err(error) => Err(LayersError::Broken(error)),
         }
     }
 
-    fn pieces_of(&self, gguf: &Gguf, wanted: impl Fn(&Tensor) -> bool) -> Vec<u32> {
+    /// The number of layers.
+    pub(crate) fn count(&self) -> u32 {
+        let last = self.gguf.tensors.iter().filter_map(Tensor::layer).max();
+        last.map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// The pieces of `layers`, and the header's.
+    pub(crate) fn pieces_of(&self, layers: Range<u32>) -> Result<Vec<u32>, LayersError> {
+        let count = self.count();
+        if layers.is_empty() || layers.end > count {
+            return Err(LayersError::Few { wanted: layers, layers: count });
+        }
+        Ok(self.pieces_with(|tensor| tensor.layer().is_some_and(|layer| layers.contains(&layer))))
+    }
+
+    /// The pieces of the tensors that belong to no layer, and the header's.
+    pub(crate) fn pieces_of_none(&self) -> Vec<u32> {
+        self.pieces_with(|tensor| tensor.layer().is_none())
+    }
+
+    fn pieces_with(&self, wanted: impl Fn(&Tensor) -> bool) -> Vec<u32> {
         let mut found = vec![false; self.pieces.len()];
         found[0] = true;
-        for tensor in gguf.tensors.iter().filter(|tensor| wanted(tensor)) {
+        for tensor in self.gguf.tensors.iter().filter(|tensor| wanted(tensor)) {
             // Even one of no bytes has a place.
             let end = tensor.offset + tensor.bytes.max(1);
             let from = self.pieces.partition_point(|piece| piece.offset + piece.length <= tensor.offset);
@@ -91,8 +86,4 @@ impl Manifest {
         }
         (0..).zip(found).filter_map(|(index, found)| found.then_some(index)).collect()
     }
-}
-
-fn count(gguf: &Gguf) -> u32 {
-    gguf.tensors.iter().filter_map(Tensor::layer).max().map_or(0, |last| last.saturating_add(1))
 }

@@ -4,30 +4,24 @@ use sha2::{Digest as _, Sha256};
 
 use crate::disk::digest::Digest;
 use crate::disk::facts::Facts;
-use crate::disk::manifest::Piece;
+use crate::disk::format::{Content, FORMAT, Piece};
 
-/// What the first leaf says besides its piece.
-pub(crate) struct Whole<'a> {
-    pub(crate) format: u32,
-    pub(crate) size: u64,
-    pub(crate) largest_piece: u64,
-    pub(crate) facts: &'a Facts,
-}
-
-/// The root of a file of these pieces.
-pub(crate) fn root(whole: &Whole<'_>, pieces: &[Piece]) -> Digest {
+/// The root of this content.
+pub(crate) fn root(content: &Content) -> Digest {
+    let pieces = content.pieces.iter().enumerate();
+    // The first leaf covers the content of the whole file too.
     let leaves: Vec<Digest> =
-        pieces.iter().enumerate().map(|(index, piece)| leaf((index == 0).then_some(whole), piece)).collect();
+        pieces.map(|(index, piece)| leaf((index == 0).then_some(content), piece)).collect();
     tree(&leaves)
 }
 
-fn leaf(whole: Option<&Whole<'_>>, piece: &Piece) -> Digest {
+fn leaf(content: Option<&Content>, piece: &Piece) -> Digest {
     let mut hasher = Sha256::new_with_prefix([0]);
-    if let Some(whole) = whole {
-        hasher.update(whole.format.to_le_bytes());
-        hasher.update(whole.size.to_le_bytes());
-        hasher.update(whole.largest_piece.to_le_bytes());
-        facts(&mut hasher, whole.facts);
+    if let Some(content) = content {
+        hasher.update(FORMAT.to_le_bytes());
+        hasher.update(content.size.to_le_bytes());
+        hasher.update(content.largest_piece.to_le_bytes());
+        facts(&mut hasher, &content.facts);
     }
     hasher.update(piece.length.to_le_bytes());
     hasher.update(piece.digest.0);

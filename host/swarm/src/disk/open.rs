@@ -1,105 +1,97 @@
 //! How a store begins: with a whole file, or a part file that is made or gone on with.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::path::Path;
-use std::sync::Arc;
 use std::{io, slice};
 
 use crate::disk::at;
 use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
+use crate::disk::format::Block;
 use crate::disk::have::Have;
-use crate::disk::journal::{Journal, Opened};
-use crate::disk::manifest::{Block, Manifest};
-use crate::disk::store::{Store, lock};
+use crate::disk::journal::{self, Journal};
+use crate::disk::manifest::Manifest;
 
-impl Store {
-    /// A complete file, to be seeded. Its size is checked, its first piece and its last block; what was
-    /// changed between them, whoever fetches it notices.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Changed`] when it is not the manifest's file; when it cannot be read.
-    pub fn whole(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(StoreError::of(path))?;
-        let have = Have::new(&manifest, true);
-        let store = Self::new(path, manifest, file, have, None);
-        let settled = store.file.metadata().map_err(StoreError::of(path))?;
-        if settled.len() != store.manifest.size() {
+/// The parts of a store that its files determine.
+pub(crate) struct Opened {
+    pub(crate) file: File,
+    pub(crate) have: Have,
+    /// None: the file is whole.
+    pub(crate) journal: Option<Journal>,
+    /// Size and age of a whole file.
+    pub(crate) settled: Option<Metadata>,
+}
+
+/// Opens a complete file.
+pub(crate) fn whole(path: &Path, manifest: &Manifest) -> Result<Opened, StoreError> {
+    let file = File::open(path).map_err(StoreError::of(path))?;
+    let settled = file.metadata().map_err(StoreError::of(path))?;
+    if settled.len() != manifest.size() {
+        return Err(StoreError::Changed(path.to_owned()));
+    }
+    if let Some(first) = manifest.pieces().first() {
+        check(path, &file, &first.blocks, 0)?;
+    }
+    if let Some(last) = manifest.pieces().last().and_then(|piece| piece.blocks.last()) {
+        check(path, &file, slice::from_ref(last), manifest.size() - u64::from(last.length))?;
+    }
+    Ok(Opened { file, have: Have::new(manifest, true), journal: None, settled: Some(settled) })
+}
+
+/// Fails when the file has other blocks than these at `offset`.
+fn check(path: &Path, file: &File, blocks: &[Block], mut offset: u64) -> Result<(), StoreError> {
+    let mut bytes = Vec::new();
+    for block in blocks {
+        bytes.resize(block.length as usize, 0);
+        at::read(file, &mut bytes, offset).map_err(StoreError::of(path))?;
+        if Digest::of(&bytes) != block.digest {
             return Err(StoreError::Changed(path.to_owned()));
         }
-        *lock(&store.settled) = Some(settled);
-        if let Some(first) = store.manifest.pieces().first() {
-            store.check(&first.blocks, 0)?;
-        }
-        if let Some(last) = store.manifest.pieces().last().and_then(|piece| piece.blocks.last()) {
-            store.check(slice::from_ref(last), store.manifest.size() - u64::from(last.length))?;
-        }
-        Ok(store)
+        offset += u64::from(block.length);
     }
+    Ok(())
+}
 
-    /// Reads blocks that are all had.
-    fn check(&self, blocks: &[Block], mut offset: u64) -> Result<(), StoreError> {
-        let mut bytes = Vec::new();
-        for block in blocks {
-            bytes.resize(block.length as usize, 0);
-            self.read(offset, &mut bytes)?;
-            if Digest::of(&bytes) != block.digest {
-                return Err(StoreError::Changed(self.path.clone()));
-            }
-            offset += u64::from(block.length);
-        }
-        Ok(())
+/// Makes the part file and its journal, or opens them.
+pub(crate) fn resume(path: &Path, manifest: &Manifest) -> Result<Opened, StoreError> {
+    let mut have = Have::new(manifest, false);
+    let (part, journal) = (at::beside(path, ".part"), at::beside(path, ".journal"));
+    // The journal is made first: a part file alone is none of ours.
+    if part.exists() && !journal.exists() {
+        return Err(StoreError::Foreign(part));
     }
-
-    /// Whether a pull of this file was begun, and not brought to its end.
-    #[must_use]
-    pub fn is_begun(path: &Path) -> bool {
-        at::beside(path, ".journal").exists()
+    let journal::Opened { mut journal, blocks, new } = open_journal(&journal, &part, manifest, have.count())?;
+    // Nobody else of ours changes it from here on.
+    let size = size_of(&part).map_err(StoreError::of(&part))?;
+    if new && size.is_some() {
+        journal.remove().map_err(StoreError::of(path))?;
+        return Err(StoreError::Foreign(part));
     }
-
-    /// Makes `PATH.part` and its journal, or goes on with them: what the journal says is had. Only one
-    /// store can do so at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Busy`] when another one does; [`StoreError::OtherRoot`] when they are of another
-    /// file; [`StoreError::Foreign`] when no pull made them; when the disk does not want to.
-    pub fn resume(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
-        let mut have = Have::new(&manifest, false);
-        let (part, journal) = (at::beside(path, ".part"), at::beside(path, ".journal"));
-        // The journal is made first: a part file alone is none of ours.
-        if part.exists() && !journal.exists() {
-            return Err(StoreError::Foreign(part));
-        }
-        let Opened { mut journal, blocks, new } = open_journal(&journal, &part, &manifest, have.count())?;
-        // Nobody else of ours changes it from here on.
-        let size = size_of(&part).map_err(StoreError::of(&part))?;
-        if new && size.is_some() {
-            journal.remove().map_err(StoreError::of(path))?;
-            return Err(StoreError::Foreign(part));
-        }
-        if !new && size.is_none() && is_finished(path, &manifest) {
-            journal.remove().map_err(StoreError::of(path))?;
-            manifest.keep_beside(path)?;
-            return Self::whole(path, manifest);
-        }
-        let file = if size == Some(manifest.size()) {
-            for number in blocks {
-                let spot = have.nth(&manifest, number)?;
-                have.insert(&spot);
-            }
-            OpenOptions::new().read(true).write(true).open(&part)
-        } else {
-            journal.reset().and_then(|()| begin(&part, manifest.size()))
-        };
-        let file = file.map_err(StoreError::of(&part))?;
-        Ok(Self::new(path, manifest, file, have, Some(journal)))
+    if !new && size.is_none() && is_finished(path, manifest) {
+        journal.remove().map_err(StoreError::of(path))?;
+        manifest.keep_beside(path)?;
+        return whole(path, manifest);
     }
+    let file = if size == Some(manifest.size()) {
+        for number in blocks {
+            let spot = have.nth(manifest, number)?;
+            have.insert(&spot);
+        }
+        OpenOptions::new().read(true).write(true).open(&part)
+    } else {
+        journal.reset().and_then(|()| begin(&part, manifest.size()))
+    };
+    let file = file.map_err(StoreError::of(&part))?;
+    Ok(Opened { file, have, journal: Some(journal), settled: None })
 }
 
 /// A journal of another file is in the way only as long as there is a part file.
-fn open_journal(path: &Path, part: &Path, manifest: &Manifest, count: u32) -> Result<Opened, StoreError> {
+fn open_journal(
+    path: &Path,
+    part: &Path,
+    manifest: &Manifest,
+    count: u32,
+) -> Result<journal::Opened, StoreError> {
     match Journal::open(path.to_owned(), manifest.root(), count) {
         Err(StoreError::OtherRoot { .. }) if !part.exists() => {
             fs::remove_file(path).map_err(StoreError::of(path))?;

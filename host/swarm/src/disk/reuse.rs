@@ -15,9 +15,8 @@ use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
 use crate::disk::gguf::Gguf;
 use crate::disk::hash::each;
-use crate::disk::have::Spot;
+use crate::disk::have::{Have, Spot};
 use crate::disk::manifest::Manifest;
-use crate::disk::store::Store;
 
 /// A block of the other file that may be one of ours.
 struct Candidate {
@@ -25,54 +24,46 @@ struct Candidate {
     length: u32,
 }
 
-type Wanted = HashMap<(u32, Digest), Vec<Spot>>;
+/// Places of the missing blocks, by length and digest.
+pub(crate) type Wanted = HashMap<(u32, Digest), Vec<Spot>>;
 
-impl Store {
-    /// Copies the blocks that `other` has too; how many bytes. Where no manifest is kept beside it, its
-    /// blocks of a fitting length are hashed. Every block is checked before it is written, so that a
-    /// wrong manifest, or a file that changes meanwhile, does no harm.
-    ///
-    /// # Errors
-    ///
-    /// When `other` cannot be read, or the disk does not want to.
-    pub fn reuse(&self, other: &Path) -> Result<u64, StoreError> {
-        let wanted = self.wanted();
-        if wanted.is_empty() {
-            return Ok(0);
-        }
-        let file = File::open(other).map_err(StoreError::of(other))?;
-        let size = file.metadata().map_err(StoreError::of(other))?.len();
-        let blocks = match Manifest::beside(other) {
-            Some(manifest) => known(&manifest, &wanted),
-            None => unknown(&file, size, self.manifest.largest_piece(), &wanted),
-        };
-        let copied = each(&blocks, |buffer, block| {
-            buffer.resize(block.length as usize, 0);
-            at::read(&file, buffer, block.offset).map_err(StoreError::of(other))?;
-            let spots = wanted.get(&(block.length, Digest::of(buffer)));
-            spots.into_iter().flatten().try_fold(0, |bytes, spot| {
-                self.put(spot, buffer)?;
-                Ok::<u64, StoreError>(bytes + u64::from(spot.length))
-            })
-        })?;
-        self.sync()?;
-        Ok(copied.iter().sum())
-    }
+/// Copies the blocks of `other` that are wanted, by `put`; the number of bytes.
+pub(crate) fn copy(
+    other: &Path,
+    largest_piece: u64,
+    wanted: &Wanted,
+    put: impl Fn(&Spot, &[u8]) -> Result<(), StoreError> + Sync,
+) -> Result<u64, StoreError> {
+    let file = File::open(other).map_err(StoreError::of(other))?;
+    let size = file.metadata().map_err(StoreError::of(other))?.len();
+    let blocks = match Manifest::beside(other) {
+        Some(manifest) => known(&manifest, wanted),
+        None => unknown(&file, size, largest_piece, wanted),
+    };
+    let copied = each(&blocks, |buffer, block| {
+        buffer.resize(block.length as usize, 0);
+        at::read(&file, buffer, block.offset).map_err(StoreError::of(other))?;
+        let spots = wanted.get(&(block.length, Digest::of(buffer)));
+        spots.into_iter().flatten().try_fold(0, |bytes, spot| {
+            put(spot, buffer)?;
+            Ok::<u64, StoreError>(bytes + u64::from(spot.length))
+        })
+    })?;
+    Ok(copied.iter().sum())
+}
 
-    /// Where the blocks belong that are missing.
-    fn wanted(&self) -> Wanted {
-        let mut wanted = Wanted::new();
-        let state = self.state();
-        for (index, piece) in (0..).zip(self.manifest.pieces()) {
-            for block in state.have.missing(index) {
-                if let Ok(spot) = state.have.spot(&self.manifest, index, block) {
-                    let digest = piece.blocks[block as usize].digest;
-                    wanted.entry((spot.length, digest)).or_default().push(spot);
-                }
+/// Where the blocks belong that are missing.
+pub(crate) fn wanted(manifest: &Manifest, have: &Have) -> Wanted {
+    let mut wanted = Wanted::new();
+    for (index, piece) in (0..).zip(manifest.pieces()) {
+        for block in have.missing(index) {
+            if let Ok(spot) = have.spot(manifest, index, block) {
+                let digest = piece.blocks[block as usize].digest;
+                wanted.entry((spot.length, digest)).or_default().push(spot);
             }
         }
-        wanted
     }
+    wanted
 }
 
 /// The blocks of a file whose manifest is there.

@@ -5,18 +5,20 @@
 //! is `PATH.part`, and its journal `PATH.journal`.
 
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::disk::at;
+use crate::disk::at::{self, was_changed};
 use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
 use crate::disk::have::{Have, Spot};
 use crate::disk::journal::Journal;
-use crate::disk::manifest::{Manifest, was_changed};
+use crate::disk::manifest::Manifest;
+use crate::disk::open::{self, Opened};
+use crate::disk::reuse;
 
 /// After so many bytes the journal is written by itself ...
 const UNSYNCED: u64 = 64 << 20;
@@ -25,15 +27,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A model's file on this machine. All calls block, and may come from many threads.
 pub struct Store {
-    pub(crate) path: PathBuf,
-    pub(crate) manifest: Arc<Manifest>,
-    pub(crate) file: File,
+    path: PathBuf,
+    manifest: Arc<Manifest>,
+    file: File,
     state: Mutex<State>,
     /// None: the file is whole.
-    pub(crate) journal: Mutex<Option<Journal>>,
+    journal: Mutex<Option<Journal>>,
     version: AtomicU64,
     /// A whole file's size and age; it may not change any more.
-    pub(crate) settled: Mutex<Option<Metadata>>,
+    settled: Mutex<Option<Metadata>>,
 }
 
 impl fmt::Debug for Store {
@@ -43,8 +45,8 @@ impl fmt::Debug for Store {
 }
 
 /// What changes with every block.
-pub(crate) struct State {
-    pub(crate) have: Have,
+struct State {
+    have: Have,
     /// Had, but not in the journal.
     unsynced: Vec<u32>,
     unsynced_bytes: u64,
@@ -54,15 +56,9 @@ pub(crate) struct State {
 }
 
 impl Store {
-    pub(crate) fn new(
-        path: &Path,
-        manifest: Arc<Manifest>,
-        file: File,
-        have: Have,
-        journal: Option<Journal>,
-    ) -> Self {
-        let synced = Instant::now();
-        let unsynced = Vec::new();
+    fn new(path: &Path, manifest: Arc<Manifest>, opened: Opened) -> Self {
+        let Opened { file, have, journal, settled } = opened;
+        let (synced, unsynced) = (Instant::now(), Vec::new());
         Self {
             path: path.to_owned(),
             manifest,
@@ -70,8 +66,88 @@ impl Store {
             state: Mutex::new(State { have, unsynced, unsynced_bytes: 0, synced, failed: false }),
             journal: Mutex::new(journal),
             version: AtomicU64::new(0),
-            settled: Mutex::new(None),
+            settled: Mutex::new(settled),
         }
+    }
+
+    /// A complete file, to be seeded. Its size is checked, its first piece and its last block. A change
+    /// between them is found by the machine that fetches it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Changed`] when it is not the manifest's file; when it cannot be read.
+    pub fn whole(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
+        let opened = open::whole(path, &manifest)?;
+        Ok(Self::new(path, manifest, opened))
+    }
+
+    /// Whether a pull of this file was begun, and not brought to its end.
+    #[must_use]
+    pub fn is_begun(path: &Path) -> bool {
+        at::beside(path, ".journal").exists()
+    }
+
+    /// Makes `PATH.part` and its journal, or opens them: the blocks of the journal are there already.
+    /// Only one store can do so at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`] when another one does; [`StoreError::OtherRoot`] when they are of another
+    /// file; [`StoreError::Foreign`] when no pull made them; when the disk does not want to.
+    pub fn resume(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
+        let opened = open::resume(path, &manifest)?;
+        Ok(Self::new(path, manifest, opened))
+    }
+
+    /// Copies the blocks that `other` has too; how many bytes. Where no manifest is kept beside it, its
+    /// blocks of a fitting length are hashed. Every block is checked before it is written, so that a
+    /// wrong manifest, or a file that changes meanwhile, does no harm.
+    ///
+    /// # Errors
+    ///
+    /// When `other` cannot be read, or the disk does not want to.
+    pub fn reuse(&self, other: &Path) -> Result<u64, StoreError> {
+        let wanted = reuse::wanted(&self.manifest, &self.state().have);
+        if wanted.is_empty() {
+            return Ok(0);
+        }
+        let put = |spot: &Spot, data: &[u8]| self.put(spot, data);
+        let bytes = reuse::copy(other, self.manifest.largest_piece(), &wanted, put)?;
+        self.sync()?;
+        Ok(bytes)
+    }
+
+    /// Ends a pull that has every block. The part file gets its name in one step, the manifest is kept beside
+    /// it, and the journal is removed. The store is that of a whole file afterwards. `replace`: an older file
+    /// of that name is replaced; processes that have it open keep it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Incomplete`], [`StoreError::Exists`], [`StoreError::Moved`]; when the disk does not
+    /// want to.
+    pub fn finish(&self, replace: bool) -> Result<(), StoreError> {
+        let mut journal = lock(&self.journal);
+        if journal.is_none() {
+            return Ok(());
+        }
+        let missing = self.state().have.lacking();
+        if missing > 0 {
+            return Err(StoreError::Incomplete { path: self.path.clone(), missing });
+        }
+        self.sync_with(&mut journal)?;
+        if !replace && self.path.symlink_metadata().is_ok() {
+            return Err(StoreError::Exists(self.path.clone()));
+        }
+        self.in_place()?;
+        // An older file's, which must not be taken for this one's.
+        let _ = fs::remove_file(at::beside(&self.path, ".manifest"));
+        fs::rename(self.part(), &self.path)
+            .and_then(|()| at::sync_directory(&self.path))
+            .map_err(StoreError::of(&self.path))?;
+        *lock(&self.settled) = self.file.metadata().ok();
+        let removed = journal.take().map_or(Ok(()), |journal| journal.remove());
+        removed.map_err(|error| StoreError::io(&self.journal_path(), error))?;
+        Ok(self.manifest.keep_beside(&self.path)?)
     }
 
     /// What the file is made of.
@@ -148,7 +224,7 @@ impl Store {
     }
 
     /// Puts data that were checked in their place.
-    pub(crate) fn put(&self, spot: &Spot, data: &[u8]) -> Result<(), StoreError> {
+    fn put(&self, spot: &Spot, data: &[u8]) -> Result<(), StoreError> {
         {
             let state = self.state();
             if state.have.block(spot) {
@@ -231,7 +307,7 @@ impl Store {
         self.sync_with(&mut journal)
     }
 
-    pub(crate) fn sync_with(&self, journal: &mut Option<Journal>) -> Result<(), StoreError> {
+    fn sync_with(&self, journal: &mut Option<Journal>) -> Result<(), StoreError> {
         let Some(journal) = journal else { return Ok(()) };
         // Before anything is taken for synced: a part file that was moved may be moved back.
         self.in_place()?;
@@ -256,7 +332,7 @@ impl Store {
     }
 
     /// Whether the part file is still where it was.
-    pub(crate) fn in_place(&self) -> Result<(), StoreError> {
+    fn in_place(&self) -> Result<(), StoreError> {
         let part = self.part();
         match at::leads_to(&part, &self.file) {
             Ok(true) => Ok(()),
@@ -265,7 +341,7 @@ impl Store {
         }
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
@@ -275,12 +351,12 @@ impl Store {
         at::beside(&self.path, ".part")
     }
 
-    pub(crate) fn journal_path(&self) -> PathBuf {
+    fn journal_path(&self) -> PathBuf {
         at::beside(&self.path, ".journal")
     }
 }
 
 /// Nothing here panics while it holds a lock.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::disk::digest::Digest;
 use crate::disk::facts::TEXT;
-use crate::disk::gguf::GgufError;
+use crate::disk::gguf_error::GgufError;
 use crate::disk::input::Input;
 
 /// What of a value may matter.

@@ -5,7 +5,8 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::disk::digest::Digest;
 use crate::disk::manifest::Manifest;
-use crate::net::client::Client;
+use crate::disk::manifest_error::ManifestError;
+use crate::net::client::{AskError, Client};
 use crate::net::peer::Peer;
 
 /// No peer has the manifest.
@@ -43,7 +44,7 @@ pub async fn fetch_manifest(client: &Client, peers: &[Peer], root: Digest) -> Re
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(manifest) => return Ok(manifest),
-            Err(reason) => reasons.push(reason),
+            Err(error) => reasons.push(error.to_string()),
         }
     }
     if reasons.is_empty() {
@@ -52,14 +53,26 @@ pub async fn fetch_manifest(client: &Client, peers: &[Peer], root: Digest) -> Re
     Err(NoManifest { root, reasons })
 }
 
-async fn manifest_of(client: &Client, peer: &Peer, root: Digest) -> Result<Manifest, String> {
-    let json = client.manifest(peer, root).await.map_err(|error| error.to_string())?;
+/// Why one peer's manifest is not used.
+#[derive(Debug, thiserror::Error)]
+enum BadAnswer {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
+    #[error("{peer} sent the manifest of {root}")]
+    OtherRoot { peer: Peer, root: Digest },
+    #[error("{peer} sent no manifest: {error}")]
+    Defect { peer: Peer, error: ManifestError },
+}
+
+async fn manifest_of(client: &Client, peer: &Peer, root: Digest) -> Result<Manifest, BadAnswer> {
+    let json = client.manifest(peer, root).await?;
     // A manifest of a large model is megabytes of digests, and parsing hashes them.
-    let parsed = tokio::task::spawn_blocking(move || Manifest::parse(&json)).await;
-    match parsed.map_err(|error| error.to_string())? {
+    match tokio::task::spawn_blocking(move || Manifest::parse(&json)).await? {
         Ok(manifest) if manifest.root() == root => Ok(manifest),
-        Ok(manifest) => Err(format!("{peer} sent the manifest of {}", manifest.root())),
-        Err(error) => Err(format!("{peer} sent no manifest: {error}")),
+        Ok(manifest) => Err(BadAnswer::OtherRoot { peer: peer.clone(), root: manifest.root() }),
+        Err(error) => Err(BadAnswer::Defect { peer: peer.clone(), error }),
     }
 }
 

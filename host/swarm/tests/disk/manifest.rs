@@ -157,8 +157,8 @@ fn a_manifest_that_contradicts_itself_is_refused() {
     let first = format!("[{},", made.pieces()[0].blocks[0].length);
     for (from, to, says) in [
         (r#""version":1"#, r#""version":2"#, "format is 2"),
-        (r#""name":"m""#, r#""name":"../m""#, "no safe name"),
-        (r#""name":"m""#, r#""name":".m""#, "no safe name"),
+        (r#""name":"m""#, r#""name":"../m""#, "not a safe name"),
+        (r#""name":"m""#, r#""name":".m""#, "not a safe name"),
         (&size, "5", "a file of 5 bytes, but"),
         (&size, "0", "a file of 0 bytes, but"),
         (&size, "99999999999999999", "at most 17592186044416 are possible"),

@@ -143,7 +143,10 @@ async fn a_picker_that_fails_stops_no_pull() {
     for (number, (at_start, picks)) in [(true, 0), (false, 0), (false, 2)].into_iter().enumerate() {
         let picker = Failing { at_start, picks, inner: Plain::default() };
         let machine = format!("b{number}");
-        let summary = run(pull_with(lab.empty(&machine), &from, Box::new(picker))).await.unwrap();
+        let mut pull = pull_with(lab.empty(&machine), &from, Box::new(picker));
+        // One fetch at a time: the pull asks the picker more often than it answers.
+        pull.limits.requests = 1;
+        let summary = run(pull).await.unwrap();
         assert!(lab.is_same(&lab.path(&machine)));
         assert!(summary.picker_failed.unwrap().contains("trapped"));
     }

@@ -1,182 +1,93 @@
 //! One pull: a single task that owns the picker and everything it decides about.
-//!
-//! Invariant: `left` holds the wanted pieces that are not complete. A fetch is in `active` from its beginning
-//! until its end was told to the picker, exactly once; each one takes a slot of its source. `Left` is told
-//! after the end of all fetches of that peer.
-
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
-use crate::disk::manifest::Manifest;
-use crate::disk::store::Store;
 use crate::net::peer::Peer;
-use crate::net::pull::fetch::{End, Ground, Kept};
+use crate::net::pull::event::{Address, PeerEvent};
+use crate::net::pull::fetch::Ground;
+use crate::net::pull::limits::{Limits, Seeding};
+use crate::net::pull::meter::Meter;
+use crate::net::pull::order::Order;
 use crate::net::pull::report::{Progress, PullError, Summary, Tally};
-use crate::net::pull::sources::{Sources, Standing};
-use crate::net::pull::watch::{Address, Watcher};
-use crate::net::pull::work::{FetchId, Work};
-use crate::net::pull::{Limits, Pull, Seeding};
-use crate::picker::{Event, Picker, Task};
+use crate::net::pull::scheduler::Scheduler;
+use crate::net::pull::sources::{Source, Standing};
+use crate::net::pull::transfers::Transfers;
+use crate::net::pull::watch::Watcher;
+use crate::picker::{Event, Fault, Picker, Task};
 
-/// How often the picker is asked at least, and the rate is measured.
-const TICK: Duration = Duration::from_secs(1);
-/// What the tasks may tell before they wait.
-const WAITING: usize = 256;
-
-/// What the tasks tell the one that decides.
-pub(crate) enum Told {
-    /// A source is there, has these pieces, and fetches those.
-    Have {
-        source: usize,
-        address: Address,
-        seeder: Option<String>,
-        pieces: Vec<(u32, u32)>,
-        coming: Vec<(u32, u32)>,
-    },
-    /// A source does not answer; `gone`: for so long that it counts as lost; `over`: nobody asks it again.
-    Silent { source: usize, why: String, gone: bool, over: bool },
-    /// A source will not serve this machine.
-    Shut { source: usize, why: String },
-    /// A source knows these.
-    Learned(Vec<String>),
-    /// A fetch is over.
-    Ended(FetchId, End),
-}
-
-/// A fetch that runs.
-pub(crate) struct Active {
-    pub(crate) source: usize,
-    pub(crate) piece: u32,
-    pub(crate) from_end: bool,
-    pub(crate) began: Instant,
-    pub(crate) kept: Kept,
-    pub(crate) task: AbortHandle,
-}
+/// Events that may wait for the driver.
+const EVENTS: usize = 256;
+/// Peers of one answer that are looked at.
+const LEARNED: usize = 64;
 
 /// One pull.
 pub(crate) struct Driver {
-    pub(crate) picker: Box<dyn Picker>,
-    pub(crate) limits: Limits,
-    pub(crate) sources: Sources,
-    /// Wanted pieces that were missing in the beginning, those needed first first.
-    pub(crate) order: Vec<u32>,
-    pub(crate) left: HashSet<u32>,
-    /// How many of `order` are needed first.
+    scheduler: Scheduler,
+    transfers: Transfers,
+    meter: Meter,
+    limits: Limits,
+    /// How many of the transfers' pieces are urgent.
     urgent: u32,
-    /// What the picker was not told yet.
-    pub(crate) events: Vec<Event>,
-    /// Why the picker failed.
-    pub(crate) failed: Option<String>,
-    /// Since when the picker has chosen nothing although it could.
-    pub(crate) idle_since: Option<Instant>,
-    pub(crate) helped: u32,
-    pub(crate) began: Instant,
-    pub(crate) seeding: Option<Seeding>,
-    pub(crate) ground: Arc<Ground>,
-    pub(crate) works: HashMap<u32, Arc<Work>>,
-    pub(crate) active: HashMap<FetchId, Active>,
-    /// How many fetches there were: names the next one.
-    pub(crate) fetches: FetchId,
-    /// Watchers and fetches; they end with this.
-    pub(crate) tasks: JoinSet<()>,
-    pub(crate) teller: mpsc::Sender<Told>,
-    told: mpsc::Receiver<Told>,
+    inbox: mpsc::Receiver<PeerEvent>,
     found: Option<mpsc::Receiver<Peer>>,
-    progress: watch::Sender<Progress>,
-    shown: Progress,
-    /// Bytes that were had before.
-    before: u64,
-    /// Bytes that had come by the last tick, and when that was.
-    measured: (u64, Instant),
-    /// Bytes that had come when something came last, and when that was.
-    alive: (u64, Instant),
 }
 
 impl Driver {
-    pub(crate) fn new(pull: Pull, progress: watch::Sender<Progress>) -> Result<Self, PullError> {
-        let Pull { client, store, picker, peers, found, wanted, urgent, limits, seeding, .. } = pull;
-        let wanted = wanted_of(store.manifest(), wanted)?;
-        let shown = shown_at_first(&store, &wanted);
-        let order = order_of(&store, wanted, &urgent);
-        let urgent = order.iter().take_while(|piece| urgent.contains(piece)).count();
-        let (teller, told) = mpsc::channel(WAITING);
-        let now = Instant::now();
-        let (root, stall, limit) = (store.manifest().root(), limits.stall, limits.rate.clone());
-        let ground = Ground { client, root, store, stall, limit, tally: Tally::default() };
-        let mut driver = Self {
-            picker,
+    pub(crate) fn new(
+        ground: Ground,
+        picker: Box<dyn Picker>,
+        order: Order,
+        limits: Limits,
+        seeding: Option<Seeding>,
+        found: Option<mpsc::Receiver<Peer>>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        let (sender, inbox) = mpsc::channel(EVENTS);
+        Self {
+            scheduler: Scheduler::new(picker, &limits),
+            transfers: Transfers::new(ground, order.pieces, &limits, seeding, sender),
+            meter: Meter::new(progress, order.progress),
             limits,
-            sources: Sources::default(),
-            left: order.iter().copied().collect(),
-            order,
-            urgent: u32::try_from(urgent).unwrap_or(u32::MAX),
-            events: Vec::new(),
-            failed: None,
-            idle_since: None,
-            helped: 0,
-            began: now,
-            seeding,
-            ground: Arc::new(ground),
-            works: HashMap::new(),
-            active: HashMap::new(),
-            fetches: 0,
-            tasks: JoinSet::new(),
-            teller,
-            told,
+            urgent: order.urgent,
+            inbox,
             found,
-            progress,
-            before: shown.bytes_had,
-            shown,
-            measured: (0, now),
-            alive: (0, now),
-        };
-        for peer in peers {
-            driver.add(peer, true);
         }
-        Ok(driver)
     }
 
     /// Fetches until nothing is left, or nobody brings it.
     pub(crate) async fn run(mut self) -> Result<Summary, PullError> {
         self.start().await;
-        while !self.left.is_empty() {
-            self.choose().await;
+        while !self.transfers.left.is_empty() {
+            self.scheduler.choose(&mut self.transfers).await;
             self.show();
             // A pick may have been of a piece that came by another way.
-            if self.left.is_empty() {
+            if self.transfers.left.is_empty() {
                 break;
             }
             self.hope()?;
             self.wait().await?;
-            while self.tasks.try_join_next().is_some() {}
+            while self.transfers.tasks.try_join_next().is_some() {}
         }
         self.show();
         Ok(self.summary())
     }
 
     async fn start(&mut self) {
-        let pieces = self.ground.store.manifest().pieces();
+        let pieces = self.transfers.ground.store.manifest().pieces();
         let task = Task {
             pieces: pieces.iter().map(|piece| piece.length).collect(),
-            wanted: self.order.clone(),
+            wanted: self.transfers.order.clone(),
             urgent: self.urgent,
             seed: fastrand::u64(..),
         };
-        if let Err(error) = self.picker.start(&task).await {
-            tracing::warn!(%error, "the picker failed at the start: pieces are fetched in order");
-            self.failed = Some(error.to_string());
-        }
+        self.scheduler.start(&task).await;
     }
 
     /// Waits until something happens, and takes in all that has.
     async fn wait(&mut self) -> Result<(), PullError> {
-        let tick = self.measured.1 + TICK;
-        let wake = self.sources.wakes().map_or(tick, |wakes| wakes.min(tick));
+        let tick = self.meter.next_tick();
+        let wake = self.transfers.sources.wakes().map_or(tick, |wakes| wakes.min(tick));
         let found = async {
             match &mut self.found {
                 Some(found) => found.recv().await,
@@ -184,81 +95,131 @@ impl Driver {
             }
         };
         tokio::select! {
-            Some(told) = self.told.recv() => self.hear(told)?,
+            Some(event) = self.inbox.recv() => self.hear(event)?,
             peer = found => match peer {
                 Some(peer) => self.add(peer, false),
                 None => self.found = None,
             },
             () = sleep_until(wake) => {}
         }
-        for _ in 0..WAITING {
-            let Ok(told) = self.told.try_recv() else { break };
-            self.hear(told)?;
+        for _ in 0..EVENTS {
+            let Ok(event) = self.inbox.try_recv() else { break };
+            self.hear(event)?;
         }
         Ok(())
     }
 
     /// Watches `peer` too, unless it is being watched, or is known to be of no use.
     pub(crate) fn add(&mut self, peer: Peer, given: bool) {
-        let manifest = self.ground.store.manifest().clone();
-        let Some(source) = self.sources.add(peer.clone(), given, manifest.pieces().len()) else { return };
-        let given = self.sources.all[source].given;
+        let manifest = self.transfers.ground.store.manifest().clone();
+        let Some(source) = self.transfers.sources.add(peer.clone(), given, manifest.pieces().len()) else {
+            return;
+        };
+        let given = self.transfers.sources.all[source].given;
         let watcher = Watcher {
             source,
             peer,
             given,
-            client: self.ground.client.clone(),
+            client: self.transfers.ground.client.clone(),
             manifest,
-            port: self.seeding.as_ref().and_then(|seeding| seeding.port),
-            told: self.teller.clone(),
+            port: self.transfers.seeding.as_ref().and_then(|seeding| seeding.port),
+            events: self.transfers.sender.clone(),
         };
-        self.sources.all[source].watcher = Some(self.tasks.spawn(watcher.run()));
+        self.transfers.sources.all[source].watcher = Some(self.transfers.tasks.spawn(watcher.run()));
     }
 
     /// Fails when nothing has come for too long, or can come.
     fn hope(&mut self) -> Result<(), PullError> {
-        let came = Tally::of(&self.ground.tally.came);
-        if came > self.alive.0 {
-            self.alive = (came, Instant::now());
-        }
-        let hope = self.sources.hope() || self.found.is_some() || self.running() > 0;
-        if hope && self.alive.1.elapsed() < self.limits.give_up {
+        let transfers = &self.transfers;
+        let silence = self.meter.silence(&transfers.ground.tally);
+        let hope = transfers.sources.hope() || self.found.is_some() || transfers.running() > 0;
+        if hope && silence < self.limits.give_up {
             return Ok(());
         }
-        let store = &self.ground.store;
+        let store = &transfers.ground.store;
         Err(PullError::Nobody {
             name: store.manifest().name().to_owned(),
-            pieces: self.left.len(),
-            bytes: self.left.iter().map(|piece| store.bytes_missing(*piece)).sum(),
-            why: self.sources.story(),
+            pieces: transfers.left.len(),
+            bytes: transfers.left.iter().map(|piece| store.bytes_missing(*piece)).sum(),
+            why: transfers.sources.story(),
         })
     }
 
     fn show(&mut self) {
-        let (tally, now) = (&self.ground.tally, Instant::now());
-        let (since, came) = (now - self.measured.1, Tally::of(&tally.came));
-        if since >= TICK {
-            let rate = (came - self.measured.0) as f64 / since.as_secs_f64();
-            // Half of what it was: steady to look at, and soon right.
-            let before = if self.shown.rate > 0.0 { self.shown.rate } else { rate };
-            self.shown.rate = f64::midpoint(before, rate);
-            self.measured = (came, now);
+        let transfers = &self.transfers;
+        let (left, peers) = (transfers.left.len(), transfers.sources.there());
+        self.meter.show(&transfers.ground.tally, left, peers, transfers.running());
+    }
+
+    /// Fails only when the file cannot be written.
+    pub(crate) fn hear(&mut self, event: PeerEvent) -> Result<(), PullError> {
+        match event {
+            PeerEvent::Have { source, address, seeder, pieces, coming } => {
+                let own = self.transfers.seeding.as_ref().map(|seeding| seeding.seeds.name());
+                if own.is_some() && own == seeder.as_deref() {
+                    self.transfers.shut(source, Standing::Shut, "that is this machine");
+                } else if self.transfers.sources.all[source].standing == Standing::Watched {
+                    self.has(source, address, [&pieces, &coming]);
+                }
+            }
+            PeerEvent::Silent { source, why, gone, over } => {
+                tracing::debug!(%why, gone, "a peer is silent");
+                self.transfers.sources.all[source].why = Some(why);
+                if gone {
+                    self.transfers.leave(source, Fault::Lost);
+                }
+                if over && self.transfers.sources.all[source].standing == Standing::Watched {
+                    self.transfers.sources.all[source].standing = Standing::Gone;
+                }
+            }
+            PeerEvent::Shut { source, why } => self.transfers.shut(source, Standing::Shut, &why),
+            PeerEvent::Learned(peers) => {
+                for peer in peers.iter().take(LEARNED).filter_map(|peer| Peer::told(peer)) {
+                    self.add(peer, false);
+                }
+            }
+            PeerEvent::Ended(fetch, end) => return self.transfers.ended(fetch, end),
         }
-        let left = u32::try_from(self.left.len()).unwrap_or(u32::MAX);
-        self.shown.pieces_had = self.shown.pieces_wanted.saturating_sub(left);
-        self.shown.bytes_had = match left {
-            0 => self.shown.bytes_wanted,
-            _ => (self.before + Tally::of(&tally.kept)).min(self.shown.bytes_wanted),
-        };
-        self.shown.peers = u32::try_from(self.sources.there()).unwrap_or(u32::MAX);
-        self.shown.fetches = self.running();
-        self.progress.send_replace(self.shown.clone());
+        Ok(())
+    }
+
+    fn has(&mut self, source: usize, address: Address, [runs, coming]: [&[(u32, u32)]; 2]) {
+        if self.transfers.sources.all[source].id.is_none() {
+            if self.transfers.sources.is_double(source, address) {
+                return self.transfers.shut(source, Standing::Shut, "it is known by another address already");
+            }
+            self.transfers.sources.all[source].address = address;
+            let id = self.transfers.sources.join(source);
+            self.transfers.events.push(Event::Joined(id));
+        }
+        self.tell_others(source);
+        let known = &mut self.transfers.sources.all[source];
+        let Some(id) = known.id else { return };
+        let new = noted(&mut known.has, runs);
+        if !new.is_empty() {
+            self.transfers.events.push(Event::Has(id, new));
+        }
+        let mut begun = noted(&mut known.coming, coming);
+        begun.retain(|piece| !known.has[*piece as usize]);
+        if !begun.is_empty() {
+            self.transfers.events.push(Event::Coming(id, begun));
+        }
+    }
+
+    /// Those who pull from this machine should know whom it pulls from.
+    fn tell_others(&self, source: usize) {
+        let Source { peer, address, .. } = &self.transfers.sources.all[source];
+        if let (Some(seeding), Peer::Seeder(url), Some(address)) = (&self.transfers.seeding, peer, address)
+            && url.path() == "/"
+        {
+            seeding.seeds.know(self.transfers.ground.root, &format!("http://{address}"));
+        }
     }
 
     fn summary(&mut self) -> Summary {
-        let tally = &self.ground.tally;
+        let tally = &self.transfers.ground.tally;
         let (came, kept) = (Tally::of(&tally.came), Tally::of(&tally.kept));
-        let all = self.sources.all.iter();
+        let all = self.transfers.sources.all.iter();
         let banned = all.clone().filter(|source| source.standing == Standing::Banned);
         let from = all.map(|source| (source.peer.clone(), Tally::of(&source.kept.peer)));
         Summary {
@@ -268,41 +229,23 @@ impl Driver {
             corrupt: Tally::of(&tally.corrupt),
             duplicate: Tally::of(&tally.duplicate),
             banned: banned.map(|source| source.peer.clone()).collect(),
-            picker_failed: self.failed.take(),
-            helped: self.helped,
-            took: self.began.elapsed(),
+            picker_failed: self.scheduler.failed.take(),
+            helped: self.scheduler.helped,
+            took: self.scheduler.elapsed(),
         }
     }
 }
 
-/// The pieces that are wanted, each once.
-fn wanted_of(manifest: &Manifest, wanted: Option<Vec<u32>>) -> Result<Vec<u32>, PullError> {
-    let pieces = manifest.pieces().len();
-    let all = u32::try_from(pieces).unwrap_or(u32::MAX);
-    let Some(mut wanted) = wanted else { return Ok((0..all).collect()) };
-    wanted.sort_unstable();
-    wanted.dedup();
-    match wanted.last() {
-        Some(&piece) if piece >= all => {
-            Err(PullError::NoPiece { name: manifest.name().to_owned(), pieces, piece })
+/// Notes runs of pieces; those that are new.
+fn noted(known: &mut [bool], runs: &[(u32, u32)]) -> Vec<u32> {
+    let mut new = Vec::new();
+    for &(from, to) in runs {
+        // Whatever a peer claims, there are no more pieces than these.
+        for (piece, has) in known.iter_mut().enumerate().take(to as usize).skip(from as usize) {
+            if !std::mem::replace(has, true) {
+                new.extend(u32::try_from(piece));
+            }
         }
-        _ => Ok(wanted),
     }
-}
-
-/// Those of `wanted` that are missing: the urgent ones first, in their order.
-fn order_of(store: &Store, wanted: Vec<u32>, urgent: &[u32]) -> Vec<u32> {
-    let mut left: HashSet<u32> = wanted.iter().copied().filter(|piece| !store.has(*piece)).collect();
-    urgent.iter().copied().chain(wanted).filter(|piece| left.remove(piece)).collect()
-}
-
-fn shown_at_first(store: &Store, wanted: &[u32]) -> Progress {
-    let mut shown = Progress::default();
-    for &piece in wanted {
-        let length = store.manifest().pieces()[piece as usize].length;
-        shown.bytes_wanted += length;
-        shown.bytes_had += length.saturating_sub(store.bytes_missing(piece));
-        shown.pieces_wanted += 1;
-    }
-    shown
+    new
 }

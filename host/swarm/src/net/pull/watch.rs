@@ -2,7 +2,6 @@
 
 use tightwad_core::Backoff;
 
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::disk::digest::Digest;
 use crate::disk::manifest::Manifest;
 use crate::net::client::{AskError, Client};
 use crate::net::peer::Peer;
-use crate::net::pull::drive::Told;
+use crate::net::pull::event::PeerEvent;
 use crate::net::wire::Announce;
 
 /// How long a peer may keep a question for news.
@@ -41,7 +40,7 @@ pub(crate) struct Watcher {
     pub(crate) manifest: Arc<Manifest>,
     /// Where this machine seeds.
     pub(crate) port: Option<u16>,
-    pub(crate) told: mpsc::Sender<Told>,
+    pub(crate) events: mpsc::Sender<PeerEvent>,
 }
 
 impl Watcher {
@@ -64,14 +63,14 @@ impl Watcher {
             match answer {
                 Ok((have, address)) => {
                     (since, failures) = (Some(have.version), 0);
-                    let told = Told::Have {
+                    let told = PeerEvent::Have {
                         source: self.source,
                         address,
                         seeder: Some(have.seeder),
                         pieces: have.pieces,
                         coming: have.coming,
                     };
-                    if self.told.send(told).await.is_err() {
+                    if self.events.send(told).await.is_err() {
                         return;
                     }
                     sleep_until(asked + BETWEEN).await;
@@ -94,14 +93,15 @@ impl Watcher {
                 Ok(length) if length == self.manifest.size() => {
                     let all = u32::try_from(self.manifest.pieces().len()).unwrap_or(u32::MAX);
                     let (source, pieces) = (self.source, vec![(0, all)]);
-                    let told = Told::Have { source, address: None, seeder: None, pieces, coming: Vec::new() };
-                    let _ = self.told.send(told).await;
+                    let told =
+                        PeerEvent::Have { source, address: None, seeder: None, pieces, coming: Vec::new() };
+                    let _ = self.events.send(told).await;
                     return;
                 }
                 Ok(length) => {
                     let expected = self.manifest.size();
                     let why = format!("{} has {length} bytes, not {expected}: it is another file", self.peer);
-                    let _ = self.told.send(Told::Shut { source: self.source, why }).await;
+                    let _ = self.events.send(PeerEvent::Shut { source: self.source, why }).await;
                     return;
                 }
                 Err(error) => {
@@ -119,12 +119,12 @@ impl Watcher {
         // A web server that does not know ranges will not learn them.
         let hopeless = matches!(error, AskError::Nonsense(..)) && matches!(self.peer, Peer::File(_));
         if hopeless || matches!(error, AskError::Shut(..)) {
-            let _ = self.told.send(Told::Shut { source, why }).await;
+            let _ = self.events.send(PeerEvent::Shut { source, why }).await;
             return ControlFlow::Break(());
         }
         let gone = *failures >= FAILURES;
-        let told = Told::Silent { source, why, gone, over: gone && !self.given };
-        if self.told.send(told).await.is_err() || (gone && !self.given) {
+        let told = PeerEvent::Silent { source, why, gone, over: gone && !self.given };
+        if self.events.send(told).await.is_err() || (gone && !self.given) {
             return ControlFlow::Break(());
         }
         sleep(BACKOFF.jittered(failures.saturating_sub(1))).await;
@@ -137,7 +137,7 @@ impl Watcher {
         loop {
             // What fails here fails in `having` too, which says so.
             if let Ok(known) = self.client.exchange(&self.peer, self.root(), &announce).await
-                && self.told.send(Told::Learned(known.peers)).await.is_err()
+                && self.events.send(PeerEvent::Learned(known.peers)).await.is_err()
             {
                 return;
             }
@@ -150,6 +150,3 @@ impl Watcher {
         self.manifest.root()
     }
 }
-
-/// Where a peer answers from.
-pub(crate) type Address = Option<SocketAddr>;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::disk::manifest::Piece;
+use crate::disk::format::Piece;
 
 /// Bytes that one request asks for, at most; but at least a block.
 const RUN: u64 = 4 << 20;
@@ -225,7 +225,7 @@ fn numbers(run: Range<usize>) -> Range<u32> {
 mod tests {
     use super::*;
     use crate::disk::digest::Digest;
-    use crate::disk::manifest::Block;
+    use crate::disk::format::Block;
 
     fn work(blocks: usize) -> Work {
         let block = Block { length: 1 << 20, digest: Digest([0; 32]) };

@@ -2,14 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{ConnectInfo, Request};
 use tightwad_core::Token;
-
-use crate::net::seed::SeedState;
-use crate::net::seed::refusal::Refusal;
 
 type Allows = dyn Fn(IpAddr) -> bool + Send + Sync;
 
@@ -24,31 +18,21 @@ impl Access {
     pub(crate) fn new(token: Option<Token>, allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { token, allows: Some(Box::new(allows)) }
     }
+
+    /// True when the header is the token's, or no token is needed.
+    pub(crate) fn admits_token(&self, header: Option<&[u8]>) -> bool {
+        self.token.as_ref().is_none_or(|token| token.admits(header))
+    }
+
+    /// True when the address is allowed.
+    pub(crate) fn admits_address(&self, address: Option<IpAddr>) -> bool {
+        // An unspecified address is in no list, but in a list of everything.
+        let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        self.allows.as_ref().is_none_or(|allows| allows(address))
+    }
 }
 
 /// Where a question comes from, when the server was made to know.
 pub(crate) fn address_of(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())
-}
-
-/// Refuses requests without the token, where there is one.
-pub(crate) async fn require_token(State(state): State<SeedState>, request: Request, next: Next) -> Response {
-    let Some(expected) = &state.access.token else { return next.run(request).await };
-    if expected.admits(request.headers().get(AUTHORIZATION).map(|value| value.as_bytes())) {
-        next.run(request).await
-    } else {
-        Refusal::Token.into_response()
-    }
-}
-
-/// Refuses requests from addresses that are not allowed, before anything else is looked at.
-pub(crate) async fn require_address(
-    State(state): State<SeedState>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Some(allows) = &state.access.allows else { return next.run(request).await };
-    // An unspecified address is in no list, but in a list of everything.
-    let address = address_of(&request).unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    if allows(address) { next.run(request).await } else { Refusal::Address.into_response() }
 }

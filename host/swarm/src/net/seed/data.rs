@@ -17,10 +17,9 @@ use tokio::time::timeout;
 use crate::disk::manifest::Manifest;
 use crate::disk::store::Store;
 use crate::net::limit::RateLimit;
-use crate::net::seed::SeedState;
 use crate::net::seed::access::address_of;
 use crate::net::seed::refusal::Refusal;
-use crate::net::seed::routes::seed_of;
+use crate::net::seed::state::SeedState;
 use crate::net::seed::uploads::Upload;
 
 /// How long an upload waits for its turn.
@@ -34,7 +33,7 @@ pub(crate) async fn data(
     Path(root): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let seed = seed_of(&state, &root)?;
+    let seed = state.seed(&root)?;
     let size = seed.store.manifest().size();
     let ranged = range(request.headers(), size)?;
     let status = if ranged.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };

@@ -1,7 +1,6 @@
 //! What a seeder tells of its models.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,12 +11,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::net::seed::SeedState;
 use crate::net::seed::access::address_of;
 use crate::net::seed::refusal::Refusal;
 use crate::net::seed::seeds::Seed;
+use crate::net::seed::state::SeedState;
 use crate::net::wire::{Announce, Have, Known, Listed, runs};
 
+/// Longest body of a question, in bytes.
+pub(crate) const MAX_QUESTION_BYTES: usize = 4 << 10;
 /// Longest wait for news.
 const WAIT: Duration = Duration::from_secs(30);
 /// How often a store is looked at that somebody fills without saying so.
@@ -41,7 +42,7 @@ pub(crate) async fn manifest(
     State(state): State<SeedState>,
     Path(root): Path<String>,
 ) -> Result<Response, Refusal> {
-    let seed = seed_of(&state, &root)?;
+    let seed = state.seed(&root)?;
     Ok(([(CONTENT_TYPE, "application/json")], seed.manifest.clone()).into_response())
 }
 
@@ -51,7 +52,7 @@ pub(crate) async fn have(
     Path(root): Path<String>,
     uri: Uri,
 ) -> Result<Json<Have>, Refusal> {
-    let seed = seed_of(&state, &root)?;
+    let seed = state.seed(&root)?;
     let (since, wait) = (asked(&uri, "since"), asked(&uri, "wait_ms").unwrap_or(0));
     // A number that is greater than the store's is from before this seeder started again.
     if since == Some(seed.version())
@@ -89,10 +90,9 @@ pub(crate) async fn peers(
     Path(root): Path<String>,
     request: Request,
 ) -> Result<Json<Known>, Refusal> {
-    let seed = seed_of(&state, &root)?;
+    let seed = state.seed(&root)?;
     let address = address_of(&request);
-    let body =
-        axum::body::to_bytes(request.into_body(), crate::net::seed::QUESTION).await.unwrap_or_default();
+    let body = axum::body::to_bytes(request.into_body(), MAX_QUESTION_BYTES).await.unwrap_or_default();
     let asker = address.zip(port_of(&body)).map(|(address, port)| url(address, port));
     let peers = seed.others(asker.as_deref(), address.is_some_and(|address| address.is_loopback()));
     if let Some(asker) = asker {
@@ -109,12 +109,6 @@ fn port_of(body: &Bytes) -> Option<u16> {
 
 fn url(address: IpAddr, port: u16) -> String {
     format!("http://{}", SocketAddr::new(address, port))
-}
-
-/// Only what is seeded is found: a name is never made into a path.
-pub(crate) fn seed_of(state: &SeedState, root: &str) -> Result<Arc<Seed>, Refusal> {
-    let root = root.parse().map_err(|_| Refusal::Unknown)?;
-    state.seeds.get(root).ok_or(Refusal::Unknown)
 }
 
 fn count(pieces: usize) -> u32 {
