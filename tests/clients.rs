@@ -25,6 +25,7 @@ return tw.serve {{ models = {{
 }
 
 #[test]
+#[ignore = "needs pip"]
 fn the_python_package_works() {
     let packages = packages(&format!("python-{PYTHON}"), |folder| {
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON, "--target"];
@@ -39,13 +40,8 @@ fn the_python_package_works() {
 }
 
 #[test]
+#[ignore = "needs npm"]
 fn the_javascript_package_works() {
-    let npm = Command::new("npm").arg("--version").output();
-    if npm.is_err() {
-        // JavaScript is not needed to build or run; only this test wants it.
-        eprintln!("skipped: there is no npm here");
-        return;
-    }
     let packages = packages(&format!("javascript-{JAVASCRIPT}"), |folder| {
         let install = ["install", "--silent", "--no-audit", "--no-fund", JAVASCRIPT];
         run(Command::new("npm").args(install).current_dir(folder));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, python, quick, root, run, said,
+    PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, python, root, run, said,
     smollm2, smollm2_q2, tightwad,
 };
 
@@ -56,10 +56,8 @@ fn agrees(component: &Path) {
 }
 
 #[test]
+#[ignore = "needs pip"]
 fn a_policy_in_python_rules_alike_with_wasi_and_without() {
-    if quick() {
-        return;
-    }
     let (_place, folder) = project("consensus", "my-rule", "python");
     let build = |more: &[&str], out: &str| componentized(&folder, "voting", more, out);
     agrees(&build(&["--stub-wasi"], "my-rule.wasm"));
@@ -76,24 +74,15 @@ fn a_policy_in_python_rules_alike_with_wasi_and_without() {
 }
 
 #[test]
+#[ignore = "needs npm"]
 fn a_policy_in_javascript_rules_alike() {
-    if quick() {
-        return;
-    }
     let (_place, folder) = project("consensus", "my-rule", "javascript");
-    match bundled(&folder) {
-        Some(built) => agrees(&built),
-        // The other languages are shown all the same.
-        None => eprintln!("skipped: there is no npm here"),
-    }
+    agrees(&bundled(&folder));
 }
 
 #[test]
+#[ignore = "needs make"]
 fn a_policy_in_c_rules_alike() {
-    if quick() || Command::new("make").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no make here");
-        return;
-    }
     let packages = python("python-c-tools", &C_TOOLS);
     let (_place, folder) = project("consensus", "my-rule", "c");
     let compiler = "CC=python3 -m ziglang cc -target wasm32-freestanding";

@@ -8,21 +8,13 @@ use serde_json::{Value, json};
 use tightwad_netlab::Proxy;
 use tokio::time::sleep;
 
-use crate::support::{PROMPTS, Server, Worker, alone, listed, model, quick, smollm2, smollm2_q2, workers};
+use crate::support::{PROMPTS, Server, Worker, alone, listed, model, smollm2, smollm2_q2, workers};
 
 /// Memory with which SmolLM2 (context 512, two sequences) needs two workers, and three.
 const TWO: &str = "76M";
 const THREE: &str = "58M";
 /// Memory with which one worker is enough.
 const ENOUGH: &str = "400M";
-
-fn available() -> bool {
-    let available = tightwad_netlab::available();
-    if !available {
-        eprintln!("skipped: network namespaces need root and iproute2");
-    }
-    available
-}
 
 /// SmolLM2 here and over `workers`; `more` are fields of `tw.pooling`.
 fn script(workers: &[(Worker, Proxy)], more: &str) -> String {
@@ -70,11 +62,9 @@ fn holders(status: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root and iproute2"]
 async fn a_pool_gives_the_same_tokens_as_one_machine() {
     let _alone = alone();
-    if !available() {
-        return;
-    }
     for (count, memory) in [(2, TWO), (3, THREE)] {
         let workers = workers(count, &["--memory", memory]).await;
         let server = Server::start(&script(&workers, ", slots = 2").replace("slots = 4, ", ""));
@@ -97,11 +87,9 @@ async fn a_pool_gives_the_same_tokens_as_one_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the large models, root and iproute2"]
 async fn a_larger_model_over_workers_with_a_smaller_one_that_drafts() {
     let _alone = alone();
-    if quick() || !available() {
-        return;
-    }
     for (count, memory) in [(2, "760M"), (3, "440M")] {
         qwen_over(&workers(count, &["--memory", memory]).await).await;
     }
@@ -159,11 +147,9 @@ async fn truths(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root and iproute2"]
 async fn whatever_is_lost_every_stream_ends_as_it_would_have() {
     let _alone = alone();
-    if !available() {
-        return;
-    }
     let mut workers = workers(2, &["--memory", ENOUGH]).await;
     let server = Server::start(&script(&workers, ""));
     let truths = truths(&server).await;
@@ -219,11 +205,9 @@ async fn whatever_is_lost_every_stream_ends_as_it_would_have() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root and iproute2"]
 async fn a_second_load_sends_next_to_nothing() {
     let _alone = alone();
-    if !available() {
-        return;
-    }
     let workers = workers(2, &["--memory", TWO]).await;
     let text = script(&workers, ", slots = 2").replace("slots = 4, ", "");
     let sent = async || {

@@ -2,8 +2,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    LlamaServer, Node, Ollama, PROMPTS, Script, Server, Vllm, alone, model, quick, smollm2, smollm2_q2,
-    tightwad,
+    LlamaServer, Node, Ollama, PROMPTS, Script, Server, Vllm, alone, model, smollm2, smollm2_q2, tightwad,
 };
 
 fn settings() -> [Value; 2] {
@@ -192,11 +191,9 @@ async fn what_cannot_work_is_refused_with_the_way_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the large models"]
 async fn two_vocabularies_are_refused_unless_text_is_translated_and_then_it_is_exact() {
     let _alone = alone();
-    if quick() {
-        return;
-    }
     let stack = |more: &str| {
         format!(
             r#"local tw = require "tightwad"

@@ -105,7 +105,7 @@ async fn annoys(run: Arc<Run>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes ten minutes"]
+#[ignore = "takes many minutes"]
 async fn nothing_is_lost_or_wrong_and_memory_stays_flat() {
     let duration = std::env::var("TIGHTWAD_MIXED_SECONDS").ok().and_then(|text| text.parse().ok());
     let duration = duration.map_or(DURATION, Duration::from_secs);

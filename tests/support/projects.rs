@@ -49,13 +49,12 @@ pub fn componentized(folder: &Path, world: &str, more: &[&str], out: &str) -> Pa
     folder.join(out)
 }
 
-/// Builds a project in JavaScript; `None` where there is no npm.
-pub fn bundled(folder: &Path) -> Option<PathBuf> {
-    Command::new("npm").arg("--version").output().ok()?;
+/// Builds a project in JavaScript.
+pub fn bundled(folder: &Path) -> PathBuf {
     let install = ["install", "--silent", "--no-audit", "--no-fund"];
     run(Command::new("npm").args(install).current_dir(folder));
     run(Command::new("npm").args(["run", "build", "--silent"]).current_dir(folder));
-    Some(folder.join(named(folder)).with_extension("wasm"))
+    folder.join(named(folder)).with_extension("wasm")
 }
 
 /// Builds a project in Rust, with the standard library that the built-in plugins are built with.

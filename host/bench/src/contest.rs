@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 use tightwad_core::{Outcome, Prompt, Request, Sampling, SamplingSpec, SharedBackend, Token, relay};
 use tightwad_node::NodeSpec;
-use tightwad_script::{Factory, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
+use tightwad_script::{Factory, FactoryError, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
 
 /// Requests that a model of a contest answers at once.
 pub(crate) const SLOTS: u32 = 4;
@@ -163,7 +163,7 @@ impl Contest {
     }
 }
 
-pub(crate) fn made(result: Result<SharedBackend, String>) -> Result<SharedBackend> {
+pub(crate) fn made(result: Result<SharedBackend, FactoryError>) -> Result<SharedBackend> {
     match result {
         Ok(backend) => Ok(backend),
         Err(error) => bail!("{error}"),

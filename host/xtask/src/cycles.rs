@@ -247,8 +247,11 @@ mod tests {
             ("z.rs", "use crate::x::Y; pub struct Z;"),
         ];
         assert_eq!(cycles_of(&files), [["x/y.rs", "z.rs"]]);
-        let child = [("lib.rs", "mod x;"), ("x/mod.rs", "mod y; use y::Y; pub const N: u8 = 1;"),
-            ("x/y.rs", "use super::N; pub struct Y;")];
+        let child = [
+            ("lib.rs", "mod x;"),
+            ("x/mod.rs", "mod y; use y::Y; pub const N: u8 = 1;"),
+            ("x/y.rs", "use super::N; pub struct Y;"),
+        ];
         assert_eq!(cycles_of(&child), [["x/mod.rs", "x/y.rs"]]);
     }
 

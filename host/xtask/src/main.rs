@@ -1,11 +1,14 @@
 //! Set-up, models, tests, benchmarks: `cargo xtask help` lists them.
 
+mod check;
 mod components;
+mod cycles;
 mod demo;
-mod layering;
+mod ignored;
 mod models;
 mod rust_src;
 mod shell;
+mod structure;
 mod suite;
 mod tools;
 
@@ -21,6 +24,8 @@ use tightwad_zoo::{Kind, Zoo};
 enum Command {
     /// Builds everything, serves a model and asks it something.
     Demo(demo::Demo),
+    /// Formats, lints and unit tests of the crates that need neither llama.cpp nor wasmtime.
+    Check,
     /// Runs everything that must pass.
     Test(suite::Test),
     /// Gets what is missing to build: cmake, libclang.
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(demo) => return demo.run(),
+        Command::Check => check::check()?,
         Command::Test(test) => test.run()?,
         Command::Setup => drop(tools::ready()?),
         Command::Models { names } => {

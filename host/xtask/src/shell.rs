@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -45,6 +46,15 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("{} failed ({})", shown(command), done.status);
     }
     Ok(String::from_utf8(done.stdout)?.trim().to_owned())
+}
+
+/// Does `step`, and says how long it took.
+pub(crate) fn timed(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("== {name}");
+    let start = Instant::now();
+    step().with_context(|| format!("{name} failed"))?;
+    eprintln!("== {name}: {:.0} s", start.elapsed().as_secs_f32());
+    Ok(())
 }
 
 /// True when a program is there and runs.

@@ -1,13 +1,12 @@
 //! Everything that must pass, and the benchmark.
 
 use std::process::Command;
-use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::shell::{cargo, run, target};
+use crate::shell::{cargo, run, target, timed};
 use crate::tools::Tools;
-use crate::{components, layering, models, tools};
+use crate::{components, ignored, models, structure, tools};
 
 /// Runs everything that must pass.
 #[derive(Debug, clap::Args)]
@@ -24,7 +23,7 @@ type Step = (&'static str, fn(&Tools) -> Result<()>);
 
 const STEPS: [Step; 7] = [
     ("formatting", |_| run(cargo().args(["fmt", "--all", "--check"]))),
-    ("layering", |_| layering::check()),
+    ("structure", |_| structure::check()),
     ("components", |_| components::check()),
     ("guests", |_| components::test()),
     ("clippy", |tools| {
@@ -49,25 +48,20 @@ impl Test {
                 ["qwen-0.5b", "qwen-1.5b"].iter().try_for_each(|name| models::get(name).map(drop))
             })?;
         }
-        eprintln!("== tests");
+        let left_out = ignored::left_out(self.quick, self.full)?;
         let mut test = cargo();
-        test.args(["test", "--workspace", "--no-fail-fast"]).env("TIGHTWAD_MODELS", models::folder());
+        test.args(["test", "--workspace", "--no-fail-fast", "--", "--include-ignored"]);
+        test.args(left_out.iter().flat_map(|test| ["--skip", test.name.as_str()]));
+        test.env("TIGHTWAD_MODELS", models::folder());
         if self.quick {
             test.env("TIGHTWAD_QUICK", "1");
         }
-        if self.full {
-            test.args(["--", "--include-ignored"]);
+        timed("tests", || run(tools.for_command(&mut test)))?;
+        for test in left_out {
+            eprintln!("left out: {} ({})", test.name, test.reason);
         }
-        run(tools.for_command(&mut test))
+        Ok(())
     }
-}
-
-fn timed(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
-    eprintln!("== {name}");
-    let start = Instant::now();
-    step().with_context(|| format!("{name} failed"))?;
-    eprintln!("== {name}: {:.0} s", start.elapsed().as_secs_f32());
-    Ok(())
 }
 
 /// Builds, and runs `tightwad bench` with `arguments`.

@@ -19,8 +19,8 @@ use tightwad_pool::{Pooled, Pools};
 use tightwad_remote::{TextServer, TextServerSpec, Verification};
 use tightwad_sandbox::{Library, Loaded, Slot};
 use tightwad_script::{
-    ConsensusSpec, Factory, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec, SpeculationSpec,
-    SwarmSource, check_fallback,
+    ConsensusSpec, Factory, FactoryError, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec,
+    SpeculationSpec, SwarmSource, check_fallback,
 };
 use tightwad_swarm::net::Seeding;
 
@@ -124,7 +124,7 @@ impl HostFactory {
 
 #[async_trait]
 impl Factory for HostFactory {
-    async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, String> {
+    async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, FactoryError> {
         // Held while loading, so that a model is never loaded twice at once.
         let mut models = self.models.lock().await;
         if let Some(loaded) = models.get(&spec).and_then(Weak::upgrade) {
@@ -141,12 +141,12 @@ impl Factory for HostFactory {
         Ok(model)
     }
 
-    async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, String> {
+    async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, FactoryError> {
         let name = spec.name.unwrap_or_else(|| "lookup".to_owned());
         Ok(Arc::new(Lookup::new(&name, spec.min_match.unwrap_or(MIN_MATCH))))
     }
 
-    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, String> {
+    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, FactoryError> {
         let node = Arc::new(Node::connect(&spec.spec).await?);
         self.observe(|observed| observed.nodes.push(Arc::downgrade(&node)));
         let node: SharedBackend = node;
@@ -157,7 +157,7 @@ impl Factory for HostFactory {
         Ok(Arc::new(Fallback::new(node, spec.fallback)))
     }
 
-    async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, String> {
+    async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, FactoryError> {
         let server = TextServer::connect(&spec, vocabulary(&spec.verify).await?).await?;
         if spec.verify == Verification::Replay {
             tracing::warn!(
@@ -168,11 +168,11 @@ impl Factory for HostFactory {
         Ok(Arc::new(server))
     }
 
-    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, String> {
-        discover(wait).await
+    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, FactoryError> {
+        Ok(discover(wait).await?)
     }
 
-    async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, String> {
+    async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, FactoryError> {
         if let Some(pool) = self.pools.find(&spec) {
             return Ok(Arc::new(Pooled(pool)));
         }
@@ -180,7 +180,7 @@ impl Factory for HostFactory {
         Ok(Arc::new(Pooled(self.pools.start(spec, plugin).await?)))
     }
 
-    async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, String> {
+    async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, FactoryError> {
         let plugin = self.plugin(&spec.plugin.unwrap_or_else(|| built_in("speculation"))).await?;
         let settings = serde_json::Value::Object(spec.settings).to_string();
         let mode = Arc::new(Speculation::new(spec.target, spec.drafters, plugin, settings)?);
@@ -188,7 +188,7 @@ impl Factory for HostFactory {
         Ok(mode)
     }
 
-    async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, String> {
+    async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, FactoryError> {
         let plugin = self.plugin(&built_in(spec.mode.as_deref().unwrap_or("gate"))).await?;
         let policy = self.named(spec.plugin.as_ref()).await?;
         let settings = serde_json::Value::Object(spec.settings).to_string();
@@ -207,7 +207,7 @@ impl Factory for HostFactory {
         Ok(gate)
     }
 
-    async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, String> {
+    async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, FactoryError> {
         let plugin = self.plugin(&built_in(spec.mode.as_deref().unwrap_or("consensus"))).await?;
         let policy = self.named(spec.plugin.as_ref()).await?;
         let policy = policy.map(|slot| PolicyAtWork::new(slot, spec.on_failure));

@@ -161,7 +161,7 @@ impl Node {
             };
             let spec = self.spec(name, &path);
             let loaded = match self.pool.clone() {
-                None => factory.model(spec).await,
+                None => factory.model(spec).await.map_err(String::from),
                 Some(pool) => factory.pooled(spec, pool, |done| say(&Said::Loading(done))).await,
             };
             let loaded = loaded.inspect_err(|error| {
