@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tightwad_netlab::{Faults, Proxy};
 use tokio::time::sleep;
 
-use crate::support::{Begun, Node, PROMPTS, Server, alone, smollm2, smollm2_q2};
+use crate::support::{Begun, Node, PROMPTS, Server, alone, small, small_drafter};
 
 /// Streams at once.
 const AT_ONCE: usize = 4;
@@ -29,7 +29,7 @@ return tw.serve {{ models = {{
   fast = tw.speculation {{ target = away, draft = tw.lookup {{}} }},
   drafted = tw.speculation {{ target = here, draft = away }},
 }} }}"#,
-        smollm2().display(),
+        small().display(),
         link.address()
     )
 }
@@ -103,7 +103,7 @@ async fn under_fire(node: &mut Node, faults: &Arc<Faults>, done: &AtomicUsize, r
             }
             5 => {
                 node.kill();
-                node.again_with(&smollm2_q2());
+                node.again_with(&small_drafter());
                 sleep(Duration::from_secs(1)).await;
                 node.kill();
                 node.again();
@@ -126,8 +126,8 @@ async fn under_fire(node: &mut Node, faults: &Arc<Faults>, done: &AtomicUsize, r
 
 /// Requests under fire, with fields `more` of `tw.node`: all are answered, and rightly. What the host logged.
 async fn all_right_under_fire(more: &str, requests: usize) -> String {
-    smollm2_q2();
-    let mut node = Node::start(&[("smollm2", &smollm2())], &NODE);
+    small_drafter();
+    let mut node = Node::start(&[("smollm2", &small())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
     let server = Arc::new(Server::start(&script(&link, more)));
     let truths = Arc::new(truths(&server, 20).await);
@@ -190,7 +190,7 @@ async fn with_a_target_that_stands_by_they_are_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_for_good_is_followed_by_the_next_one_in_the_same_stream() {
     let _alone = alone();
-    let mut node = Node::start(&[("smollm2", &smollm2())], &NODE);
+    let mut node = Node::start(&[("smollm2", &small())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
     let server = Arc::new(Server::start(&script(&link, ", fallback = here")));
     let truths = truths(&server, 120).await;
@@ -221,7 +221,7 @@ async fn a_target_that_is_gone_for_good_is_followed_by_the_next_one_in_the_same_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_drafter_is_left_out_and_a_lost_target_without_others_is_an_error() {
     let _alone = alone();
-    let mut node = Node::start(&[("smollm2", &smollm2())], &NODE);
+    let mut node = Node::start(&[("smollm2", &small())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
     let server = Server::start(&script(&link, ", patience = 1"));
     let (truth, _) = streamed(&server, &body("here", 0, 60)).await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
 use crate::support::{
-    BINARY, Node, PROMPTS, Process, Server, alone, environment, smollm2, smollm2_q2, tightwad,
+    BINARY, Node, PROMPTS, Process, Server, alone, environment, small, small_drafter, tightwad,
 };
 
 fn settings() -> [Value; 2] {
@@ -32,7 +32,7 @@ return tw.serve {{ models = {{
   serial = tw.speculation {{ target = away, draft = here, overlap = false, settings = {{ fixed_draft = 4 }} }},
   overlapping = tw.speculation {{ target = away, draft = here }},
 }} }}"#,
-        smollm2().display()
+        small().display()
     )
 }
 
@@ -42,7 +42,7 @@ const STACKS: [&str; 6] = ["away", "target", "drafter", "both", "serial", "overl
 async fn a_node_gives_the_same_tokens_as_this_machine() {
     let _alone = alone();
     let node = Node::start(
-        &[("smollm2", &smollm2()), ("q2", &smollm2_q2())],
+        &[("smollm2", &small()), ("q2", &small_drafter())],
         &["--context", "1024", "--threads", "1"],
     );
     let server = Server::start(&script(&node.url()));
@@ -77,7 +77,7 @@ async fn a_node_gives_the_same_tokens_as_this_machine() {
 async fn schemas_penalties_logprobs_and_many_at_once_travel() {
     let _alone = alone();
     let node = Node::start(
-        &[("smollm2", &smollm2()), ("q2", &smollm2_q2())],
+        &[("smollm2", &small()), ("q2", &small_drafter())],
         &["--context", "1024", "--threads", "1"],
     );
     let server = Server::start(&script(&node.url()));
@@ -120,7 +120,7 @@ async fn across_machines_and_delays_the_tokens_are_the_same_and_few_bytes_travel
     let mut command = lender.command(BINARY);
     environment(&mut command).args(["node", "--quiet", "--token", "t", "--context", "1024"]);
     command.args(["--listen", &inside.to_string(), "--threads", "1"]);
-    command.arg("--model").arg(format!("smollm2={}", smollm2().display()));
+    command.arg("--model").arg(format!("smollm2={}", small().display()));
     let _node = Process::start(&mut command);
     let link = Proxy::start(SocketAddr::new(host.gateway().into(), 0), inside).await.unwrap();
     let script = format!(
@@ -132,7 +132,7 @@ return tw.serve {{ token = "t", models = {{
   lookup = tw.speculation {{ target = away, draft = tw.lookup {{}} }},
   overlapping = tw.speculation {{ target = away, draft = here }},
 }} }}"#,
-        smollm2().display(),
+        small().display(),
         link.address()
     );
     let listen = SocketAddr::new(host.address().into(), 8088).to_string();
@@ -169,8 +169,7 @@ return tw.serve {{ token = "t", models = {{
 #[tokio::test]
 async fn tokens_guard_a_node_and_everything_is_bounded() {
     let _alone = alone();
-    let node =
-        Node::start(&[("smollm2", &smollm2())], &["--token", "secret", "--slots", "4", "--queue", "4"]);
+    let node = Node::start(&[("smollm2", &small())], &["--token", "secret", "--slots", "4", "--queue", "4"]);
     let client = tightwad_net::machine_client().build().unwrap();
     let url = |path: &str| format!("{}{path}", node.url());
     assert_eq!(client.get(url("/health")).send().await.unwrap().status(), 200);
@@ -198,7 +197,7 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
     assert_eq!(code, Some(0), "{error}");
 
     // Without a token, other machines are not let in.
-    let listen = ["node", "--listen", "0.0.0.0:0", "--model", &format!("a={}", smollm2().display())];
+    let listen = ["node", "--listen", "0.0.0.0:0", "--model", &format!("a={}", small().display())];
     let done = tightwad(&listen);
     let error = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(1), "{error}");
@@ -250,7 +249,7 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
 #[tokio::test]
 async fn the_protocol_can_be_followed_by_hand() {
     let _alone = alone();
-    let node = Node::start(&[("smollm2", &smollm2())], &["--context", "512"]);
+    let node = Node::start(&[("smollm2", &small())], &["--context", "512"]);
     let client = tightwad_net::machine_client().build().unwrap();
     let post = async |path: &str, body: Value| -> (u16, Value) {
         let answer = client.post(format!("{}{path}", node.url())).json(&body).send().await.unwrap();
@@ -301,7 +300,7 @@ async fn the_doctor_finds_nodes_and_names_what_is_wrong() {
     let _alone = alone();
     let mut command = Command::new(BINARY);
     environment(&mut command).args(["node", "--listen", "127.0.0.1:0"]);
-    command.arg("--model").arg(format!("smollm2={}", smollm2().display()));
+    command.arg("--model").arg(format!("smollm2={}", small().display()));
     let node = Process::start(&mut command);
     let done = tightwad(&["doctor", "--node", &format!("http://{}", node.address), "--wait", "2"]);
     let text = String::from_utf8_lossy(&done.stdout).into_owned();

@@ -50,6 +50,16 @@ pub fn zoo(kind: Kind) -> PathBuf {
     Zoo::new(&smollm2(), &folder).model(kind).unwrap()
 }
 
+/// A dense model that answers in milliseconds, for tests where the text's meaning does not matter.
+pub fn small() -> PathBuf {
+    zoo(Kind::Llama)
+}
+
+/// The small model with fewer bits: a drafter that agrees often, and not always.
+pub fn small_drafter() -> PathBuf {
+    quantized("small", &small(), "q4_k_m")
+}
+
 pub fn smollm2() -> PathBuf {
     model("smollm2-135m-instruct.gguf")
 }
@@ -64,15 +74,20 @@ pub fn smollm2_q2() -> PathBuf {
     smollm2_at("q2_k")
 }
 
-/// SmolLM2 at fewer bits. Made once a checkout.
+/// SmolLM2 at fewer bits.
 pub fn smollm2_at(quantization: &str) -> PathBuf {
+    quantized("smollm2", &smollm2(), quantization)
+}
+
+/// `model` at fewer bits. Made once per checkout.
+fn quantized(name: &str, model: &Path, quantization: &str) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let _turn = MAKING.lock().unwrap();
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("smollm2-{quantization}.gguf"));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{quantization}.gguf"));
     if !path.exists() {
         let own = path.with_extension(format!("{}.gguf", std::process::id()));
         let mut command = Command::new(BINARY);
-        command.args(["quantize", "--kind", quantization]).arg(smollm2()).arg(&own);
+        command.args(["quantize", "--kind", quantization]).arg(model).arg(&own);
         let made = command.output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         fs::rename(own, &path).unwrap();

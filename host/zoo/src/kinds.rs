@@ -9,6 +9,8 @@ use crate::tensor::{Format, Noise, Tensor};
 /// A model of the zoo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Dense, of the architecture that most models have: for tests where the text's meaning does not matter.
+    Llama,
     /// A mixture of experts.
     Qwen3Moe,
     /// The same with weights of 16 bits.
@@ -31,7 +33,8 @@ pub enum Kind {
 
 impl Kind {
     /// All architectures.
-    pub const ARCHITECTURES: [Self; 7] = [
+    pub const ARCHITECTURES: [Self; 8] = [
+        Self::Llama,
         Self::Qwen3Moe,
         Self::Qwen3MoeF16,
         Self::GptOss,
@@ -50,6 +53,7 @@ impl Kind {
     #[must_use]
     pub fn name(self) -> String {
         match self {
+            Self::Llama => "llama".to_owned(),
             Self::Qwen3Moe => "qwen3moe".to_owned(),
             Self::Qwen3MoeF16 => "qwen3moe-f16".to_owned(),
             Self::GptOss => "gpt-oss".to_owned(),
@@ -65,6 +69,7 @@ impl Kind {
     fn architecture(self) -> &'static str {
         match self {
             Self::Qwen3Moe | Self::Qwen3MoeF16 | Self::PreTokenizer(_) | Self::Vocabulary(_) => "qwen3moe",
+            Self::Llama => "llama",
             Self::GptOss => "gpt-oss",
             Self::Gemma3 => "gemma3",
             Self::Lfm2 => "lfm2",
@@ -96,6 +101,7 @@ pub(crate) fn write(kind: Kind, source: &Source, path: &Path) -> io::Result<()> 
     };
     maker.common(kind, source.vocabulary);
     match kind {
+        Kind::Llama => maker.llama(),
         Kind::Qwen3Moe | Kind::Qwen3MoeF16 => maker.qwen3moe(16, 4, 128),
         Kind::PreTokenizer(pre) => {
             maker.model.pre_tokenizer(pre);
@@ -206,6 +212,14 @@ impl Maker {
         self.model.number("expert_count", experts as u32);
         self.model.number("expert_used_count", used as u32);
         self.model.number("expert_feed_forward_length", inner as u32);
+    }
+
+    fn llama(&mut self) {
+        for layer in 0..LAYERS {
+            self.norms(layer, &["attn_norm", "ffn_norm"]);
+            self.attention(layer, 1, false);
+            self.feed_forward(layer);
+        }
     }
 
     fn qwen3moe(&mut self, experts: u64, used: u64, inner: u64) {
