@@ -240,7 +240,10 @@ impl Consensus {
         question: Option<&Question>,
     ) -> Result<()> {
         let contest = Contest { tokens: self.tokens, temperature: self.temperature };
-        let tokenizer = target.tokenizer().context("the target has no vocabulary")?;
+        let tokenizer = target
+            .as_target()
+            .and_then(|target| target.tokenizer())
+            .context("the target has no vocabulary")?;
         let (truth, _, _) = contest.answer(&ways[0].backend, prompt).await?;
         let own = tokenizer.tokenize(&truth).await?;
         for way in ways {

@@ -197,7 +197,7 @@ impl Gate {
     ) -> Result<Vec<Scores>> {
         let each = questions.asked.iter().zip(answers).map(|((_, question), answer)| async move {
             let request = Arc::new(self.contest().request(&asked(question))?);
-            let scored = reviewer.score(&request, &answer.text, 0..usize::MAX).await?;
+            let scored = reviewer.scorer()?.score(&request, &answer.text, 0..usize::MAX).await?;
             let logprobs = || scored.iter().map(|one| f64::from(one.logprob));
             let mean = logprobs().sum::<f64>() / scored.len() as f64;
             let known = |value: f64| if scored.is_empty() { f64::NEG_INFINITY } else { value };

@@ -70,7 +70,7 @@ impl Passes {
             ..Request::default()
         });
         let start = Instant::now();
-        let mut opened = target.open_target(&request, None).await?;
+        let mut opened = target.target()?.open_target(&request, None).await?;
         opened.session.verify(&Draft::default()).await?;
         let prefill = start.elapsed();
         let mut passes = Self {

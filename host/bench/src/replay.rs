@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Drafter, Event, Left, Load, ModelFacts, OpenTarget, Outcome,
-    Request, Scored, SharedBackend, Sink, Task, Tokenizer, relay,
+    Backend, BackendError, DrafterSource, Event, Generator, Load, ModelFacts, Outcome, Request, Scored,
+    Scorer, SharedBackend, Sink, TargetSource, relay,
 };
 use tokio::sync::Mutex;
 
@@ -69,14 +69,9 @@ impl Reviewed {
     }
 }
 
-#[async_trait]
 impl Backend for Replay {
     fn name(&self) -> &str {
         self.own.name()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.own.capabilities()
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -91,10 +86,29 @@ impl Backend for Replay {
         self.own.load()
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        self.own.tokenizer()
+    fn knows_tools(&self) -> bool {
+        self.own.knows_tools()
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        if self.own.as_generator().is_some() { Some(self) } else { None }
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        self.own.as_target()
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        self.own.as_drafter()
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        if self.own.as_scorer().is_some() { Some(self) } else { None }
+    }
+}
+
+#[async_trait]
+impl Generator for Replay {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let question = request.prompt.text();
         let known = self.answers.lock().await.get(&question).cloned();
@@ -115,23 +129,10 @@ impl Backend for Replay {
         self.answers.lock().await.insert(question, Arc::new(answered));
         Ok(outcome)
     }
+}
 
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        self.own.read(request).await
-    }
-
-    async fn open_target(
-        &self,
-        request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        self.own.open_target(request, left).await
-    }
-
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        self.own.open_drafter(task).await
-    }
-
+#[async_trait]
+impl Scorer for Replay {
     async fn score(
         &self,
         request: &Arc<Request>,
@@ -146,7 +147,7 @@ impl Backend for Replay {
             return Ok(scores);
         }
         let (start, whole) = (Instant::now(), part == (0..usize::MAX));
-        let scores = self.own.score(request, answer, part).await?;
+        let scores = self.own.scorer()?.score(request, answer, part).await?;
         if whole {
             let reviewed = Reviewed { scores: scores.clone(), took: start.elapsed() };
             self.reviews.lock().await.insert(key, Arc::new(reviewed));

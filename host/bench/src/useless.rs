@@ -2,27 +2,24 @@
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Drafter, Expected, Outcome, Processor, Proposal, Request, Sink,
-    Task, TokenId,
+    Backend, BackendError, Drafter, DrafterSource, Expected, Processor, Proposal, Task, TokenId,
 };
 
 /// Proposes nonsense.
 pub(crate) struct Useless;
 
-#[async_trait]
 impl Backend for Useless {
     fn name(&self) -> &str {
         "useless"
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::PROPOSE
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        Some(self)
     }
+}
 
-    async fn generate(&self, _request: Request, _sink: Sink) -> Result<Outcome, BackendError> {
-        Err(BackendError::unsupported("useless", "generate"))
-    }
-
+#[async_trait]
+impl DrafterSource for Useless {
     async fn open_drafter(&self, _task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         Ok(Box::new(Self))
     }

@@ -1,6 +1,7 @@
-//! Something that runs a model, or stacks on something that does.
+//! A backend runs a model, or stacks on another backend.
 //!
-//! What a backend can do is a set of capabilities, checked when a script is loaded.
+//! A backend offers roles: it generates, verifies, drafts or scores. A script that needs a missing role is refused when
+//! it is loaded.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +9,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::capabilities::Capabilities;
 use crate::error::BackendError;
 use crate::event::{Event, Outcome};
 use crate::facts::{Load, ModelFacts};
@@ -20,13 +20,9 @@ use crate::tokens::Scored;
 pub type Sink = mpsc::Sender<Event>;
 
 /// A backend; shared by all requests.
-#[async_trait]
 pub trait Backend: Send + Sync {
     /// The name used in reports, logs and metrics.
     fn name(&self) -> &str;
-
-    /// What this backend can do.
-    fn capabilities(&self) -> Capabilities;
 
     /// A digest of the vocabulary: two backends exchange token ids only when theirs are equal.
     /// `None`: works on any vocabulary (lookup), or has no tokens of its own.
@@ -49,17 +45,96 @@ pub trait Backend: Send + Sync {
         Load::default()
     }
 
-    /// The vocabulary at work, where there is one.
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+    /// True when the backend takes tools in a conversation.
+    fn knows_tools(&self) -> bool {
+        false
+    }
+
+    /// The role that answers requests; `None`: the backend lacks it.
+    fn as_generator(&self) -> Option<&dyn Generator> {
         None
     }
 
+    /// The role that opens targets; `None`: the backend lacks it.
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        None
+    }
+
+    /// The role that opens drafters; `None`: the backend lacks it.
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        None
+    }
+
+    /// The role that scores answers; `None`: the backend lacks it.
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        None
+    }
+
+    /// The role that answers requests.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    fn generator(&self) -> Result<&dyn Generator, BackendError> {
+        self.as_generator().ok_or_else(|| BackendError::unsupported(self.name(), "generate"))
+    }
+
+    /// The role that opens targets.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    fn target(&self) -> Result<&dyn TargetSource, BackendError> {
+        self.as_target().ok_or_else(|| BackendError::unsupported(self.name(), "verify"))
+    }
+
+    /// The role that opens drafters.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    fn drafter(&self) -> Result<&dyn DrafterSource, BackendError> {
+        self.as_drafter().ok_or_else(|| BackendError::unsupported(self.name(), "propose"))
+    }
+
+    /// The role that scores answers.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    fn scorer(&self) -> Result<&dyn Scorer, BackendError> {
+        self.as_scorer().ok_or_else(|| BackendError::unsupported(self.name(), "score"))
+    }
+}
+
+/// Answers whole requests.
+#[async_trait]
+pub trait Generator: Send + Sync {
     /// Answers a whole request; events go to `sink` as they become final.
     ///
     /// # Errors
     ///
     /// [`BackendError`] says whose fault it is and what to do.
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError>;
+}
+
+/// Opens targets, which modes drive.
+#[async_trait]
+pub trait TargetSource: Send + Sync {
+    /// True when the targets verify drafts. A recurrent state cannot be rolled back: a target with one only decodes.
+    fn verifies(&self) -> bool {
+        true
+    }
+
+    /// True when the targets continue after tokens that they did not choose, such as tokens of another target.
+    fn resumes(&self) -> bool {
+        false
+    }
+
+    /// The tokenizer of the vocabulary; `None`: the vocabulary is not known.
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        None
+    }
 
     /// Reads a request without opening anything: renders and tokenizes its prompt.
     ///
@@ -67,46 +142,47 @@ pub trait Backend: Send + Sync {
     ///
     /// [`BackendError::Invalid`] where the request cannot be read, [`BackendError::Unsupported`]
     /// where the backend has no tokens.
-    async fn read(&self, _request: &Arc<Request>) -> Result<Task, BackendError> {
-        Err(BackendError::unsupported(self.name(), "read tokens"))
-    }
+    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError>;
 
-    /// Opens a session that verifies, for a mode to drive; with `left`, from where another was left.
+    /// Opens a target's session; with `left`, the session continues from there.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unsupported`] where [`Capabilities::VERIFY`] is missing.
+    /// [`BackendError::Invalid`] where the request cannot be read, [`BackendError::Unsupported`] where `left` is given
+    /// and the target does not resume. Other errors say whose fault the failure is.
     async fn open_target(
         &self,
-        _request: &Arc<Request>,
-        _left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        Err(BackendError::unsupported(self.name(), "verify"))
-    }
+        request: &Arc<Request>,
+        left: Option<&Left>,
+    ) -> Result<OpenTarget, BackendError>;
+}
 
-    /// Opens a session that proposes.
+/// Opens drafters.
+#[async_trait]
+pub trait DrafterSource: Send + Sync {
+    /// Opens a drafter's session.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unsupported`] where [`Capabilities::PROPOSE`] is missing.
-    async fn open_drafter(&self, _task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        Err(BackendError::unsupported(self.name(), "propose"))
-    }
+    /// [`BackendError`] says whose fault it is and what to do.
+    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError>;
+}
 
+/// Scores whole answers.
+#[async_trait]
+pub trait Scorer: Send + Sync {
     /// Scores `answer` as an answer to `request`, token by token: the `part` of its tokens, by number. Fewer
     /// scores than asked for: the answer ends there.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unsupported`] where [`Capabilities::SCORE`] is missing.
+    /// [`BackendError`] says whose fault it is and what to do.
     async fn score(
         &self,
-        _request: &Arc<Request>,
-        _answer: &str,
-        _part: Range<usize>,
-    ) -> Result<Vec<Scored>, BackendError> {
-        Err(BackendError::unsupported(self.name(), "score"))
-    }
+        request: &Arc<Request>,
+        answer: &str,
+        part: Range<usize>,
+    ) -> Result<Vec<Scored>, BackendError>;
 }
 
 /// A backend as scripts and modes hold it.

@@ -29,13 +29,13 @@ pub enum BackendError {
         /// What it said.
         message: String,
     },
-    /// The backend lacks a capability.
-    #[error("{backend} cannot {capability}")]
+    /// The backend lacks a role.
+    #[error("{backend} cannot {action}")]
     Unsupported {
         /// The backend's name.
         backend: String,
-        /// The missing capability.
-        capability: &'static str,
+        /// The verb of the missing role.
+        action: &'static str,
     },
     /// The client left; nobody reads the answer.
     #[error("the client disconnected")]
@@ -51,10 +51,10 @@ pub enum BackendError {
 }
 
 impl BackendError {
-    /// `backend` lacks `capability`.
+    /// `backend` cannot do `action`, a verb.
     #[must_use]
-    pub fn unsupported(backend: &str, capability: &'static str) -> Self {
-        Self::Unsupported { backend: backend.to_owned(), capability }
+    pub fn unsupported(backend: &str, action: &'static str) -> Self {
+        Self::Unsupported { backend: backend.to_owned(), action }
     }
 
     /// True when another backend may do what this one did not.

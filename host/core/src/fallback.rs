@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, SharedBackend, Sink};
-use crate::capabilities::Capabilities;
+use crate::backend::{Backend, DrafterSource, Generator, Scorer, SharedBackend, Sink, TargetSource};
 use crate::error::BackendError;
 use crate::event::Outcome;
 use crate::facts::{Load, ModelFacts};
@@ -35,6 +34,16 @@ impl Fallback {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// True when all backends pass `test`.
+    fn all(&self, test: impl Fn(&dyn Backend) -> bool) -> bool {
+        self.order().all(|backend| test(backend.as_ref()))
+    }
+
+    /// True when the targets of all backends pass `test`.
+    fn all_targets(&self, test: impl Fn(&dyn TargetSource) -> bool) -> bool {
+        self.all(|backend| backend.as_target().is_some_and(&test))
+    }
+
     /// The answer of the first that is not lost.
     async fn first_answer<'a, T, F>(&'a self, ask: impl Fn(&'a SharedBackend) -> F) -> Result<T, BackendError>
     where
@@ -52,17 +61,31 @@ impl Fallback {
         }
         Err(last.unwrap_or_else(|| BackendError::failed(self.name(), "there is no backend")))
     }
+
+    fn follow(
+        &self,
+        opened: OpenTarget,
+        backend: &SharedBackend,
+        rest: VecDeque<SharedBackend>,
+        left: Option<&Left>,
+    ) -> OpenTarget {
+        let weights = |backend: &SharedBackend| backend.facts().map(|facts| facts.weights);
+        let others = Others {
+            request: opened.task.request.clone(),
+            weights: weights(&self.first),
+            // Nothing was committed yet: whoever answers now is the one whose answer it is, but only
+            // the first one is what the script promised.
+            exact: weights(&self.first) == weights(backend),
+            rest,
+        };
+        Followed::open(opened, Box::new(others), left)
+    }
 }
 
-#[async_trait]
+/// A fallback has a role where all its backends have that role.
 impl Backend for Fallback {
     fn name(&self) -> &str {
         self.first.name()
-    }
-
-    /// What all of them can do.
-    fn capabilities(&self) -> Capabilities {
-        self.others.iter().fold(self.first.capabilities(), |all, one| all.common(one.capabilities()))
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -82,16 +105,50 @@ impl Backend for Fallback {
         self.first.load()
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        self.first.tokenizer()
+    fn knows_tools(&self) -> bool {
+        self.all(|backend| backend.knows_tools())
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        if self.all(|backend| backend.as_generator().is_some()) { Some(self) } else { None }
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        if self.all_targets(|_| true) { Some(self) } else { None }
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        if self.all(|backend| backend.as_drafter().is_some()) { Some(self) } else { None }
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        if self.all(|backend| backend.as_scorer().is_some()) { Some(self) } else { None }
+    }
+}
+
+#[async_trait]
+impl Generator for Fallback {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         generate_plainly(self, request, sink).await
     }
+}
+
+#[async_trait]
+impl TargetSource for Fallback {
+    fn verifies(&self) -> bool {
+        self.all_targets(|target| target.verifies())
+    }
+
+    fn resumes(&self) -> bool {
+        self.all_targets(|target| target.resumes())
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        self.first.as_target()?.tokenizer()
+    }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        self.first_answer(|backend| backend.read(request)).await
+        self.first_answer(|backend| async move { backend.target()?.read(request).await }).await
     }
 
     async fn open_target(
@@ -102,7 +159,7 @@ impl Backend for Fallback {
         let mut rest: VecDeque<SharedBackend> = self.order().cloned().collect();
         let mut last = None;
         while let Some(backend) = rest.pop_front() {
-            match backend.open_target(request, left).await {
+            match open_target(&backend, request, left).await {
                 Err(error) if error.is_loss() && !rest.is_empty() => {
                     tracing::warn!(backend = backend.name(), %error, "lost; asking the next one");
                     last = Some(error);
@@ -113,40 +170,37 @@ impl Backend for Fallback {
         }
         Err(last.unwrap_or_else(|| BackendError::failed(self.name(), "there is no backend")))
     }
+}
 
+#[async_trait]
+impl DrafterSource for Fallback {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        self.first_answer(|backend| backend.open_drafter(task)).await
+        self.first_answer(|backend| async move { backend.drafter()?.open_drafter(task).await }).await
     }
+}
 
+#[async_trait]
+impl Scorer for Fallback {
     async fn score(
         &self,
         request: &Arc<Request>,
         answer: &str,
         part: Range<usize>,
     ) -> Result<Vec<Scored>, BackendError> {
-        self.first_answer(|backend| backend.score(request, answer, part.clone())).await
+        self.first_answer(|backend| {
+            let part = part.clone();
+            async move { backend.scorer()?.score(request, answer, part).await }
+        })
+        .await
     }
 }
 
-impl Fallback {
-    fn follow(
-        &self,
-        opened: OpenTarget,
-        backend: &SharedBackend,
-        rest: VecDeque<SharedBackend>,
-        left: Option<&Left>,
-    ) -> OpenTarget {
-        let weights = |backend: &SharedBackend| backend.facts().map(|facts| facts.weights);
-        let others = Others {
-            request: opened.task.request.clone(),
-            weights: weights(&self.first),
-            // Nothing was committed yet: whoever answers now is the one whose answer it is, but only
-            // the first one is what the script promised.
-            exact: weights(&self.first) == weights(backend),
-            rest,
-        };
-        Followed::open(opened, Box::new(others), left)
-    }
+async fn open_target(
+    backend: &SharedBackend,
+    request: &Arc<Request>,
+    left: Option<&Left>,
+) -> Result<OpenTarget, BackendError> {
+    backend.target()?.open_target(request, left).await
 }
 
 /// The backends that stand by.
@@ -171,7 +225,7 @@ impl Successor for Others {
                 %error,
                 "the target is lost; the next one goes on"
             );
-            match backend.open_target(&self.request, Some(left)).await {
+            match open_target(&backend, &self.request, Some(left)).await {
                 Ok(opened) => {
                     self.exact &= backend.facts().map(|facts| facts.weights) == self.weights;
                     return Ok(opened);
@@ -190,7 +244,7 @@ impl Successor for Others {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Events, FakeModel};
+    use crate::testing::{Ability, Events, FakeModel};
 
     fn fallback(models: Vec<FakeModel>) -> Fallback {
         let mut models = models.into_iter().map(|model| Arc::new(model) as SharedBackend);
@@ -226,5 +280,53 @@ mod tests {
         let scored = fallback(vec![lost, FakeModel::new("second", "abc")]);
         let scores = scored.score(&Arc::new(Request::default()), "abd", 1..3).await.unwrap();
         assert_eq!(scores.iter().map(|score| score.rank).collect::<Vec<_>>(), [0, 10]);
+    }
+
+    #[test]
+    fn a_role_is_there_where_all_backends_have_it() {
+        let model = || FakeModel::new("model", "x");
+        let two = |ability| {
+            let pairs = [[model().lacking(ability), model()], [model(), model().lacking(ability)]];
+            pairs.map(|pair| fallback(pair.into()))
+        };
+        let full = fallback(vec![model(), model()]);
+        let target = full.target().unwrap();
+        assert!(full.generator().is_ok() && full.drafter().is_ok() && full.scorer().is_ok());
+        assert!(full.knows_tools() && target.verifies() && target.resumes());
+        for both in two(Ability::Generate) {
+            assert!(both.as_generator().is_none() && both.as_target().is_some());
+        }
+        for both in two(Ability::Target) {
+            assert!(both.as_target().is_none() && both.as_generator().is_some());
+        }
+        for both in two(Ability::Draft) {
+            assert!(both.as_drafter().is_none() && both.as_target().is_some());
+        }
+        for both in two(Ability::Score) {
+            assert!(both.as_scorer().is_none() && both.as_target().is_some());
+        }
+        assert!(two(Ability::Tools).iter().all(|both| !both.knows_tools()));
+    }
+
+    #[test]
+    fn targets_verify_and_resume_where_all_of_them_do() {
+        let model = || FakeModel::new("model", "x");
+        let two = |ability| fallback(vec![model(), model().lacking(ability)]);
+        let (resuming, verifying) = (two(Ability::Verify), two(Ability::Resume));
+        let target = resuming.target().unwrap();
+        assert_eq!((target.verifies(), target.resumes()), (false, true));
+        let target = verifying.target().unwrap();
+        assert_eq!((target.verifies(), target.resumes()), (true, false));
+    }
+
+    #[test]
+    fn a_missing_role_is_refused_by_its_verb() {
+        let missing = [Ability::Generate, Ability::Target, Ability::Draft, Ability::Score];
+        let bare = missing.into_iter().fold(FakeModel::new("bare", "x"), FakeModel::lacking);
+        let said = |error: Option<BackendError>| error.unwrap().to_string();
+        assert_eq!(said(bare.generator().err()), "bare cannot generate");
+        assert_eq!(said(Backend::target(&bare).err()), "bare cannot verify");
+        assert_eq!(said(Backend::drafter(&bare).err()), "bare cannot propose");
+        assert_eq!(said(bare.scorer().err()), "bare cannot score");
     }
 }

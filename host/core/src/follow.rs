@@ -139,7 +139,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::backend::Backend;
+    use crate::backend::TargetSource;
     use crate::output::{Output, decode_to_end};
     use crate::request::Request;
     use crate::testing::{Events, FakeModel};

@@ -1,12 +1,12 @@
 //! Plain data, the traits of backends, and what every mode and server builds on. No native code.
 //!
-//! A [`Request`] goes to a [`Backend`], which streams [`Event`]s and ends with an [`Outcome`]. Modes drive backends
-//! through their sessions: a [`Target`] verifies and decodes, a [`Drafter`] proposes.
+//! A [`Backend`] offers roles. A [`Generator`] answers a [`Request`]: it streams [`Event`]s and ends with an
+//! [`Outcome`]. A [`Scorer`] scores answers. Modes drive sessions: a [`TargetSource`] opens a [`Target`], which verifies
+//! and decodes; a [`DrafterSource`] opens a [`Drafter`], which proposes.
 
 mod align;
 mod backend;
 mod backoff;
-mod capabilities;
 mod circuit_breaker;
 mod clock;
 mod constraint;
@@ -36,9 +36,8 @@ mod translated;
 mod wire;
 
 pub use align::aligned;
-pub use backend::{Backend, SharedBackend, Sink};
+pub use backend::{Backend, DrafterSource, Generator, Scorer, SharedBackend, Sink, TargetSource};
 pub use backoff::Backoff;
-pub use capabilities::Capabilities;
 pub use circuit_breaker::CircuitBreaker;
 pub use clock::Clock;
 pub use constraint::Constraint;

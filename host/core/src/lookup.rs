@@ -8,11 +8,8 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 
-use crate::backend::{Backend, Sink};
-use crate::capabilities::Capabilities;
+use crate::backend::{Backend, DrafterSource};
 use crate::error::BackendError;
-use crate::event::Outcome;
-use crate::request::Request;
 use crate::session::{Drafter, Expected, Processor, Task};
 use crate::tokens::{Proposal, TokenId};
 
@@ -35,20 +32,18 @@ impl Lookup {
     }
 }
 
-#[async_trait]
 impl Backend for Lookup {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::PROPOSE
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        Some(self)
     }
+}
 
-    async fn generate(&self, _request: Request, _sink: Sink) -> Result<Outcome, BackendError> {
-        Err(BackendError::unsupported(&self.name, "generate"))
-    }
-
+#[async_trait]
+impl DrafterSource for Lookup {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         let mut text = Text::new(self.min_match);
         text.extend(&task.prompt);

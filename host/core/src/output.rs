@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, Sink};
+use crate::backend::{Sink, TargetSource};
 use crate::error::BackendError;
 use crate::event::{Event, Outcome, Report, TextLogprobs, Usage};
 use crate::request::Request;
@@ -168,19 +168,19 @@ impl Output {
     }
 }
 
-/// Opens a session on `backend` and lets it decode: what every backend that verifies can do.
+/// Opens a session on `target` and lets it decode: every target can do that.
 ///
 /// # Errors
 ///
-/// The backend's, and [`BackendError::Cancelled`] when the client has left.
+/// The target's, and [`BackendError::Cancelled`] when the client has left.
 pub async fn generate_plainly(
-    backend: &dyn Backend,
+    target: &dyn TargetSource,
     request: Request,
     sink: Sink,
 ) -> Result<Outcome, BackendError> {
     let request = Arc::new(request);
     let opened = tokio::select! {
-        opened = backend.open_target(&request, None) => opened?,
+        opened = target.open_target(&request, None) => opened?,
         () = sink.closed() => return Err(BackendError::Cancelled),
     };
     let mut output = Output::new(&opened, sink);

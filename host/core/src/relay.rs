@@ -27,7 +27,7 @@ where
     F: Future<Output = bool>,
 {
     let (sink, mut events) = mpsc::channel(BUFFER);
-    let mut generating = pin!(backend.generate(request, sink));
+    let mut generating = pin!(backend.generator()?.generate(request, sink));
     let outcome = loop {
         tokio::select! {
             outcome = &mut generating => break outcome,

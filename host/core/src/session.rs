@@ -19,9 +19,9 @@ pub trait Target: Send + Sync {
     async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError>;
 
     /// Appends tokens that were not verified, as if they had been committed, up to the first that the
-    /// request forbids or that ends the turn; how many. 0 where [`Capabilities::RESUME`] is missing.
+    /// request forbids or that ends the turn; how many. 0 where [`TargetSource::resumes`] is false.
     ///
-    /// [`Capabilities::RESUME`]: super::Capabilities::RESUME
+    /// [`TargetSource::resumes`]: crate::TargetSource::resumes
     async fn accept(&mut self, _tokens: &[TokenId]) -> Result<usize, BackendError> {
         Ok(0)
     }

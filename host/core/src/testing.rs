@@ -11,8 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::backend::{Backend, Sink};
-use crate::capabilities::Capabilities;
+use crate::backend::{Backend, DrafterSource, Generator, Scorer, Sink, TargetSource};
 use crate::draft::Draft;
 use crate::error::BackendError;
 use crate::event::{Event, Outcome};
@@ -43,6 +42,25 @@ pub fn tokens(text: &str) -> Vec<TokenId> {
     text.bytes().map(u32::from).collect()
 }
 
+/// An ability that a [`FakeModel`] can lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ability {
+    /// It takes tools.
+    Tools,
+    /// It has the role of a [`Generator`].
+    Generate,
+    /// It has the role of a [`TargetSource`].
+    Target,
+    /// Its targets verify.
+    Verify,
+    /// Its targets resume.
+    Resume,
+    /// It has the role of a [`DrafterSource`].
+    Draft,
+    /// It has the role of a [`Scorer`].
+    Score,
+}
+
 /// A model that always gives the same answer.
 #[derive(Debug, Clone)]
 pub struct FakeModel {
@@ -50,8 +68,8 @@ pub struct FakeModel {
     pub name: String,
     /// What it answers to everything.
     pub answer: String,
-    /// What it can do.
-    pub capabilities: Capabilities,
+    /// The abilities that it lacks.
+    pub lacks: Vec<Ability>,
     /// Tokens after which every call of a session fails; `None`: never.
     pub fails_after: Option<usize>,
     /// It proposes nothing, ever: its calls do not return.
@@ -69,7 +87,7 @@ impl FakeModel {
         Self {
             name: name.to_owned(),
             answer: answer.to_owned(),
-            capabilities: Capabilities::of_model(true, false),
+            lacks: Vec::new(),
             fails_after: None,
             stuck: false,
             cost: Duration::ZERO,
@@ -81,6 +99,17 @@ impl FakeModel {
     #[must_use]
     pub fn failing_after(self, tokens: usize) -> Self {
         Self { fails_after: Some(tokens), ..self }
+    }
+
+    /// The same model without `ability`.
+    #[must_use]
+    pub fn lacking(mut self, ability: Ability) -> Self {
+        self.lacks.push(ability);
+        self
+    }
+
+    fn has(&self, ability: Ability) -> bool {
+        !self.lacks.contains(&ability)
     }
 
     /// A session that goes on behind `output`.
@@ -263,14 +292,9 @@ impl Drafter for FakeDrafter {
     }
 }
 
-#[async_trait]
 impl Backend for FakeModel {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.capabilities
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -281,12 +305,46 @@ impl Backend for FakeModel {
         Some(ModelFacts { context: 1000, ..ModelFacts::default() })
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(Bytes))
+    fn knows_tools(&self) -> bool {
+        self.has(Ability::Tools)
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        if self.has(Ability::Generate) { Some(self) } else { None }
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        if self.has(Ability::Target) { Some(self) } else { None }
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        if self.has(Ability::Draft) { Some(self) } else { None }
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        if self.has(Ability::Score) { Some(self) } else { None }
+    }
+}
+
+#[async_trait]
+impl Generator for FakeModel {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         generate_plainly(self, request, sink).await
+    }
+}
+
+#[async_trait]
+impl TargetSource for FakeModel {
+    fn verifies(&self) -> bool {
+        self.has(Ability::Verify)
+    }
+
+    fn resumes(&self) -> bool {
+        self.has(Ability::Resume)
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        Some(Arc::new(Bytes))
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
@@ -303,11 +361,17 @@ impl Backend for FakeModel {
         session.lost()?;
         Ok(OpenTarget { session: Box::new(session), cached: 0, task })
     }
+}
 
+#[async_trait]
+impl DrafterSource for FakeModel {
     async fn open_drafter(&self, _task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         Ok(Box::new(self.drafter()))
     }
+}
 
+#[async_trait]
+impl Scorer for FakeModel {
     /// Where the answer is the model's own, each token is certain; elsewhere it is the tenth best.
     async fn score(
         &self,

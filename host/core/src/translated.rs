@@ -7,11 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::align::aligned;
-use crate::backend::{Backend, SharedBackend, Sink};
-use crate::capabilities::Capabilities;
+use crate::backend::{Backend, DrafterSource, SharedBackend};
 use crate::error::BackendError;
-use crate::event::Outcome;
-use crate::request::Request;
 use crate::session::{Drafter, Expected, Processor, Task, Tokenizer};
 use crate::tokens::{Proposal, TokenId};
 
@@ -25,30 +22,29 @@ impl Translated {
     /// Translates what `inner` proposes; `None` where it has no vocabulary at work.
     #[must_use]
     pub fn new(inner: SharedBackend) -> Option<Self> {
-        inner.tokenizer().map(|tokenizer| Self { inner: inner.clone(), tokenizer })
+        let tokenizer = inner.as_target()?.tokenizer()?;
+        Some(Self { inner, tokenizer })
     }
 }
 
-#[async_trait]
 impl Backend for Translated {
     fn name(&self) -> &str {
         self.inner.name()
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::PROPOSE
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        Some(self)
     }
+}
 
-    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        self.inner.generate(request, sink).await
-    }
-
+#[async_trait]
+impl DrafterSource for Translated {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         // The drafter reads the request its own way, with its own chat template. Its answer needs at
         // most a few times as many tokens.
-        let mut own = self.inner.read(&task.request).await?;
+        let mut own = self.inner.target()?.read(&task.request).await?;
         own.max_tokens = task.max_tokens.saturating_mul(3);
-        let drafter = self.inner.open_drafter(&own).await?;
+        let drafter = self.inner.drafter()?.open_drafter(&own).await?;
         let (own, targets) = (self.tokenizer.clone(), task.tokenizer.clone());
         Ok(Box::new(TranslatedDrafter { drafter, own, targets }))
     }

@@ -1,13 +1,12 @@
 //! Speculation: drafters propose, the target verifies, a component decides. Exact whatever the
 //! component does: tokens leave only because the target committed them.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Drafter, Left, Load, ModelFacts, OpenTarget, Outcome, Request,
-    Scored, SharedBackend, Sink, Task, Tokenizer,
+    Backend, BackendError, DrafterSource, Generator, Load, ModelFacts, Outcome, Request, Scorer,
+    SharedBackend, Sink, TargetSource,
 };
 use tightwad_sandbox::{Loaded, Slot};
 
@@ -54,7 +53,7 @@ impl Speculation {
     }
 }
 
-#[async_trait]
+/// Speculation has the roles of its target: modes stack.
 impl Backend for Speculation {
     fn name(&self) -> &str {
         &self.name
@@ -62,11 +61,6 @@ impl Backend for Speculation {
 
     fn context(&self) -> Option<u32> {
         self.target().context()
-    }
-
-    /// What its target can do: modes stack.
-    fn capabilities(&self) -> Capabilities {
-        self.target().capabilities()
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -81,38 +75,32 @@ impl Backend for Speculation {
         self.target().load()
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        self.target().tokenizer()
+    fn knows_tools(&self) -> bool {
+        self.target().knows_tools()
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        if self.target().as_generator().is_some() { Some(self) } else { None }
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        self.target().as_target()
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        self.target().as_drafter()
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        self.target().as_scorer()
+    }
+}
+
+#[async_trait]
+impl Generator for Speculation {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let mut outcome = self.driven.run(&Arc::new(request), sink, None).await?.outcome;
         outcome.report.mode = "speculation".to_owned();
         Ok(outcome)
-    }
-
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        self.target().read(request).await
-    }
-
-    async fn open_target(
-        &self,
-        request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        self.target().open_target(request, left).await
-    }
-
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        self.target().open_drafter(task).await
-    }
-
-    async fn score(
-        &self,
-        request: &Arc<Request>,
-        answer: &str,
-        part: Range<usize>,
-    ) -> Result<Vec<Scored>, BackendError> {
-        self.target().score(request, answer, part).await
     }
 }

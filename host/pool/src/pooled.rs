@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Drafter, Expected, Followed, Left, Load, ModelFacts, OpenTarget,
-    Outcome, Processor, Proposal, Request, Scored, Sink, Successor, Task, Tokenizer, generate_plainly,
-    hexadecimal,
+    Backend, BackendError, Drafter, DrafterSource, Expected, Followed, Generator, Left, Load, ModelFacts,
+    OpenTarget, Outcome, Processor, Proposal, Request, Scored, Scorer, Sink, Successor, TargetSource, Task,
+    Tokenizer, generate_plainly, hexadecimal,
 };
 use tightwad_engine::WeightsTokenizer;
 
@@ -19,14 +19,9 @@ use crate::state::{InUse, Phase};
 #[derive(Clone)]
 pub struct Pooled(pub Arc<Pooling>);
 
-#[async_trait]
 impl Backend for Pooled {
     fn name(&self) -> &str {
         &self.0.spec().name
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::of_model(self.0.starter.tools, self.0.weights.has_recurrent_state())
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -58,13 +53,47 @@ impl Backend for Pooled {
         Load { active: self.0.usage.active(), waiting: 0 }
     }
 
+    fn knows_tools(&self) -> bool {
+        self.0.starter.tools
+    }
+
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        Some(self)
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        Some(self)
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        if self.0.weights.has_recurrent_state() { None } else { Some(self) }
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Generator for Pooled {
+    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
+        generate_plainly(self, request, sink).await
+    }
+}
+
+#[async_trait]
+impl TargetSource for Pooled {
+    fn verifies(&self) -> bool {
+        !self.0.weights.has_recurrent_state()
+    }
+
+    fn resumes(&self) -> bool {
+        true
+    }
+
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
         let (weights, context) = (self.0.weights.clone(), self.0.starter.context());
         Some(Arc::new(WeightsTokenizer { weights, context }))
-    }
-
-    async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        generate_plainly(self, request, sink).await
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
@@ -83,14 +112,20 @@ impl Backend for Pooled {
         let opened = next.open(None, left).await?;
         Ok(Followed::open(opened, Box::new(next), left))
     }
+}
 
+#[async_trait]
+impl DrafterSource for Pooled {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         let running = self.0.ready(None).await?;
         let in_use = self.0.in_use();
         let drafter = running.node.open_drafter(task).await?;
         Ok(Box::new(PooledDrafter { drafter, _use: in_use }))
     }
+}
 
+#[async_trait]
+impl Scorer for Pooled {
     async fn score(
         &self,
         request: &Arc<Request>,

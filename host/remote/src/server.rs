@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Drafter, Event, Finish, Left, OpenTarget, Outcome, PromptReader,
-    Report, Request, Sink, Task, Tokenizer, Usage,
+    Backend, BackendError, Drafter, DrafterSource, Event, Finish, Generator, Left, OpenTarget, Outcome,
+    PromptReader, Report, Request, Sink, TargetSource, Task, Tokenizer, Usage,
 };
 
 use crate::client::Client;
@@ -55,26 +55,34 @@ impl TextServer {
     }
 }
 
-#[async_trait]
 impl Backend for TextServer {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let always = Capabilities::GENERATE.and(Capabilities::PROPOSE).and(Capabilities::TOOLS);
-        let verifies = if self.replay { always.and(Capabilities::VERIFY) } else { always };
-        if self.reader.is_some() { verifies.and(Capabilities::RESUME) } else { verifies }
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
         self.reader.as_ref().map(|reader| reader.vocabulary())
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(self.reader.as_ref()?.tokenizer())
+    fn knows_tools(&self) -> bool {
+        true
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        Some(self)
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        if self.replay { Some(self) } else { None }
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Generator for TextServer {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let (finish, usage) = tokio::select! {
             done = self.stream(&request, &sink) => done?,
@@ -83,15 +91,27 @@ impl Backend for TextServer {
         let report = Report { mode: "plain".to_owned(), exact: true, ..Report::default() };
         Ok(Outcome { finish, usage, report })
     }
+}
+
+#[async_trait]
+impl TargetSource for TextServer {
+    fn resumes(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        Some(self.reader.as_ref()?.tokenizer())
+    }
+
+    async fn read(&self, _request: &Arc<Request>) -> Result<Task, BackendError> {
+        Err(BackendError::unsupported(&self.name, "read tokens"))
+    }
 
     async fn open_target(
         &self,
         request: &Arc<Request>,
         left: Option<&Left>,
     ) -> Result<OpenTarget, BackendError> {
-        if !self.replay {
-            return Err(BackendError::unsupported(&self.name, "verify"));
-        }
         if let Some(reader) = self.reader.as_ref().filter(|_| is_greedy(request)) {
             return LogprobsTarget::open(&self.client, reader, request, left).await;
         }
@@ -100,7 +120,10 @@ impl Backend for TextServer {
         }
         ReplayTarget::open(&self.client, request).await
     }
+}
 
+#[async_trait]
+impl DrafterSource for TextServer {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         Ok(Box::new(TextDrafter::new(&self.name, &self.client, task)))
     }

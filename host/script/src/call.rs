@@ -43,11 +43,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tightwad_core::{Capabilities, Prompt, Request};
+    use tightwad_core::{Prompt, Request};
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::fake_factory::FakeBackend;
+    use crate::fake_factory::{FakeBackend, Roles};
     use crate::handle::Handle;
     use crate::sandbox;
 
@@ -59,11 +59,11 @@ mod tests {
         let (lua, limits) = sandbox::state(Arc::default()).unwrap();
         let limits = limits.with_max_slice(MAX_SLICE);
         let globals = lua.globals();
-        globals.set("m", Handle(FakeBackend::shared("m", Capabilities::GENERATE))).unwrap();
-        globals.set("drafts", Handle(FakeBackend::shared("drafts", Capabilities::PROPOSE))).unwrap();
+        globals.set("m", Handle(FakeBackend::shared("m", Roles::Generator))).unwrap();
+        globals.set("drafts", Handle(FakeBackend::shared("drafts", Roles::Drafter))).unwrap();
         let late = FakeBackend {
             name: "late".to_owned(),
-            capabilities: Capabilities::GENERATE,
+            roles: Roles::Generator,
             delay: MAX_SLICE + Duration::from_millis(10),
         };
         globals.set("late", Handle(Arc::new(late))).unwrap();
@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_left_cancels_the_call() {
         let (lua, limits) = sandbox::state(Arc::default()).unwrap();
-        lua.globals().set("m", Handle(FakeBackend::shared("m", Capabilities::GENERATE))).unwrap();
+        lua.globals().set("m", Handle(FakeBackend::shared("m", Roles::Generator))).unwrap();
         let function: Function =
             lua.load("return function(request) return m:generate(request) end").eval().unwrap();
         let (sink, events) = mpsc::channel(16);

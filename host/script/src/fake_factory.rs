@@ -1,12 +1,13 @@
 //! A factory for tests: its backends answer with their name and the prompt.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Event, Finish, Outcome, PoolSpec, Report, Request, SharedBackend,
-    Sink, Usage,
+    Backend, BackendError, Drafter, DrafterSource, Event, Finish, Generator, Left, OpenTarget, Outcome,
+    PoolSpec, Report, Request, Scored, Scorer, SharedBackend, Sink, TargetSource, Task, Usage,
 };
 use tightwad_net::Found;
 use tightwad_remote::TextServerSpec;
@@ -15,30 +16,57 @@ use crate::factory::{
     ConsensusSpec, Factory, FactoryError, GateSpec, LentSpec, LookupSpec, ModelSpec, SpeculationSpec,
 };
 
+/// The roles of a [`FakeBackend`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Roles {
+    /// All, as a model has.
+    All,
+    /// It generates and drafts, as a text server does.
+    GeneratorAndDrafter,
+    /// It generates.
+    Generator,
+    /// It drafts.
+    Drafter,
+}
+
 /// A backend without a model.
 pub(crate) struct FakeBackend {
     pub(crate) name: String,
-    pub(crate) capabilities: Capabilities,
+    pub(crate) roles: Roles,
     /// How long an answer takes.
     pub(crate) delay: Duration,
 }
 
 impl FakeBackend {
-    pub(crate) fn shared(name: &str, capabilities: Capabilities) -> SharedBackend {
-        Arc::new(Self { name: name.to_owned(), capabilities, delay: Duration::ZERO })
+    pub(crate) fn shared(name: &str, roles: Roles) -> SharedBackend {
+        Arc::new(Self { name: name.to_owned(), roles, delay: Duration::ZERO })
     }
 }
 
-#[async_trait]
 impl Backend for FakeBackend {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn capabilities(&self) -> Capabilities {
-        self.capabilities
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        if self.roles == Roles::Drafter { None } else { Some(self) }
     }
 
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        if self.roles == Roles::All { Some(self) } else { None }
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        if self.roles == Roles::Generator { None } else { Some(self) }
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        if self.roles == Roles::All { Some(self) } else { None }
+    }
+}
+
+#[async_trait]
+impl Generator for FakeBackend {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         tokio::time::sleep(self.delay).await;
         let prompt = request.prompt.text();
@@ -53,12 +81,39 @@ impl Backend for FakeBackend {
     }
 }
 
+#[async_trait]
+impl TargetSource for FakeBackend {
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    async fn read(&self, _: &Arc<Request>) -> Result<Task, BackendError> {
+        Err(BackendError::unsupported(&self.name, "read tokens"))
+    }
+
+    async fn open_target(&self, _: &Arc<Request>, _: Option<&Left>) -> Result<OpenTarget, BackendError> {
+        Err(BackendError::unsupported(&self.name, "verify"))
+    }
+}
+
+#[async_trait]
+impl DrafterSource for FakeBackend {
+    async fn open_drafter(&self, _: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+        Err(BackendError::unsupported(&self.name, "propose"))
+    }
+}
+
+#[async_trait]
+impl Scorer for FakeBackend {
+    async fn score(&self, _: &Arc<Request>, _: &str, _: Range<usize>) -> Result<Vec<Scored>, BackendError> {
+        Err(BackendError::unsupported(&self.name, "score"))
+    }
+}
+
 /// Makes a [`FakeBackend`] of everything, but of no model whose file is called `gone.gguf`.
 pub(crate) struct FakeFactory;
 
 type Made = Result<SharedBackend, FactoryError>;
-
-const MODEL: Capabilities = Capabilities::of_model(false, false);
 
 #[async_trait]
 impl Factory for FakeFactory {
@@ -66,19 +121,19 @@ impl Factory for FakeFactory {
         if spec.path.ends_with("gone.gguf") {
             return Err("cannot read gone.gguf".into());
         }
-        Ok(FakeBackend::shared("model", MODEL))
+        Ok(FakeBackend::shared("model", Roles::All))
     }
 
     async fn lookup(&self, _: LookupSpec) -> Made {
-        Ok(FakeBackend::shared("lookup", Capabilities::PROPOSE))
+        Ok(FakeBackend::shared("lookup", Roles::Drafter))
     }
 
     async fn node(&self, _: LentSpec) -> Made {
-        Ok(FakeBackend::shared("node", MODEL))
+        Ok(FakeBackend::shared("node", Roles::All))
     }
 
     async fn text_server(&self, _: TextServerSpec) -> Made {
-        Ok(FakeBackend::shared("text", Capabilities::GENERATE.and(Capabilities::PROPOSE)))
+        Ok(FakeBackend::shared("text", Roles::GeneratorAndDrafter))
     }
 
     async fn discover(&self, _: Duration) -> Result<Vec<Found>, FactoryError> {
@@ -86,18 +141,18 @@ impl Factory for FakeFactory {
     }
 
     async fn pooling(&self, _: PoolSpec) -> Made {
-        Ok(FakeBackend::shared("pool", MODEL))
+        Ok(FakeBackend::shared("pool", Roles::All))
     }
 
     async fn speculation(&self, _: SpeculationSpec) -> Made {
-        Ok(FakeBackend::shared("speculation", Capabilities::GENERATE))
+        Ok(FakeBackend::shared("speculation", Roles::Generator))
     }
 
     async fn gate(&self, _: GateSpec) -> Made {
-        Ok(FakeBackend::shared("gate", Capabilities::GENERATE))
+        Ok(FakeBackend::shared("gate", Roles::Generator))
     }
 
     async fn consensus(&self, _: ConsensusSpec) -> Made {
-        Ok(FakeBackend::shared("consensus", Capabilities::GENERATE))
+        Ok(FakeBackend::shared("consensus", Roles::Generator))
     }
 }

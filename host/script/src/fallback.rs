@@ -1,6 +1,6 @@
 //! Targets that stand by for another one.
 
-use tightwad_core::{Capabilities, SharedBackend};
+use tightwad_core::SharedBackend;
 
 /// A target cannot stand by for another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ impl From<FallbackError> for String {
 pub fn check_fallback(first: &SharedBackend, others: &[SharedBackend]) -> Result<(), FallbackError> {
     for other in others {
         let names = || (other.name().to_owned(), first.name().to_owned());
-        if !other.capabilities().has(Capabilities::RESUME) {
+        if !other.as_target().is_some_and(|target| target.resumes()) {
             let (name, first) = names();
             return Err(FallbackError::Resume { name, first });
         }

@@ -1,7 +1,7 @@
 //! Backends as scripts hold them.
 
 use mlua::{FromLua, Lua, UserData, UserDataMethods, UserDataRef, Value};
-use tightwad_core::{Capabilities, SharedBackend};
+use tightwad_core::SharedBackend;
 
 use crate::limits::waiting;
 use crate::request;
@@ -56,7 +56,7 @@ async fn answer(
     changes: Option<mlua::Table>,
     shown: bool,
 ) -> mlua::Result<(Option<Answer>, Option<String>)> {
-    if !handle.0.capabilities().has(Capabilities::GENERATE) {
+    if handle.0.as_generator().is_none() {
         let message = format!("'{}' cannot answer requests: it only drafts", handle.0.name());
         return Err(mlua::Error::RuntimeError(message));
     }

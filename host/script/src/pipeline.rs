@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tightwad_core::{Backend, BackendError, Capabilities, Outcome, Request, Sink};
+use tightwad_core::{Backend, BackendError, Generator, Outcome, Request, Sink};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::abandoned;
@@ -97,16 +97,18 @@ impl Pipeline {
     }
 }
 
-#[async_trait]
 impl Backend for Pipeline {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::GENERATE
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        Some(self)
     }
+}
 
+#[async_trait]
+impl Generator for Pipeline {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let failed = |reason: String| BackendError::failed(&self.name, reason);
         for _ in 0..MAX_TRIES {
@@ -174,7 +176,7 @@ return tw.serve{ models = {
         let text = SCRIPT.as_bytes().to_vec();
         let script = load_text("p.lua", text, Path::new("."), Arc::new(FakeFactory), &[]).await.unwrap();
         let [(_, counts), (_, fails)] = script.models.as_slice() else { panic!("{}", script.models.len()) };
-        assert!(counts.capabilities().has(Capabilities::GENERATE));
+        assert!(counts.as_generator().is_some());
         for call in 1..=2 {
             let (text, outcome) = asked(counts.as_ref()).await;
             assert_eq!((text, outcome.is_ok()), (format!("model: hi {call}"), true));

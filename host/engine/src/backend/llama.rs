@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Drafter, Left, Load, ModelFacts, OpenTarget, Outcome, Request,
-    Scored, Sink, Task, Tokenizer, generate_plainly, hexadecimal,
+    Backend, BackendError, Drafter, DrafterSource, Generator, Left, Load, ModelFacts, OpenTarget, Outcome,
+    Request, Scored, Scorer, Sink, TargetSource, Task, Tokenizer, generate_plainly, hexadecimal,
 };
 
 use crate::backend::prompt::{Prepared, Reader};
@@ -53,14 +53,9 @@ impl Llama {
     }
 }
 
-#[async_trait]
 impl Backend for Llama {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::of_model(self.reader.knows_tools(), self.engine.weights().has_recurrent_state())
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -89,12 +84,46 @@ impl Backend for Llama {
         Load { active: stats.active(), waiting: stats.waiting() }
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(self.reader.tokenizer())
+    fn knows_tools(&self) -> bool {
+        self.reader.knows_tools()
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        Some(self)
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        Some(self)
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        if self.engine.weights().has_recurrent_state() { None } else { Some(self) }
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Generator for Llama {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         generate_plainly(self, request, sink).await
+    }
+}
+
+#[async_trait]
+impl TargetSource for Llama {
+    fn verifies(&self) -> bool {
+        !self.engine.weights().has_recurrent_state()
+    }
+
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        Some(self.reader.tokenizer())
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
@@ -126,7 +155,10 @@ impl Backend for Llama {
         let session = Box::new(LlamaTarget::new(&self.name, session, &self.engine));
         Ok(OpenTarget { session, cached, task })
     }
+}
 
+#[async_trait]
+impl DrafterSource for Llama {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         let mut open = open(task);
         open.max_tokens = task.max_tokens.min(self.limit(task.prompt.len(), None)?);
@@ -136,7 +168,10 @@ impl Backend for Llama {
         let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
         Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, task.prompt.len())))
     }
+}
 
+#[async_trait]
+impl Scorer for Llama {
     async fn score(
         &self,
         request: &Arc<Request>,

@@ -58,7 +58,7 @@ async fn look(target: &dyn Backend, audit: &Audit, skipped: &Skipped) -> Result<
         let mut output = audit.left.output[..skipped.at.min(audit.left.output.len())].to_vec();
         output.extend(&skipped.tokens[..at]);
         let left = Left { output, ..audit.left.clone() };
-        let mut opened = target.open_target(&audit.request, Some(&left)).await?;
+        let mut opened = target.target()?.open_target(&audit.request, Some(&left)).await?;
         let asked = &skipped.tokens[at..];
         let verified = opened.session.verify(&Draft::from(asked.to_vec())).await?;
         // The last token of an answer is no proposal, but it may be the target's own choice.

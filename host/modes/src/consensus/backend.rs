@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_core::{
-    Backend, BackendError, Capabilities, Load, Outcome, Request, SharedBackend, Sink, Task, Tokenizer,
-};
+use tightwad_core::{Backend, BackendError, Generator, Load, Outcome, Request, SharedBackend, Sink};
 use tightwad_sandbox::{Loaded, Slot};
 
 use crate::consensus::at_work::PolicyAtWork;
@@ -79,15 +77,10 @@ impl Consensus {
     }
 }
 
-#[async_trait]
+/// Consensus only generates. Nothing that must be exact stacks on it.
 impl Backend for Consensus {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    /// It answers. Nothing that must be exact stacks on it.
-    fn capabilities(&self) -> Capabilities {
-        self.target().capabilities().common(Capabilities::GENERATE.and(Capabilities::TOOLS))
     }
 
     fn context(&self) -> Option<u32> {
@@ -98,10 +91,17 @@ impl Backend for Consensus {
         self.target().load()
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        self.target().tokenizer()
+    fn knows_tools(&self) -> bool {
+        self.target().knows_tools()
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        if self.target().as_generator().is_some() { Some(self) } else { None }
+    }
+}
+
+#[async_trait]
+impl Generator for Consensus {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let request = Arc::new(request);
         let skipping = Skipping {
@@ -124,9 +124,5 @@ impl Backend for Consensus {
             report.plugins.push(policy.plugin().entry());
         }
         Ok(outcome)
-    }
-
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        self.target().read(request).await
     }
 }

@@ -97,7 +97,8 @@ impl Driven {
         let open = |drafter: &'_ SharedBackend| {
             let (drafter, task) = (drafter.clone(), opened.task.clone());
             async move {
-                let opened = tokio::time::timeout(OPENING, drafter.open_drafter(&task)).await;
+                let opening = async { drafter.drafter()?.open_drafter(&task).await };
+                let opened = tokio::time::timeout(OPENING, opening).await;
                 let (name, left_out) = (drafter.name().to_owned(), "left out of this request");
                 match opened {
                     Ok(Ok(opened)) => return (name, Some(opened)),
@@ -111,8 +112,9 @@ impl Driven {
     }
 
     async fn open(&self, request: &Arc<Request>, sink: &Sink) -> Result<OpenTarget, BackendError> {
+        let target = self.target.target()?;
         tokio::select! {
-            opened = self.target.open_target(request, None) => opened,
+            opened = target.open_target(request, None) => opened,
             () = sink.closed() => Err(BackendError::Cancelled),
         }
     }

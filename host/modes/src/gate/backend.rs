@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, GateReport, Load, OnReviewerLost, Outcome, Request, SharedBackend,
-    Sink, Tokenizer, Ways,
+    Backend, BackendError, GateReport, Generator, Load, OnReviewerLost, Outcome, Request, SharedBackend,
+    Sink, Ways,
 };
 use tightwad_sandbox::{Loaded, Slot};
 
@@ -161,16 +161,10 @@ impl Gate {
     }
 }
 
-#[async_trait]
+/// A gate only generates. Nothing that must be exact stacks on it.
 impl Backend for Gate {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    /// It answers. Nothing that must be exact stacks on it.
-    fn capabilities(&self) -> Capabilities {
-        let both = Capabilities::GENERATE.and(Capabilities::TOOLS);
-        self.parts.reviewer.capabilities().common(both)
     }
 
     /// A request must fit the reviewer and every writer.
@@ -183,10 +177,17 @@ impl Backend for Gate {
         self.parts.reviewer.load()
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        self.parts.reviewer.tokenizer()
+    fn knows_tools(&self) -> bool {
+        self.parts.reviewer.knows_tools()
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        if self.parts.reviewer.as_generator().is_some() { Some(self) } else { None }
+    }
+}
+
+#[async_trait]
+impl Generator for Gate {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let plugin = self.parts.plugin.current();
         // Log-probabilities and calls of tools are the reviewer's own.

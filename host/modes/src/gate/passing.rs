@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use tightwad_core::{
-    BackendError, Capabilities, Committed, Event, Left, Outcome, Output, Report, Verified, decode_to_end,
-};
+use tightwad_core::{BackendError, Committed, Event, Left, Outcome, Output, Report, Verified, decode_to_end};
 
 use crate::gate::review::{Ending, Given, ReviewTask};
 
@@ -19,7 +17,8 @@ impl ReviewTask {
         if !self.can_go_on() {
             return Err("the reviewer cannot go on from the middle".to_owned());
         }
-        let tokenizer = self.spec.reviewer.tokenizer().ok_or("the reviewer has no vocabulary of its own")?;
+        let tokenizer = self.spec.reviewer.as_target().and_then(|target| target.tokenizer());
+        let tokenizer = tokenizer.ok_or("the reviewer has no vocabulary of its own")?;
         let first: Vec<u32> = written.scored[..tokens].iter().map(|scored| scored.token).collect();
         let bytes = tokenizer.detokenize(&first).await.map_err(|error| error.to_string())?;
         if !written.text.as_bytes().starts_with(&bytes) {
@@ -64,14 +63,15 @@ impl ReviewTask {
     }
 
     fn can_go_on(&self) -> bool {
-        self.spec.reviewer.capabilities().has(Capabilities::RESUME.and(Capabilities::VERIFY))
+        self.spec.reviewer.as_target().is_some_and(|target| target.resumes() && target.verifies())
     }
 
     /// Generates behind tokens of a candidate; how many came after them.
     async fn go_on(&mut self, kept: Vec<u32>) -> Result<(Outcome, u32), BackendError> {
-        let task = self.spec.reviewer.read(&self.request).await?;
+        let reviewer = self.spec.reviewer.target()?;
+        let task = reviewer.read(&self.request).await?;
         let left = Left { prompt: task.prompt, output: kept.clone(), max_tokens: task.max_tokens };
-        let opened = self.spec.reviewer.open_target(&self.request, Some(&left)).await?;
+        let opened = reviewer.open_target(&self.request, Some(&left)).await?;
         let given = self.given.map_or(0, |given| given.bytes);
         let mut output = Output::new(&opened, self.sink.clone()).behind(given);
         let mut target = opened.session;

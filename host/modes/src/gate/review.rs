@@ -221,7 +221,10 @@ impl ReviewTask {
                 self.tally.cached += 1;
                 (self.written[candidate].scored, self.written[candidate].whole) = (found.to_vec(), true);
             } else {
-                let new = reviewer.score(&self.request, text, known..tokens).await;
+                let new = match reviewer.scorer() {
+                    Ok(scorer) => scorer.score(&self.request, text, known..tokens).await,
+                    Err(error) => Err(error),
+                };
                 self.tally.took[1] += start.elapsed();
                 let new = self.reviewed(new)?;
                 self.tally.read += u32::try_from(new.len()).unwrap_or(u32::MAX);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Drafter, Left, Load, ModelFacts, OpenTarget, Outcome, Request,
-    Scored, Sink, Task, Tokenizer, WireRequest, generate_plainly,
+    Backend, BackendError, Drafter, DrafterSource, Generator, Left, Load, ModelFacts, OpenTarget, Outcome,
+    Request, Scored, Scorer, Sink, TargetSource, Task, Tokenizer, WireRequest, generate_plainly,
 };
 
 use crate::client::drafter::NodeDrafter;
@@ -18,14 +18,9 @@ use crate::client::model::Node;
 use crate::client::target::NodeTarget;
 use crate::protocol::calls::{ScoreAnswer, ScoreCall, TokenizeCall, Tokenized};
 
-#[async_trait]
 impl Backend for Node {
     fn name(&self) -> &str {
         &self.name
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::of_model(self.facts.tools, self.facts.recurrent)
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
@@ -40,12 +35,46 @@ impl Backend for Node {
         Load::default()
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(self.vocabulary.clone())
+    fn knows_tools(&self) -> bool {
+        self.facts.tools
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        Some(self)
+    }
+
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        Some(self)
+    }
+
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        if self.facts.recurrent { None } else { Some(self) }
+    }
+
+    fn as_scorer(&self) -> Option<&dyn Scorer> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Generator for Node {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         generate_plainly(self, request, sink).await
+    }
+}
+
+#[async_trait]
+impl TargetSource for Node {
+    fn verifies(&self) -> bool {
+        !self.facts.recurrent
+    }
+
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        Some(self.vocabulary.clone())
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
@@ -75,14 +104,20 @@ impl Backend for Node {
         let (session, task, cached) = opening.await.map_err(|fault| self.error(fault))?;
         Ok(OpenTarget { session: Box::new(session), cached, task })
     }
+}
 
+#[async_trait]
+impl DrafterSource for Node {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         if !self.link.is_up() {
             return Err(BackendError::failed(&self.link.name, "it does not answer"));
         }
         Ok(Box::new(NodeDrafter::new(self, task)))
     }
+}
 
+#[async_trait]
+impl Scorer for Node {
     async fn score(
         &self,
         request: &Arc<Request>,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tightwad_core::{
-    Backend, BackendError, Clock, Drafter, Finish, Left, Prompt, Request, Sampling, SamplingSpec, Target,
-    Token, TokenId, Verified,
+    Backend, BackendError, Clock, Drafter, DrafterSource, Finish, Generator, Left, Prompt, Request, Sampling,
+    SamplingSpec, Target, TargetSource, Token, TokenId, Verified,
 };
 use tokio::net::TcpListener;
 
@@ -27,7 +27,7 @@ fn request(max_tokens: u32) -> Arc<Request> {
     Arc::new(Request { prompt, sampling, max_tokens: Some(max_tokens), ..Request::default() })
 }
 
-async fn target(backend: &dyn Backend) -> Box<dyn Target> {
+async fn target(backend: &dyn TargetSource) -> Box<dyn Target> {
     backend.open_target(&request(100), None).await.unwrap().session
 }
 

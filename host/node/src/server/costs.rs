@@ -74,7 +74,7 @@ impl Passes for Shared {
 /// A session of `backend`.
 async fn session(backend: &dyn Backend) -> Box<dyn Target> {
     let request = Arc::new(Request { prompt: Prompt::Text("x".to_owned()), ..Request::default() });
-    backend.open_target(&request, None).await.unwrap().session
+    backend.target().unwrap().open_target(&request, None).await.unwrap().session
 }
 
 /// What a verification of `draft` costs its request, or where `decode` says so, a decode of two tokens.

@@ -12,6 +12,7 @@ use crate::protocol::calls::{OpenCall, Opened, Role};
 use crate::server::body::{Raw, read, sealed};
 use crate::server::lent::Lent;
 use crate::server::state::{DrafterSession, Session, TargetSession};
+use crate::server::tokens::{prompt_reader, tokenizer};
 
 pub(crate) async fn open(
     State(lent): State<Lent>,
@@ -50,7 +51,7 @@ async fn target(
     call: &OpenCall,
 ) -> Result<(Session, Opened), BackendError> {
     let left = left(request, call);
-    let target = backend.open_target(request, left.as_ref()).await?;
+    let target = backend.target()?.open_target(request, left.as_ref()).await?;
     let mut opened = opened(target.cached, target.task.max_tokens);
     if left.is_none() {
         opened.tokens = target.task.prompt.to_vec();
@@ -75,20 +76,17 @@ async fn drafter(
     call: &OpenCall,
 ) -> Result<(Session, Opened), BackendError> {
     let task = match left(request, call) {
-        None => backend.read(request).await?,
-        Some(left) => {
-            let unsupported = || BackendError::unsupported(backend.name(), "propose");
-            Task {
-                request: request.clone(),
-                prompt: left.prompt,
-                text: "".into(),
-                max_tokens: left.max_tokens,
-                constraint: None,
-                tokenizer: backend.tokenizer().ok_or_else(unsupported)?,
-            }
-        }
+        None => prompt_reader(backend)?.read(request).await?,
+        Some(left) => Task {
+            request: request.clone(),
+            prompt: left.prompt,
+            text: "".into(),
+            max_tokens: left.max_tokens,
+            constraint: None,
+            tokenizer: tokenizer(backend, "propose")?,
+        },
     };
-    let drafter = backend.open_drafter(&task).await?;
+    let drafter = backend.drafter()?.open_drafter(&task).await?;
     let expected = drafter.expected();
     let mut opened = opened(0, task.max_tokens);
     opened.startup_ns = u64::try_from(expected.startup.as_nanos()).unwrap_or(u64::MAX);

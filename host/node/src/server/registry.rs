@@ -191,7 +191,7 @@ pub(crate) fn sweep(registry: &Arc<Registry>, models: &Arc<BTreeMap<String, Shar
 
 #[cfg(test)]
 mod tests {
-    use tightwad_core::{Backend, Request};
+    use tightwad_core::{DrafterSource, Request, TargetSource};
 
     use super::*;
     use crate::server::state::DrafterSession;

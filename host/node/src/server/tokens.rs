@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use tightwad_core::{BackendError, Request, SharedBackend, Tokenizer, WireRequest};
+use tightwad_core::{BackendError, Request, SharedBackend, TargetSource, Tokenizer, WireRequest};
 use tightwad_net::http::ApiError;
 
 use crate::protocol::calls::{
@@ -16,9 +16,18 @@ use crate::server::lent::Lent;
 /// Most tokens of one call.
 const MOST: usize = 1 << 20;
 
-fn tokenizer(backend: &SharedBackend) -> Result<Arc<dyn Tokenizer>, ApiError> {
-    let missing = || ApiError::from(BackendError::unsupported(backend.name(), "tokenize"));
-    backend.tokenizer().ok_or_else(missing)
+/// The tokenizer of `backend`; a backend without one cannot do `action`.
+pub(crate) fn tokenizer(
+    backend: &SharedBackend,
+    action: &'static str,
+) -> Result<Arc<dyn Tokenizer>, BackendError> {
+    let tokenizer = backend.as_target().and_then(|target| target.tokenizer());
+    tokenizer.ok_or_else(|| BackendError::unsupported(backend.name(), action))
+}
+
+/// The role of `backend` that reads prompts.
+pub(crate) fn prompt_reader(backend: &SharedBackend) -> Result<&dyn TargetSource, BackendError> {
+    backend.as_target().ok_or_else(|| BackendError::unsupported(backend.name(), "read tokens"))
 }
 
 fn request(wire: WireRequest) -> Result<Arc<Request>, ApiError> {
@@ -30,8 +39,8 @@ pub(crate) async fn score(State(lent): State<Lent>, body: Raw) -> Result<Respons
     let call: ScoreCall = read(body)?;
     let backend = lent.model(&call.model)?;
     let part = call.from..call.to.unwrap_or(usize::MAX);
-    let (request, tokenizer) = (request(call.request)?, tokenizer(&backend)?);
-    let scored = backend.score(&request, &call.answer, part).await?;
+    let (request, tokenizer) = (request(call.request)?, tokenizer(&backend, "tokenize")?);
+    let scored = backend.scorer()?.score(&request, &call.answer, part).await?;
     let mut tokens = Vec::with_capacity(scored.len());
     for one in scored {
         let text = tokenizer.detokenize(&[one.token]).await?;
@@ -52,7 +61,7 @@ pub(crate) async fn tokenize(State(lent): State<Lent>, body: Raw) -> Result<Resp
     let backend = lent.model(&call.model)?;
     let answer = match call.request {
         Some(wire) => {
-            let task = backend.read(&request(wire)?).await?;
+            let task = prompt_reader(&backend)?.read(&request(wire)?).await?;
             Tokenized {
                 tokens: task.prompt.to_vec(),
                 text: task.text.to_string(),
@@ -60,7 +69,7 @@ pub(crate) async fn tokenize(State(lent): State<Lent>, body: Raw) -> Result<Resp
             }
         }
         None => {
-            let tokens = tokenizer(&backend)?.tokenize(&call.text).await?;
+            let tokens = tokenizer(&backend, "tokenize")?.tokenize(&call.text).await?;
             Tokenized { tokens, text: String::new(), max_tokens: 0 }
         }
     };
@@ -72,7 +81,7 @@ pub(crate) async fn detokenize(State(lent): State<Lent>, body: Raw) -> Result<Re
     if call.tokens.len() > MOST {
         return Err(ApiError::invalid(Some("tokens"), format!("at most {MOST} tokens at once")));
     }
-    let tokenizer = tokenizer(&lent.model(&call.model)?)?;
+    let tokenizer = tokenizer(&lent.model(&call.model)?, "tokenize")?;
     let mut pieces = Vec::with_capacity(call.tokens.len());
     for token in call.tokens {
         pieces.push(Piece::from(tokenizer.detokenize(&[token]).await?));

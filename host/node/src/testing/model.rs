@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Committed, Draft, Drafter, Expected, Finish, Left, ModelFacts,
-    OpenTarget, Outcome, Pass, Processor, Proposal, Request, Sink, Target, Task, TokenId, TokenLogprobs,
+    Backend, BackendError, Committed, Draft, Drafter, DrafterSource, Expected, Finish, Left, ModelFacts,
+    OpenTarget, Pass, Processor, Proposal, Request, Target, TargetSource, Task, TokenId, TokenLogprobs,
     Tokenizer, Verified,
 };
 
@@ -215,14 +215,9 @@ impl Drafter for Guesser {
     }
 }
 
-#[async_trait]
 impl Backend for Model {
     fn name(&self) -> &str {
         "model"
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::of_model(false, false)
     }
 
     fn facts(&self) -> Option<ModelFacts> {
@@ -230,12 +225,23 @@ impl Backend for Model {
         Some(ModelFacts { vocabulary: "ab".repeat(32), weights, ..ModelFacts::default() })
     }
 
-    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(Letters))
+    fn as_target(&self) -> Option<&dyn TargetSource> {
+        Some(self)
     }
 
-    async fn generate(&self, _request: Request, _sink: Sink) -> Result<Outcome, BackendError> {
-        Err(BackendError::unsupported("model", "generate"))
+    fn as_drafter(&self) -> Option<&dyn DrafterSource> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl TargetSource for Model {
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
+        Some(Arc::new(Letters))
     }
 
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
@@ -266,7 +272,10 @@ impl Backend for Model {
             task: Self::task(request, prompt, max_tokens),
         })
     }
+}
 
+#[async_trait]
+impl DrafterSource for Model {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         self.opened.lock().unwrap().push((task.prompt.to_vec(), Vec::new()));
         Ok(Box::new(Guesser(task.prompt.to_vec())))

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mlua::{Lua, Table};
-use tightwad_core::{Capabilities, OnFailure};
+use tightwad_core::OnFailure;
 
 use crate::api::stack;
 use crate::factory::ConsensusSpec;
@@ -34,7 +34,7 @@ const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusSpec, TableError> {
     let fields = Fields::new(lua, table, OF, &KNOWN)?;
     let (target, drafters) = stack::stack(lua, &fields, OF)?;
-    if !target.capabilities().has(Capabilities::RESUME) {
+    if !target.as_target().is_some_and(|target| target.resumes()) {
         let name = target.name();
         return Err(TableError::Refused(format!(
             "'{name}' cannot go on behind tokens that it did not choose; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'"

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mlua::{Lua, Table};
-use tightwad_core::{CacheSpec, Capabilities, OnReviewerLost, SharedBackend, Ways};
+use tightwad_core::{CacheSpec, OnReviewerLost, SharedBackend, Ways};
 
 use crate::api::stack;
 use crate::factory::GateSpec;
@@ -46,7 +46,7 @@ pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<GateSpec, 
         fleet.filter(|fleet| !fleet.is_empty()).ok_or_else(|| format!("'fleet' in {OF} must be {list}"))?;
     let Handle(reviewer) = fields.required("reviewer", "a backend that answers, such as tw.model{}")?;
     for member in fleet.iter().chain([&reviewer]) {
-        if !member.capabilities().has(Capabilities::GENERATE) {
+        if member.as_generator().is_none() {
             return Err(TableError::Refused(format!(
                 "'{}' cannot answer requests: it only drafts",
                 member.name()
@@ -80,7 +80,7 @@ pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<GateSpec, 
 
 /// The ways that the script wants; what the reviewer cannot do is refused.
 fn ways(fields: &Fields<'_>, reviewer: &SharedBackend) -> Result<Ways, TableError> {
-    let can = reviewer.capabilities().has(Capabilities::SCORE);
+    let can = reviewer.as_scorer().is_some();
     let wanted: Option<String> = fields.optional("review", "a string")?;
     let ways = match wanted.as_deref() {
         Some("score") => Ways { score: true, judge: false },

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mlua::{Lua, Table, Value};
-use tightwad_core::{Capabilities, Token};
+use tightwad_core::Token;
 
 use crate::handle::Handle;
 use crate::keys::{Fields, describe};
@@ -35,7 +35,7 @@ pub(crate) fn served(lua: &Lua, table: &Table, _: &Path) -> Result<Served, Table
         let usable = match &value {
             Value::Function(_) => true,
             Value::UserData(data) => match data.borrow::<Handle>() {
-                Ok(handle) if !handle.0.capabilities().has(Capabilities::GENERATE) => {
+                Ok(handle) if handle.0.as_generator().is_none() => {
                     return Err(TableError::Refused(format!(
                         "the model '{name}' cannot answer requests: it only drafts"
                     )));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mlua::{FromLua, Lua, LuaSerdeExt, Table, Value};
-use tightwad_core::{Backend, Capabilities, SharedBackend, Translated};
+use tightwad_core::{Backend, SharedBackend, Translated};
 
 use crate::api::paths::resolve;
 use crate::factory::PluginSpec;
@@ -131,7 +131,7 @@ fn check_stack(
     drafters: Vec<SharedBackend>,
     translate: bool,
 ) -> Result<Vec<SharedBackend>, TableError> {
-    if !target.capabilities().has(Capabilities::VERIFY) {
+    if !target.as_target().is_some_and(|target| target.verifies()) {
         let name = target.name();
         if is_recurrent(target) {
             return Err(TableError::Refused(format!("'{name}' cannot verify drafts: {RECURRENT}")));
@@ -162,7 +162,7 @@ fn check_drafter(
     translate: bool,
 ) -> Result<SharedBackend, TableError> {
     let (name, targets) = (drafter.name().to_owned(), target.name());
-    if !drafter.capabilities().has(Capabilities::PROPOSE) {
+    if drafter.as_drafter().is_none() {
         if is_recurrent(drafter.as_ref()) {
             return Err(TableError::Refused(format!("'{name}' cannot draft: {RECURRENT}")));
         }

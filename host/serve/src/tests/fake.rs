@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tightwad_core::{
-    Backend, BackendError, Capabilities, Event, Finish, Load, Outcome, Report, Request, Sink, TextLogprobs,
+    Backend, BackendError, Event, Finish, Generator, Load, Outcome, Report, Request, Sink, TextLogprobs,
     Token, Usage,
 };
 use tokio::net::TcpListener;
@@ -35,14 +35,9 @@ impl Fake {
     }
 }
 
-#[async_trait]
 impl Backend for Fake {
     fn name(&self) -> &str {
         "fake"
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::GENERATE
     }
 
     fn context(&self) -> Option<u32> {
@@ -53,6 +48,13 @@ impl Backend for Fake {
         Load { active: 2, waiting: 1 }
     }
 
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Generator for Fake {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         for event in (self.events)(&request) {
             sink.send(event).await.map_err(|_| BackendError::Cancelled)?;

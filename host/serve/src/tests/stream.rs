@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tightwad_core::{Backend, BackendError, Capabilities, Outcome, Request, Sink};
+use tightwad_core::{Backend, BackendError, Generator, Outcome, Request, Sink};
 use tokio::sync::mpsc;
 
 use crate::tests::fake::{Fake, Server, events, report, scored, text};
@@ -153,16 +153,18 @@ async fn an_error_before_the_first_event_has_its_status() {
 /// A backend that sends one event, and reports when it began and when the sink closed.
 struct Endless(mpsc::UnboundedSender<&'static str>);
 
-#[async_trait]
 impl Backend for Endless {
     fn name(&self) -> &str {
         "endless"
     }
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::GENERATE
+    fn as_generator(&self) -> Option<&dyn Generator> {
+        Some(self)
     }
+}
 
+#[async_trait]
+impl Generator for Endless {
     async fn generate(&self, _request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let reports = self.0.clone();
         sink.send(text("Hi")).await.map_err(|_| BackendError::Cancelled)?;
