@@ -1,8 +1,6 @@
 //! One model over workers, over links of growing delay: alone, and with speculation on top. Each worker is
 //! a process on a machine of its own, a network namespace; each link a proxy that delays every byte.
 
-use tightwad_pool::Pools;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -14,7 +12,7 @@ use serde_json::{Value, json};
 use tightwad_core::{PoolSpec, SharedBackend, Token, WorkerSpec};
 use tightwad_modes::{KINDS, PlacementPlugin};
 use tightwad_netlab::{Machine, Proxy};
-use tightwad_pool::{Phase, Pooled, Pooling, memory_of};
+use tightwad_pool::{Phase, Pooled, Pooling, Pools, memory_of};
 use tightwad_sandbox::{Library, Limits, PluginEngine};
 use tightwad_script::Factory;
 

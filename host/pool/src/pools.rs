@@ -1,9 +1,9 @@
 //! The pools of a host: when one needs room, others that nobody uses go.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
-use tightwad_core::PoolSpec;
+use tightwad_core::{PoolSpec, sync};
 use tightwad_modes::PlacementPlugin;
 
 use crate::pooling::Pooling;
@@ -17,7 +17,7 @@ impl Pools {
     /// The pools that are there.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pooling>> {
-        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = sync::lock(&self.0);
         pools.retain(|pool| pool.strong_count() > 0);
         pools.iter().filter_map(Weak::upgrade).collect()
     }
@@ -33,7 +33,7 @@ impl Pools {
         plugin: Arc<PlacementPlugin>,
     ) -> Result<Arc<Pooling>, String> {
         let pool = Pooling::new(spec, plugin, self.clone()).await?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pool));
+        sync::lock(&self.0).push(Arc::downgrade(&pool));
         pool.begin().await?;
         Ok(pool)
     }

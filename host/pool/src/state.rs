@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tightwad_core::sync;
 use tightwad_node::Node;
 use tightwad_tunnel::Meter;
 
@@ -83,7 +84,7 @@ impl Usage {
         if self.active() > 0 {
             return Duration::ZERO;
         }
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        sync::lock(&self.last).elapsed()
     }
 
     /// Completes when nobody uses it.
@@ -104,7 +105,7 @@ pub(crate) struct InUse(Arc<Usage>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *sync::lock(&self.0.last) = Instant::now();
         self.0.active.fetch_sub(1, Ordering::AcqRel);
     }
 }

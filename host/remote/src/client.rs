@@ -1,13 +1,11 @@
 //! The way to a text server.
 
-use tightwad_core::Backoff;
-
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
-use tightwad_core::{BackendError, Processor, Request, Token, innermost};
+use tightwad_core::{BackendError, Backoff, Processor, Request, Token, innermost, sync};
 use tightwad_net::{authorized, server_client};
 
 use crate::dialect::Dialect;
@@ -109,14 +107,14 @@ impl Client {
 
     /// How long a token takes, and what a call takes besides.
     pub(crate) fn pace(&self) -> (Duration, Duration) {
-        let known = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *sync::lock(&self.pace);
         // Optimistic until it was asked once: how else would it ever be.
         let (token, call) = known.unwrap_or((0.003, 0.005));
         (Duration::from_secs_f64(token), Duration::from_secs_f64(call))
     }
 
     fn paced(&self, took: Duration, tokens: u32) {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = sync::lock(&self.pace);
         let token = took.as_secs_f64() / f64::from(tokens + 1);
         let (known, call) = pace.unwrap_or((token, token));
         *pace = Some((0.8 * known + 0.2 * token, call));

@@ -5,12 +5,12 @@
 //! Invariant: a number stands for the same text throughout one answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tightwad_core::{
     BackendError, Committed, Draft, Finish, OpenTarget, Pass, Processor, Request, Target, Task, TokenId,
-    TokenLogprobs, Tokenizer, Verified,
+    TokenLogprobs, Tokenizer, Verified, sync,
 };
 
 use crate::client::Client;
@@ -28,7 +28,7 @@ struct Known {
 
 impl Pieces {
     fn number(&self, text: &str) -> TokenId {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = sync::lock(&self.0);
         if let Some(number) = known.numbers.get(text) {
             return *number;
         }
@@ -39,7 +39,7 @@ impl Pieces {
     }
 
     fn text(&self, number: TokenId) -> Arc<str> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = sync::lock(&self.0);
         known.texts.get(number as usize).cloned().unwrap_or_default()
     }
 }

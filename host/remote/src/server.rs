@@ -3,9 +3,6 @@
 //! stand as a target: in one pass where they say the log-probabilities of a prompt, else by replay, which
 //! is exact and no faster than the server itself.
 
-use crate::spec::TextServerSpec;
-use crate::spec::Verification;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +16,7 @@ use crate::drafter::TextDrafter;
 use crate::events::Events;
 use crate::logprobs::{LogprobsTarget, is_greedy};
 use crate::replay::ReplayTarget;
+use crate::spec::{TextServerSpec, Verification};
 
 /// A model behind such a server.
 pub struct TextServer {

@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use tightwad_core::hexadecimal;
+use tightwad_core::{hexadecimal, sync};
 
 use crate::contract;
 use crate::counts::CallCounts;
@@ -110,7 +110,7 @@ impl Library {
         let wasm = self.find(name, P::WORLD).await?;
         let slot = Arc::new(Slot::new(name, self.checked::<P>(name, &wasm, pin).await?));
         let followed = Followed { slot: Arc::downgrade(&slot), pin: pin.map(str::to_owned) };
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(followed));
+        sync::lock(&self.followed).push(Arc::new(followed));
         Ok(slot)
     }
 
@@ -121,7 +121,7 @@ impl Library {
     }
 
     fn all(&self) -> Vec<Arc<dyn Follow>> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.followed).clone()
     }
 
     /// Loads again what is in use and changed.
@@ -129,7 +129,7 @@ impl Library {
         let all = self.all();
         for one in all {
             if !one.follow(self).await {
-                let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut followed = sync::lock(&self.followed);
                 followed.retain(|other| !Arc::ptr_eq(other, &one));
             }
         }

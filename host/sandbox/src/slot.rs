@@ -1,6 +1,8 @@
 //! A plugin in use, which a newer file may replace while requests run.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
+
+use tightwad_core::sync;
 
 /// What a name stands for now. Requests that run keep what they began with.
 pub struct Slot<P> {
@@ -22,10 +24,10 @@ impl<P> Slot<P> {
     /// The plugin that new requests get.
     #[must_use]
     pub fn current(&self) -> Arc<P> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::read(&self.current).clone()
     }
 
     pub(crate) fn replace(&self, plugin: P) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plugin);
+        *sync::write(&self.current) = Arc::new(plugin);
     }
 }

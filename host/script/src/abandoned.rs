@@ -4,7 +4,9 @@
 //! reloads of a script: reloading must not add threads without a bound.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{LazyLock, Mutex, Weak};
+
+use tightwad_core::sync;
 
 /// Threads that one function may keep busy for nothing.
 pub(crate) const MAX_ABANDONED: usize = 4;
@@ -16,7 +18,7 @@ static THREADS: LazyLock<Mutex<Threads>> = LazyLock::new(Mutex::default);
 
 /// Notes that the function of `model` froze the thread that is `alive`.
 pub(crate) fn note(script: &str, model: &str, alive: &Weak<()>) {
-    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut threads = sync::lock(&THREADS);
     let own = threads.entry((script.to_owned(), model.to_owned())).or_default();
     if !own.iter().any(|known| known.ptr_eq(alive)) {
         own.push(alive.clone());
@@ -25,7 +27,7 @@ pub(crate) fn note(script: &str, model: &str, alive: &Weak<()>) {
 
 /// Threads that the function of `model` froze, and that still run.
 pub(crate) fn count(script: &str, model: &str) -> usize {
-    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut threads = sync::lock(&THREADS);
     threads.retain(|_, own| {
         own.retain(|alive| alive.strong_count() > 0);
         !own.is_empty()

@@ -8,11 +8,12 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mlua::{HookTriggers, Lua, VmState};
+use tightwad_core::sync;
 
 /// Memory of a script with all its running requests, in bytes.
 pub(crate) const MAX_MEMORY_BYTES: usize = 256 << 20;
@@ -45,7 +46,7 @@ pub(crate) struct Stopwatch(Mutex<Option<(Instant, CallId)>>);
 
 impl Stopwatch {
     fn slice(&self) -> MutexGuard<'_, Option<(Instant, CallId)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0)
     }
 
     /// The call that computes now.

@@ -1,10 +1,10 @@
 //! A function of a script as a backend.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tightwad_core::{Backend, BackendError, Generator, Outcome, Request, Sink};
+use tightwad_core::{Backend, BackendError, Generator, Outcome, Request, Sink, sync};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::abandoned;
@@ -76,7 +76,7 @@ impl Functions {
 
     /// The place of a function that froze a state before.
     fn own_place(&self, model: &str) -> Option<Arc<Place>> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = sync::lock(&self.own);
         if !own.contains_key(model) && abandoned::count(&self.source.shown, model) > 0 {
             own.insert(model.to_owned(), Arc::default());
         }

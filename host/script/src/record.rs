@@ -1,8 +1,8 @@
 //! What was done for one request of a pipeline so far, on the script's thread and on others.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use tightwad_core::{BackendError, Finish, Outcome, Report, Usage};
+use tightwad_core::{BackendError, Finish, Outcome, Report, Usage, sync};
 use tokio::sync::watch;
 
 /// The record of one request. The script's thread and the generations that it began share it.
@@ -31,7 +31,7 @@ impl Default for Record {
 
 impl Record {
     fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.facts)
     }
 
     /// Text that no model wrote goes to the client.

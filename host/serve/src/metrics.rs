@@ -1,6 +1,6 @@
 //! Prometheus metrics.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use tightwad_core::Outcome;
+use tightwad_core::{Outcome, sync};
 
 /// Gauges and counters that live elsewhere, read when someone asks.
 pub use prometheus_client::collector::Collector;
@@ -67,13 +67,13 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds what lives elsewhere to the exposition.
     pub fn register(&self, collector: Box<dyn Collector>) {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
+        sync::lock(&self.registry).register_collector(collector);
     }
 
     /// All of them, in the text format of OpenMetrics.
     pub(crate) fn exposition(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = sync::lock(&self.registry);
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &registry);
         text

@@ -1,13 +1,13 @@
 //! The endpoint: OpenAI's HTTP interface over backends.
 
-use crate::routes;
-use crate::state::ServerState;
-
 use std::future::Future;
 use std::net::SocketAddr;
 
 use tightwad_net::http::at_once;
 use tokio::net::TcpListener;
+
+use crate::routes;
+use crate::state::ServerState;
 
 /// Serves until `shutdown` completes and the running requests have ended.
 ///

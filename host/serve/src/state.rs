@@ -1,8 +1,8 @@
 //! What all handlers share.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
-use tightwad_core::Token;
+use tightwad_core::{Token, sync};
 
 use crate::control::Control;
 use crate::metrics::Metrics;
@@ -67,11 +67,11 @@ impl CurrentToken {
     /// The token of this moment.
     #[must_use]
     pub fn current(&self) -> Option<Token> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::read(&self.0).clone()
     }
 
     /// Replaces the token.
     pub fn replace(&self, token: Option<Token>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+        *sync::write(&self.0) = token;
     }
 }

@@ -1,10 +1,10 @@
 //! Which backend answers for which model.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tightwad_core::SharedBackend;
+use tightwad_core::{SharedBackend, sync};
 
 /// Backends by the names that clients use.
 pub struct Routes {
@@ -55,12 +55,12 @@ impl RouteTable {
     /// The routes of this moment.
     #[must_use]
     pub fn current(&self) -> Arc<Routes> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::read(&self.0).clone()
     }
 
     /// Replaces the routes for requests that are still to come.
     pub fn replace(&self, routes: Routes) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+        *sync::write(&self.0) = Arc::new(routes);
     }
 }
 

@@ -5,8 +5,10 @@
 //! SmolLM2 took a second in place of 12 ms. So a pass gets no more threads than there are processors free.
 
 use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use tightwad_core::sync;
 
 /// How long one look holds.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -39,7 +41,7 @@ pub(crate) fn threads(wanted: i32) -> i32 {
     if wanted <= 1 {
         return wanted;
     }
-    let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut watch = sync::lock(&WATCH);
     let now = Instant::now();
     if watch.due.is_none_or(|due| due <= now) {
         watch.look();

@@ -3,10 +3,11 @@
 //! Invariant: an instance that is kept has returned from its last call; one that trapped or broke a limit
 //! is never asked again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use tightwad_core::sync;
 use tightwad_sandbox::{
     Compiled, Identity, Linked, Loaded, PluginEngine, PluginError, State, World, call_error, whatever_it_does,
 };
@@ -109,7 +110,7 @@ impl PolicyPlugin {
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.kept)
     }
 
     async fn open(&self) -> Result<Kept, PluginError> {

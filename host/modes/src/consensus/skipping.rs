@@ -1,7 +1,9 @@
 //! What an approximate mode may do besides: commit tokens without the target, and ask a policy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use tightwad_core::sync;
 
 use crate::consensus::at_work::PolicyOfRequest;
 
@@ -58,12 +60,12 @@ impl RuleAtWork {
     /// Its name; empty before the mode has said one.
     #[must_use]
     pub fn name(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.0).clone()
     }
 
     /// True when it is another one than before.
     pub(crate) fn set(&self, rule: String) -> bool {
-        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = sync::lock(&self.0);
         let changed = !own.is_empty() && *own != rule;
         *own = rule;
         changed

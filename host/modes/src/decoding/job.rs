@@ -3,10 +3,12 @@
 //! Invariant: every token the target commits goes to the output, in order, whether or not the
 //! component waits for it; the target is here or in the verification under way.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tightwad_core::{BackendError, Clock, Draft, Drafter, Output, Pass, Proposal, Target, TokenId, Verified};
+use tightwad_core::{
+    BackendError, Clock, Draft, Drafter, Output, Pass, Proposal, Target, TokenId, Verified, sync,
+};
 use tokio::task::JoinSet;
 
 use crate::consensus::skipping::Skipping;
@@ -175,11 +177,11 @@ impl Job {
     }
 
     pub(crate) fn memory(&self) -> String {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.memory).clone()
     }
 
     pub(crate) fn remember(&self, note: String) {
-        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = note;
+        *sync::lock(&self.memory) = note;
     }
 
     /// True when nothing more can be committed.

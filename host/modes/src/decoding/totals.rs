@@ -1,8 +1,10 @@
 //! What a mode did, over all requests, for metrics.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use tightwad_core::sync;
 
 use crate::decoding::job::Tally;
 use crate::decoding::seat::Raced;
@@ -49,7 +51,7 @@ impl Totals {
     }
 
     pub(crate) fn races(&self, raced: Vec<(String, Raced)>) {
-        let mut races = self.races.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut races = sync::lock(&self.races);
         for (drafter, raced) in raced {
             races.entry(drafter).or_default().add(&raced);
         }
@@ -58,6 +60,6 @@ impl Totals {
     /// How every drafter did in races, by its name.
     #[must_use]
     pub fn raced(&self) -> BTreeMap<String, Raced> {
-        self.races.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.races).clone()
     }
 }

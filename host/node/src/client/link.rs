@@ -1,14 +1,14 @@
 //! The way to a node: sealed messages over HTTP with keep-alive, tried again where that is safe.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tightwad_core::{BackendError, Backoff, CircuitBreaker, Clock, Processor, Token, innermost};
+use tightwad_core::{BackendError, Backoff, CircuitBreaker, Clock, Processor, Token, innermost, sync};
 use tightwad_net::{authorized, machine_client};
 
 use crate::protocol::facts::NodeFacts;
@@ -193,14 +193,14 @@ impl Link {
 
     /// The way there and back; zero until it was measured.
     pub(crate) fn round_trip(&self) -> Duration {
-        self.round_trip.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
+        sync::lock(&self.round_trip).unwrap_or_default()
     }
 
     /// Notes a call that took `took`, `there` of it on the node. Queues on the way only make it longer:
     /// a shorter one is believed at once, a longer one slowly.
     pub(crate) fn measured(&self, took: Duration, there: Duration) {
         let way = took.saturating_sub(there);
-        let mut known = self.round_trip.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = sync::lock(&self.round_trip);
         *known = Some(known.map_or(way, |known| way.min(known.mul_f64(0.9) + way.mul_f64(0.1))));
     }
 

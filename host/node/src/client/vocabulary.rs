@@ -3,10 +3,10 @@
 //! Invariant: what is kept came from the node itself, so it is bounded by the model's vocabulary.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
-use tightwad_core::{BackendError, TokenId, Tokenizer};
+use tightwad_core::{BackendError, TokenId, Tokenizer, sync};
 
 use crate::client::limits::QUICK;
 use crate::client::link::{Link, error};
@@ -28,13 +28,13 @@ impl Vocabulary {
     pub(crate) fn learn(&self, token: TokenId, piece: Piece) {
         if self.piece(token).is_none() {
             let bytes = Vec::from(piece).into();
-            self.pieces.write().unwrap_or_else(PoisonError::into_inner).insert(token, bytes);
+            sync::write(&self.pieces).insert(token, bytes);
         }
     }
 
     /// The text of a token, where it is known.
     pub(crate) fn piece(&self, token: TokenId) -> Option<Arc<[u8]>> {
-        self.pieces.read().unwrap_or_else(PoisonError::into_inner).get(&token).cloned()
+        sync::read(&self.pieces).get(&token).cloned()
     }
 }
 

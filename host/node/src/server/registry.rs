@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use tightwad_core::SharedBackend;
+use tightwad_core::{SharedBackend, sync};
 use tokio::task::AbortHandle;
 
 use crate::server::state::Session;
@@ -76,7 +76,7 @@ impl Entry {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    sync::lock(mutex)
 }
 
 type Places = Arc<Mutex<HashMap<IpAddr, usize>>>;

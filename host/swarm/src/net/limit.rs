@@ -3,9 +3,10 @@
 //! Invariant: `free_at` is when all that was taken so far will have been paid for; it is never further in
 //! the past than the burst.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use tightwad_core::sync;
 use tokio::time::{Instant, sleep_until};
 
 /// What may be taken at once after a quiet time, as time at the full rate.
@@ -48,7 +49,7 @@ impl RateLimit {
     fn reserve(&self, bytes: u64) -> Instant {
         let cost = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
         let now = Instant::now();
-        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free_at = sync::lock(&self.free_at);
         let begin = (*free_at).max(now.checked_sub(BURST).unwrap_or(now));
         *free_at = begin + cost;
         *free_at

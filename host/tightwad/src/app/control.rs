@@ -1,11 +1,11 @@
 //! What this process is doing, for the server.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, RwLock, Weak};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tightwad_core::{Backend, BackendError};
+use tightwad_core::{Backend, BackendError, sync};
 use tightwad_modes::{Consensus, Gate};
 use tightwad_pool::{Pooling, Pools};
 use tightwad_sandbox::Loaded;
@@ -39,7 +39,7 @@ impl Control for HostControl {
     }
 
     fn modes(&self) -> Vec<Value> {
-        let observed = self.observed.read().unwrap_or_else(PoisonError::into_inner);
+        let observed = sync::read(&self.observed);
         let consensus = observed.consensus.iter().filter_map(Weak::upgrade).map(|mode| consensus(&mode));
         let gates = observed.gates.iter().filter_map(Weak::upgrade).map(|mode| gate(&mode));
         consensus.chain(gates).collect()

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tightwad_core::{Fallback, Lookup, PoolSpec, PromptReader, SharedBackend};
+use tightwad_core::{Fallback, Lookup, PoolSpec, PromptReader, SharedBackend, sync};
 use tightwad_engine::pool::PoolConfig;
 use tightwad_engine::{Engine, EngineConfig, Llama, LoadError, Vocabulary, Weights};
 use tightwad_modes::swarm::Pulled;
@@ -118,7 +118,7 @@ impl HostFactory {
     }
 
     fn observe(&self, add: impl FnOnce(&mut Observed)) {
-        add(&mut self.observed.write().unwrap_or_else(PoisonError::into_inner));
+        add(&mut sync::write(&self.observed));
     }
 }
 

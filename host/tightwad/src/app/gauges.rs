@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, RwLock, Weak};
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use tightwad_core::Backend;
+use tightwad_core::{Backend, sync};
 use tightwad_engine::Llama;
 use tightwad_modes::{Consensus, Gate, GateTotals, Raced, Speculation, Totals};
 use tightwad_node::Node;
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Gauges {
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let observed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let observed = sync::read(&self.0);
         let models: Vec<Arc<Llama>> = observed.models.iter().filter_map(Weak::upgrade).collect();
         let gauges = |of: fn(&Llama) -> usize| sums(&models, |model| of(model) as u64);
         let counters = |of: fn(&Llama) -> u64| sums(&models, of);

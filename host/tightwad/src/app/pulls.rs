@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tightwad_core::Size;
+use tightwad_core::{Size, sync};
 use tightwad_modes::swarm::{PullSpec, Pulled};
 use tightwad_modes::{SwarmPlugin, swarm};
 use tightwad_script::SwarmSource;
@@ -21,7 +21,7 @@ pub(crate) struct Pulls(Mutex<BTreeMap<String, watch::Receiver<Progress>>>);
 impl Pulls {
     /// Each of them, as the status shows it.
     pub(crate) fn status(&self) -> Vec<Value> {
-        let pulls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pulls = sync::lock(&self.0);
         let shown = |(name, progress): (&String, &watch::Receiver<Progress>)| {
             let now = progress.borrow();
             let detail = format!(
@@ -64,12 +64,12 @@ pub(crate) async fn pulled(
     };
     let name = source.wanted.to_string();
     let done = watched(&name, false, |progress| {
-        let mut running = pulls.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = sync::lock(&pulls.0);
         running.insert(name.clone(), progress.subscribe());
         swarm::pull(spec, plugin, progress)
     });
     let done = done.await;
-    pulls.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+    sync::lock(&pulls.0).remove(&name);
     let done = done.map_err(|error| error.to_string())?;
     eprintln!("{}", settled(&done));
     Ok(done)

@@ -1,11 +1,11 @@
 //! The plugins folders of a running host: what lies there, and what changes.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tightwad_core::{user_cache, user_data};
+use tightwad_core::{sync, user_cache, user_data};
 use tightwad_modes::KINDS;
 use tightwad_sandbox::{CallCounts, Library, Limits, Listed, PluginEngine, list};
 
@@ -54,7 +54,7 @@ impl Shelf {
 
     /// Every plugin, or what is wrong with it.
     pub(crate) fn plugins(&self) -> Vec<Value> {
-        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = sync::read(&self.listed);
         listed.iter().map(shown).collect()
     }
 
@@ -87,7 +87,7 @@ impl Shelf {
     }
 
     async fn look(&self) {
-        let before = self.listed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = sync::read(&self.listed).clone();
         let found = list(&self.library, &before).await;
         for one in found.iter().filter(|one| !before.contains(one)) {
             match one {
@@ -103,7 +103,7 @@ impl Shelf {
                 Err(error) => tracing::error!("{error}"),
             }
         }
-        *self.listed.write().unwrap_or_else(PoisonError::into_inner) = found;
+        *sync::write(&self.listed) = found;
     }
 }
 

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, pause, sleep, timeout};
-
-use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::protocol::{BEAT, SILENCE};

@@ -3,11 +3,10 @@
 //! Invariant: a source has a peer id exactly while it is there; ids are given out once. A source that is
 //! banned or shut never gets one again, and is not added a second time.
 
-use tightwad_core::Backoff;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tightwad_core::Backoff;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 

@@ -1,11 +1,10 @@
 //! Watching one peer: what it has, as soon as it has it, and whom it knows.
 
-use tightwad_core::Backoff;
-
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tightwad_core::Backoff;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 

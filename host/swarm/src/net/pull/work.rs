@@ -4,9 +4,10 @@
 //! bring it too. A fetch that is over owns none. `left` counts the blocks that are not had.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use tightwad_core::sync;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -182,7 +183,7 @@ impl Work {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.table)
     }
 }
 

@@ -3,10 +3,11 @@
 //! Invariant: a root names the store of the manifest with that root, and the text of that manifest.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use tightwad_core::sync;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -63,7 +64,7 @@ impl Seeds {
     pub fn add(&self, store: Arc<Store>) -> bool {
         let manifest: Bytes = store.manifest().to_json().into();
         let root = store.manifest().root();
-        let mut seeds = self.seeds.write().unwrap_or_else(PoisonError::into_inner);
+        let mut seeds = sync::write(&self.seeds);
         if seeds.contains_key(&root) {
             return false;
         }
@@ -74,7 +75,7 @@ impl Seeds {
 
     /// No longer seeds the model `root`; uploads that run end by themselves.
     pub fn remove(&self, root: Digest) {
-        self.seeds.write().unwrap_or_else(PoisonError::into_inner).remove(&root);
+        sync::write(&self.seeds).remove(&root);
     }
 
     /// The store of the model `root`.
@@ -86,7 +87,7 @@ impl Seeds {
     /// The stores of all models, by name.
     #[must_use]
     pub fn stores(&self) -> Vec<Arc<Store>> {
-        let seeds = self.seeds.read().unwrap_or_else(PoisonError::into_inner);
+        let seeds = sync::read(&self.seeds);
         let mut stores: Vec<_> = seeds.values().map(|seed| seed.store.clone()).collect();
         stores.sort_by(|a, b| {
             let (a, b) = (a.manifest(), b.manifest());
@@ -103,7 +104,7 @@ impl Seeds {
     }
 
     pub(crate) fn get(&self, root: Digest) -> Option<Arc<Seed>> {
-        self.seeds.read().unwrap_or_else(PoisonError::into_inner).get(&root).cloned()
+        sync::read(&self.seeds).get(&root).cloned()
     }
 }
 
@@ -115,7 +116,7 @@ impl Seed {
 
     /// `piece` is being fetched from now on, or no more.
     pub(crate) fn comes(&self, piece: u32, comes: bool) {
-        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut coming = sync::lock(&self.coming);
         if !comes {
             coming.pieces.remove(&piece);
         } else if coming.pieces.insert(piece) {
@@ -127,12 +128,12 @@ impl Seed {
 
     /// What is being fetched.
     pub(crate) fn coming(&self) -> Vec<u32> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner).pieces.iter().copied().collect()
+        sync::lock(&self.coming).pieces.iter().copied().collect()
     }
 
     /// Names what is told of it: grows when a piece comes, or begins to.
     pub(crate) fn version(&self) -> u64 {
-        self.store.version() + self.coming.lock().unwrap_or_else(PoisonError::into_inner).begun
+        self.store.version() + sync::lock(&self.coming).begun
     }
 
     pub(crate) fn news(&self) -> watch::Receiver<()> {
@@ -141,7 +142,7 @@ impl Seed {
 
     /// Remembers `peer`; where there are too many, the one that was not heard of for longest is forgotten.
     pub(crate) fn know(&self, peer: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = sync::lock(&self.known);
         known.insert(peer.to_owned(), Instant::now());
         if known.len() > KNOWN {
             let oldest = known.iter().min_by_key(|(_, heard)| **heard).map(|(peer, _)| peer.clone());
@@ -153,7 +154,7 @@ impl Seed {
 
     /// Who else has it, except `asker`. Addresses of this machine's inside make sense only there (`inside`).
     pub(crate) fn others(&self, asker: Option<&str>, inside: bool) -> Vec<String> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = sync::lock(&self.known);
         known.retain(|_, heard| heard.elapsed() < REMEMBERED);
         let hidden =
             |peer: &str| !inside && (peer.starts_with("http://127.") || peer.starts_with("http://[::1]"));
