@@ -70,11 +70,22 @@ async fn verdicts(server: &Server, model: &str, entry: &Value) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs npm"]
 async fn a_policy_of_each_language_rules_as_soon_as_its_file_is_there() {
+    ruled_alike(&["rust", "javascript"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes many minutes; needs pip"]
+async fn a_policy_in_python_rules_as_one_in_rust_does() {
+    ruled_alike(&["rust", "python"]).await;
+}
+
+/// The same policy in all `languages` replaces another one while the host runs, and rules alike.
+async fn ruled_alike(languages: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join(format!("{NAME}.wasm"));
     let approve = fixture("gate-approve");
     put(&approve, &place);
-    let components: Vec<_> = ["rust", "python", "javascript"].into_iter().map(built).collect();
+    let components: Vec<_> = languages.iter().map(|language| built(language)).collect();
     let server = Server::with(&script(), &["--plugins", &folder.path().display().to_string()]);
     let approved = verdicts(&server, "judged", &entry(&approve)).await;
     assert!(approved.iter().all(|one| one[0] == "approved"), "{approved:?}");

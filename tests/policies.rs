@@ -56,7 +56,7 @@ fn agrees(component: &Path) {
 }
 
 #[test]
-#[ignore = "needs pip"]
+#[ignore = "takes many minutes; needs pip"]
 fn a_policy_in_python_rules_alike_with_wasi_and_without() {
     let (_place, folder) = project("consensus", "my-rule", "python");
     let build = |more: &[&str], out: &str| componentized(&folder, "voting", more, out);

@@ -87,7 +87,7 @@ async fn a_pool_gives_the_same_tokens_as_one_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the large models, root and iproute2"]
+#[ignore = "takes many minutes; needs the large models; needs root and iproute2"]
 async fn a_larger_model_over_workers_with_a_smaller_one_that_drafts() {
     let _alone = alone();
     for (count, memory) in [(2, "760M"), (3, "440M")] {

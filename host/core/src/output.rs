@@ -243,6 +243,9 @@ fn incomplete_tail(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use tokio::sync::mpsc;
 

@@ -23,7 +23,7 @@ pub use pooled::Pooled;
 pub use pooling::Pooling;
 pub use pools::Pools;
 pub use state::{Phase, Running};
-pub use status::{PoolMemory, PoolPlan, PoolStatus, memory_of, plan_pool};
+pub use status::{PoolMemory, PoolPlan, PoolStatus, memory_of, plan_pool, status_of};
 pub use survey::{Absent, Found, survey};
 pub use worker::lender::{Lender, LenderConfig};
 pub use worker::server::serve_worker;

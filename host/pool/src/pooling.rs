@@ -165,6 +165,11 @@ impl Pooling {
         }
     }
 
+    /// Requests that use it.
+    pub(crate) fn active(&self) -> usize {
+        self.usage.active()
+    }
+
     pub(crate) fn in_use(&self) -> InUse {
         self.usage.begin()
     }

@@ -35,49 +35,47 @@ pub struct PoolStatus {
     pub running: Value,
 }
 
-impl Pooling {
-    /// What people see of it.
-    #[must_use]
-    pub fn status(&self) -> PoolStatus {
-        let phase = self.phase();
-        let state = match &phase {
-            Phase::Unloaded => "unloaded",
-            Phase::Loading(_) => "loading",
-            Phase::Ready(running) if running.absent.is_empty() => "ready",
-            Phase::Ready(_) => "degraded",
-            Phase::Draining => "draining",
-            Phase::Replanning(_) => "replanning",
-            Phase::Failed(_) => "failed",
-        };
-        let running = match &phase {
-            Phase::Ready(running) => {
-                let link = |(name, meter): &(String, Arc<tightwad_tunnel::Meter>)| {
-                    json!({
-                        "worker": name,
-                        "sent": meter.sent.load(Ordering::Relaxed),
-                        "received": meter.received.load(Ordering::Relaxed),
-                        "known": meter.known.load(Ordering::Relaxed),
-                    })
-                };
+/// What people see of it.
+#[must_use]
+pub fn status_of(pool: &Pooling) -> PoolStatus {
+    let phase = pool.phase();
+    let state = match &phase {
+        Phase::Unloaded => "unloaded",
+        Phase::Loading(_) => "loading",
+        Phase::Ready(running) if running.absent.is_empty() => "ready",
+        Phase::Ready(_) => "degraded",
+        Phase::Draining => "draining",
+        Phase::Replanning(_) => "replanning",
+        Phase::Failed(_) => "failed",
+    };
+    let running = match &phase {
+        Phase::Ready(running) => {
+            let link = |(name, meter): &(String, Arc<tightwad_tunnel::Meter>)| {
                 json!({
-                    "generation": running.generation,
-                    "process": running.process,
-                    "loading_seconds": running.loading.as_secs_f64(),
-                    "parts": running.parts,
-                    "absent": running.absent,
-                    "links": running.meters.iter().map(link).collect::<Vec<_>>(),
+                    "worker": name,
+                    "sent": meter.sent.load(Ordering::Relaxed),
+                    "received": meter.received.load(Ordering::Relaxed),
+                    "known": meter.known.load(Ordering::Relaxed),
                 })
-            }
-            _ => json!({}),
-        };
-        PoolStatus {
-            model: self.spec().name.clone(),
-            state,
-            detail: phase.to_string(),
-            active: self.usage.active(),
-            pinned: self.spec().pinned,
-            running,
+            };
+            json!({
+                "generation": running.generation,
+                "process": running.process,
+                "loading_seconds": running.loading.as_secs_f64(),
+                "parts": running.parts,
+                "absent": running.absent,
+                "links": running.meters.iter().map(link).collect::<Vec<_>>(),
+            })
         }
+        _ => json!({}),
+    };
+    PoolStatus {
+        model: pool.spec().name.clone(),
+        state,
+        detail: phase.to_string(),
+        active: pool.active(),
+        pinned: pool.spec().pinned,
+        running,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tightwad_core::PoolSpec;
+use tightwad_core::{Backoff, PoolSpec};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
@@ -23,8 +23,8 @@ pub(crate) trait MakeRoom: Send + Sync {
     async fn make_room(&self, spec: &PoolSpec) -> bool;
 }
 
-/// Pauses between starts that fail, first and longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Between starts that fail.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 /// A pool that ran for so long was well: the next loss is a new one.
 const WELL: Duration = Duration::from_secs(60);
 /// How often lost workers and idle time are looked at.
@@ -91,7 +91,7 @@ impl Supervisor {
 
     /// Keeps it loaded until it is told otherwise, nobody uses it, or nothing helps.
     async fn loaded(&mut self) -> Result<(), Told> {
-        let mut pause = BACKOFF.0;
+        let mut failures = 0;
         loop {
             match self.start().await? {
                 Ok(live) => {
@@ -101,7 +101,7 @@ impl Supervisor {
                         return Ok(());
                     }
                     // The first try comes at once.
-                    pause = if since.elapsed() > WELL { BACKOFF.0 } else { pause };
+                    failures = if since.elapsed() > WELL { 0 } else { failures };
                 }
                 Err(NoStart::Never(reason) | NoStart::TooBig { reason, lost: false }) => {
                     self.set(Phase::Failed(reason));
@@ -110,8 +110,8 @@ impl Supervisor {
                 // With the workers that are lost, it may fit later.
                 Err(NoStart::Again(reason) | NoStart::TooBig { reason, lost: true }) => {
                     self.set(Phase::Replanning(reason));
-                    unless_told(&mut self.orders, sleep(pause)).await?;
-                    pause = (pause * 2).min(BACKOFF.1);
+                    unless_told(&mut self.orders, sleep(BACKOFF.delay(failures))).await?;
+                    failures += 1;
                 }
             }
         }

@@ -11,19 +11,17 @@ use syn::{Expr, ItemFn, Lit, Meta};
 use crate::shell::{output, works};
 use crate::structure::sources;
 
-/// Why tests are left out of the usual run.
+/// The reason of tests that only `--full` runs.
 const LONG: &str = "takes many minutes";
-/// What tests need that `--quick` leaves out.
-const LARGE: &str = "the large models";
+/// The reason of tests that `--quick` leaves out.
+const LARGE: &str = "needs the large models";
 
 /// A reason, and whether what it names is there.
 type Need = (&'static str, fn() -> bool);
 
-/// What tests can need.
-const NEEDS: [Need; 6] = [
+/// What tests can need. Several reasons are separated by semicolons.
+const NEEDS: [Need; 4] = [
     ("needs root and iproute2", has_namespaces),
-    ("needs the large models", || true),
-    ("needs the large models, root and iproute2", has_namespaces),
     ("needs npm", || works("npm", "--version")),
     ("needs pip", || works("python3", "--version")),
     ("needs make", || works("make", "--version")),
@@ -36,24 +34,36 @@ pub(crate) struct Ignored {
     pub reason: String,
 }
 
-/// The ignored tests that cannot run here or are not wanted. With `CI` set, everything must be there.
+impl Ignored {
+    fn reasons(&self) -> impl Iterator<Item = &str> {
+        self.reason.split("; ")
+    }
+
+    fn has(&self, wanted: &str) -> bool {
+        self.reasons().any(|reason| reason == wanted)
+    }
+}
+
+/// The ignored tests that cannot run here or are not wanted. With `CI` set, everything that the others need must be
+/// there.
 pub(crate) fn left_out(quick: bool, full: bool) -> Result<Vec<Ignored>> {
+    let strict = std::env::var_os("CI").is_some();
     let mut left_out = Vec::new();
     for test in all()? {
-        let wanted = match test.reason.as_str() {
-            LONG => full,
-            reason if quick && reason.contains(LARGE) => false,
-            reason => {
-                let need = NEEDS.iter().find(|(need, _)| *need == reason);
-                let (_, is_there) =
-                    need.with_context(|| format!("{}: unknown reason '{reason}'", test.name))?;
-                if !is_there() && std::env::var_os("CI").is_some() {
-                    bail!("the test {} {reason}: install it, or unset CI to leave the test out", test.name);
-                }
-                is_there()
-            }
-        };
-        if !wanted {
+        if (test.has(LONG) && !full) || (test.has(LARGE) && quick) {
+            left_out.push(test);
+            continue;
+        }
+        let mut runs = true;
+        for reason in test.reasons().filter(|reason| ![LONG, LARGE].contains(reason)) {
+            let need = NEEDS.iter().find(|(need, _)| *need == reason);
+            let (_, is_there) = need.with_context(|| format!("{}: unknown reason '{reason}'", test.name))?;
+            runs &= is_there();
+        }
+        if !runs && strict {
+            bail!("the test {} {}: install it, or unset CI to leave the test out", test.name, test.reason);
+        }
+        if !runs {
             left_out.push(test);
         }
     }
@@ -116,9 +126,11 @@ mod tests {
 
     #[test]
     fn every_reason_of_our_tests_is_known() {
-        let known = |reason: &str| reason == LONG || NEEDS.iter().any(|(need, _)| *need == reason);
+        let known = |reason: &str| {
+            [LONG, LARGE].contains(&reason) || NEEDS.iter().any(|(need, _)| *need == reason)
+        };
         let all = all().unwrap();
         assert!(!all.is_empty());
-        assert_eq!(all.into_iter().find(|test| !known(&test.reason)), None);
+        assert_eq!(all.iter().find(|test| !test.reasons().all(known)), None);
     }
 }

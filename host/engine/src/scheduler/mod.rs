@@ -15,6 +15,7 @@ pub(crate) mod context;
 pub(crate) mod plan;
 pub(crate) mod propose;
 pub(crate) mod queue;
+pub(crate) mod rows;
 pub(crate) mod score;
 pub(crate) mod sequence;
 pub(crate) mod slots;

@@ -3,15 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tightwad_core::TokenId;
-
-use crate::scheduler::command::Work;
 use crate::scheduler::context::{MAX_ROWS, Row};
-use crate::scheduler::score;
 use crate::scheduler::sequence::Sequence;
 
-/// Pending tokens that are evaluated together with the row that is wanted.
-pub(crate) const TAIL: usize = 8;
 /// How long a pass with a piece of a prompt in it should take: others go on, and a cancelled
 /// sequence is freed, no later than that.
 const TICK: Duration = Duration::from_millis(50);
@@ -126,29 +120,4 @@ fn tokens<'a>(running: &'a BTreeMap<u64, Sequence>, pace: &mut Pace) -> Vec<(u64
     }
     chosen.sort_by_key(|(_, sequence)| sequence.slot);
     chosen
-}
-
-impl Sequence {
-    /// True when its next pass chooses a token: there is little left to evaluate before that. A position that is
-    /// decided again has a pass of one row.
-    fn is_next(&self) -> bool {
-        let tail = if self.partial.is_some() { 1 } else { TAIL };
-        !matches!(self.work, Some(Work::Prefill { .. }) | None) && self.pending() <= tail
-    }
-
-    /// The slots that take part in the next pass, each with what is evaluated there after the
-    /// pending tokens.
-    fn parts(&self) -> impl Iterator<Item = (usize, &[TokenId])> {
-        let first = match &self.work {
-            Some(Work::Verify { draft, .. }) => draft.first(),
-            Some(Work::Score { text, scored, .. }) => score::chunk(text, scored.len()),
-            _ => &[],
-        };
-        let others = match &self.work {
-            Some(Work::Verify { draft, .. }) => draft.paths().get(1..).unwrap_or_default(),
-            _ => &[],
-        };
-        let branches = self.branches.iter().copied().zip(others.iter().map(Vec::as_slice));
-        std::iter::once((self.slot, first)).chain(branches)
-    }
 }

@@ -6,10 +6,9 @@ use crate::error::SessionError;
 use crate::sampling::logprobs::logprobs;
 use crate::scheduler::command::Work;
 use crate::scheduler::context::Context;
+use crate::scheduler::rows::chunk;
 use crate::scheduler::sequence::Sequence;
 
-/// Tokens of the text in one pass, so that a tick stays short.
-const CHUNK: usize = 31;
 
 /// Refuses a text that does not fit the context, or that has no token.
 pub(crate) fn begin(sequence: &mut Sequence, context_size: usize) {
@@ -22,12 +21,6 @@ pub(crate) fn begin(sequence: &mut Sequence, context_size: usize) {
     } else if sequence.tokens.len() + text.len() > context_size {
         sequence.fail(&SessionError::TooLong { context: context_size as u32, prompt, generate });
     }
-}
-
-/// The tokens after the pending one that the next pass evaluates; the text's last one needs none.
-pub(crate) fn chunk(text: &[TokenId], scored: usize) -> &[TokenId] {
-    let end = (scored + CHUNK).min(text.len().saturating_sub(1));
-    text.get(scored..end).unwrap_or_default()
 }
 
 /// Scores from the logits of `row` on; true when the session was answered.

@@ -15,6 +15,7 @@ use crate::sampling::history::History;
 use crate::scheduler::absence::Absence;
 use crate::scheduler::command::Work;
 use crate::scheduler::context::{Context, Row};
+use crate::scheduler::rows::{TAIL, chunk};
 
 pub(crate) struct Sequence {
     pub slot: usize,
@@ -197,5 +198,28 @@ impl Sequence {
             Some(Work::Propose { reply, .. }) => drop(reply.send(Err(error.clone()))),
             Some(Work::Score { reply, .. }) => drop(reply.send(Err(error.clone()))),
         }
+    }
+
+    /// True when its next pass chooses a token: there is little left to evaluate before that. A position that is
+    /// decided again has a pass of one row.
+    pub(crate) fn is_next(&self) -> bool {
+        let tail = if self.partial.is_some() { 1 } else { TAIL };
+        !matches!(self.work, Some(Work::Prefill { .. }) | None) && self.pending() <= tail
+    }
+
+    /// The slots that take part in the next pass, each with what is evaluated there after the
+    /// pending tokens.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, &[TokenId])> {
+        let first = match &self.work {
+            Some(Work::Verify { draft, .. }) => draft.first(),
+            Some(Work::Score { text, scored, .. }) => chunk(text, scored.len()),
+            _ => &[],
+        };
+        let others = match &self.work {
+            Some(Work::Verify { draft, .. }) => draft.paths().get(1..).unwrap_or_default(),
+            _ => &[],
+        };
+        let branches = self.branches.iter().copied().zip(others.iter().map(Vec::as_slice));
+        std::iter::once((self.slot, first)).chain(branches)
     }
 }

@@ -8,7 +8,7 @@ use crate::error::SessionError;
 use crate::sampling::logprobs::logprobs;
 use crate::scheduler::command::Work;
 use crate::scheduler::context::{Context, MAX_ROWS};
-use crate::scheduler::plan::TAIL;
+use crate::scheduler::rows::TAIL;
 use crate::scheduler::sequence::Sequence;
 use crate::scheduler::slots::Slots;
 use crate::scheduler::verify_context::Judge;

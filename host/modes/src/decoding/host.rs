@@ -169,7 +169,7 @@ impl HostJob for State<Job> {
             grace: Duration::from_nanos(end.grace),
             longest: Duration::from_nanos(end.longest),
         };
-        let raced = job.race(&drafters, max, min_probability, end).await;
+        let raced = race::race(job, &drafters, max, min_probability, end).await;
         let answer = |raced: race::Answer| Raced {
             drafter: u32::try_from(raced.drafter).unwrap_or(u32::MAX),
             draft: draft(raced.proposals, raced.took),

@@ -14,6 +14,7 @@ use tightwad_sandbox::{Loaded, Slot};
 use crate::gate::cache::ReviewCache;
 use crate::gate::component::GatePlugin;
 use crate::gate::policy::GatePolicyPlugin;
+use crate::gate::passing::settle;
 use crate::gate::review::{Ending, MemberCounts, ReviewTally, ReviewTask, TaskSpec};
 
 /// Sums over all requests, for metrics.
@@ -206,7 +207,7 @@ impl Generator for Gate {
                 tracing::warn!(reason, "the reviewer answers itself");
             }
         }
-        let (mut outcome, tally) = task.settle().await?;
+        let (mut outcome, tally) = settle(task).await?;
         self.report(&mut outcome, tally, (&plugin, policy), fallback);
         Ok(outcome)
     }

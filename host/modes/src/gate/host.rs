@@ -13,6 +13,7 @@ use crate::bindings::gating::tightwad::plugin::answers::{
 use crate::bindings::gating::tightwad::plugin::reviewing::{Host, HostTask, Member, Ways};
 use crate::bindings::tightwad::plugin::decoding::Error;
 use crate::decoding::host::{nanoseconds, refused};
+use crate::gate::passing;
 use crate::gate::handles::TaskHandle;
 use crate::gate::review::{ReviewTask, TaskSpec, Written};
 
@@ -150,7 +151,7 @@ impl HostTask for State<ReviewTask> {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
-        match task.pass(candidate as usize, tokens as usize).await {
+        match passing::pass(task, candidate as usize, tokens as usize).await {
             Ok(()) if task.is_over() => Ok(Err(Error::Finished)),
             Ok(()) => Ok(Ok(())),
             Err(why) => Ok(refused(why)),
@@ -173,7 +174,7 @@ impl HostTask for State<ReviewTask> {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
-        if !task.correct(candidate as usize, keep as usize).await {
+        if !passing::correct(task, candidate as usize, keep as usize).await {
             return Ok(refused(format!(
                 "candidate {candidate} cannot be corrected behind {keep} tokens: it was not scored, has fewer, its reviewer only speaks text, or the client has something else"
             )));
@@ -185,7 +186,7 @@ impl HostTask for State<ReviewTask> {
     async fn rewrite(&mut self, _: Resource<TaskHandle>) -> Answer<()> {
         Ok(match open(self)? {
             Ok(task) => {
-                task.rewrite().await;
+                passing::rewrite(task).await;
                 task.pass_unreviewed().await;
                 Ok(())
             }

@@ -132,7 +132,7 @@ pub struct ReviewTask {
     /// The reviewer's own words may have gone to the client.
     pub(crate) begun: bool,
     pub(crate) written: Vec<Written>,
-    outcome: Option<Outcome>,
+    pub(crate) outcome: Option<Outcome>,
     pub(crate) failure: Option<BackendError>,
     pub(crate) tally: ReviewTally,
 }
@@ -144,23 +144,6 @@ impl ReviewTask {
         let (written, tally) = (Vec::new(), ReviewTally::default());
         let (given, begun, outcome, failure) = (None, false, None, None);
         Self { spec, request, sink, given, begun, written, outcome, failure, tally }
-    }
-
-    /// What came of it: the reviewer answers itself where nothing was passed on yet.
-    ///
-    /// # Errors
-    ///
-    /// The reviewer's, and [`BackendError::Cancelled`] when the client has left.
-    pub async fn settle(mut self) -> Result<(Outcome, ReviewTally), BackendError> {
-        if !self.is_over() {
-            self.rewrite().await;
-            self.pass_unreviewed().await;
-        }
-        match (self.failure, self.outcome) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(outcome)) => Ok((outcome, self.tally)),
-            (None, None) => Err(BackendError::failed(self.spec.reviewer.name(), "it gave no answer")),
-        }
     }
 
     /// True when nothing more can be done.
@@ -279,39 +262,6 @@ impl ReviewTask {
         self.finish(candidate, Ending::Approved).await;
         self.spec.fleet[self.written[candidate].member].1.approved.fetch_add(1, Ordering::Relaxed);
         true
-    }
-
-    /// The reviewer answers itself, or goes on behind what the client has.
-    pub(crate) async fn rewrite(&mut self) {
-        if let Some(given) = self.given {
-            // The client has a beginning that cannot be taken back.
-            if !self.correct(given.candidate, given.tokens).await && self.failure.is_none() {
-                let why = "it cannot go on behind what was passed on";
-                self.failure = Some(BackendError::failed(self.spec.reviewer.name(), why));
-            }
-            return;
-        }
-        let start = Instant::now();
-        let (sink, mut begun) = (self.sink.clone(), false);
-        let each = |event: Event| {
-            begun = true;
-            let sink = sink.clone();
-            async move { sink.send(event).await.is_ok() }
-        };
-        let done = tokio::select! {
-            done = relay(self.spec.reviewer.as_ref(), (*self.request).clone(), each) => done,
-            () = self.sink.closed() => Err(BackendError::Cancelled),
-        };
-        self.begun |= begun;
-        self.tally.took[2] += start.elapsed();
-        match self.reviewed(done) {
-            Ok(outcome) => {
-                self.tally.decoded += outcome.usage.completion_tokens;
-                self.tally.read += outcome.usage.prompt_tokens;
-                self.end(outcome, Ending::Rejected, None);
-            }
-            Err(error) => self.failure = Some(error),
-        }
     }
 
     /// Passes a candidate on as it is, from where the client is.

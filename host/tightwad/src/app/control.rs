@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tightwad_core::{Backend, BackendError, sync};
 use tightwad_modes::{Consensus, Gate};
+use tightwad_pool::status_of;
 use tightwad_pool::{Pooling, Pools};
 use tightwad_sandbox::Loaded;
 use tightwad_serve::Control;
@@ -34,7 +35,7 @@ impl HostControl {
 impl Control for HostControl {
     fn status(&self) -> Vec<Value> {
         let pools = self.pools.all();
-        let pools = pools.iter().filter_map(|pool| serde_json::to_value(pool.status()).ok());
+        let pools = pools.iter().filter_map(|pool| serde_json::to_value(status_of(pool)).ok());
         pools.chain(self.pulls.status()).collect()
     }
 

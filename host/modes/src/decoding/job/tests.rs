@@ -5,7 +5,7 @@ use tightwad_core::testing::{Events, FakeModel, task, tokens};
 use tightwad_core::{Clock, OpenTarget, Output, Request};
 
 use super::*;
-use crate::decoding::race::RaceEnd;
+use crate::decoding::race::{RaceEnd, race};
 
 const ANSWER: &str = "one two three";
 
@@ -132,13 +132,13 @@ async fn a_race_ends_with_its_quorum_and_counts_who_was_late() {
     let late = FakeModel { stuck: true, ..model("late", ANSWER) };
     let (mut job, _events) = job(&[model("one", ANSWER), late, model("other", "ONE")]);
     let end = RaceEnd { quorum: 2, grace: Duration::from_millis(5), longest: Duration::from_secs(60) };
-    let answers = job.race(&[0, 1, 2], 4, 0.0, end).await;
+    let answers = race(&mut job, &[0, 1, 2], 4, 0.0, end).await;
     let mut drafters: Vec<usize> = answers.iter().map(|answer| answer.drafter).collect();
     drafters.sort_unstable();
     assert_eq!(drafters, [0, 2]);
     job.verify(tokens("one").into()).await.unwrap();
     // The late one is still busy, so the next race is without it.
-    assert_eq!(job.race(&[1], 4, 0.0, end).await.len(), 0);
+    assert_eq!(race(&mut job, &[1], 4, 0.0, end).await.len(), 0);
     let raced = job.settle().await.raced;
     let counts: Vec<_> = raced.iter().map(|(_, raced)| (raced.answers, raced.misses, raced.wins)).collect();
     assert_eq!(counts, [(1, 0, 1), (0, 1, 0), (1, 0, 0)]);

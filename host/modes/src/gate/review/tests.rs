@@ -4,6 +4,7 @@ use tightwad_core::CacheSpec;
 use tightwad_core::testing::{Events, FakeModel};
 
 use super::*;
+use crate::gate::passing::{correct, pass, settle};
 
 const RIGHT: &str = "the answer is 42";
 const WRONG: &str = "the answer is 41";
@@ -41,7 +42,7 @@ async fn an_approved_candidate_reaches_the_client_as_it_is() {
     assert_eq!(events.text(), "", "nothing is released before a verdict");
     assert!(task.approve(0).await);
     assert_eq!(events.text(), WRONG);
-    let (outcome, tally) = task.settle().await.unwrap();
+    let (outcome, tally) = settle(task).await.unwrap();
     assert_eq!((tally.ending, tally.writer.as_deref()), (Some(Ending::Approved), Some("small")));
     assert_eq!((tally.kept, outcome.usage.completion_tokens), (1.0, 16));
 }
@@ -52,16 +53,16 @@ async fn a_correction_keeps_a_prefix_and_the_reviewer_goes_on() {
     let ranks: Vec<u32> = task.score(0, 100).await.unwrap().iter().map(|score| score.rank).collect();
     let agreed = ranks.iter().position(|rank| *rank > 0).unwrap();
     assert_eq!(agreed, 15);
-    assert!(task.correct(0, agreed).await);
+    assert!(correct(&mut task, 0, agreed).await);
     assert_eq!(events.text(), RIGHT);
-    let (_, tally) = task.settle().await.unwrap();
+    let (_, tally) = settle(task).await.unwrap();
     assert_eq!((tally.ending, tally.decoded), (Some(Ending::Corrected), 1));
 }
 
 #[tokio::test]
 async fn a_rejected_candidate_is_replaced_by_the_reviewer_s_own_answer() {
     let (task, mut events) = written(WRONG).await;
-    let (_, tally) = task.settle().await.unwrap();
+    let (_, tally) = settle(task).await.unwrap();
     assert_eq!((tally.ending, events.text()), (Some(Ending::Rejected), RIGHT.to_owned()));
 }
 
@@ -72,11 +73,11 @@ async fn what_was_released_early_cannot_be_taken_back() {
     task.write(&[0, 1], 2).await;
     let wrong = (0..2).find(|index| task.written[*index].text == WRONG).unwrap();
     task.score(wrong, 100).await.unwrap();
-    assert!(task.pass(wrong, 100).await.is_err(), "it has no 100 tokens");
-    task.pass(wrong, 11).await.unwrap();
+    assert!(pass(&mut task, wrong, 100).await.is_err(), "it has no 100 tokens");
+    pass(&mut task, wrong, 11).await.unwrap();
     assert_eq!(events.text(), "the answer ");
     assert!(!task.approve(1 - wrong).await, "the client has the beginning of another candidate");
-    let (_, tally) = task.settle().await.unwrap();
+    let (_, tally) = settle(task).await.unwrap();
     assert_eq!(events.text(), "is 42");
     assert_eq!((tally.ending, tally.passed), (Some(Ending::Corrected), 11));
 }
@@ -98,7 +99,7 @@ async fn a_lost_reviewer_ends_the_request_as_the_script_wants_it() {
         task.write(&[0], 1).await;
         assert!(task.score(0, 4).await.is_err());
         task.pass_unreviewed().await;
-        let settled = task.settle().await;
+        let settled = settle(task).await;
         assert_eq!((settled.is_ok(), events.text().as_str()), (!text.is_empty(), text));
         if let Ok((_, tally)) = settled {
             assert_eq!(tally.ending, Some(Ending::Unreviewed));
@@ -139,5 +140,5 @@ async fn a_client_that_leaves_cancels_the_task() {
     let (mut task, events) = written(WRONG).await;
     drop(events);
     task.approve(0).await;
-    assert!(matches!(task.settle().await, Err(BackendError::Cancelled)));
+    assert!(matches!(settle(task).await, Err(BackendError::Cancelled)));
 }

@@ -1,17 +1,12 @@
 //! Text that is hostile to a tokenizer: long stretches of one kind of character. An overflow of the stack would end
 //! the process of these tests.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
-
 use std::sync::Arc;
 
 use tightwad_core::TokenId;
 use tightwad_engine::{TextError, Weights, on_text_thread};
 use tightwad_zoo::Kind;
 
-use support::{smollm2, vocabulary, zoo};
+use crate::support::{smollm2, vocabulary, zoo};
 
 /// Longest stretch that is taken, in characters.
 const MAX_STRETCH: usize = 1 << 17;

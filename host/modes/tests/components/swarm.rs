@@ -1,8 +1,5 @@
 //! The built-in swarm policy, in the sandbox.
 
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,13 +1,8 @@
 //! The scheduler on a real model: SmolLM2, downloaded by `cargo xtask models`.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
-
 use tightwad_core::{Draft, Finish, Sampling, SamplingSpec, TokenId};
 use tightwad_engine::{Engine, EngineConfig, OpenSession, SessionError};
 
-use support::{generated, load, open};
+use crate::support::{generated, load, open};
 
 fn config() -> EngineConfig {
     EngineConfig { context: 512, slots: 4, ..EngineConfig::default() }

@@ -1,6 +1,4 @@
 //! Engines on real models: SmolLM2, downloaded by `cargo xtask models`, and those of the zoo.
-#![allow(dead_code, unreachable_pub)]
-
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 

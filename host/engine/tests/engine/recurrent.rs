@@ -1,15 +1,10 @@
 //! Models of many architectures behind slots that are used again: the answers are those of a fresh host. The state
 //! of recurrent layers cannot be cut, so it is evaluated again where a prompt does not begin with all of it.
-// Tests fail by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
-
 use tightwad_core::TokenId;
 use tightwad_engine::{Engine, EngineConfig};
 use tightwad_zoo::Kind;
 
-use support::{generated, load_from, opened, zoo};
+use crate::support::{generated, load_from, opened, zoo};
 
 fn config(slots: u32) -> EngineConfig {
     EngineConfig { context: 512, slots, ..EngineConfig::default() }

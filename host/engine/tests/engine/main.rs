@@ -1,0 +1,9 @@
+//! The engine with real models.
+
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
+
+mod recurrent;
+mod scheduler;
+mod support;
+mod text;
