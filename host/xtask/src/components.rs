@@ -88,7 +88,14 @@ pub(crate) fn test() -> Result<()> {
     run(guests().args(["test", "--quiet", "--workspace"]))?;
     // A project of its own, as a user has one.
     let example = root().join("examples/plugins/consensus-rust");
-    run(in_folder(&example).args(["check", "--quiet"]))
+    run(in_folder(&example).args(["check", "--quiet", "--target", &host()?]))
+}
+
+/// This machine's target.
+fn host() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc has no host")
 }
 
 fn plugins() -> PathBuf {
@@ -115,8 +122,7 @@ fn in_folder(folder: &Path) -> Command {
 /// Compiles for WebAssembly; returns the folder of the components. The toolchain's own
 /// `wasm-component-ld` makes cargo's output a component. Paths of this machine stay out of it.
 fn compile(library: &Path) -> Result<PathBuf> {
-    let version = output(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc has no host")?;
+    let host = host()?;
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let bin = PathBuf::from(sysroot).join("lib/rustlib").join(host).join("bin");
     let path = std::env::var("PATH").unwrap_or_default();

@@ -126,9 +126,8 @@ mod tests {
 
     #[test]
     fn every_reason_of_our_tests_is_known() {
-        let known = |reason: &str| {
-            [LONG, LARGE].contains(&reason) || NEEDS.iter().any(|(need, _)| *need == reason)
-        };
+        let known =
+            |reason: &str| [LONG, LARGE].contains(&reason) || NEEDS.iter().any(|(need, _)| *need == reason);
         let all = all().unwrap();
         assert!(!all.is_empty());
         assert_eq!(all.iter().find(|test| !test.reasons().all(known)), None);

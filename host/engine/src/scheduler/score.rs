@@ -9,7 +9,6 @@ use crate::scheduler::context::Context;
 use crate::scheduler::rows::chunk;
 use crate::scheduler::sequence::Sequence;
 
-
 /// Refuses a text that does not fit the context, or that has no token.
 pub(crate) fn begin(sequence: &mut Sequence, context_size: usize) {
     let Some(Work::Score { text, .. }) = &sequence.work else { return };

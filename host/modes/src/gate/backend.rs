@@ -13,8 +13,8 @@ use tightwad_sandbox::{Loaded, Slot};
 
 use crate::gate::cache::ReviewCache;
 use crate::gate::component::GatePlugin;
-use crate::gate::policy::GatePolicyPlugin;
 use crate::gate::passing::settle;
+use crate::gate::policy::GatePolicyPlugin;
 use crate::gate::review::{Ending, MemberCounts, ReviewTally, ReviewTask, TaskSpec};
 
 /// Sums over all requests, for metrics.

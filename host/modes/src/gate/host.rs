@@ -13,8 +13,8 @@ use crate::bindings::gating::tightwad::plugin::answers::{
 use crate::bindings::gating::tightwad::plugin::reviewing::{Host, HostTask, Member, Ways};
 use crate::bindings::tightwad::plugin::decoding::Error;
 use crate::decoding::host::{nanoseconds, refused};
-use crate::gate::passing;
 use crate::gate::handles::TaskHandle;
+use crate::gate::passing;
 use crate::gate::review::{ReviewTask, TaskSpec, Written};
 
 type Answer<T> = Result<std::result::Result<T, Error>>;

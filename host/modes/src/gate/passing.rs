@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use tightwad_core::{BackendError, Committed, Event, Left, Outcome, Output, Report, Verified, decode_to_end, relay};
+use tightwad_core::{
+    BackendError, Committed, Event, Left, Outcome, Output, Report, Verified, decode_to_end, relay,
+};
 
 use crate::gate::review::{Ending, Given, ReviewTally, ReviewTask};
 

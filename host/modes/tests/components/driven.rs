@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use tightwad_core::testing::{Events, FakeModel};
-use tightwad_core::{
-    Backend, BackendError, OnReviewerLost, Outcome, Request, SharedBackend, Ways,
-};
+use tightwad_core::{Backend, BackendError, OnReviewerLost, Outcome, Request, SharedBackend, Ways};
 use tightwad_modes::{Gate, GateParts, GatePlugin, KINDS, Plugin, Speculation};
 use tightwad_sandbox::{Library, Limits, PluginEngine};
 
