@@ -6,14 +6,14 @@ use tightwad_core::{Sampling, SamplingSpec, TokenId};
 use tightwad_engine::{Engine, EngineConfig, OpenSession, Weights, on_text_thread};
 use tightwad_zoo::{Kind, Zoo};
 
-pub fn smollm2() -> PathBuf {
+pub(crate) fn smollm2() -> PathBuf {
     let folder = std::env::var_os("TIGHTWAD_MODELS")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models")), PathBuf::from);
     folder.join("smollm2-135m-instruct.gguf")
 }
 
 /// A model of the zoo.
-pub fn zoo(kind: Kind) -> PathBuf {
+pub(crate) fn zoo(kind: Kind) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zoo");
     Zoo::new(&smollm2(), &folder).model(kind).expect("run `cargo xtask models` first")
 }
@@ -23,34 +23,34 @@ fn prepare() {
     PREPARED.get_or_init(tightwad_engine::prepare);
 }
 
-pub fn load(config: EngineConfig) -> Engine {
+pub(crate) fn load(config: EngineConfig) -> Engine {
     load_from(&smollm2(), config)
 }
 
-pub fn load_from(path: &Path, config: EngineConfig) -> Engine {
+pub(crate) fn load_from(path: &Path, config: EngineConfig) -> Engine {
     prepare();
     Engine::load(path, config).expect("run `cargo xtask models` first")
 }
 
-pub fn vocabulary(path: &Path) -> std::sync::Arc<Weights> {
+pub(crate) fn vocabulary(path: &Path) -> std::sync::Arc<Weights> {
     prepare();
     Weights::vocabulary_of(path).unwrap()
 }
 
-pub fn sampling(temperature: f32) -> Sampling {
+pub(crate) fn sampling(temperature: f32) -> Sampling {
     let spec = SamplingSpec { temperature, top_p: 0.95, seed: 7, ..SamplingSpec::default() };
     Sampling::new(spec).unwrap()
 }
 
 /// A session for the tokens of `text`.
-pub async fn open(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> OpenSession {
+pub(crate) async fn open(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> OpenSession {
     let (weights, context, text) = (engine.weights().clone(), engine.context(), text.to_owned());
     let prompt = on_text_thread(move |thread| weights.tokenize(thread, &text, true, context)).await;
     opened(prompt.unwrap().unwrap(), temperature, max_tokens)
 }
 
 /// A session for a prompt.
-pub fn opened(prompt: Vec<TokenId>, temperature: f32, max_tokens: u32) -> OpenSession {
+pub(crate) fn opened(prompt: Vec<TokenId>, temperature: f32, max_tokens: u32) -> OpenSession {
     OpenSession {
         prompt,
         output: Vec::new(),
@@ -61,7 +61,7 @@ pub fn opened(prompt: Vec<TokenId>, temperature: f32, max_tokens: u32) -> OpenSe
     }
 }
 
-pub async fn generated(engine: &Engine, open: OpenSession) -> Vec<TokenId> {
+pub(crate) async fn generated(engine: &Engine, open: OpenSession) -> Vec<TokenId> {
     let most = open.max_tokens;
     let mut session = engine.open(open).await.unwrap();
     let mut steps = session.decode(most).unwrap();

@@ -30,7 +30,7 @@ pub struct MemberCounts {
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// A candidate was passed on unchanged.
     Approved,
     /// The reviewer went on behind a part of a candidate.
@@ -44,7 +44,7 @@ pub enum Ending {
 impl Ending {
     /// As reports and metrics call it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Approved => "approved",
             Self::Corrected => "corrected",
@@ -56,7 +56,7 @@ impl Ending {
 
 /// What happened while a task ran.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ReviewTally {
+pub(crate) struct ReviewTally {
     /// How it ended.
     pub ending: Option<Ending>,
     /// Who wrote what was passed on, or a part of it.
