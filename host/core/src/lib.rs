@@ -55,7 +55,7 @@ pub use output::{Output, decode_to_end, generate_plainly};
 pub use pool_spec::{PoolSpec, WorkerSpec};
 pub use relay::relay;
 pub use request::{Format, Message, Prompt, Request, Tool, ToolChoice};
-pub use sampling::{Sampling, SamplingSpec};
+pub use sampling::{InvalidSampling, Sampling, SamplingSpec};
 pub use session::{
     Drafter, Expected, Left, OpenTarget, Pass, Processor, PromptReader, Target, Task, Tokenizer,
 };
