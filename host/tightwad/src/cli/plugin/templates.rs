@@ -155,6 +155,7 @@ pub(crate) const SDK: &[(&str, &str)] = texts!(
     [
         "bindings.rs",
         "consensus.rs",
+        "estimate.rs",
         "gate.rs",
         "gating.rs",
         "hook.rs",
