@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
 use crate::support::{
-    BINARY, Node, PROMPTS, Process, Server, alone, environment, small, small_drafter, tightwad,
+    BINARY, Node, PROMPTS, Process, Server, alone, environment, small, small_drafter, smollm2, tightwad,
 };
 
 fn settings() -> [Value; 2] {
@@ -249,7 +249,7 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
 #[tokio::test]
 async fn the_protocol_can_be_followed_by_hand() {
     let _alone = alone();
-    let node = Node::start(&[("smollm2", &small())], &["--context", "512"]);
+    let node = Node::start(&[("smollm2", &smollm2())], &["--context", "512"]);
     let client = tightwad_net::machine_client().build().unwrap();
     let post = async |path: &str, body: Value| -> (u16, Value) {
         let answer = client.post(format!("{}{path}", node.url())).json(&body).send().await.unwrap();
@@ -300,7 +300,7 @@ async fn the_doctor_finds_nodes_and_names_what_is_wrong() {
     let _alone = alone();
     let mut command = Command::new(BINARY);
     environment(&mut command).args(["node", "--listen", "127.0.0.1:0"]);
-    command.arg("--model").arg(format!("smollm2={}", small().display()));
+    command.arg("--model").arg(format!("smollm2={}", smollm2().display()));
     let node = Process::start(&mut command);
     let done = tightwad(&["doctor", "--node", &format!("http://{}", node.address), "--wait", "2"]);
     let text = String::from_utf8_lossy(&done.stdout).into_owned();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tightwad_netlab::Proxy;
 use tokio::time::sleep;
 
-use crate::support::{PROMPTS, Server, Worker, alone, listed, model, small, small_drafter, workers};
+use crate::support::{PROMPTS, Server, Worker, alone, listed, model, smollm2, smollm2_q2, workers};
 
 /// Memory with which SmolLM2 (context 512, two sequences) needs two workers, and three.
 const TWO: &str = "76M";
@@ -29,8 +29,8 @@ return tw.serve {{ models = {{
   combined = tw.speculation {{ target = pool, draft = tw.lookup {{}} }},
   drafted = tw.speculation {{ target = pool, draft = q2, settings = {{ fixed_draft = 4 }} }},
 }} }}"#,
-        small().display(),
-        small_drafter().display(),
+        smollm2().display(),
+        smollm2_q2().display(),
         listed(workers)
     )
 }
