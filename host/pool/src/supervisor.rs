@@ -103,13 +103,13 @@ impl Supervisor {
                     // The first try comes at once.
                     pause = if since.elapsed() > WELL { BACKOFF.0 } else { pause };
                 }
-                Err(NoStart::Never(reason) | NoStart::TooBig { reason, lost: false }) => {
-                    self.set(Phase::Failed(reason));
+                Err(NoStart::Never(error) | NoStart::TooBig { error, lost: false }) => {
+                    self.set(Phase::Failed(error.to_string()));
                     return Ok(());
                 }
                 // With the workers that are lost, it may fit later.
-                Err(NoStart::Again(reason) | NoStart::TooBig { reason, lost: true }) => {
-                    self.set(Phase::Replanning(reason));
+                Err(NoStart::Again(error) | NoStart::TooBig { error, lost: true }) => {
+                    self.set(Phase::Replanning(error.to_string()));
                     unless_told(&mut self.orders, sleep(pause)).await?;
                     pause = (pause * 2).min(BACKOFF.1);
                 }

@@ -13,8 +13,8 @@ use crate::bindings::gating::tightwad::plugin::answers::{
 use crate::bindings::gating::tightwad::plugin::reviewing::{Host, HostTask, Member, Ways};
 use crate::bindings::tightwad::plugin::decoding::Error;
 use crate::decoding::host::{nanoseconds, refused};
-use crate::gate::passing;
 use crate::gate::handles::TaskHandle;
+use crate::gate::passing;
 use crate::gate::review::{ReviewTask, TaskSpec, Written};
 
 type Answer<T> = Result<std::result::Result<T, Error>>;
@@ -154,7 +154,7 @@ impl HostTask for State<ReviewTask> {
         match passing::pass(task, candidate as usize, tokens as usize).await {
             Ok(()) if task.is_over() => Ok(Err(Error::Finished)),
             Ok(()) => Ok(Ok(())),
-            Err(why) => Ok(refused(why)),
+            Err(error) => Ok(refused(error.to_string())),
         }
     }
 
