@@ -153,7 +153,7 @@ impl Pool {
 
     /// Workers with so much memory that all are needed.
     async fn lend(&self) -> Result<Vec<Worker>> {
-        let memory = memory_of(&self.spec(Vec::new())).map_err(|error| anyhow!(error))?;
+        let memory = memory_of(&self.spec(Vec::new())).map_err(|error| anyhow!(error.to_string()))?;
         let each = memory.each_of(u64::from(self.workers.max(1)));
         let mut lenders = Vec::new();
         for number in 0..self.workers.max(1) {
@@ -186,7 +186,7 @@ impl Pool {
             match pools.start(spec.clone(), plugin.clone()).await {
                 // The workers have only just begun.
                 Err(_) if start.elapsed() < STARTING => tokio::time::sleep(Duration::from_millis(200)).await,
-                made => return made.map_err(|error| anyhow!(error)),
+                made => return made.map_err(|error| anyhow!(error.to_string())),
             }
         }
     }

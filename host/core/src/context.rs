@@ -1,12 +1,17 @@
 //! Lengths of contexts as people write them.
 
+/// A text is not a number of tokens, or the number is 0 or above [`u32::MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a number of tokens such as 32768 or 32k")]
+pub struct InvalidContext(pub String);
+
 /// Tokens in `text`: a number, or one with `k` (1,024) or `m` (1,048,576) behind it, as in `32k`.
 ///
 /// # Errors
 ///
-/// One sentence.
-pub fn context_length(text: &str) -> Result<u32, String> {
-    let wrong = || format!("'{text}' is not a number of tokens such as 32768 or 32k");
+/// [`InvalidContext`] names the text.
+pub fn context_length(text: &str) -> Result<u32, InvalidContext> {
+    let wrong = || InvalidContext(text.to_owned());
     let (digits, unit) = match text.trim().to_ascii_lowercase() {
         text if text.ends_with('k') => (text[..text.len() - 1].to_owned(), 1 << 10),
         text if text.ends_with('m') => (text[..text.len() - 1].to_owned(), 1 << 20),

@@ -41,7 +41,7 @@ pub use backoff::Backoff;
 pub use circuit_breaker::CircuitBreaker;
 pub use clock::Clock;
 pub use constraint::Constraint;
-pub use context::context_length;
+pub use context::{InvalidContext, context_length};
 pub use digest::{digest, hexadecimal};
 pub use draft::{Draft, InvalidTree};
 pub use error::{BackendError, innermost};
@@ -59,7 +59,7 @@ pub use sampling::{InvalidSampling, Sampling, SamplingSpec};
 pub use session::{
     Drafter, Expected, Left, OpenTarget, Pass, Processor, PromptReader, Target, Task, Tokenizer,
 };
-pub use size::Size;
+pub use size::{InvalidSize, Size};
 pub use spec::{CacheSpec, OnFailure, OnReviewerLost, Ways};
 pub use token::{InvalidToken, Token};
 pub use tokens::{Committed, Finish, Proposal, Scored, TokenId, TokenLogprobs, Verified};

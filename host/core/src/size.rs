@@ -3,6 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// A text is not a size below 10¹⁸ bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no size such as 512M or 6G")]
+pub struct InvalidSize(pub String);
+
 /// Bytes; `6G` is six times 1024³.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -10,10 +15,10 @@ pub struct Size(pub u64);
 const UNITS: [(char, u32); 4] = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
 
 impl FromStr for Size {
-    type Err = String;
+    type Err = InvalidSize;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no size such as 512M or 6G");
+    fn from_str(text: &str) -> Result<Self, InvalidSize> {
+        let wrong = || InvalidSize(text.to_owned());
         let trimmed = text.trim().trim_end_matches(['B', 'b', 'i']);
         let unit = UNITS.iter().find(|(name, _)| trimmed.to_ascii_uppercase().ends_with(*name));
         let digits = unit.map_or(trimmed, |_| &trimmed[..trimmed.len() - 1]);

@@ -39,7 +39,7 @@ pub use constraint::{Constraint, ConstraintError};
 pub use engine::Engine;
 pub use error::{LoadError, SessionError};
 pub use open_session::OpenSession;
-pub use quantize::{Quantization, quantize};
+pub use quantize::{InvalidQuantization, Quantization, quantize};
 pub use runtime::{prepare, processors};
 pub use scheduler::stats::Stats;
 pub use session::Session;

@@ -9,6 +9,11 @@ use llama_cpp_sys_2 as sys;
 use crate::error::LoadError;
 use crate::runtime;
 
+/// A text does not name a kind of quantization.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is none of q2_k, q3_k_m, q4_k_m, q8_0, f16")]
+pub struct InvalidQuantization(pub String);
+
 /// A kind of quantization, by llama.cpp's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantization {
@@ -25,16 +30,16 @@ pub enum Quantization {
 }
 
 impl FromStr for Quantization {
-    type Err = String;
+    type Err = InvalidQuantization;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, InvalidQuantization> {
         match name.to_ascii_lowercase().as_str() {
             "q2_k" => Ok(Self::Q2K),
             "q3_k_m" => Ok(Self::Q3KM),
             "q4_k_m" => Ok(Self::Q4KM),
             "q8_0" => Ok(Self::Q8),
             "f16" => Ok(Self::F16),
-            other => Err(format!("'{other}' is none of q2_k, q3_k_m, q4_k_m, q8_0, f16")),
+            other => Err(InvalidQuantization(other.to_owned())),
         }
     }
 }

@@ -28,5 +28,5 @@ pub use gate::policy::GatePolicyPlugin;
 pub use kinds::KINDS;
 pub use pooling::component::PlacementPlugin;
 pub use pooling::plan::{Layer, Machine, Plan, Refusal, Shape, Share, Shortage};
-pub use speculation::Speculation;
+pub use speculation::{ApproximatePlugin, Speculation};
 pub use swarm::component::SwarmPlugin;

@@ -14,6 +14,16 @@ use crate::decoding::component::Plugin;
 use crate::decoding::driven::Driven;
 use crate::decoding::totals::Totals;
 
+/// A plugin that can commit tokens without the target cannot drive speculation, which is exact.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "plugin {plugin} can commit tokens without the target, and speculation is exact: use it in tw.consensus{{}}"
+)]
+pub struct ApproximatePlugin {
+    /// Name and version.
+    pub plugin: String,
+}
+
 /// A target with drafters and the plugin that drives them.
 pub struct Speculation {
     name: String,
@@ -25,18 +35,15 @@ impl Speculation {
     ///
     /// # Errors
     ///
-    /// A sentence, where the plugin is one that could change the output.
+    /// [`ApproximatePlugin`], where the plugin could change the output.
     pub fn new(
         target: SharedBackend,
         drafters: Vec<SharedBackend>,
         plugin: Arc<Slot<Plugin>>,
         settings: String,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ApproximatePlugin> {
         if !plugin.current().is_exact_mode() {
-            let label = plugin.current().label().to_owned();
-            return Err(format!(
-                "plugin {label} can commit tokens without the target, and speculation is exact: use it in tw.consensus{{}}"
-            ));
+            return Err(ApproximatePlugin { plugin: plugin.current().label().to_owned() });
         }
         let name = format!("speculation({})", target.name());
         Ok(Self { name, driven: Driven::new(target, drafters, plugin, settings) })

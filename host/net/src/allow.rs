@@ -3,6 +3,11 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+/// A text is neither an address nor a network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no address such as 192.168.1.20 and no network such as 192.168.1.0/24")]
+pub struct InvalidNetwork(pub String);
+
 /// An address, or a network such as `192.168.1.0/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowed {
@@ -12,11 +17,10 @@ pub struct Allowed {
 }
 
 impl FromStr for Allowed {
-    type Err = String;
+    type Err = InvalidNetwork;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("'{text}' is no address such as 192.168.1.20 and no network such as 192.168.1.0/24");
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let wrong = || InvalidNetwork(text.to_owned());
         let (address, bits) = text.split_once('/').map_or((text, None), |(a, bits)| (a, Some(bits)));
         let network: IpAddr = address.parse().map_err(|_| wrong())?;
         let most = if network.is_ipv4() { 32 } else { 128 };

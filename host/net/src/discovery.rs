@@ -15,6 +15,23 @@ const SEEDERS: &str = "_tightwad-swarm._tcp.local.";
 const VERSION: &str = "version";
 const MODELS: &str = "models";
 
+/// Why this machine cannot send or receive multicasts.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The record of a service is not valid.
+    #[error(transparent)]
+    Record(mdns_sd::Error),
+    /// The daemon for multicast DNS does not start.
+    #[error(transparent)]
+    Daemon(mdns_sd::Error),
+    /// The daemon does not announce a service.
+    #[error(transparent)]
+    Announce(mdns_sd::Error),
+    /// The daemon does not look for services.
+    #[error(transparent)]
+    Browse(mdns_sd::Error),
+}
+
 /// A node that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -40,8 +57,8 @@ impl Announcement {
     ///
     /// # Errors
     ///
-    /// Why this machine cannot send multicasts.
-    pub fn new(address: SocketAddr, models: &[String]) -> Result<Self, String> {
+    /// [`DiscoveryError`], where this machine cannot send multicasts.
+    pub fn new(address: SocketAddr, models: &[String]) -> Result<Self, DiscoveryError> {
         let models = models.join(",");
         Self::of(SERVICE, address, &[(VERSION, env!("CARGO_PKG_VERSION")), (MODELS, models.as_str())])
     }
@@ -50,23 +67,23 @@ impl Announcement {
     ///
     /// # Errors
     ///
-    /// Why this machine cannot send multicasts.
-    pub fn seeder(address: SocketAddr) -> Result<Self, String> {
+    /// [`DiscoveryError`], where this machine cannot send multicasts.
+    pub fn seeder(address: SocketAddr) -> Result<Self, DiscoveryError> {
         Self::of(SEEDERS, address, &[(VERSION, env!("CARGO_PKG_VERSION"))])
     }
 
-    fn of(service: &str, address: SocketAddr, properties: &[(&str, &str)]) -> Result<Self, String> {
+    fn of(service: &str, address: SocketAddr, properties: &[(&str, &str)]) -> Result<Self, DiscoveryError> {
         let (ip, port) = (address.ip(), address.port());
         let host = hostname();
         let instance = format!("{host}-{port}");
         let dns = format!("{host}.local.");
         let own = if ip.is_unspecified() { String::new() } else { ip.to_string() };
         let info = ServiceInfo::new(service, &instance, &dns, own.as_str(), port, properties);
-        let info = info.map_err(|error| error.to_string())?;
+        let info = info.map_err(DiscoveryError::Record)?;
         let info = if ip.is_unspecified() { info.enable_addr_auto() } else { info };
         let name = info.get_fullname().to_owned();
-        let daemon = ServiceDaemon::new().map_err(|error| error.to_string())?;
-        daemon.register(info).map_err(|error| error.to_string())?;
+        let daemon = ServiceDaemon::new().map_err(DiscoveryError::Daemon)?;
+        daemon.register(info).map_err(DiscoveryError::Announce)?;
         Ok(Self { daemon, name })
     }
 }
@@ -85,10 +102,10 @@ impl Drop for Announcement {
 ///
 /// # Errors
 ///
-/// Why this machine cannot receive multicasts.
-pub async fn discover(wait: Duration) -> Result<Vec<Found>, String> {
-    let daemon = ServiceDaemon::new().map_err(|error| error.to_string())?;
-    let events = daemon.browse(SERVICE).map_err(|error| error.to_string())?;
+/// [`DiscoveryError`], where this machine cannot receive multicasts.
+pub async fn discover(wait: Duration) -> Result<Vec<Found>, DiscoveryError> {
+    let daemon = ServiceDaemon::new().map_err(DiscoveryError::Daemon)?;
+    let events = daemon.browse(SERVICE).map_err(DiscoveryError::Browse)?;
     let until = Instant::now() + wait;
     let mut found = BTreeMap::new();
     while let Ok(Ok(event)) = tokio::time::timeout_at(until.into(), events.recv_async()).await {
@@ -135,10 +152,10 @@ impl Drop for Announced {
 ///
 /// # Errors
 ///
-/// Why this machine cannot receive multicasts.
-pub fn discover_seeders() -> Result<Announced, String> {
-    let daemon = ServiceDaemon::new().map_err(|error| error.to_string())?;
-    let events = daemon.browse(SEEDERS).map_err(|error| error.to_string())?;
+/// [`DiscoveryError`], where this machine cannot receive multicasts.
+pub fn discover_seeders() -> Result<Announced, DiscoveryError> {
+    let daemon = ServiceDaemon::new().map_err(DiscoveryError::Daemon)?;
+    let events = daemon.browse(SEEDERS).map_err(DiscoveryError::Browse)?;
     Ok(Announced { daemon, events })
 }
 

@@ -9,7 +9,7 @@ pub mod http;
 mod lines;
 mod roots;
 
-pub use allow::Allowed;
+pub use allow::{Allowed, InvalidNetwork};
 pub use client::{authorized, is_local, machine_client, server_client};
-pub use discovery::{Announced, Announcement, Found, discover, discover_seeders};
+pub use discovery::{Announced, Announcement, DiscoveryError, Found, discover, discover_seeders};
 pub use lines::{LineError, Lines};

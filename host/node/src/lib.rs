@@ -8,6 +8,7 @@ mod server;
 #[cfg(test)]
 mod testing;
 
+pub use client::error::ConnectError;
 pub use client::link::Counts as NodeCounts;
 pub use client::model::{Node, NodeSpec};
 pub use client::probe::{NodeHealth, probe};

@@ -1,7 +1,7 @@
 //! The process that holds a pooled model: llama.cpp ends it when a worker is lost.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,17 @@ pub enum PoolSaid {
     Listening(SocketAddr),
     /// It cannot be loaded, because of this.
     Failed(String),
+}
+
+/// Why the process of a pool reports nothing more.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// It ended.
+    #[error("the process of the pool ended: {0}")]
+    Ended(ExitStatus),
+    /// It cannot be waited for.
+    #[error("the process of the pool is lost: {0}")]
+    Lost(#[source] std::io::Error),
 }
 
 /// The process; it ends when dropped.
@@ -67,7 +78,7 @@ impl Child {
     }
 
     /// The next thing it says; an error when it ends.
-    pub(crate) async fn said(&mut self) -> Result<PoolSaid, String> {
+    pub(crate) async fn said(&mut self) -> Result<PoolSaid, ChildError> {
         loop {
             match self.said.next_line().await {
                 Ok(Some(line)) => {
@@ -81,10 +92,10 @@ impl Child {
     }
 
     /// Completes when it ends, with how it did.
-    pub(crate) async fn ended(&mut self) -> String {
+    pub(crate) async fn ended(&mut self) -> ChildError {
         match self.process.wait().await {
-            Ok(status) => format!("the process of the pool ended: {status}"),
-            Err(error) => format!("the process of the pool is lost: {error}"),
+            Ok(status) => ChildError::Ended(status),
+            Err(error) => ChildError::Lost(error),
         }
     }
 

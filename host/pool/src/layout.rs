@@ -18,6 +18,61 @@ const CONTEXT_STEP: u32 = 256;
 /// Bytes of a number between two layers.
 const NUMBER: u64 = 4;
 
+/// Why a plan cannot be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WrongPlan {
+    /// It does not place every layer once.
+    #[error("it places {placed} of {layers} layers")]
+    Layers {
+        /// Layers that it places.
+        placed: u64,
+        /// Layers of the model.
+        layers: usize,
+    },
+    /// It has a number that does not belong to a machine.
+    #[error("it names a machine that there is not")]
+    UnknownMachine,
+    /// It has a machine in two shares.
+    #[error("it names '{0}' twice")]
+    Twice(String),
+    /// It exceeds the layers that a machine may hold.
+    #[error("it gives '{0}' more layers than it may hold")]
+    TooManyLayers(String),
+    /// It has a share without layers.
+    #[error("it gives '{0}' no layers; it must leave it out")]
+    NoLayers(String),
+    /// It puts this machine behind a worker.
+    #[error("this machine's layers must be the first ones")]
+    HereNotFirst,
+    /// It uses this machine, which is not among the machines.
+    #[error("it puts the output head on this machine, which is none of those given")]
+    HereNotGiven,
+    /// It exceeds the memory that a machine lends.
+    #[error("it puts {needed} bytes on '{machine}', which lends {lent}")]
+    Memory {
+        /// The machine.
+        machine: String,
+        /// Bytes that its share needs.
+        needed: u64,
+        /// Bytes that it lends.
+        lent: u64,
+    },
+    /// It uses more workers than llama.cpp can.
+    #[error("it uses {0} workers; llama.cpp has at most {MAX_WORKERS}")]
+    TooManyWorkers(usize),
+    /// It uses a worker to which no tunnel leads.
+    #[error("a worker of the plan has no tunnel")]
+    NoTunnel,
+    /// A pin names a worker that holds no layers.
+    #[error("'pin' sends '{pattern}' to the worker '{worker}', which has no layers in this plan")]
+    Pin {
+        /// The pattern of the pin.
+        pattern: String,
+        /// The worker.
+        worker: String,
+    },
+}
+
 /// A part of the model on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Placed {
@@ -72,30 +127,30 @@ pub(crate) fn shape(spec: &PoolSpec, model: &ModelShape, context: u32) -> Shape 
 ///
 /// # Errors
 ///
-/// What is wrong with it.
-pub(crate) fn check(plan: &Plan, shape: &Shape, machines: &[Machine]) -> Result<(), String> {
-    let all: u64 = plan.shares.iter().map(|share| u64::from(share.layers)).sum();
-    if all != shape.layers.len() as u64 {
-        return Err(format!("it places {all} of {} layers", shape.layers.len()));
+/// [`WrongPlan`] names the first mistake.
+pub(crate) fn check(plan: &Plan, shape: &Shape, machines: &[Machine]) -> Result<(), WrongPlan> {
+    let placed_layers: u64 = plan.shares.iter().map(|share| u64::from(share.layers)).sum();
+    if placed_layers != shape.layers.len() as u64 {
+        return Err(WrongPlan::Layers { placed: placed_layers, layers: shape.layers.len() });
     }
     let mut used = vec![false; machines.len()];
     for (index, share) in plan.shares.iter().enumerate() {
-        let machine = machines.get(share.machine as usize).ok_or("it names a machine that there is not")?;
+        let machine = machines.get(share.machine as usize).ok_or(WrongPlan::UnknownMachine)?;
         if std::mem::replace(&mut used[share.machine as usize], true) {
-            return Err(format!("it names '{}' twice", machine.name));
+            return Err(WrongPlan::Twice(machine.name.clone()));
         }
         if share.layers > machine.max_layers {
-            return Err(format!("it gives '{}' more layers than it may hold", machine.name));
+            return Err(WrongPlan::TooManyLayers(machine.name.clone()));
         }
         if share.layers == 0 {
-            return Err(format!("it gives '{}' no layers; it must leave it out", machine.name));
+            return Err(WrongPlan::NoLayers(machine.name.clone()));
         }
         if machine.here && index > 0 {
-            return Err("this machine's layers must be the first ones".to_owned());
+            return Err(WrongPlan::HereNotFirst);
         }
     }
     if plan.output_here && !machines.iter().any(|machine| machine.here) {
-        return Err("it puts the output head on this machine, which is none of those given".to_owned());
+        return Err(WrongPlan::HereNotGiven);
     }
     for part in placed(plan, shape, machines) {
         let machine = machines.iter().find(|machine| machine.name == part.machine);
@@ -104,13 +159,13 @@ pub(crate) fn check(plan: &Plan, shape: &Shape, machines: &[Machine]) -> Result<
         let head = if part.output { output + shape.head_scratch } else { 0 };
         let needed = part.weights + part.cache + head + shape.scratch;
         if let Some(machine) = machine.filter(|machine| needed > machine.memory) {
-            let (name, lent) = (&machine.name, machine.memory);
-            return Err(format!("it puts {needed} bytes on '{name}', which lends {lent}"));
+            let (machine, lent) = (machine.name.clone(), machine.memory);
+            return Err(WrongPlan::Memory { machine, needed, lent });
         }
     }
     let workers = plan.shares.iter().filter(|share| !machines[share.machine as usize].here).count();
     if workers > MAX_WORKERS {
-        return Err(format!("it uses {workers} workers; llama.cpp has at most {MAX_WORKERS}"));
+        return Err(WrongPlan::TooManyWorkers(workers));
     }
     Ok(())
 }
@@ -154,7 +209,7 @@ pub(crate) fn config(
     machines: &[Machine],
     endpoint: impl Fn(usize) -> Option<SocketAddr>,
     pins: &[(String, Option<String>)],
-) -> Result<PoolConfig, String> {
+) -> Result<PoolConfig, WrongPlan> {
     let mut config = PoolConfig { output_here: plan.output_here, ..PoolConfig::default() };
     let mut names = Vec::new();
     for share in &plan.shares {
@@ -163,7 +218,7 @@ pub(crate) fn config(
             config.here = share.layers;
             continue;
         }
-        let endpoint = endpoint(share.machine as usize).ok_or("a worker of the plan has no tunnel")?;
+        let endpoint = endpoint(share.machine as usize).ok_or(WrongPlan::NoTunnel)?;
         config.workers.push(PoolWorker { endpoint: endpoint.to_string(), layers: share.layers });
         names.push(machine.name.as_str());
     }
@@ -171,9 +226,10 @@ pub(crate) fn config(
         let place = |name: &String| names.iter().position(|own| own == name);
         let worker = match worker {
             None => None,
-            Some(name) => Some(place(name).ok_or_else(|| {
-                format!("'pin' sends '{pattern}' to the worker '{name}', which has no layers in this plan")
-            })?),
+            Some(name) => Some(
+                place(name)
+                    .ok_or_else(|| WrongPlan::Pin { pattern: pattern.clone(), worker: name.clone() })?,
+            ),
         };
         config.pins.push(Pin { pattern: pattern.clone(), worker });
     }
@@ -232,7 +288,7 @@ mod tests {
     #[test]
     fn wrong_plans_are_refused() {
         let (shape, machines) = sample();
-        let wrong = |shares, output| check(&plan(shares, output), &shape, &machines).unwrap_err();
+        let wrong = |shares, output| check(&plan(shares, output), &shape, &machines).unwrap_err().to_string();
         assert!(wrong(&[(1, 3)], true).contains("3 of 4"));
         assert!(wrong(&[(9, 4)], true).contains("there is not"));
         assert!(wrong(&[(1, 2), (1, 2)], true).contains("twice"));
@@ -240,7 +296,8 @@ mod tests {
         assert!(wrong(&[(1, 4), (2, 0)], true).contains("leave it out"));
         let mut small = machines.clone();
         small[1].memory = 40;
-        assert!(check(&plan(&[(1, 4)], true), &shape, &small).unwrap_err().contains("which lends 40"));
+        let error = check(&plan(&[(1, 4)], true), &shape, &small).unwrap_err();
+        assert!(error.to_string().contains("which lends 40"));
         assert!(check(&plan(&[(0, 1), (2, 2), (1, 1)], true), &shape, &machines).is_ok());
         assert!(check(&plan(&[(1, 4)], true), &shape, &machines[1..]).is_err());
     }
@@ -260,6 +317,7 @@ mod tests {
         assert_eq!((parts[1].first, parts[1].weights), (1, 20));
         assert!(parts[0].output && !parts[2].output);
         let gone = [("exps".to_owned(), Some("gone".to_owned()))];
-        assert!(super::config(&plan, &machines, at, &gone).unwrap_err().contains("'gone'"));
+        let error = super::config(&plan, &machines, at, &gone).unwrap_err();
+        assert!(error.to_string().contains("'gone'"));
     }
 }

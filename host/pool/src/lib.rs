@@ -5,6 +5,7 @@
 //! committed token.
 
 mod child;
+mod error;
 mod kept;
 mod layout;
 mod pooled;
@@ -17,8 +18,9 @@ mod supervisor;
 mod survey;
 mod worker;
 
-pub use child::PoolSaid;
-pub use layout::Placed;
+pub use child::{ChildError, PoolSaid};
+pub use error::PoolError;
+pub use layout::{Placed, WrongPlan};
 pub use pooled::Pooled;
 pub use pooling::Pooling;
 pub use pools::Pools;

@@ -14,6 +14,7 @@ use tightwad_modes::PlacementPlugin;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use crate::error::PoolError;
 use crate::start::Starter;
 use crate::state::{InUse, Phase, Running, Usage};
 use crate::supervisor::{MakeRoom, Order, Supervisor};
@@ -44,16 +45,15 @@ impl Pooling {
     ///
     /// # Errors
     ///
-    /// One sentence: the file is no model.
+    /// [`PoolError`], where the file is not a model.
     pub(crate) async fn new(
         spec: PoolSpec,
         plugin: Arc<PlacementPlugin>,
         room: Arc<dyn MakeRoom>,
-    ) -> Result<Arc<Self>, String> {
+    ) -> Result<Arc<Self>, PoolError> {
         let path = spec.path.clone();
-        let read = move || Ok((ModelShape::read(&path)?, Weights::vocabulary_of(&path)?));
-        let read = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
-        let (model, weights) = read.map_err(|error: tightwad_engine::LoadError| error.to_string())?;
+        let read = move || Ok::<_, PoolError>((ModelShape::read(&path)?, Weights::vocabulary_of(&path)?));
+        let (model, weights) = tokio::task::spawn_blocking(read).await??;
         let tools = ChatTemplate::of(&weights).is_ok_and(|template| template.knows_tools());
         let starter = Arc::new(Starter::new(spec, model, plugin, tools)?);
         let (shown, phase) = watch::channel(Phase::Unloaded);
@@ -114,17 +114,17 @@ impl Pooling {
     }
 
     /// Loads it, unless the first request does. The first start says what is wrong, instead of trying again.
-    pub(crate) async fn begin(&self) -> Result<(), String> {
+    pub(crate) async fn begin(&self) -> Result<(), PoolError> {
         if self.spec().on_demand {
             return Ok(());
         }
         let mut phase = self.phase.clone();
-        self.orders.send(Order::Load).await.map_err(|error| error.to_string())?;
+        self.orders.send(Order::Load).await.map_err(|_| PoolError::NoSupervisor)?;
         let over = |phase: &Phase| matches!(phase, Phase::Ready(_) | Phase::Failed(_) | Phase::Replanning(_));
-        let now = phase.wait_for(over).await.map_err(|error| error.to_string())?.clone();
+        let now = phase.wait_for(over).await.map_err(|_| PoolError::NoSupervisor)?.clone();
         match now {
             Phase::Failed(reason) | Phase::Replanning(reason) => {
-                Err(format!("the pool '{}' does not start: {reason}", self.spec().name))
+                Err(PoolError::NotStarted { pool: self.spec().name.clone(), reason })
             }
             _ => Ok(()),
         }

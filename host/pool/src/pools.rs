@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tightwad_core::{PoolSpec, sync};
 use tightwad_modes::PlacementPlugin;
 
+use crate::error::PoolError;
 use crate::pooling::Pooling;
 use crate::supervisor::MakeRoom;
 
@@ -26,12 +27,12 @@ impl Pools {
     ///
     /// # Errors
     ///
-    /// One sentence: the file is no model, or the pool does not start.
+    /// [`PoolError`], where the file is not a model, or the pool does not start.
     pub async fn start(
         self: &Arc<Self>,
         spec: PoolSpec,
         plugin: Arc<PlacementPlugin>,
-    ) -> Result<Arc<Pooling>, String> {
+    ) -> Result<Arc<Pooling>, PoolError> {
         let pool = Pooling::new(spec, plugin, self.clone()).await?;
         sync::lock(&self.0).push(Arc::downgrade(&pool));
         pool.begin().await?;

@@ -10,11 +10,12 @@ use tightwad_engine::pool::{self as pool, ModelShape, PoolConfig};
 use tightwad_engine::processors;
 use tightwad_modes::{Machine, PlacementPlugin, Plan, Refusal, Shape};
 use tightwad_net::machine_client;
-use tightwad_node::{Node, NodeSpec};
+use tightwad_node::{ConnectError, Node, NodeSpec};
 use tightwad_sandbox::{Loaded, PluginError};
 use tightwad_tunnel::{FarEnd, Tunnel};
 
 use crate::child::{Child, PoolSaid};
+use crate::error::PoolError;
 use crate::kept::KeptPlan;
 use crate::layout;
 use crate::state::{Phase, Running};
@@ -30,14 +31,22 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(crate) const FIRST: u64 = 1;
 
 /// Why a pool did not start.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum NoStart {
     /// It may if tried again.
-    Again(String),
+    Again(PoolError),
     /// It does not fit on the machines that are there; `lost`: others should be.
-    TooBig { reason: String, lost: bool },
+    TooBig { error: PoolError, lost: bool },
     /// Someone must change something first.
-    Never(String),
+    Never(PoolError),
+}
+
+impl From<NoStart> for PoolError {
+    fn from(error: NoStart) -> Self {
+        match error {
+            NoStart::Again(error) | NoStart::TooBig { error, .. } | NoStart::Never(error) => error,
+        }
+    }
 }
 
 /// What a start needs to know.
@@ -64,9 +73,9 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Why a worker that answers cannot be used, if there is one.
-    pub(crate) fn refused(&self) -> Option<String> {
+    pub(crate) fn refused(&self) -> Option<Absent> {
         let refused = self.absent.iter().find(|(_, absent)| matches!(absent, Absent::Refused(_)));
-        refused.map(|(_, absent)| absent.to_string())
+        refused.map(|(_, absent)| absent.clone())
     }
 
     /// What is wrong with those that are not there.
@@ -107,7 +116,7 @@ impl Live {
             fault.map(|fault| format!("worker '{name}': {}", fault.0))
         };
         let ended = tokio::select! {
-            ended = self.child.ended() => ended,
+            ended = self.child.ended() => ended.to_string(),
             fault = any_broken(&self.tunnels) => return fault,
         };
         // The process ends because a worker is lost, and the tunnel may know only now.
@@ -136,9 +145,8 @@ impl Starter {
         model: ModelShape,
         plugin: Arc<PlacementPlugin>,
         tools: bool,
-    ) -> Result<Self, String> {
-        let http = machine_client().connect_timeout(CONNECT).build();
-        let http = http.map_err(|error| error.to_string())?;
+    ) -> Result<Self, PoolError> {
+        let http = machine_client().connect_timeout(CONNECT).build()?;
         let kept = KeptPlan::of(&spec, &model);
         let (speed, contexts) = (tokio::sync::OnceCell::new(), [AtomicU32::new(0), AtomicU32::new(0)]);
         Ok(Self { spec, model, plugin, tools, http, kept, speed, contexts })
@@ -168,30 +176,30 @@ impl Starter {
     /// Asks the plugin where the layers go.
     pub(crate) async fn plan(&self, survey: &Survey) -> Result<Planned, NoStart> {
         if survey.found.is_empty() && !self.spec.local {
-            return Err(NoStart::Again(format!("no worker answers: {}", survey.missing())));
+            return Err(NoStart::Again(PoolError::NoWorker { reasons: survey.missing() }));
         }
         let (mut machines, mut workers) = (vec![self.here().await.map_err(NoStart::Never)?], vec![None]);
         for (index, found) in &survey.found {
             machines.push(self.machine(*index, found));
             workers.push(Some((*index, !found.facts.gpu)));
         }
-        let plugin = self.plugin.label();
         let (shape, context, placed) = self.place(&machines).await;
         let missing = || match survey.absent.is_empty() {
             true => String::new(),
             false => format!(" ({})", survey.missing()),
         };
-        match placed.map_err(|error| NoStart::Never(error.to_string()))? {
+        match placed.map_err(|error| NoStart::Never(error.into()))? {
             Ok(plan) => {
-                layout::check(&plan, &shape, &machines)
-                    .map_err(|wrong| NoStart::Never(format!("plugin {plugin} made a wrong plan: {wrong}")))?;
+                layout::check(&plan, &shape, &machines).map_err(|source| {
+                    NoStart::Never(PoolError::Plan { plugin: self.plugin.label().to_owned(), source })
+                })?;
                 Ok(Planned { plan, shape, context, machines, workers })
             }
             Err(Refusal::TooBig(shortage)) => {
-                let reason = layout::too_big(&shortage, &shape, &machines) + &missing();
-                Err(NoStart::TooBig { reason, lost: !survey.absent.is_empty() })
+                let error = PoolError::TooBig(layout::too_big(&shortage, &shape, &machines) + &missing());
+                Err(NoStart::TooBig { error, lost: !survey.absent.is_empty() })
             }
-            Err(Refusal::Other(reason)) => Err(NoStart::Never(reason + &missing())),
+            Err(Refusal::Other(reason)) => Err(NoStart::Never(PoolError::Refused(reason + &missing()))),
         }
     }
 
@@ -213,16 +221,15 @@ impl Starter {
         }
     }
 
-    async fn here(&self) -> Result<Machine, String> {
+    async fn here(&self) -> Result<Machine, PoolError> {
         let local = self.spec.local;
         let threads = self.spec.threads.map_or_else(processors, |threads| threads as usize);
         let measured = self.speed.get_or_try_init(|| async move {
             let measured = tokio::task::spawn_blocking(move || pool::measure_speed(threads)).await;
-            let speed = measured.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-            Ok::<u64, String>(speed.0)
+            Ok::<u64, PoolError>(measured??.0)
         });
         let speed = *measured.await?;
-        let free = pool::device().map_err(|error| error.to_string())?.free;
+        let free = pool::device()?.free;
         Ok(Machine {
             name: HERE.to_owned(),
             memory: free / 10 * 9,
@@ -254,25 +261,26 @@ impl Starter {
         let refused = survey.refused().filter(|_| generation == FIRST);
         if let Some(refused) = refused {
             // What the script says is wrong. Later on, a worker that refuses is one that is not there.
-            return Err(NoStart::Never(refused));
+            return Err(NoStart::Never(refused.into()));
         }
         let planned = self.plan(&survey).await?;
-        let again = |error: std::io::Error| NoStart::Again(error.to_string());
         let (tunnels, config) = self.tunnels(&planned).await?;
-        let mut child = Child::start(&self.spec, planned.context, &config).map_err(again)?;
+        let child = Child::start(&self.spec, planned.context, &config);
+        let mut child = child.map_err(|error| NoStart::Again(PoolError::Process(error)))?;
         self.began_with(planned.context);
         let address = loop {
             let said = tokio::select! {
-                said = child.said() => said.map_err(NoStart::Again),
-                fault = any_broken(&tunnels) => Err(NoStart::Again(fault)),
+                said = child.said() => said.map_err(|error| NoStart::Again(error.into())),
+                fault = any_broken(&tunnels) => Err(NoStart::Again(PoolError::TunnelBroke(fault))),
             };
             match said? {
                 PoolSaid::Loading(done) => phase(Phase::Loading(done)),
                 PoolSaid::Listening(address) => break address,
-                PoolSaid::Failed(reason) => return Err(NoStart::Never(reason)),
+                PoolSaid::Failed(reason) => return Err(NoStart::Never(PoolError::NotLoaded(reason))),
             }
         };
-        let node = self.node(address, &child.token, config.here > 0).await.map_err(NoStart::Again)?;
+        let node = self.node(address, &child.token, config.here > 0).await;
+        let node = node.map_err(|error| NoStart::Again(error.into()))?;
         self.kept.write(&planned.plan, &planned.machines);
         let absent = survey.absent.iter().map(|(index, _)| self.spec.workers[*index].name.clone());
         let meters = tunnels.iter().map(|(name, tunnel)| (name.clone(), tunnel.meter().clone()));
@@ -297,7 +305,7 @@ impl Starter {
 
     /// Ways to the workers of a plan, and what the process of the pool loads through them.
     async fn tunnels(&self, planned: &Planned) -> Result<(Vec<(String, Tunnel)>, PoolConfig), NoStart> {
-        let again = |error: std::io::Error| NoStart::Again(error.to_string());
+        let again = |error| NoStart::Again(PoolError::Tunnel(error));
         let mut tunnels = Vec::new();
         let mut addresses = vec![None; planned.machines.len()];
         for share in &planned.plan.shares {
@@ -312,10 +320,15 @@ impl Starter {
         }
         let (plan, machines) = (&planned.plan, &planned.machines);
         let config = layout::config(plan, machines, |machine| addresses[machine], &self.spec.pins);
-        Ok((tunnels, config.map_err(NoStart::Never)?))
+        Ok((tunnels, config.map_err(|error| NoStart::Never(error.into()))?))
     }
 
-    async fn node(&self, address: std::net::SocketAddr, token: &Token, here: bool) -> Result<Node, String> {
+    async fn node(
+        &self,
+        address: std::net::SocketAddr,
+        token: &Token,
+        here: bool,
+    ) -> Result<Node, ConnectError> {
         // Drafting here while workers compute is time won.
         let processor =
             if here { Processor::Here } else { Processor::At(format!("pool {}", self.spec.name)) };

@@ -10,10 +10,11 @@ use tightwad_engine::pool::ModelShape;
 use tightwad_modes::{Layer, PlacementPlugin};
 use tightwad_sandbox::Loaded;
 
+use crate::error::PoolError;
 use crate::layout;
 use crate::layout::{Placed, placed};
 use crate::pooling::Pooling;
-use crate::start::{NoStart, Planned, Starter};
+use crate::start::{Planned, Starter};
 use crate::state::Phase;
 use crate::survey::Found;
 
@@ -95,20 +96,17 @@ pub struct PoolPlan {
 ///
 /// # Errors
 ///
-/// One sentence: why it cannot be.
-pub async fn plan_pool(spec: PoolSpec, plugin: Arc<PlacementPlugin>) -> Result<PoolPlan, String> {
+/// [`PoolError`], where the file is not a model, a worker refuses, or the model cannot be placed.
+pub async fn plan_pool(spec: PoolSpec, plugin: Arc<PlacementPlugin>) -> Result<PoolPlan, PoolError> {
     let path = spec.path.clone();
-    let read = tokio::task::spawn_blocking(move || ModelShape::read(&path)).await;
-    let model = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let model = tokio::task::spawn_blocking(move || ModelShape::read(&path)).await??;
     let label = plugin.label().to_owned();
     let starter = Starter::new(spec, model, plugin, false)?;
     let survey = starter.survey().await;
     if let Some(refused) = survey.refused() {
-        return Err(refused);
+        return Err(refused.into());
     }
-    let planned = starter.plan(&survey).await.map_err(|error| match error {
-        NoStart::Again(reason) | NoStart::TooBig { reason, .. } | NoStart::Never(reason) => reason,
-    })?;
+    let planned = starter.plan(&survey).await?;
     let Planned { plan, shape, machines, .. } = &planned;
     let named = |(index, found): (usize, Found)| (starter.spec.workers[index].name.clone(), found);
     Ok(PoolPlan {
@@ -142,9 +140,9 @@ impl PoolMemory {
 ///
 /// # Errors
 ///
-/// One sentence: the file is no model.
-pub fn memory_of(spec: &PoolSpec) -> Result<PoolMemory, String> {
-    let model = ModelShape::read(&spec.path).map_err(|error| error.to_string())?;
+/// [`PoolError`], where the file is not a model.
+pub fn memory_of(spec: &PoolSpec) -> Result<PoolMemory, PoolError> {
+    let model = ModelShape::read(&spec.path)?;
     let context = layout::contexts(spec, &model).first().copied().unwrap_or_default();
     let shape = layout::shape(spec, &model, context);
     let bytes = |layer: &Layer| layer.weights + layer.cache;

@@ -103,13 +103,13 @@ impl Supervisor {
                     // The first try comes at once.
                     failures = if since.elapsed() > WELL { 0 } else { failures };
                 }
-                Err(NoStart::Never(reason) | NoStart::TooBig { reason, lost: false }) => {
-                    self.set(Phase::Failed(reason));
+                Err(NoStart::Never(error) | NoStart::TooBig { error, lost: false }) => {
+                    self.set(Phase::Failed(error.to_string()));
                     return Ok(());
                 }
                 // With the workers that are lost, it may fit later.
-                Err(NoStart::Again(reason) | NoStart::TooBig { reason, lost: true }) => {
-                    self.set(Phase::Replanning(reason));
+                Err(NoStart::Again(error) | NoStart::TooBig { error, lost: true }) => {
+                    self.set(Phase::Replanning(error.to_string()));
                     unless_told(&mut self.orders, sleep(BACKOFF.delay(failures))).await?;
                     failures += 1;
                 }

@@ -9,6 +9,7 @@ use tightwad_core::{BackendError, Backoff, Processor, Request, Token, innermost,
 use tightwad_net::{authorized, server_client};
 
 use crate::dialect::Dialect;
+use crate::error::ConnectError;
 use crate::spec::TextServerSpec;
 
 /// How long a connection may take to come about, and a list of models.
@@ -30,9 +31,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn connect(spec: &TextServerSpec) -> Result<Self, String> {
+    pub(crate) async fn connect(spec: &TextServerSpec) -> Result<Self, ConnectError> {
         let http = server_client(&spec.url).connect_timeout(CONNECT).build();
-        let http = http.map_err(|error| error.to_string())?;
+        let http = http.map_err(ConnectError::Client)?;
         let url = spec.url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let mut client = Self {
             model: spec.model.clone().unwrap_or_default(),
@@ -42,19 +43,16 @@ impl Client {
             http,
             pace: Mutex::default(),
         };
-        let names = client.names().await?;
+        let models = client.names().await?;
         match &spec.model {
-            None if names.len() == 1 => client.model.clone_from(&names[0]),
-            None => {
-                let known = names.join(", ");
-                return Err(format!("{} has several models: choose one with `model`: {known}", client.url));
-            }
+            None if models.len() == 1 => client.model.clone_from(&models[0]),
+            None => return Err(ConnectError::SeveralModels { url: client.url, models }),
             // Ollama's names may leave out the tag; a llama-server answers to any name.
             Some(wanted) if client.dialect != Dialect::LlamaServer => {
                 let same = |name: &String| name == wanted || name.strip_suffix(":latest") == Some(wanted);
-                if !names.iter().any(same) {
-                    let known = names.join(", ");
-                    return Err(format!("{} has no model '{wanted}'; it has: {known}", client.url));
+                if !models.iter().any(same) {
+                    let model = wanted.clone();
+                    return Err(ConnectError::UnknownModel { url: client.url, model, models });
                 }
             }
             Some(_) => {}
@@ -62,14 +60,12 @@ impl Client {
         Ok(client)
     }
 
-    async fn names(&self) -> Result<Vec<String>, String> {
+    async fn names(&self) -> Result<Vec<String>, ConnectError> {
         let asked = self.authorized(self.http.get(format!("{}{}", self.url, self.dialect.models())));
-        let lost = |error: reqwest::Error| {
-            format!("{} does not answer: {}; is the server running there?", self.url, innermost(&error))
-        };
+        let lost = |source| ConnectError::NoAnswer { url: self.url.clone(), source };
         let response = asked.timeout(CONNECT * 2).send().await.map_err(lost)?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(format!("{} wants its API key: give it as `token`", self.url));
+            return Err(ConnectError::Unauthorized { url: self.url.clone() });
         }
         let list: Value = response.json().await.map_err(lost)?;
         Ok(self.dialect.names(&list))
@@ -254,7 +250,7 @@ mod tests {
         let server = FakeServer::start(|| stream_of(&[], false)).await;
         let other = TextServerSpec { model: Some("other".to_owned()), ..server.spec(Dialect::OpenAi) };
         let error = Client::connect(&other).await.err().unwrap();
-        assert_eq!(error, format!("{} has no model 'other'; it has: m", server.url));
+        assert_eq!(error.to_string(), format!("{} has no model 'other'; it has: m", server.url));
         let ollama = TextServerSpec { model: Some("m".to_owned()), ..server.spec(Dialect::Ollama) };
         assert_eq!(Client::connect(&ollama).await.unwrap().model, "m");
     }

@@ -7,6 +7,7 @@ mod body;
 mod client;
 mod dialect;
 mod drafter;
+mod error;
 mod events;
 #[cfg(test)]
 mod fake_server;
@@ -17,5 +18,6 @@ mod spec;
 mod tools;
 
 pub use dialect::Dialect;
+pub use error::ConnectError;
 pub use server::TextServer;
 pub use spec::{TextServerSpec, Verification};

@@ -13,6 +13,7 @@ use tightwad_core::{
 
 use crate::client::Client;
 use crate::drafter::TextDrafter;
+use crate::error::ConnectError;
 use crate::events::Events;
 use crate::logprobs::{LogprobsTarget, is_greedy};
 use crate::replay::ReplayTarget;
@@ -32,11 +33,11 @@ impl TextServer {
     ///
     /// # Errors
     ///
-    /// One sentence: it does not answer, or has no such model.
+    /// [`ConnectError`], where it does not answer, or has no such model.
     pub async fn connect(
         spec: &TextServerSpec,
         reader: Option<Arc<dyn PromptReader>>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConnectError> {
         let client = Arc::new(Client::connect(spec).await?);
         let name = spec.name.clone().unwrap_or_else(|| client.model.clone());
         Ok(Self { name, client, replay: spec.verify != Verification::None, reader })

@@ -59,8 +59,8 @@ fn compile_here(
     check_header(wasm).map_err(|reason| not_component(reason.to_owned()))?;
     let component =
         Component::new(&engine.engine, wasm).map_err(|error| not_component(format!("{error:#}")))?;
-    let Names { world, export, imports } =
-        check_names(engine, &component, worlds).map_err(|reason| unfit(name, reason))?;
+    let names = check_names(engine, &component, worlds);
+    let Names { world, export, imports } = names.map_err(|error| unfit(name, error.to_string()))?;
     Ok(Compiled { component, sha256: hexadecimal(&Sha256::digest(wasm)), world, export, imports })
 }
 
@@ -87,15 +87,32 @@ struct Names {
     imports: Vec<String>,
 }
 
+/// The names of imports and exports do not fit the contract.
+#[derive(Debug, thiserror::Error)]
+enum WrongNames {
+    /// A name is one of another version of the contract.
+    #[error("it was built for {0}: rebuild it with this version's `wit` folder")]
+    OtherVersion(String),
+    /// The interface of the one world is not exported.
+    #[error("it does not export the interface `{0}`")]
+    NotExported(&'static str),
+    /// None of the worlds' interfaces is exported.
+    #[error("it exports none of the interfaces {}", .0.join(", "))]
+    NoneExported(Vec<&'static str>),
+    /// An import is not part of the world.
+    #[error("it imports {0}, which this host does not offer")]
+    NotOffered(String),
+}
+
 /// Compares the names of imports and exports with the contract, to say what a linker would not; which of the
 /// `worlds` it is, and its imports.
-fn check_names(engine: &PluginEngine, component: &Component, worlds: &[World]) -> Result<Names, String> {
+fn check_names(engine: &PluginEngine, component: &Component, worlds: &[World]) -> Result<Names, WrongNames> {
     let types = component.component_type();
     let other = |name: &str| name.starts_with(PACKAGE) && !name.contains(VERSION);
     let imports: Vec<String> = types.imports(&engine.engine).map(|(name, _)| name.to_owned()).collect();
     let exports: Vec<String> = types.exports(&engine.engine).map(|(name, _)| name.to_owned()).collect();
     if let Some(name) = imports.iter().chain(&exports).find(|name| other(name)) {
-        return Err(format!("it was built for {name}: rebuild it with this version's `wit` folder"));
+        return Err(WrongNames::OtherVersion(name.clone()));
     }
     // Before the imports: of a component of another world, this says more.
     let exported = |world: &World| {
@@ -103,15 +120,12 @@ fn check_names(engine: &PluginEngine, component: &Component, worlds: &[World]) -
         exports.iter().find(|name| name.starts_with(&prefix)).map(|name| (*world, name.clone()))
     };
     let (world, export) = worlds.iter().find_map(exported).ok_or_else(|| match worlds {
-        [world] => format!("it does not export the interface `{}`", world.interface),
-        _ => {
-            let known: Vec<&str> = worlds.iter().map(|world| world.interface).collect();
-            format!("it exports none of the interfaces {}", known.join(", "))
-        }
+        [world] => WrongNames::NotExported(world.interface),
+        _ => WrongNames::NoneExported(worlds.iter().map(|world| world.interface).collect()),
     })?;
     let offered = |name: &str| name.starts_with(PACKAGE) || (world.wasi && name.starts_with(WASI));
     if let Some(name) = imports.iter().find(|name| !offered(name)) {
-        return Err(format!("it imports {name}, which this host does not offer"));
+        return Err(WrongNames::NotOffered(name.clone()));
     }
     Ok(Names { world, export, imports })
 }

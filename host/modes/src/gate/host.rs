@@ -154,7 +154,7 @@ impl HostTask for State<ReviewTask> {
         match passing::pass(task, candidate as usize, tokens as usize).await {
             Ok(()) if task.is_over() => Ok(Err(Error::Finished)),
             Ok(()) => Ok(Ok(())),
-            Err(why) => Ok(refused(why)),
+            Err(error) => Ok(refused(error.to_string())),
         }
     }
 

@@ -8,22 +8,42 @@ use tightwad_core::{
 
 use crate::gate::review::{Ending, Given, ReviewTally, ReviewTask};
 
-/// The first `tokens` tokens of a scored candidate go to the client now; why not, where they cannot.
-pub(crate) async fn pass(task: &mut ReviewTask, candidate: usize, tokens: usize) -> Result<(), String> {
+/// Why the beginning of a candidate cannot go to the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PassError {
+    /// The candidate does not have these tokens, or the client has them or another candidate's.
+    #[error("{tokens} tokens of candidate {candidate} cannot be passed on")]
+    Tokens { candidate: usize, tokens: usize },
+    /// The reviewer could not correct the rest.
+    #[error("the reviewer cannot go on from the middle")]
+    NoResume,
+    /// The reviewer has no tokenizer.
+    #[error("the reviewer has no vocabulary of its own")]
+    NoVocabulary,
+    /// The reviewer cannot turn tokens into text.
+    #[error(transparent)]
+    Detokenize(#[from] BackendError),
+    /// The reviewer's tokens are not the candidate's text.
+    #[error("the reviewer's tokens are other words")]
+    OtherWords,
+}
+
+/// The first `tokens` tokens of a scored candidate go to the client now.
+pub(crate) async fn pass(task: &mut ReviewTask, candidate: usize, tokens: usize) -> Result<(), PassError> {
     let written = &task.written[candidate];
     let more = task.given.is_none_or(|given| given.candidate == candidate && given.tokens < tokens);
     if tokens == 0 || tokens > written.scored.len() || !more {
-        return Err(format!("{tokens} tokens of candidate {candidate} cannot be passed on"));
+        return Err(PassError::Tokens { candidate, tokens });
     }
     if !can_go_on(task) {
-        return Err("the reviewer cannot go on from the middle".to_owned());
+        return Err(PassError::NoResume);
     }
     let tokenizer = task.spec.reviewer.as_target().and_then(|target| target.tokenizer());
-    let tokenizer = tokenizer.ok_or("the reviewer has no vocabulary of its own")?;
+    let tokenizer = tokenizer.ok_or(PassError::NoVocabulary)?;
     let first: Vec<u32> = written.scored[..tokens].iter().map(|scored| scored.token).collect();
-    let bytes = tokenizer.detokenize(&first).await.map_err(|error| error.to_string())?;
+    let bytes = tokenizer.detokenize(&first).await?;
     if !written.text.as_bytes().starts_with(&bytes) {
-        return Err("the reviewer's tokens are other words".to_owned());
+        return Err(PassError::OtherWords);
     }
     // Half a character waits for its other half.
     let end = written.text.floor_char_boundary(bytes.len());

@@ -83,7 +83,7 @@ async fn sought(peers: &mut Vec<Peer>) -> Result<Option<Announced>, SwarmError> 
 ///
 /// Where this machine cannot receive multicasts.
 pub async fn seeders(wait: Duration) -> Result<(Vec<Peer>, Announced), SwarmError> {
-    let mut announced = discover_seeders().map_err(SwarmError::Here)?;
+    let mut announced = discover_seeders()?;
     let (mut peers, until) = (Vec::new(), tokio::time::Instant::now() + wait);
     while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
         peers.extend(Peer::seeder(&peer).ok());

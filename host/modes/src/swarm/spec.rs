@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tightwad_core::Token;
+use tightwad_net::DiscoveryError;
 use tightwad_swarm::Wanted;
 use tightwad_swarm::disk::{LayersError, Manifest, ManifestError, Store, StoreError};
 use tightwad_swarm::net::{Limits, NoManifest, Peer, PullError, Seeding, Summary};
@@ -47,6 +48,9 @@ pub enum SwarmError {
     /// The pull.
     #[error(transparent)]
     Pull(#[from] PullError),
+    /// Seeders cannot be looked for.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// Something of this machine.
     #[error("{0}")]
     Here(String),

@@ -1,6 +1,7 @@
 //! A model on another machine as a backend.
 
 pub(crate) mod drafter;
+pub(crate) mod error;
 pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod model;

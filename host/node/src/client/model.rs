@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tightwad_core::{BackendError, Clock, ModelFacts, Processor, Token};
 
+use crate::client::error::ConnectError;
 use crate::client::link::{Counts, Fault, Link, error};
 use crate::client::probe::{asked, link};
 use crate::client::vocabulary::Vocabulary;
@@ -45,13 +46,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// One sentence: the node does not answer, speaks another version, or lends no such model.
-    pub async fn connect(spec: &NodeSpec) -> Result<Self, String> {
+    /// [`ConnectError`], where the node does not answer, speaks another version, or lends no such model.
+    pub async fn connect(spec: &NodeSpec) -> Result<Self, ConnectError> {
         Self::connect_by(spec, Clock::default()).await
     }
 
     /// The same, with calls timed by `clock`.
-    pub(crate) async fn connect_by(spec: &NodeSpec, clock: Clock) -> Result<Self, String> {
+    pub(crate) async fn connect_by(spec: &NodeSpec, clock: Clock) -> Result<Self, ConnectError> {
         let mut link = link(&spec.url, spec.token.clone(), spec.watched.clone())?;
         link.clock = clock;
         let facts = asked(&link).await?;
@@ -79,18 +80,19 @@ impl Node {
     }
 }
 
-fn choose(node: &str, facts: NodeFacts, wanted: Option<&str>) -> Result<(String, ModelFacts), String> {
-    let known: Vec<&str> = facts.models.iter().map(|model| model.name.as_str()).collect();
-    let known = known.join(", ");
+fn choose(node: &str, facts: NodeFacts, wanted: Option<&str>) -> Result<(String, ModelFacts), ConnectError> {
+    let models: Vec<String> = facts.models.iter().map(|model| model.name.clone()).collect();
+    let node = node.to_owned();
     let found = match wanted {
         Some(name) => facts.models.into_iter().find(|model| model.name == name),
-        None if facts.models.len() > 1 => {
-            return Err(format!("{node} lends several models: choose one with `model`: {known}"));
-        }
+        None if facts.models.len() > 1 => return Err(ConnectError::SeveralModels { node, models }),
         None => facts.models.into_iter().next(),
     };
     match found {
         Some(model) => Ok((model.name, model.facts)),
-        None => Err(format!("{node} lends no model '{}'; it has: {known}", wanted.unwrap_or_default())),
+        None => {
+            let model = wanted.unwrap_or_default().to_owned();
+            Err(ConnectError::UnknownModel { node, model, models })
+        }
     }
 }

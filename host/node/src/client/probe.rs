@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tightwad_core::{Processor, Token};
 
+use crate::client::error::ConnectError;
 use crate::client::link::{Fault, Link};
 use crate::protocol::facts::{NodeFacts, PROTOCOL};
 
@@ -22,8 +23,8 @@ pub struct NodeHealth {
 ///
 /// # Errors
 ///
-/// One sentence: it does not answer, or speaks another version.
-pub async fn probe(url: &str, token: Option<Token>) -> Result<NodeHealth, String> {
+/// [`ConnectError`], where it does not answer, or speaks another version.
+pub async fn probe(url: &str, token: Option<Token>) -> Result<NodeHealth, ConnectError> {
     let link = link(url, token, None)?;
     asked(&link).await?;
     let start = std::time::Instant::now();
@@ -35,25 +36,25 @@ pub async fn probe(url: &str, token: Option<Token>) -> Result<NodeHealth, String
 }
 
 /// The way to the node at `url`.
-pub(crate) fn link(url: &str, token: Option<Token>, watched: Option<Processor>) -> Result<Link, String> {
+pub(crate) fn link(
+    url: &str,
+    token: Option<Token>,
+    watched: Option<Processor>,
+) -> Result<Link, ConnectError> {
     let shown = url.trim_end_matches('/');
     let link = Link::new(format!("node {shown}"), shown, token, watched);
-    link.map_err(|error| format!("'{url}' is not the address of a node: {error}"))
+    link.map_err(|source| ConnectError::Address { url: url.to_owned(), source })
 }
 
 /// What a node of this version says of itself.
-pub(crate) async fn asked(link: &Link) -> Result<NodeFacts, String> {
+pub(crate) async fn asked(link: &Link) -> Result<NodeFacts, ConnectError> {
     let facts = link.facts().await.map_err(|fault| match fault {
-        Fault::Lost(reason) | Fault::OutOfStep(reason) => {
-            format!("{reason}; is `tightwad node` running there, and does this machine reach it?")
-        }
-        Fault::Refused(error) => error.to_string(),
+        Fault::Lost(reason) | Fault::OutOfStep(reason) => ConnectError::NoAnswer { reason },
+        Fault::Refused(error) => ConnectError::Refused(error),
     })?;
     if facts.protocol != PROTOCOL {
-        return Err(format!(
-            "{} runs tightwad {} and speaks version {} of the protocol, this host speaks {PROTOCOL}: update the older one",
-            link.name, facts.tightwad, facts.protocol
-        ));
+        let (node, tightwad, protocol) = (link.name.clone(), facts.tightwad, facts.protocol);
+        return Err(ConnectError::Version { node, tightwad, protocol });
     }
     Ok(facts)
 }

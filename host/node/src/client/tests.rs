@@ -203,7 +203,7 @@ async fn a_wrong_token_is_a_clear_error() {
     let model = Arc::new(Model::new());
     let node = FakeNode::lending([("model", model)], Some(token.clone()), Clock::default()).await;
     for wrong in [None, Some(Token::new("wrong").unwrap())] {
-        let error = Node::connect(&NodeSpec { token: wrong, ..node.spec() }).await.err().unwrap();
+        let error = Node::connect(&NodeSpec { token: wrong, ..node.spec() }).await.err().unwrap().to_string();
         let wanted = "it does not take this token: give the one it was started with as `token`";
         assert!(error.ends_with(wanted), "{error}");
     }
@@ -215,10 +215,10 @@ async fn a_wrong_token_is_a_clear_error() {
 async fn one_of_several_models_must_be_chosen() {
     let models = [("big", Arc::new(Model::new()) as _), ("small", Arc::new(Model::new()) as _)];
     let node = FakeNode::lending(models, None, Clock::default()).await;
-    let error = Node::connect(&node.spec()).await.err().unwrap();
+    let error = Node::connect(&node.spec()).await.err().unwrap().to_string();
     assert!(error.ends_with("lends several models: choose one with `model`: big, small"), "{error}");
     let spec = |name: &str| NodeSpec { model: Some(name.to_owned()), ..node.spec() };
-    let error = Node::connect(&spec("huge")).await.err().unwrap();
+    let error = Node::connect(&spec("huge")).await.err().unwrap().to_string();
     assert!(error.ends_with("lends no model 'huge'; it has: big, small"), "{error}");
     assert_eq!(Node::connect(&spec("small")).await.unwrap().name(), "small");
 }
@@ -228,7 +228,7 @@ async fn a_node_that_is_not_there_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let error = probe(&url, None).await.unwrap_err();
+    let error = probe(&url, None).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("node {url}: ")), "{error}");
     assert!(error.ends_with("is `tightwad node` running there, and does this machine reach it?"), "{error}");
 }
@@ -247,7 +247,7 @@ async fn a_node_of_another_version_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, paths).into_future());
-    let error = probe(&url, None).await.unwrap_err();
+    let error = probe(&url, None).await.unwrap_err().to_string();
     assert!(error.contains("runs tightwad 9.9 and speaks version 2 of the protocol"), "{error}");
 }
 

@@ -20,7 +20,8 @@ pub(crate) async fn open(
     body: Raw,
 ) -> Result<Response, ApiError> {
     let call: OpenCall = read(body)?;
-    let place = lent.registry.place(client.ip()).map_err(ApiError::too_many)?;
+    let place = lent.registry.place(client.ip());
+    let place = place.map_err(|error| ApiError::too_many(error.to_string()))?;
     let backend = lent.model(&call.model)?;
     let request = Request::try_from(call.request.clone());
     let request =

@@ -99,6 +99,17 @@ impl Drop for Place {
     }
 }
 
+/// A limit of sessions is reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TooManySessions {
+    /// That of the node.
+    #[error("{0} sessions are open, which is as many as this node allows")]
+    Node(usize),
+    /// That of one client.
+    #[error("{client} has {open} sessions open, which is as many as this node allows a client")]
+    Client { client: IpAddr, open: usize },
+}
+
 /// All sessions.
 pub(crate) struct Registry {
     limits: SessionLimits,
@@ -119,18 +130,16 @@ impl Registry {
         lock(&self.entries).len()
     }
 
-    /// A place for a session of `client`, or why there is none.
-    pub(crate) fn place(&self, client: IpAddr) -> Result<Place, String> {
+    /// A place for a session of `client`.
+    pub(crate) fn place(&self, client: IpAddr) -> Result<Place, TooManySessions> {
         let mut places = lock(&self.places);
         let all: usize = places.values().sum();
         if all >= self.limits.all {
-            return Err(format!("{all} sessions are open, which is as many as this node allows"));
+            return Err(TooManySessions::Node(all));
         }
         let taken = places.entry(client).or_default();
         if *taken >= self.limits.a_client {
-            return Err(format!(
-                "{client} has {taken} sessions open, which is as many as this node allows a client"
-            ));
+            return Err(TooManySessions::Client { client, open: *taken });
         }
         *taken += 1;
         Ok(Place { client, places: self.places.clone() })
@@ -205,10 +214,10 @@ mod tests {
         let first = registry.place(a).ok().unwrap();
         let second = registry.place(a);
         assert!(second.is_ok());
-        assert!(registry.place(a).err().unwrap().contains("10.0.0.1 has 2 sessions"));
+        assert!(registry.place(a).err().unwrap().to_string().contains("10.0.0.1 has 2 sessions"));
         let third = registry.place(b);
         assert!(third.is_ok());
-        assert!(registry.place(b).err().unwrap().contains("3 sessions are open"));
+        assert!(registry.place(b).err().unwrap().to_string().contains("3 sessions are open"));
         drop(first);
         assert!(registry.place(a).is_ok());
     }

@@ -27,6 +27,11 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Pools that may use a worker at once: each has a process of its own.
 const POOLS: usize = 32;
 
+/// As many pools use a worker as it allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} pools use this worker, which is as many as it allows")]
+pub(crate) struct TooManyPools(usize);
+
 /// What is lent.
 #[derive(Debug, Clone)]
 pub struct LenderConfig {
@@ -75,12 +80,12 @@ impl Lender {
         }
     }
 
-    /// A place for one more pool, or why there is none.
-    pub(crate) fn place(self: &Arc<Self>) -> Result<Place, String> {
+    /// A place for one more pool.
+    pub(crate) fn place(self: &Arc<Self>) -> Result<Place, TooManyPools> {
         let more = |pools: usize| (pools < POOLS).then_some(pools + 1);
         match self.pools.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Place(self.clone())),
-            Err(pools) => Err(format!("{pools} pools use this worker, which is as many as it allows")),
+            Err(pools) => Err(TooManyPools(pools)),
         }
     }
 

@@ -61,7 +61,7 @@ pub(crate) async fn rpc(
         let message = format!("this path wants 'Upgrade: {UPGRADE}': a tunnel of this version of tightwad");
         return Err(ApiError::invalid(None, message));
     }
-    let place = state.lender.place().map_err(ApiError::too_many)?;
+    let place = state.lender.place().map_err(|error| ApiError::too_many(error.to_string()))?;
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {

@@ -32,9 +32,7 @@ fn one(index: usize, mut message: Map<String, Value>) -> Result<Message, ApiErro
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => match joined(&parts) {
             Ok(text) => text,
-            Err(kind) => {
-                return wrong("content", format!("has a part of the kind {kind}: only text is understood"));
-            }
+            Err(error) => return wrong("content", error.to_string()),
         },
         other => {
             return wrong(
@@ -51,11 +49,18 @@ fn one(index: usize, mut message: Map<String, Value>) -> Result<Message, ApiErro
     Ok(Message(message))
 }
 
-/// The text of content parts; the kind of the first part that is none.
-fn joined(parts: &[Value]) -> Result<String, String> {
+/// A content part is not text.
+#[derive(Debug, thiserror::Error)]
+#[error("has a part of the kind {kind}: only text is understood")]
+struct UnknownPart {
+    kind: String,
+}
+
+/// The text of content parts.
+fn joined(parts: &[Value]) -> Result<String, UnknownPart> {
     let text = |part: &Value| match (part["type"].as_str(), part["text"].as_str()) {
         (Some("text"), Some(text)) => Ok(text.to_owned()),
-        (kind, _) => Err(kind.unwrap_or("unknown").to_owned()),
+        (kind, _) => Err(UnknownPart { kind: kind.unwrap_or("unknown").to_owned() }),
     };
     parts.iter().map(text).collect()
 }

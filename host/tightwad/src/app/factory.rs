@@ -147,7 +147,7 @@ impl Factory for HostFactory {
     }
 
     async fn node(&self, spec: LentSpec) -> Result<SharedBackend, FactoryError> {
-        let node = Arc::new(Node::connect(&spec.spec).await?);
+        let node = Arc::new(Node::connect(&spec.spec).await.map_err(refused)?);
         self.observe(|observed| observed.nodes.push(Arc::downgrade(&node)));
         let node: SharedBackend = node;
         if spec.fallback.is_empty() {
@@ -158,7 +158,7 @@ impl Factory for HostFactory {
     }
 
     async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, FactoryError> {
-        let server = TextServer::connect(&spec, vocabulary(&spec.verify).await?).await?;
+        let server = TextServer::connect(&spec, vocabulary(&spec.verify).await?).await.map_err(refused)?;
         if spec.verify == Verification::Replay {
             tracing::warn!(
                 server = spec.url,
@@ -169,7 +169,7 @@ impl Factory for HostFactory {
     }
 
     async fn discover(&self, wait: Duration) -> Result<Vec<Found>, FactoryError> {
-        Ok(discover(wait).await?)
+        discover(wait).await.map_err(refused)
     }
 
     async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, FactoryError> {
@@ -177,13 +177,15 @@ impl Factory for HostFactory {
             return Ok(Arc::new(Pooled(pool)));
         }
         let plugin = self.placement(spec.plugin.as_deref()).await?;
-        Ok(Arc::new(Pooled(self.pools.start(spec, plugin).await?)))
+        let pool = self.pools.start(spec, plugin).await.map_err(refused)?;
+        Ok(Arc::new(Pooled(pool)))
     }
 
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, FactoryError> {
         let plugin = self.plugin(&spec.plugin.unwrap_or_else(|| built_in("speculation"))).await?;
         let settings = serde_json::Value::Object(spec.settings).to_string();
-        let mode = Arc::new(Speculation::new(spec.target, spec.drafters, plugin, settings)?);
+        let mode = Speculation::new(spec.target, spec.drafters, plugin, settings).map_err(refused)?;
+        let mode = Arc::new(mode);
         self.observe(|observed| observed.modes.push(Arc::downgrade(&mode)));
         Ok(mode)
     }
@@ -216,6 +218,11 @@ impl Factory for HostFactory {
         self.observe(|observed| observed.consensus.push(Arc::downgrade(&mode)));
         Ok(mode)
     }
+}
+
+/// The error as the script's author reads it.
+fn refused(error: impl std::error::Error) -> FactoryError {
+    FactoryError::from(error.to_string())
 }
 
 /// The vocabulary that a text server verifies with, where it needs one.

@@ -147,7 +147,7 @@ impl Doctor {
 
     async fn node(&self, what: &str, url: &str, findings: &mut Findings) {
         match probe(url, self.token.clone()).await {
-            Err(error) => findings.add(Verdict::Bad, what, &error),
+            Err(error) => findings.add(Verdict::Bad, what, &error.to_string()),
             Ok(health) => {
                 findings.add(Verdict::Good, what, &described(&health));
                 if health.skew > SKEW {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tightwad_net::Announcement;
+use tightwad_net::{Announcement, DiscoveryError};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,8 +26,9 @@ pub(crate) async fn bind(wanted: &str, has_token: bool, mend: &str) -> Result<Tc
 }
 
 /// What makes this process known on the local network. Whoever cannot be found can still be used by its address.
-pub(crate) fn announced(what: &str, made: Result<Announcement, String>) -> Option<Announcement> {
+pub(crate) fn announced(what: &str, made: Result<Announcement, DiscoveryError>) -> Option<Announcement> {
     made.inspect_err(|error| {
+        let error = error.to_string();
         tracing::warn!(error, "other machines cannot find this {what} by themselves; give them its address");
     })
     .ok()

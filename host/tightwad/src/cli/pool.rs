@@ -68,7 +68,7 @@ impl Plan {
     async fn run(self) -> Result<()> {
         let factory = HostFactory::new(shelf::library(self.plugins.as_deref(), None)?);
         let plugin = factory.placement(self.plugin.as_deref()).await.map_err(|error| anyhow!(error))?;
-        let plan = plan_pool(self.spec()?, plugin).await.map_err(|error| anyhow!(error))?;
+        let plan = plan_pool(self.spec()?, plugin).await.map_err(|error| anyhow!(error.to_string()))?;
         if self.json {
             let workers = plan.workers.iter().map(|(name, found)| {
                 json!({"name": name, "facts": found.facts, "bandwidth": found.bandwidth,
