@@ -31,7 +31,7 @@ async fn what_cannot_be_pooled_is_refused_with_the_way_out() {
     assert!(error.contains("does not take this token"), "{error}");
     assert!(check("\"http://127.0.0.1:1\"", "").contains("is `tightwad worker` running there"));
     assert!(check("", "").contains("nowhere to compute"));
-    assert!(check("\"nonsense\"", "").contains("no address of a worker"));
+    assert!(check("\"nonsense\"", "").contains("not the address of a worker"));
     assert!(check(&own, ", wokers = {}").contains("did you mean 'workers'"));
     let twice = check(&format!("{own}, {own}"), "");
     assert!(twice.contains("is given twice"), "{twice}");
