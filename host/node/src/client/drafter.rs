@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tightwad_core::{BackendError, Drafter, Expected, Processor, Proposal, Task, TokenId, WireRequest};
 
 use crate::client::limits::OPENING;
-use crate::client::link::{Fault, Link};
+use crate::client::link::{Fault, Link, error};
 use crate::client::model::Node;
 use crate::protocol::calls::{Base, OpenCall, Opened, ProposeAnswer, ProposeCall, Role};
 use crate::protocol::hash::TokenHash;
@@ -145,7 +145,7 @@ impl Drafter for NodeDrafter {
         };
         let done = tokio::time::timeout(limit, asked).await;
         match done {
-            Ok(outcome) => outcome.map_err(|fault| crate::client::node::error(&self.link, fault)),
+            Ok(outcome) => outcome.map_err(|fault| error(&self.link, fault)),
             Err(_) => {
                 self.forget();
                 Err(BackendError::failed(

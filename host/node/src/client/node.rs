@@ -11,9 +11,7 @@ use tightwad_core::{
 };
 
 use crate::client::drafter::NodeDrafter;
-// `impl Drafter for NodeDrafter` names it by this path.
 use crate::client::limits::{QUICK, limit};
-pub(crate) use crate::client::link::error;
 use crate::client::model::Node;
 use crate::client::target::NodeTarget;
 use crate::protocol::calls::{ScoreAnswer, ScoreCall, TokenizeCall, Tokenized};
