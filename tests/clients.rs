@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Server, model, packages, quick, root, run, smollm2};
+use crate::support::{Server, alone, model, packages, quick, root, run, smollm2};
 
 const PYTHON: &str = "openai==3.57.0";
 const JAVASCRIPT: &str = "openai@7.57.0";
@@ -27,6 +27,7 @@ return tw.serve {{ models = {{
 #[test]
 #[ignore = "needs pip"]
 fn the_python_package_works() {
+    let _turn = alone();
     let packages = packages(&format!("python-{PYTHON}"), |folder| {
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYTHON, "--target"];
         run(Command::new("python3").args(pip).arg(folder));
@@ -42,6 +43,7 @@ fn the_python_package_works() {
 #[test]
 #[ignore = "needs npm"]
 fn the_javascript_package_works() {
+    let _turn = alone();
     let packages = packages(&format!("javascript-{JAVASCRIPT}"), |folder| {
         let install = ["install", "--silent", "--no-audit", "--no-fund", JAVASCRIPT];
         run(Command::new("npm").args(install).current_dir(folder));

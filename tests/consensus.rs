@@ -5,14 +5,14 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tightwad_netlab::Proxy;
 
-use crate::support::{LIES, Liar, Node, PROMPTS, Server, alone, smollm2, smollm2_at};
+use crate::support::{LIES, Liar, Node, PROMPTS, Server, share, small, small_at};
 
 const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 
 /// One thread each: processes that wait for each other on the same cores slow each other down.
 const NODE: [&str; 4] = ["--context", "1024", "--threads", "1"];
 
-/// SmolLM2 as target, with `drafters` (Lua expressions) under every rule, and exactly with trees.
+/// The small model as target, with `drafters` (Lua expressions) under every rule, and exactly with trees.
 fn script(drafters: &str, more: &str) -> String {
     let rules = RULES.map(|rule| {
         format!(
@@ -31,14 +31,14 @@ return tw.serve {{ models = {{
   calls = tw.speculation {{ target = target, drafters = drafters,
     settings = {{ fixed_draft = 4, tree = "calls" }} }},
 {}}} }}"#,
-        smollm2().display(),
+        small().display(),
         rules.concat()
     )
 }
 
-/// SmolLM2 at two, three and eight bits: three drafters that really differ, each in a process of its own.
+/// The small model at two, three and eight bits: three drafters that really differ, each in a process of its own.
 fn fleet() -> Vec<Node> {
-    let at = |bits| Node::start(&[("drafter", &smollm2_at(bits))], &NODE);
+    let at = |bits| Node::start(&[("drafter", &small_at(bits))], &NODE);
     ["q2_k", "q3_k_m", "q8_0"].map(at).into()
 }
 
@@ -63,7 +63,7 @@ async fn status(server: &Server, rule: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rule_skips_the_target_and_says_so_and_trees_are_exact() {
-    let _alone = alone();
+    let _turn = share();
     let fleet = fleet();
     let server = Server::start(&script(&lua(&urls(&fleet)), ", audit = 1.0, floor = 0.0"));
     for temperature in [0.0, 0.8] {
@@ -113,7 +113,7 @@ async fn every_rule_skips_the_target_and_says_so_and_trees_are_exact() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn log_probabilities_and_constraints_are_the_target_s() {
-    let _alone = alone();
+    let _turn = share();
     let fleet = fleet();
     let server = Server::start(&script(&lua(&urls(&fleet)), ""));
     let asked = json!({"model": "majority", "messages": [{"role": "user", "content": PROMPTS[0]}],
@@ -136,7 +136,7 @@ async fn log_probabilities_and_constraints_are_the_target_s() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn liars_the_dead_and_the_slow_hold_nothing_up() {
-    let _alone = alone();
+    let _turn = share();
     let mut fleet = fleet();
     let slow = Proxy::start("127.0.0.1:0".parse().unwrap(), fleet[1].address).await.unwrap();
     let liar = Liar::start().await;
@@ -188,7 +188,7 @@ async fn liars_the_dead_and_the_slow_hold_nothing_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_all_lie_alike_audits_find_out_and_the_rule_gets_tighter() {
-    let _alone = alone();
+    let _turn = share();
     let liar = Liar::start().await;
     let lies: Vec<String> = (0..3)
         .map(|index| {
@@ -223,7 +223,7 @@ async fn when_all_lie_alike_audits_find_out_and_the_rule_gets_tighter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_at_once_do_not_meet() {
-    let _alone = alone();
+    let _turn = share();
     let fleet = fleet();
     let server = Server::start(&script(&lua(&urls(&fleet)), ", floor = 0.0"));
     let ask = |model: &'static str, index: usize| {

@@ -4,13 +4,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::support::{PROMPTS, Server, smollm2_script};
+use crate::support::{PROMPTS, Server, plain_and_fast, share, small, smollm2};
 
 fn chat(question: &str) -> Value {
     json!({"model": "fast", "messages": [{"role": "user", "content": question}], "max_tokens": 40, "seed": 3})
 }
 
-/// An answer of exactly `tokens` tokens: SmolLM2's two ends of a turn are forbidden.
+/// An answer of exactly `tokens` tokens: the two ends of a turn are forbidden.
 fn long(tokens: u32) -> Value {
     let mut body = chat("Tell a very long story.");
     body["max_tokens"] = json!(tokens);
@@ -20,7 +20,8 @@ fn long(tokens: u32) -> Value {
 
 #[tokio::test]
 async fn a_stream_and_a_whole_answer_are_the_same() {
-    let server = Server::start(&smollm2_script(""));
+    let _turn = share();
+    let server = Server::start(&plain_and_fast(&small(), ""));
     let mut body = chat(PROMPTS[1]);
     body["temperature"] = json!(0.8);
     let (status, whole) = server.post("/v1/chat/completions", &body).await;
@@ -44,7 +45,8 @@ async fn a_stream_and_a_whole_answer_are_the_same() {
 
 #[tokio::test]
 async fn bad_requests_get_one_clear_error_each() {
-    let server = Server::start(&smollm2_script(""));
+    let _turn = share();
+    let server = Server::start(&plain_and_fast(&small(), ""));
     let message = json!([{"role": "user", "content": "hi"}]);
     let long = "word ".repeat(3000);
     for (body, status, words) in [
@@ -95,7 +97,8 @@ async fn bad_requests_get_one_clear_error_each() {
 
 #[tokio::test]
 async fn stop_logprobs_choices_and_completions_work() {
-    let server = Server::start(&smollm2_script(""));
+    let _turn = share();
+    let server = Server::start(&plain_and_fast(&smollm2(), ""));
     let mut body = chat("Count: one, two, three, four, five, six.");
     body["stop"] = json!([" three", "three"]);
     body["temperature"] = json!(0);
@@ -127,7 +130,8 @@ async fn stop_logprobs_choices_and_completions_work() {
 
 #[tokio::test]
 async fn a_client_that_leaves_frees_its_sequence() {
-    let server = Server::start(&smollm2_script(""));
+    let _turn = share();
+    let server = Server::start(&plain_and_fast(&small(), ""));
     for model in ["plain", "fast"] {
         let mut body = long(900);
         body["model"] = json!(model);
@@ -150,7 +154,8 @@ async fn a_client_that_leaves_frees_its_sequence() {
 
 #[tokio::test]
 async fn a_full_queue_answers_429_and_recovers() {
-    let server = Server::start(&smollm2_script(", slots = 1, queue = 1"));
+    let _turn = share();
+    let server = Server::start(&plain_and_fast(&small(), ", slots = 1, queue = 1"));
     let body = long(900);
     let send = || server.client.post(server.url("/v1/chat/completions")).json(&body).send();
     let mut answers: Vec<_> = (0..4).map(|_| tokio::spawn(send())).collect();
@@ -173,7 +178,8 @@ async fn a_full_queue_answers_429_and_recovers() {
 
 #[tokio::test]
 async fn a_token_guards_everything_but_health() {
-    let server = Server::with(&smollm2_script(""), &["--token", "secret"]);
+    let _turn = share();
+    let server = Server::with(&plain_and_fast(&small(), ""), &["--token", "secret"]);
     assert_eq!(server.get("/health").await.0, 200);
     for path in ["/v1/models", "/metrics"] {
         assert_eq!(server.get(path).await.0, 401);
@@ -184,7 +190,8 @@ async fn a_token_guards_everything_but_health() {
 
 #[tokio::test]
 async fn a_script_reloads_and_a_broken_one_changes_nothing() {
-    let text = smollm2_script("");
+    let _turn = share();
+    let text = plain_and_fast(&small(), "");
     let server = Server::start(&text);
     let running =
         tokio::spawn(server.client.post(server.url("/v1/chat/completions")).json(&long(300)).send());

@@ -1,16 +1,19 @@
 //! Speculation changes nothing, whatever drafts.
+
+use std::path::Path;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{PROMPTS, Server, model, root, smollm2, smollm2_q2};
+use crate::support::{PROMPTS, Server, alone, model, root, share, small, small_drafter, smollm2, smollm2_q2};
 
-/// SmolLM2 plain, with every drafter, with drafts whatever they cost (the controller may find that none pays),
-/// and with a plugin that verifies nonsense.
-fn script() -> String {
+/// `target` plain, with every drafter, with drafts whatever they cost (the controller may find that none pays), and
+/// with a plugin that verifies nonsense. `drafter` is the same model at fewer bits.
+fn script(target: &Path, drafter: &Path) -> String {
     format!(
         r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "smollm2", context = 1024 }}
-local q2 = tw.model {{ path = "{}", name = "q2", context = 1024 }}
+local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1 }}
+local q2 = tw.model {{ path = "{}", name = "q2", context = 1024, threads = 1 }}
 local function fast(draft, plugin, settings)
   return tw.speculation {{ target = target, draft = draft, plugin = plugin, settings = settings }}
 end
@@ -22,8 +25,8 @@ return tw.serve {{ models = {{
   always = fast({{ tw.lookup {{}}, q2 }}, nil, {{ fixed_draft = 4 }}),
   nonsense = fast(tw.lookup {{}}, "{}"),
 }} }}"#,
-        smollm2().display(),
-        smollm2_q2().display(),
+        target.display(),
+        drafter.display(),
         root().join("plugins/fixtures/dist/wrong-drafts.wasm").display(),
     )
 }
@@ -36,7 +39,8 @@ fn settings() -> [Value; 2] {
 
 #[tokio::test]
 async fn every_drafter_gives_the_target_s_own_output() {
-    let server = Server::start(&script());
+    let _turn = share();
+    let server = Server::start(&script(&smollm2(), &smollm2_q2()));
     let mut accepted = 0;
     for settings in settings() {
         for prompt in PROMPTS {
@@ -56,7 +60,8 @@ async fn every_drafter_gives_the_target_s_own_output() {
 
 #[tokio::test]
 async fn four_requests_at_once_change_nothing() {
-    let server = Server::start(&script());
+    let _turn = share();
+    let server = Server::start(&script(&small(), &small_drafter()));
     for settings in settings() {
         let mut plain = Vec::new();
         for prompt in PROMPTS {
@@ -73,7 +78,8 @@ async fn four_requests_at_once_change_nothing() {
 
 #[tokio::test]
 async fn penalties_schemas_and_logprobs_follow_the_proposals() {
-    let server = Server::start(&script());
+    let _turn = share();
+    let server = Server::start(&script(&small(), &small_drafter()));
     let schema = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20},
         "size": {"enum": ["small", "large"]}}, "required": ["city", "size"], "additionalProperties": false});
     let cases = [
@@ -97,6 +103,7 @@ async fn penalties_schemas_and_logprobs_follow_the_proposals() {
 #[tokio::test]
 #[ignore = "needs the large models"]
 async fn a_smaller_qwen_drafts_for_a_larger_one() {
+    let _turn = alone();
     let script = format!(
         r#"local tw = require "tightwad"
 local target = tw.model {{ path = "{}", name = "1.5b", context = 512, slots = 2 }}

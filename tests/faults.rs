@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tightwad_netlab::{Faults, Proxy};
 use tokio::time::sleep;
 
-use crate::support::{Begun, Node, PROMPTS, Server, alone, small, small_drafter};
+use crate::support::{Begun, Node, PROMPTS, Server, share, small, small_drafter};
 
 /// Streams at once.
 const AT_ONCE: usize = 4;
@@ -17,7 +17,7 @@ const AT_ONCE: usize = 4;
 /// One thread each: threads of two processes that wait for each other on the same cores slow both down.
 const NODE: [&str; 4] = ["--context", "1024", "--threads", "1"];
 
-/// SmolLM2 here and behind a link; `more` are fields of `tw.node`.
+/// The small model here and behind a link; `more` are fields of `tw.node`.
 fn script(link: &Proxy, more: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
@@ -172,7 +172,7 @@ async fn all_right_under_fire(more: &str, requests: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_requests_under_fire_are_all_answered_and_all_right() {
-    let _alone = alone();
+    let _turn = share();
     let log = all_right_under_fire(", patience = 60", 200).await;
     // The log says what happened.
     for words in ["trying again", "the session was opened again", "serves another model"] {
@@ -182,14 +182,14 @@ async fn two_hundred_requests_under_fire_are_all_answered_and_all_right() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_target_that_stands_by_they_are_too() {
-    let _alone = alone();
+    let _turn = share();
     let log = all_right_under_fire(", fallback = here", 200).await;
     assert!(log.contains("the target is lost; the next one goes on"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_for_good_is_followed_by_the_next_one_in_the_same_stream() {
-    let _alone = alone();
+    let _turn = share();
     let mut node = Node::start(&[("smollm2", &small())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
     let server = Arc::new(Server::start(&script(&link, ", fallback = here")));
@@ -220,7 +220,7 @@ async fn a_target_that_is_gone_for_good_is_followed_by_the_next_one_in_the_same_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_drafter_is_left_out_and_a_lost_target_without_others_is_an_error() {
-    let _alone = alone();
+    let _turn = share();
     let mut node = Node::start(&[("smollm2", &small())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
     let server = Server::start(&script(&link, ", patience = 1"));

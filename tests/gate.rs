@@ -4,7 +4,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::{
-    BINARY, LIES, Liar, Node, PROMPTS, Process, Server, Worker, alone, environment, root, smollm2, smollm2_q2,
+    BINARY, LIES, Liar, Node, PROMPTS, Process, Server, Worker, environment, root, share, small,
+    small_drafter,
 };
 
 /// One thread each: processes that wait for each other on the same cores slow each other down.
@@ -14,7 +15,7 @@ fn fixture(name: &str) -> String {
     root().join(format!("plugins/fixtures/dist/{name}.wasm")).display().to_string()
 }
 
-/// SmolLM2 as `reviewer`, its two-bit copy as `small`; `models` are entries of `tw.serve`.
+/// The small model as `reviewer`, its copy at fewer bits as `small`; `models` are entries of `tw.serve`.
 fn script(more: &str, models: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
@@ -22,8 +23,8 @@ local reviewer = tw.model {{ path = "{}", name = "reviewer", context = 1024, thr
 local small = tw.model {{ path = "{}", name = "small", context = 1024, threads = 1 }}
 {more}
 return tw.serve {{ models = {{ plain = reviewer, small = small, {models} }} }}"#,
-        smollm2().display(),
-        smollm2_q2().display()
+        small().display(),
+        small_drafter().display()
     )
 }
 
@@ -37,7 +38,7 @@ async fn ask(server: &Server, model: &str, prompt: &str) -> (String, Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_are_approved_corrected_and_rejected_by_their_probabilities() {
-    let _alone = alone();
+    let _turn = share();
     let liar = Liar::start().await;
     let more = format!("local liar = tw.openai {{ url = \"{}\", model = \"liar\" }}", liar.url);
     let server = Server::start(&script(
@@ -91,7 +92,7 @@ async fn answers_are_approved_corrected_and_rejected_by_their_probabilities() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_judgement_is_one_of_three_and_what_is_empty_or_too_long_is_rejected() {
-    let _alone = alone();
+    let _turn = share();
     let liar = Liar::start().await;
     // A reviewer that rambles: whatever it is asked, it says the same nonsense.
     let more = format!("local liar = tw.openai {{ url = \"{}\", model = \"liar\" }}", liar.url);
@@ -122,9 +123,9 @@ async fn a_judgement_is_one_of_three_and_what_is_empty_or_too_long_is_rejected()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_lost_is_replaced_and_a_lost_reviewer_is_an_error_or_a_label() {
-    let _alone = alone();
-    let mut writer = Node::start(&[("smollm2", &smollm2_q2())], &NODE);
-    let mut reviewer = Node::start(&[("smollm2", &smollm2())], &NODE);
+    let _turn = share();
+    let mut writer = Node::start(&[("smollm2", &small_drafter())], &NODE);
+    let mut reviewer = Node::start(&[("smollm2", &small())], &NODE);
     let more = format!(
         "local away = tw.node {{ url = \"{}\", name = \"away\", patience = 1 }}
 local far = tw.node {{ url = \"{}\", name = \"far\", patience = 1 }}",
@@ -159,7 +160,7 @@ local far = tw.node {{ url = \"{}\", name = \"far\", patience = 1 }}",
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_s_verdict_counts_and_one_that_fails_rejects() {
-    let _alone = alone();
+    let _turn = share();
     let (approve, panic) = (fixture("gate-approve"), fixture("gate-panic"));
     let server = Server::start(&script(
         "",
@@ -180,9 +181,9 @@ async fn a_policy_s_verdict_counts_and_one_that_fails_rejects() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gates_stack_on_consensus_and_speculation_over_nodes_in_a_few_lines() {
-    let _alone = alone();
-    let cheap = Node::start(&[("smollm2", &smollm2_q2())], &NODE);
-    let (url, small, big) = (cheap.url(), smollm2_q2(), smollm2());
+    let _turn = share();
+    let cheap = Node::start(&[("smollm2", &small_drafter())], &NODE);
+    let (url, small, big) = (cheap.url(), small_drafter(), small());
     let text = format!(
         r#"local tw = require "tightwad"
 local big = tw.model {{ path = "{}", name = "big", context = 1024, threads = 1 }}
@@ -209,7 +210,7 @@ return tw.serve {{ models = {{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_beginning_goes_out_while_the_rest_is_reviewed_and_a_review_is_made_once() {
-    let _alone = alone();
+    let _turn = share();
     let server = Server::start(&script(
         "",
         "early = tw.gate { fleet = small, reviewer = reviewer, approve = -20.0, floor = -100.0 },
@@ -256,7 +257,7 @@ async fn the_beginning_goes_out_while_the_rest_is_reviewed_and_a_review_is_made_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_combined_reviewer_is_written_in_fifteen_lines() {
-    let _alone = alone();
+    let _turn = share();
     let lenders = [Worker::start(&[]), Worker::start(&[])];
     let urls: Vec<String> =
         lenders.iter().map(|worker| format!("{{ url = \"{}\" }}", worker.url())).collect();
@@ -270,8 +271,8 @@ return tw.serve {{ models = {{
   gate = tw.gate {{ fleet = small, reviewer = combined, approve = -20.0, floor = -100.0 }},
   strict = tw.gate {{ fleet = small, reviewer = combined, approve = 0.0, floor = 0.0 }},
 }} }}"#,
-        smollm2_q2().display(),
-        smollm2().display(),
+        small_drafter().display(),
+        small().display(),
         urls.join(", ")
     );
     assert!(text.lines().count() <= 15);
@@ -285,7 +286,7 @@ return tw.serve {{ models = {{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_command_starts_a_gate() {
-    let _alone = alone();
+    let _turn = share();
     let mut command = Command::new(BINARY);
     environment(&mut command).args([
         "gate",
@@ -296,7 +297,7 @@ async fn one_command_starts_a_gate() {
         "both",
         "--fleet",
     ]);
-    let process = Process::start(command.arg(smollm2_q2()).arg("--reviewer").arg(smollm2()));
+    let process = Process::start(command.arg(small_drafter()).arg("--reviewer").arg(small()));
     let body =
         json!({"model": "gate", "max_tokens": 16, "messages": [{"role": "user", "content": PROMPTS[0]}]});
     let url = format!("http://{}/v1/chat/completions", process.address);

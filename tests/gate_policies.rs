@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, said, smollm2, smollm2_q2,
-    tightwad,
+    PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, said, share, small,
+    small_drafter, tightwad,
 };
 
 const NAME: &str = "second-look";
@@ -22,8 +22,8 @@ return tw.serve {{ models = {{
   judged = tw.gate {{ fleet = small, reviewer = reviewer, review = "judge", plugin = "{NAME}" }},
   scored = tw.gate {{ fleet = small, reviewer = reviewer, review = "score", plugin = "{NAME}" }},
 }} }}"#,
-        smollm2().display(),
-        smollm2_q2().display()
+        small().display(),
+        small_drafter().display()
     )
 }
 
@@ -70,12 +70,14 @@ async fn verdicts(server: &Server, model: &str, entry: &Value) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs npm"]
 async fn a_policy_of_each_language_rules_as_soon_as_its_file_is_there() {
+    let _turn = share();
     ruled_alike(&["rust", "javascript"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes many minutes; needs pip"]
 async fn a_policy_in_python_rules_as_one_in_rust_does() {
+    let _turn = share();
     ruled_alike(&["rust", "python"]).await;
 }
 

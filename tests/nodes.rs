@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 
 use crate::support::{
-    BINARY, Node, PROMPTS, Process, Server, alone, environment, small, small_drafter, smollm2, tightwad,
+    BINARY, Node, PROMPTS, Process, Server, environment, share, small, small_drafter, smollm2, tightwad,
 };
 
 fn settings() -> [Value; 2] {
     [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]
 }
 
-/// SmolLM2 here, on a node, and in every stack of both. Two stacks draft whatever it costs: the controller
+/// The small model here, on a node, and in every stack of both. Two stacks draft whatever it costs: the controller
 /// of the others may well find, on a slow machine, that no draft pays.
 fn script(node: &str) -> String {
     format!(
@@ -40,7 +40,7 @@ const STACKS: [&str; 6] = ["away", "target", "drafter", "both", "serial", "overl
 
 #[tokio::test]
 async fn a_node_gives_the_same_tokens_as_this_machine() {
-    let _alone = alone();
+    let _turn = share();
     let node = Node::start(
         &[("smollm2", &small()), ("q2", &small_drafter())],
         &["--context", "1024", "--threads", "1"],
@@ -75,7 +75,7 @@ async fn a_node_gives_the_same_tokens_as_this_machine() {
 
 #[tokio::test]
 async fn schemas_penalties_logprobs_and_many_at_once_travel() {
-    let _alone = alone();
+    let _turn = share();
     let node = Node::start(
         &[("smollm2", &small()), ("q2", &small_drafter())],
         &["--context", "1024", "--threads", "1"],
@@ -114,7 +114,7 @@ async fn schemas_penalties_logprobs_and_many_at_once_travel() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root and iproute2"]
 async fn across_machines_and_delays_the_tokens_are_the_same_and_few_bytes_travel() {
-    let _alone = alone();
+    let _turn = share();
     let (host, lender) = (Machine::new(0).unwrap(), Machine::new(1).unwrap());
     let inside = SocketAddr::new(lender.address().into(), 7710);
     let mut command = lender.command(BINARY);
@@ -168,7 +168,7 @@ return tw.serve {{ token = "t", models = {{
 
 #[tokio::test]
 async fn tokens_guard_a_node_and_everything_is_bounded() {
-    let _alone = alone();
+    let _turn = share();
     let node = Node::start(&[("smollm2", &small())], &["--token", "secret", "--slots", "4", "--queue", "4"]);
     let client = tightwad_net::machine_client().build().unwrap();
     let url = |path: &str| format!("{}{path}", node.url());
@@ -248,7 +248,7 @@ async fn tokens_guard_a_node_and_everything_is_bounded() {
 /// As `host/PROTOCOL.md` tells: by hand, with nothing but HTTP and JSON.
 #[tokio::test]
 async fn the_protocol_can_be_followed_by_hand() {
-    let _alone = alone();
+    let _turn = share();
     let node = Node::start(&[("smollm2", &smollm2())], &["--context", "512"]);
     let client = tightwad_net::machine_client().build().unwrap();
     let post = async |path: &str, body: Value| -> (u16, Value) {
@@ -297,7 +297,7 @@ async fn the_protocol_can_be_followed_by_hand() {
 
 #[tokio::test]
 async fn the_doctor_finds_nodes_and_names_what_is_wrong() {
-    let _alone = alone();
+    let _turn = share();
     let mut command = Command::new(BINARY);
     environment(&mut command).args(["node", "--listen", "127.0.0.1:0"]);
     command.arg("--model").arg(format!("smollm2={}", smollm2().display()));

@@ -1,7 +1,7 @@
 //! Plugins that misbehave cost a request time, never its answer.
 use serde_json::json;
 
-use crate::support::{PROMPTS, Script, Server, root, smollm2, tightwad};
+use crate::support::{PROMPTS, Script, Server, root, share, small, tightwad};
 
 fn fixture(name: &str) -> String {
     root().join(format!("plugins/fixtures/dist/{name}.wasm")).display().to_string()
@@ -10,18 +10,19 @@ fn fixture(name: &str) -> String {
 fn script(plugin: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "smollm2", context = 1024 }}
+local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1 }}
 return tw.serve {{ models = {{
   plain = target,
   sick = tw.speculation {{ target = target, draft = tw.lookup {{}}, plugin = "{plugin}" }},
   sound = tw.speculation {{ target = target, draft = tw.lookup {{}} }},
 }} }}"#,
-        smollm2().display()
+        small().display()
     )
 }
 
 #[tokio::test]
 async fn whatever_a_plugin_does_the_answer_is_exact_and_the_next_request_works() {
+    let _turn = share();
     for (name, words) in [
         ("loop-forever", "longer than 250 ms in mode.run"),
         ("allocate", "ran out of memory in mode.run"),
@@ -73,6 +74,7 @@ fn what_is_no_plugin_is_refused_when_the_script_loads() {
 
 #[tokio::test]
 async fn a_file_in_the_plugins_folder_replaces_a_built_in_one() {
+    let _turn = share();
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(fixture("early-return"), folder.path().join("speculation.wasm")).unwrap();
     let server = Server::with(&script("speculation"), &["--plugins", &folder.path().display().to_string()]);

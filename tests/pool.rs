@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tightwad_netlab::Proxy;
 use tokio::time::sleep;
 
-use crate::support::{PROMPTS, Server, Worker, alone, listed, model, smollm2, smollm2_q2, workers};
+use crate::support::{PROMPTS, Server, Worker, alone, listed, model, share, smollm2, smollm2_q2, workers};
 
 /// Memory with which SmolLM2 (context 512, two sequences) needs two workers, and three.
 const TWO: &str = "76M";
@@ -64,7 +64,7 @@ fn holders(status: &Value) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root and iproute2"]
 async fn a_pool_gives_the_same_tokens_as_one_machine() {
-    let _alone = alone();
+    let _turn = share();
     for (count, memory) in [(2, TWO), (3, THREE)] {
         let workers = workers(count, &["--memory", memory]).await;
         let server = Server::start(&script(&workers, ", slots = 2").replace("slots = 4, ", ""));
@@ -89,7 +89,7 @@ async fn a_pool_gives_the_same_tokens_as_one_machine() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes many minutes; needs the large models; needs root and iproute2"]
 async fn a_larger_model_over_workers_with_a_smaller_one_that_drafts() {
-    let _alone = alone();
+    let _turn = alone();
     for (count, memory) in [(2, "760M"), (3, "440M")] {
         qwen_over(&workers(count, &["--memory", memory]).await).await;
     }
@@ -149,7 +149,7 @@ async fn truths(server: &Server) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root and iproute2"]
 async fn whatever_is_lost_every_stream_ends_as_it_would_have() {
-    let _alone = alone();
+    let _turn = share();
     let mut workers = workers(2, &["--memory", ENOUGH]).await;
     let server = Server::start(&script(&workers, ""));
     let truths = truths(&server).await;
@@ -207,7 +207,7 @@ async fn whatever_is_lost_every_stream_ends_as_it_would_have() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root and iproute2"]
 async fn a_second_load_sends_next_to_nothing() {
-    let _alone = alone();
+    let _turn = share();
     let workers = workers(2, &["--memory", TWO]).await;
     let text = script(&workers, ", slots = 2").replace("slots = 4, ", "");
     let sent = async || {

@@ -1,7 +1,7 @@
 //! Scripts: what they can do, and what is said when they cannot.
 use serde_json::json;
 
-use crate::support::{Script, Server, root, smollm2, smollm2_q2, tightwad};
+use crate::support::{Script, Server, root, share, small, smollm2, smollm2_q2, tightwad};
 
 /// Standard error of `run --check`, which fails.
 fn refusal(text: &str) -> String {
@@ -14,7 +14,7 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn mistakes_are_refused_at_their_line_with_the_mend() {
-    let model = smollm2().display().to_string();
+    let model = small().display().to_string();
     let cases = [
         (
             format!("tw.model {{ path = \"{model}\", contxt = 5 }}"),
@@ -64,7 +64,7 @@ fn presets_are_in_order() {
 #[test]
 fn files_that_are_no_models_are_refused() {
     let script = Script::new("");
-    let bytes = std::fs::read(smollm2()).unwrap();
+    let bytes = std::fs::read(small()).unwrap();
     std::fs::write(script.folder().join("cut.gguf"), &bytes[..5_000_000]).unwrap();
     std::fs::write(script.folder().join("text.gguf"), "hello").unwrap();
     for (file, words) in
@@ -102,9 +102,10 @@ fn loops_are_stopped_wherever_they_hide() {
 
 #[tokio::test]
 async fn functions_route_show_and_complete() {
+    let _turn = share();
     let text = format!(
         r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "smollm2", context = 1024 }}
+local target = tw.model {{ path = "{}", name = "smollm2", context = 1024, threads = 1 }}
 local fast = tw.speculation {{ target = target, draft = tw.lookup {{}} }}
 return tw.serve {{ models = {{
   plain = target,
@@ -123,7 +124,7 @@ return tw.serve {{ models = {{
   endless = function(req) while true do pcall(function() while true do end end) end end,
   typo = function(req) return target:generate(req, {{ max_token = 3 }}) end,
 }} }}"#,
-        smollm2().display()
+        small().display()
     );
     let server = Server::with(&text, &["--set", "a=b"]);
     let question = "What is the capital of France? Answer briefly.";

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tightwad_netlab::Proxy;
 
-use crate::support::{BINARY, PROMPTS, Process, Server, alone, environment, smollm2, smollm2_q2, tightwad};
+use crate::support::{BINARY, PROMPTS, Process, Server, environment, share, smollm2, smollm2_q2, tightwad};
 
 /// Small pieces, so that a small model has many.
 const PIECE: &str = "2M";
@@ -99,7 +99,7 @@ fn a_model_is_pulled_once_and_two_machines_make_the_same_manifest() {
 
 #[test]
 fn pullers_feed_one_another_and_the_first_seeder_sends_little_more_than_one_copy() {
-    let _alone = alone();
+    let _turn = share();
     let (_folder, file) = copied(&smollm2());
     // 98 MB at 12 MB/s, each.
     let seeder = seeder(&file, &["--up", "12M"]);
@@ -132,7 +132,7 @@ fn pullers_feed_one_another_and_the_first_seeder_sends_little_more_than_one_copy
 
 #[test]
 fn killed_again_and_again_nothing_in_the_journal_is_fetched_twice() {
-    let _alone = alone();
+    let _turn = share();
     let (_folder, file) = copied(&smollm2());
     let root = root(&file);
     let size = std::fs::metadata(&file).unwrap().len();
@@ -174,7 +174,7 @@ fn killed_again_and_again_nothing_in_the_journal_is_fetched_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_garbled_is_refused_and_another_machine_brings_it() {
-    let _alone = alone();
+    let _turn = share();
     let (_folder, file) = copied(&smollm2());
     let root = root(&file);
     let (good, bad) = (seeder(&file, &["--up", "20M"]), seeder(&file, &[]));
@@ -219,6 +219,7 @@ fn an_edited_file_costs_what_was_edited() {
 
 #[test]
 fn a_token_and_a_full_disk_are_said_in_one_sentence() {
+    let _turn = share();
     let (_folder, file) = copied(&smollm2_q2());
     let root = root(&file);
     let mut command = Command::new(BINARY);
@@ -245,7 +246,7 @@ fn a_token_and_a_full_disk_are_said_in_one_sentence() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_with_a_model_that_it_pulls_and_a_script_does_too() {
-    let _alone = alone();
+    let _turn = share();
     let (_folder, file) = copied(&smollm2());
     let root = root(&file);
     let seeder = seeder(&file, &[]);

@@ -2,14 +2,15 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    LlamaServer, Node, Ollama, PROMPTS, Script, Server, Vllm, alone, model, smollm2, smollm2_q2, tightwad,
+    LlamaServer, Node, Ollama, PROMPTS, Script, Server, Vllm, alone, model, share, small, small_drafter,
+    tightwad,
 };
 
 fn settings() -> [Value; 2] {
     [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]
 }
 
-/// SmolLM2 here, with `server` (a call of `tw`) as drafter, as backend and as target by replay.
+/// The small model here, with `server` (a call of `tw`) as drafter, as backend and as target by replay.
 fn script(server: impl Fn(&str) -> String) -> String {
     format!(
         r#"local tw = require "tightwad"
@@ -24,7 +25,7 @@ return tw.serve {{ models = {{
   free = tw.speculation {{ target = here, draft = server }},
   replayed = tw.speculation {{ target = replayed, draft = tw.lookup {{}} }},
 }} }}"#,
-        smollm2().display(),
+        small().display(),
         server(""),
         server(", verify = \"replay\"")
     )
@@ -71,9 +72,10 @@ async fn works_as_everything(server: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs pip"]
 async fn a_llama_server_drafts_answers_and_is_replayed() {
-    let _alone = alone();
-    let Some(llama) = LlamaServer::start(4).await else { return };
+    let _turn = share();
+    let llama = LlamaServer::start(4);
     let server =
         Server::start(&script(|more| format!("tw.llama_server {{ url = \"{}\"{more} }}", llama.url)));
     assert!(server.logged().contains("never faster than the server alone"));
@@ -91,8 +93,8 @@ async fn a_llama_server_drafts_answers_and_is_replayed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ollama_s_api_is_spoken_as_it_is_documented() {
-    let _alone = alone();
-    let node = Node::start(&[("smollm2", &smollm2())], &["--context", "1024", "--threads", "1"]);
+    let _turn = share();
+    let node = Node::start(&[("smollm2", &small())], &["--context", "1024", "--threads", "1"]);
     let ollama = Ollama::start(&node.url(), "smollm2").await;
     let server = Server::start(&script(|more| {
         format!("tw.ollama {{ url = \"{}\", model = \"smollm2\"{more} }}", ollama.url)
@@ -118,7 +120,7 @@ async fn ollama_s_api_is_spoken_as_it_is_documented() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_says_the_probabilities_of_a_prompt_verifies_in_one_pass() {
-    let _alone = alone();
+    let _turn = share();
     let vllm = Vllm::start().await;
     let script = format!(
         r#"local tw = require "tightwad"
@@ -131,8 +133,8 @@ return tw.serve {{ models = {{
   small = tw.speculation {{ target = server, draft = small, settings = {{ fixed_draft = 3 }} }},
   free = tw.speculation {{ target = server, draft = {{ tw.lookup {{}}, small }} }},
 }} }}"#,
-        smollm2().display(),
-        smollm2_q2().display(),
+        small().display(),
+        small_drafter().display(),
         vllm.url
     );
     let server = Server::start(&script);
@@ -154,8 +156,8 @@ return tw.serve {{ models = {{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_work_is_refused_with_the_way_out() {
-    let _alone = alone();
-    let node = Node::start(&[("smollm2", &smollm2())], &["--context", "1024", "--threads", "1"]);
+    let _turn = share();
+    let node = Node::start(&[("smollm2", &small())], &["--context", "1024", "--threads", "1"]);
     let refused = |line: &str| {
         let text = format!(
             "local tw = require \"tightwad\"\nlocal s = tw.openai {{ url = \"{}\" }}\n{line}",
@@ -193,16 +195,16 @@ async fn what_cannot_work_is_refused_with_the_way_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the large models"]
 async fn two_vocabularies_are_refused_unless_text_is_translated_and_then_it_is_exact() {
-    let _alone = alone();
+    let _turn = alone();
     let stack = |more: &str| {
         format!(
             r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "smollm2", context = 1024, slots = 2 }}
+local target = tw.model {{ path = "{}", name = "target", context = 1024, slots = 2 }}
 local other = tw.model {{ path = "{}", name = "qwen", context = 1024, slots = 2 }}
 return tw.serve {{ models = {{
   plain = target, fast = tw.speculation {{ target = target, draft = other{more} }},
 }} }}"#,
-            smollm2().display(),
+            small().display(),
             model("qwen2.5-coder-0.5b-instruct.gguf").display()
         )
     };

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::{PROMPTS, Script, Server, Worker, alone, smollm2, smollm2_q2, tightwad};
+use crate::support::{PROMPTS, Script, Server, Worker, share, smollm2, smollm2_q2, tightwad};
 
 #[tokio::test]
 async fn what_cannot_be_pooled_is_refused_with_the_way_out() {
-    let _alone = alone();
+    let _turn = share();
     let worker = Worker::start(&["--memory", "40M", "--token", "secret"]);
     let check = |workers: &str, more: &str| {
         let script = Script::new(&format!(
@@ -56,7 +56,7 @@ async fn what_cannot_be_pooled_is_refused_with_the_way_out() {
 /// llama.cpp takes sixteen.
 #[test]
 fn seventeen_workers_are_one_too_many() {
-    let _alone = alone();
+    let _turn = share();
     let worker = serve(concat!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n",
         r#"{"tightwad":"0.1.0","protocol":1,"rpc":[7,0],"device":"CPU","gpu":false,"threads":2,"memory":1000000000,"free":1000000000,"speed":1000000000,"cached":0,"pools":0}"#
@@ -77,7 +77,7 @@ fn seventeen_workers_are_one_too_many() {
 
 #[tokio::test]
 async fn tensors_can_be_pinned_elsewhere_than_their_layer() {
-    let _alone = alone();
+    let _turn = share();
     let workers = [0, 1].map(|_| Worker::start(&["--memory", "90M", "--token", "t"]));
     let pool = |name: &str, pin: &str| {
         let one = |(index, worker): (usize, &Worker)| {
@@ -126,7 +126,7 @@ fn serve(answer: &'static str) -> SocketAddr {
 
 #[tokio::test]
 async fn a_worker_lets_in_whom_it_should() {
-    let _alone = alone();
+    let _turn = share();
     let worker = Worker::start(&["--memory", "100M", "--token", "secret"]);
     let client = tightwad_net::machine_client().build().unwrap();
     let url = |path: &str| format!("{}{path}", worker.url());
@@ -153,7 +153,7 @@ async fn a_worker_lets_in_whom_it_should() {
 
 #[tokio::test]
 async fn models_are_swapped_while_the_host_runs() {
-    let _alone = alone();
+    let _turn = share();
     // Enough for one of the two models, not for both.
     let worker = Worker::start(&["--memory", "170M", "--token", "t"]);
     let pool = |name: &str, path: &std::path::Path, more: &str| {
@@ -222,7 +222,7 @@ async fn models_are_swapped_while_the_host_runs() {
 
 #[test]
 fn a_plan_is_a_table_that_says_why_not() {
-    let _alone = alone();
+    let _turn = share();
     let worker = Worker::start(&["--memory", "2G", "--token", "t"]);
     let (model, url) = (smollm2().display().to_string(), worker.url());
     let plan = |more: &[&str]| {

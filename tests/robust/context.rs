@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::support::{Node, Script, Server, smollm2, tightwad, zoo};
+use crate::support::{Node, Script, Server, share, smollm2, tightwad, zoo};
 
 fn script(more: &str) -> String {
     format!(
@@ -34,6 +34,7 @@ async fn listed(server: &Server) -> Vec<(String, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_is_the_trained_length_and_takes_memory_only_when_it_is_used() {
+    let _turn = share();
     let server = Server::start(&script(""));
     let expected = [("fast", json!(8192)), ("own", Value::Null), ("plain", json!(8192))];
     assert_eq!(listed(&server).await, expected.map(|(name, context)| (name.to_owned(), context)));
@@ -45,6 +46,7 @@ async fn the_default_is_the_trained_length_and_takes_memory_only_when_it_is_used
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_message_of_an_agent_is_answered() {
+    let _turn = share();
     let server = Server::start(&format!(
         "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ m = tw.model {{ path = \"{}\" }} }} }}",
         zoo(Kind::Qwen3Moe).display()
@@ -59,6 +61,7 @@ async fn the_first_message_of_an_agent_is_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lengths_are_given_as_numbers_or_with_a_unit() {
+    let _turn = share();
     for (context, tokens) in [("2048", 2048), ("\"2k\"", 2048), ("\"1536\"", 1536)] {
         let server = Server::start(&script(&format!(", context = {context}")));
         assert_eq!(listed(&server).await[2], ("plain".to_owned(), json!(tokens)));

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{BINARY, Node, Process, Script, Server, environment, smollm2, tightwad};
+use crate::support::{BINARY, Node, Process, Script, Server, environment, share, small, tightwad};
 
 /// TLS in front of a plain server; its certificate vouches for itself.
 struct Encrypted {
@@ -62,8 +62,8 @@ impl Encrypted {
 
 fn plain_script() -> String {
     format!(
-        "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ plain = tw.model {{ path = \"{}\", context = 1024 }} }} }}",
-        smollm2().display()
+        "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ plain = tw.model {{ path = \"{}\", context = 1024, threads = 1 }} }} }}",
+        small().display()
     )
 }
 
@@ -84,6 +84,7 @@ async fn answer(address: &str, model: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_server_is_reached_by_https() {
+    let _turn = share();
     let far = Server::start(&plain_script());
     let encrypted = Encrypted::before(&far.address).await;
     let script = Script::new(&format!(
@@ -102,9 +103,10 @@ async fn a_text_server_is_reached_by_https() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_is_pulled_from_an_https_server() {
+    let _turn = share();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");
-    std::fs::copy(smollm2(), &file).unwrap();
+    std::fs::copy(small(), &file).unwrap();
     let made = tightwad(&["swarm", "manifest", "--json", "--piece", "2M", &file.display().to_string()]);
     let root = serde_json::from_slice::<Value>(&made.stdout).unwrap()["root"].as_str().unwrap().to_owned();
     let seeder = |more: &[&str]| {
@@ -151,7 +153,8 @@ const PROXIES: [&str; 6] =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn proxies_of_the_environment_come_between_no_machines() {
-    let path = smollm2();
+    let _turn = share();
+    let path = small();
     let node = Node::start(&[("m", &path)], &["--context", "512", "--slots", "2"]);
     let script = Script::new(&format!(
         r#"local tw = require "tightwad"
@@ -208,6 +211,7 @@ async fn status(address: &str, token: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_token_holds_after_a_reload_and_a_new_address_needs_a_restart() {
+    let _turn = share();
     let text = |listen: &str, token: &str| {
         format!(
             "return require(\"tightwad\").serve {{ listen = \"{listen}\", {token} models = {{ m = function() return \"x\" end }} }}"
@@ -237,6 +241,7 @@ async fn a_new_token_holds_after_a_reload_and_a_new_address_needs_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_other_machines_need_is_not_dropped_by_a_reload() {
+    let _turn = share();
     let text = |token: &str| {
         format!(
             "return require(\"tightwad\").serve {{ {token} models = {{ m = function() return \"x\" end }} }}"

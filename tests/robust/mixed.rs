@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
 use super::context::resident;
-use crate::support::{PROMPTS, Server, smollm2, zoo};
+use crate::support::{PROMPTS, Server, alone, smollm2, zoo};
 
 /// How long it runs; `TIGHTWAD_MIXED_SECONDS` says otherwise.
 const DURATION: Duration = Duration::from_secs(600);
@@ -107,6 +107,7 @@ async fn annoys(run: Arc<Run>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes many minutes"]
 async fn nothing_is_lost_or_wrong_and_memory_stays_flat() {
+    let _turn = alone();
     let duration = std::env::var("TIGHTWAD_MIXED_SECONDS").ok().and_then(|text| text.parse().ok());
     let duration = duration.map_or(DURATION, Duration::from_secs);
     let server = Server::start(&script(0));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::support::{Server, smollm2, zoo};
+use crate::support::{Server, share, small, zoo};
 
 /// What prompts are made of: letters, blanks, Thai, upper case, line breaks, punctuation.
 const PARTS: [&str; 6] = ["a", " ", "ก", "A", "\n", "!"];
@@ -20,8 +20,8 @@ fn script() -> String {
     };
     let zoo: Vec<String> = Kind::PRE_TOKENIZERS.iter().map(one).collect();
     format!(
-        "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ plain = tw.model {{ path = \"{}\", context = 2048 }}, {} }} }}",
-        smollm2().display(),
+        "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ plain = tw.model {{ path = \"{}\", context = 2048, threads = 1 }}, {} }} }}",
+        small().display(),
         zoo.join(" ")
     )
 }
@@ -49,6 +49,7 @@ async fn send(server: &Server, model: &str, part: &str, bytes: usize, endpoint: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_stretches_of_one_character_get_an_answer_or_a_refusal() {
+    let _turn = share();
     let server = Server::start(&script());
     let mut models: Vec<String> = Kind::PRE_TOKENIZERS.iter().map(|kind| kind.name()).collect();
     models.push("plain".to_owned());
@@ -72,6 +73,7 @@ async fn long_stretches_of_one_character_get_an_answer_or_a_refusal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_that_cannot_fit_is_refused_before_it_is_read_and_others_answer_meanwhile() {
+    let _turn = share();
     let server = Server::start(&script());
     let text = "word ".repeat(1_900_000);
     let hostile: Vec<_> = (0..6)
@@ -97,6 +99,7 @@ async fn a_prompt_that_cannot_fit_is_refused_before_it_is_read_and_others_answer
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grammars_that_nest_without_end_are_refused() {
+    let _turn = share();
     let server = Server::start(&script());
     let deep = |open: &str, close: &str, depth: usize| {
         [open.repeat(depth), "\"a\"".to_owned(), close.repeat(depth)].concat()

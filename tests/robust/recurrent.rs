@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::support::{Script, Server, tightwad, zoo};
+use crate::support::{Script, Server, share, tightwad, zoo};
 
-fn script() -> String {
-    let one = |kind: &Kind| {
-        format!("{} = tw.model {{ path = \"{}\", slots = 1 }},", kind.name(), zoo(*kind).display())
-    };
-    let models: Vec<String> = Kind::RECURRENT.iter().map(one).collect();
-    format!("local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ {} }} }}", models.join(" "))
+fn script(kind: Kind) -> String {
+    format!(
+        "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ {} = tw.model {{ path = \"{}\", slots = 1, threads = 1 }} }} }}",
+        kind.name(),
+        zoo(kind).display()
+    )
 }
 
 fn message(role: &str, content: &str) -> Value {
@@ -26,12 +26,13 @@ async fn answer(server: &Server, model: &str, messages: &[Value]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_is_answered_as_the_first_one_of_a_fresh_host() {
+    let _turn = share();
     for kind in Kind::RECURRENT {
         let model = kind.name();
         let system = message("system", "You answer questions about the sea in short sentences.");
         let first = vec![system.clone(), message("user", "How deep is it?")];
         let second = vec![system, message("user", "Who lives there?")];
-        let server = Server::start(&script());
+        let server = Server::start(&script(kind));
         let mut asked: Vec<(Vec<Value>, String)> = Vec::new();
         // The same again, another question with the same system prompt, three turns.
         for messages in [&first, &first, &second, &first] {
@@ -49,7 +50,7 @@ async fn every_request_is_answered_as_the_first_one_of_a_fresh_host() {
         }
         drop(server);
         for (messages, answered) in asked {
-            let fresh = Server::start(&script());
+            let fresh = Server::start(&script(kind));
             assert_eq!(answer(&fresh, &model, &messages).await, answered, "{model}: {messages:?}");
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Script, Server, smollm2, tightwad};
+use crate::support::{Script, Server, share, small, tightwad};
 
 /// A pattern that takes longer than anyone waits, in a C function that no hook reaches.
 const FREEZE: &str = "return tostring((\"a\"):rep(40):find((\".-\"):rep(14) .. \"b\"))";
@@ -12,7 +12,7 @@ const FREEZE: &str = "return tostring((\"a\"):rep(40):find((\".-\"):rep(14) .. \
 fn script() -> String {
     format!(
         r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "smollm2", context = 1024 }}
+local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1 }}
 return tw.serve {{ models = {{
   plain = target,
   good = function(req) return target:generate(req) end,
@@ -24,7 +24,7 @@ return tw.serve {{ models = {{
   moves = function(req) table.move({{}}, 1, 1 << 40, 2) end,
   yields = function(req) while true do coroutine.yield() end end,
 }} }}"#,
-        smollm2().display()
+        small().display()
     )
 }
 
@@ -39,6 +39,7 @@ async fn refused(server: &Server, model: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_function_is_given_up_and_everything_else_answers() {
+    let _turn = share();
     let mut server = Server::start(&script());
     let truth = server.ask("plain", "Why is the sky blue?", json!({})).await.0;
     for model in ["freezes", "moves", "yields", "freezes"] {
@@ -66,6 +67,7 @@ async fn a_frozen_function_is_given_up_and_everything_else_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_never_end_are_few_and_hold_up_nobody_else() {
+    let _turn = share();
     let server = Server::start(&script());
     for _ in 0..7 {
         refused(&server, "freezes").await;
@@ -127,6 +129,7 @@ fn long() -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_for_running_requests_ends() {
+    let _turn = share();
     let mut server = Server::with(&script(), &["--drain", "1"]);
     let _stream = server.begin(&long()).await;
     server.process.signal("-TERM");
@@ -139,6 +142,7 @@ async fn the_time_for_running_requests_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_host_at_once() {
+    let _turn = share();
     let mut server = Server::start(&script());
     let _stream = server.begin(&long()).await;
     server.process.signal("-TERM");

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{BINARY, Script, environment, smollm2};
+use crate::support::{BINARY, Script, environment, small};
 
 /// Runs `tightwad` with `arguments`, and with `TIGHTWAD_TOKEN` where there is one. A server that starts is ended.
 fn started(arguments: &[&str], variable: Option<&str>) -> Output {
@@ -30,8 +30,8 @@ fn script(more: &str) -> Script {
 
 #[test]
 fn an_empty_token_never_lets_everybody_in() {
-    let model = format!("m={}", smollm2().display());
-    let (file, open) = (smollm2().display().to_string(), script("listen = \"0.0.0.0:0\""));
+    let model = format!("m={}", small().display());
+    let (file, open) = (small().display().to_string(), script("listen = \"0.0.0.0:0\""));
     let open = open.path().display().to_string();
     let servers: [Vec<&str>; 4] = [
         vec!["run", &open],
@@ -72,7 +72,7 @@ fn an_empty_token_in_a_script_is_an_error_at_its_line() {
 
 #[test]
 fn a_token_that_no_header_carries_is_refused_without_being_shown() {
-    let model = format!("m={}", smollm2().display());
+    let model = format!("m={}", small().display());
     for secret in ["open sesame", "schlüssel"] {
         let arguments = ["node", "--quiet", "--listen", "127.0.0.1:0", "--model", &model, "--token", secret];
         let done = started(&arguments, None);

@@ -8,6 +8,7 @@ mod ollama;
 mod process;
 mod projects;
 mod server;
+mod turn;
 mod vllm;
 mod worker;
 
@@ -25,7 +26,8 @@ pub use node::Node;
 pub use ollama::Ollama;
 pub use process::Process;
 pub use projects::{bundled, compiled, componentized, fixture, project, put, python, said};
-pub use server::{Begun, Server, alone};
+pub use server::{Begun, Server};
+pub use turn::{alone, share};
 pub use vllm::Vllm;
 pub use worker::{Worker, listed, workers};
 
@@ -57,7 +59,12 @@ pub fn small() -> PathBuf {
 
 /// The small model with fewer bits: a drafter that agrees often, and not always.
 pub fn small_drafter() -> PathBuf {
-    quantized("small", &small(), "q4_k_m")
+    small_at("q4_k_m")
+}
+
+/// The small model at fewer bits.
+pub fn small_at(quantization: &str) -> PathBuf {
+    quantized("small", &small(), quantization)
 }
 
 pub fn smollm2() -> PathBuf {
@@ -154,17 +161,16 @@ pub fn environment(command: &mut Command) -> &mut Command {
     command.env_remove("TIGHTWAD_TOKEN").env("NO_COLOR", "1")
 }
 
-/// A script that serves SmolLM2 as `plain` and with speculation as `fast`; `more` are fields of
-/// `tw.model`.
-pub fn smollm2_script(more: &str) -> String {
+/// A script that serves a `model` as `plain` and with speculation as `fast`; `more` are fields of `tw.model`.
+pub fn plain_and_fast(model: &Path, more: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "smollm2", context = 1024{more} }}
+local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1{more} }}
 return tw.serve {{ models = {{
   plain = target,
   fast = tw.speculation {{ target = target, draft = tw.lookup {{}} }},
 }} }}"#,
-        smollm2().display()
+        model.display()
     )
 }
 

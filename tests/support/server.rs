@@ -1,7 +1,6 @@
 //! A running `tightwad run`.
 
 use std::process::Command;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,40 +13,6 @@ pub struct Server {
     pub address: String,
     pub client: reqwest::Client,
     pub script: Script,
-    _turn: Turn,
-}
-
-/// The right to run something; given back when dropped, from whichever thread.
-pub struct Turn(&'static (Mutex<bool>, Condvar));
-
-impl Turn {
-    fn take(lock: &'static (Mutex<bool>, Condvar)) -> Self {
-        let mut taken = lock.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken {
-            taken = lock.1.wait(taken).unwrap_or_else(PoisonError::into_inner);
-        }
-        *taken = true;
-        Self(lock)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.0.1.notify_one();
-    }
-}
-
-/// One server at a time: more threads than cores would slow all of them down many times over.
-fn turn() -> Turn {
-    static ONE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
-    Turn::take(&ONE)
-}
-
-/// The right to run several processes at once: for the tests of a file that do.
-pub fn alone() -> Turn {
-    static ALONE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
-    Turn::take(&ALONE)
 }
 
 impl Server {
@@ -70,7 +35,6 @@ impl Server {
 
     /// Starts it by a `command` of its own, on an address of its own.
     pub fn on(mut command: Command, listen: &str, text: &str, arguments: &[&str]) -> Self {
-        let turn = turn();
         let script = Script::new(text);
         let command = environment(&mut command).arg("run").arg(script.path());
         let process = Process::start(command.args(["--listen", listen]).args(arguments));
@@ -79,7 +43,6 @@ impl Server {
             process,
             client: tightwad_net::machine_client().timeout(Duration::from_secs(120)).build().unwrap(),
             script,
-            _turn: turn,
         }
     }
 

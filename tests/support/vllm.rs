@@ -11,7 +11,7 @@ use tightwad_core::{Finish, Sampling, SamplingSpec, TokenId};
 use tightwad_engine::{Engine, EngineConfig, OpenSession};
 use tokio::task::JoinSet;
 
-use super::smollm2;
+use super::small;
 
 /// Ends when dropped.
 pub struct Vllm {
@@ -28,12 +28,12 @@ struct Model {
 }
 
 impl Vllm {
-    /// Serves SmolLM2.
+    /// Serves the small model.
     pub async fn start() -> Self {
         tightwad_engine::prepare();
         let config = EngineConfig { context: 1024, slots: 2, threads: 1, ..EngineConfig::default() };
         let engine =
-            tokio::task::spawn_blocking(move || Engine::load(&smollm2(), config)).await.unwrap().unwrap();
+            tokio::task::spawn_blocking(move || Engine::load(&small(), config)).await.unwrap().unwrap();
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
         let list = json!({"object": "list", "data": [{"id": "smollm2", "object": "model"}]});
         let router = Router::new()

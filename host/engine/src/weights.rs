@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
 use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
 use sha2::{Digest, Sha256};
@@ -16,10 +16,11 @@ use tightwad_core::TokenId;
 use crate::constraint::{Constraint, ConstraintError};
 use crate::error::LoadError;
 use crate::header::{check_header, unreadable};
+use crate::llama::model::{self, parameters};
+use crate::pool;
 use crate::pool::config::PoolConfig;
 use crate::specials::Specials;
 use crate::text::{Reach, TextError, TextThread};
-use crate::{pool, runtime};
 
 /// Weights and vocabulary; immutable.
 pub struct Weights {
@@ -43,7 +44,9 @@ impl Weights {
     ///
     /// [`LoadError`] when the file is missing, is no GGUF or is not whole.
     pub fn load(path: &Path, gpu_layers: u32) -> Result<Arc<Self>, LoadError> {
-        Self::read(path, LlamaModelParams::default().with_n_gpu_layers(gpu_layers))
+        let mut params = parameters();
+        params.n_gpu_layers = i32::try_from(gpu_layers).unwrap_or(i32::MAX);
+        Self::read(path, params)
     }
 
     /// Loads a GGUF file whose layers lie on the workers of `pool`; `progress` is told how much is
@@ -67,15 +70,15 @@ impl Weights {
     ///
     /// As [`Weights::load`].
     pub fn vocabulary_of(path: &Path) -> Result<Arc<Self>, LoadError> {
-        Self::read(path, LlamaModelParams::default().with_vocab_only(true))
+        let mut params = parameters();
+        params.vocab_only = true;
+        Self::read(path, params)
     }
 
-    fn read(path: &Path, params: LlamaModelParams) -> Result<Arc<Self>, LoadError> {
+    fn read(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>, LoadError> {
         check_header(path)?;
-        let model = LlamaModel::load_from_file(runtime::backend()?, path, &params).map_err(|error| {
-            let reason = format!("llama.cpp could not load it ({error})");
-            LoadError::Malformed { path: path.to_owned(), reason }
-        })?;
+        // SAFETY: nothing was added to the parameters that points anywhere.
+        let model = unsafe { model::load(path, params)? };
         Self::known(path, model, false)
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod kernels;
 pub(crate) mod lazy;
 #[cfg(target_os = "linux")]
 pub(crate) mod load;
+pub(crate) mod model;
 #[cfg(target_os = "linux")]
 pub(crate) mod reference;
 pub(crate) mod threads;

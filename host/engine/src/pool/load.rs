@@ -2,12 +2,13 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::path::Path;
-use std::ptr::{NonNull, null, null_mut};
+use std::ptr::{null, null_mut};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::LoadError;
+use crate::llama::model::{self, parameters};
 use crate::pool::config::{MAX_WORKERS, PoolConfig};
 use crate::pool::device::gpu;
 use crate::runtime;
@@ -22,28 +23,18 @@ pub(crate) type Progress = Box<dyn FnMut(f32)>;
 /// Loads the GGUF at `path` over the workers of `pool`.
 pub(crate) fn load(path: &Path, pool: &PoolConfig, mut progress: Progress) -> Result<LlamaModel, LoadError> {
     runtime::backend()?;
-    let malformed = |reason: String| LoadError::Malformed { path: path.to_owned(), reason };
-    let file = c_string(&path.to_string_lossy())?;
     let devices = Devices::of(pool)?;
     let overrides = Overrides::of(pool, &devices)?;
-    // SAFETY: everything that the parameters point to outlives the call: the devices and buffer types
-    // live as long as the process, the arrays and texts as long as this function.
-    let loaded = unsafe {
-        let mut params = sys::llama_model_default_params();
-        params.devices = devices.list.as_ptr().cast_mut();
-        params.tensor_split = devices.split.as_ptr();
-        params.n_gpu_layers = devices.layers;
-        params.tensor_buft_overrides = overrides.list.as_ptr();
-        params.progress_callback = Some(report);
-        params.progress_callback_user_data = (&raw mut progress).cast();
-        sys::llama_model_load_from_file(file.as_ptr(), params)
-    };
-    let model = NonNull::new(loaded).ok_or_else(|| {
-        malformed("llama.cpp could not load it over these workers; its log says more".to_owned())
-    })?;
-    // SAFETY: by its `repr`, `LlamaModel` is a transparent wrapper of a non-null pointer that it owns,
-    // and nobody else frees this one.
-    Ok(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })
+    let mut params = parameters();
+    params.devices = devices.list.as_ptr().cast_mut();
+    params.tensor_split = devices.split.as_ptr();
+    params.n_gpu_layers = devices.layers;
+    params.tensor_buft_overrides = overrides.list.as_ptr();
+    params.progress_callback = Some(report);
+    params.progress_callback_user_data = (&raw mut progress).cast();
+    // SAFETY: the devices and buffer types live as long as the process, the arrays and texts as long as this
+    // function.
+    unsafe { model::load(path, params) }
 }
 
 /// # Safety

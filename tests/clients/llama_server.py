@@ -1,0 +1,20 @@
+"""llama.cpp's own server, inside a process that ends when its standard input is closed.
+
+Arguments: the file of a model, how many sequences it serves at once. Prints its address.
+"""
+
+import sys
+
+import xllamacpp
+
+model, sequences = sys.argv[1], int(sys.argv[2])
+params = xllamacpp.CommonParams()
+params.model.path = model
+params.model_alias = {"small"}
+params.n_parallel = sequences
+params.n_ctx = 1024 * sequences
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+params.port = 0
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
