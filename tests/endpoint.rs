@@ -131,7 +131,7 @@ async fn stop_logprobs_choices_and_completions_work() {
 #[tokio::test]
 async fn a_client_that_leaves_frees_its_sequence() {
     let _turn = share();
-    let server = Server::start(&plain_and_fast(&small(), ""));
+    let server = Server::start(&plain_and_fast(&smollm2(), ""));
     for model in ["plain", "fast"] {
         let mut body = long(900);
         body["model"] = json!(model);
@@ -155,7 +155,7 @@ async fn a_client_that_leaves_frees_its_sequence() {
 #[tokio::test]
 async fn a_full_queue_answers_429_and_recovers() {
     let _turn = share();
-    let server = Server::start(&plain_and_fast(&small(), ", slots = 1, queue = 1"));
+    let server = Server::start(&plain_and_fast(&smollm2(), ", slots = 1, queue = 1"));
     let body = long(900);
     let send = || server.client.post(server.url("/v1/chat/completions")).json(&body).send();
     let mut answers: Vec<_> = (0..4).map(|_| tokio::spawn(send())).collect();

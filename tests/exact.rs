@@ -43,7 +43,7 @@ async fn every_drafter_gives_the_target_s_own_output() {
     let server = Server::start(&script(&smollm2(), &smollm2_q2()));
     let mut accepted = 0;
     for settings in settings() {
-        for prompt in PROMPTS {
+        for prompt in &PROMPTS[..3] {
             let (plain, report) = server.ask("plain", prompt, settings.clone()).await;
             assert_eq!(report["mode"], "plain", "{report}");
             for model in MODELS {
@@ -79,7 +79,7 @@ async fn four_requests_at_once_change_nothing() {
 #[tokio::test]
 async fn penalties_schemas_and_logprobs_follow_the_proposals() {
     let _turn = share();
-    let server = Server::start(&script(&small(), &small_drafter()));
+    let server = Server::start(&script(&smollm2(), &smollm2_q2()));
     let schema = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20},
         "size": {"enum": ["small", "large"]}}, "required": ["city", "size"], "additionalProperties": false});
     let cases = [
@@ -115,7 +115,8 @@ return tw.serve {{ models = {{
         model("qwen2.5-coder-0.5b-instruct.gguf").display(),
     );
     let server = Server::start(&script);
-    for (prompt, settings) in [PROMPTS[2], PROMPTS[4]].into_iter().zip(settings()) {
+    for (prompt, mut settings) in [PROMPTS[2], PROMPTS[4]].into_iter().zip(settings()) {
+        settings["max_tokens"] = json!(24);
         let (plain, _) = server.ask("plain", prompt, settings.clone()).await;
         let (fast, report) = server.ask("fast", prompt, settings.clone()).await;
         assert_eq!(fast, plain, "{report}");

@@ -116,7 +116,7 @@ async fn under_fire(node: &mut Node, faults: &Arc<Faults>, done: &AtomicUsize, r
         }
         rounds += 1;
         // Some requests go through between two faults.
-        let next = done.load(Ordering::Relaxed) + 8;
+        let next = done.load(Ordering::Relaxed) + 12;
         while done.load(Ordering::Relaxed) < next.min(requests) {
             sleep(Duration::from_millis(20)).await;
         }
@@ -130,7 +130,7 @@ async fn all_right_under_fire(more: &str, requests: usize) -> String {
     let mut node = Node::start(&[("smollm2", &small())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
     let server = Arc::new(Server::start(&script(&link, more)));
-    let truths = Arc::new(truths(&server, 20).await);
+    let truths = Arc::new(truths(&server, 60).await);
     let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let streams: Vec<_> = (0..AT_ONCE)
         .map(|_| {
@@ -143,7 +143,7 @@ async fn all_right_under_fire(more: &str, requests: usize) -> String {
                         return;
                     }
                     let model = ["plain", "fast", "drafted"][request % 3];
-                    let (text, report) = streamed(&server, &body(model, request, 20)).await;
+                    let (text, report) = streamed(&server, &body(model, request, 60)).await;
                     assert_eq!(text, truths[request % truths.len()], "{model}: {report}");
                     assert_eq!(report["exact"], true, "{report}");
                     done.fetch_add(1, Ordering::Relaxed);
@@ -193,11 +193,11 @@ async fn a_target_that_is_gone_for_good_is_followed_by_the_next_one_in_the_same_
     let mut node = Node::start(&[("smollm2", &small())], &NODE);
     let link = Proxy::start("127.0.0.1:0".parse().unwrap(), node.address).await.unwrap();
     let server = Arc::new(Server::start(&script(&link, ", fallback = here")));
-    let truths = truths(&server, 120).await;
+    let truths = truths(&server, 300).await;
     for model in ["plain", "fast"] {
         let begun = join_all((0..AT_ONCE).map(|request| {
             let server = server.clone();
-            async move { server.begin(&body(model, request, 120)).await }
+            async move { server.begin(&body(model, request, 300)).await }
         }));
         let streams = begun.await;
         let start = Instant::now();
@@ -212,7 +212,7 @@ async fn a_target_that_is_gone_for_good_is_followed_by_the_next_one_in_the_same_
         let log = server.logged();
         assert!(log.contains("the target is lost; the next one goes on"), "{log}");
         // While it is known to be gone, nobody waits for it.
-        let (text, _) = streamed(&server, &body(model, 0, 120)).await;
+        let (text, _) = streamed(&server, &body(model, 0, 300)).await;
         assert_eq!(text, truths[0]);
         node.again();
     }

@@ -4,8 +4,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::{
-    BINARY, LIES, Liar, Node, PROMPTS, Process, Server, Worker, environment, root, share, small,
-    small_drafter,
+    BINARY, LIES, Liar, Node, PROMPTS, Process, Server, Worker, environment, root, share, smollm2, smollm2_q2,
 };
 
 /// One thread each: processes that wait for each other on the same cores slow each other down.
@@ -15,7 +14,7 @@ fn fixture(name: &str) -> String {
     root().join(format!("plugins/fixtures/dist/{name}.wasm")).display().to_string()
 }
 
-/// The small model as `reviewer`, its copy at fewer bits as `small`; `models` are entries of `tw.serve`.
+/// SmolLM2 as `reviewer`, its two-bit copy as `small`; `models` are entries of `tw.serve`.
 fn script(more: &str, models: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
@@ -23,8 +22,8 @@ local reviewer = tw.model {{ path = "{}", name = "reviewer", context = 1024, thr
 local small = tw.model {{ path = "{}", name = "small", context = 1024, threads = 1 }}
 {more}
 return tw.serve {{ models = {{ plain = reviewer, small = small, {models} }} }}"#,
-        small().display(),
-        small_drafter().display()
+        smollm2().display(),
+        smollm2_q2().display()
     )
 }
 
@@ -124,8 +123,8 @@ async fn a_judgement_is_one_of_three_and_what_is_empty_or_too_long_is_rejected()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_lost_is_replaced_and_a_lost_reviewer_is_an_error_or_a_label() {
     let _turn = share();
-    let mut writer = Node::start(&[("smollm2", &small_drafter())], &NODE);
-    let mut reviewer = Node::start(&[("smollm2", &small())], &NODE);
+    let mut writer = Node::start(&[("smollm2", &smollm2_q2())], &NODE);
+    let mut reviewer = Node::start(&[("smollm2", &smollm2())], &NODE);
     let more = format!(
         "local away = tw.node {{ url = \"{}\", name = \"away\", patience = 1 }}
 local far = tw.node {{ url = \"{}\", name = \"far\", patience = 1 }}",
@@ -182,8 +181,8 @@ async fn a_policy_s_verdict_counts_and_one_that_fails_rejects() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gates_stack_on_consensus_and_speculation_over_nodes_in_a_few_lines() {
     let _turn = share();
-    let cheap = Node::start(&[("smollm2", &small_drafter())], &NODE);
-    let (url, small, big) = (cheap.url(), small_drafter(), small());
+    let cheap = Node::start(&[("smollm2", &smollm2_q2())], &NODE);
+    let (url, small, big) = (cheap.url(), smollm2_q2(), smollm2());
     let text = format!(
         r#"local tw = require "tightwad"
 local big = tw.model {{ path = "{}", name = "big", context = 1024, threads = 1 }}
@@ -229,7 +228,7 @@ async fn the_beginning_goes_out_while_the_rest_is_reviewed_and_a_review_is_made_
         (texts, report["tightwad"]["gate"].clone())
     };
     let mut corrected = 0;
-    for (index, prompt) in PROMPTS.iter().enumerate() {
+    for (index, prompt) in PROMPTS[..3].iter().enumerate() {
         let (draft, _) = server.ask("small", prompt, json!({"max_tokens": 120})).await;
         let (parts, gate) = texts("early", prompt).await;
         assert_eq!((parts.concat(), &gate["verdict"]), (draft.clone(), &json!("approved")), "{gate}");
@@ -271,8 +270,8 @@ return tw.serve {{ models = {{
   gate = tw.gate {{ fleet = small, reviewer = combined, approve = -20.0, floor = -100.0 }},
   strict = tw.gate {{ fleet = small, reviewer = combined, approve = 0.0, floor = 0.0 }},
 }} }}"#,
-        small_drafter().display(),
-        small().display(),
+        smollm2_q2().display(),
+        smollm2().display(),
         urls.join(", ")
     );
     assert!(text.lines().count() <= 15);
@@ -297,7 +296,7 @@ async fn one_command_starts_a_gate() {
         "both",
         "--fleet",
     ]);
-    let process = Process::start(command.arg(small_drafter()).arg("--reviewer").arg(small()));
+    let process = Process::start(command.arg(smollm2_q2()).arg("--reviewer").arg(smollm2()));
     let body =
         json!({"model": "gate", "max_tokens": 16, "messages": [{"role": "user", "content": PROMPTS[0]}]});
     let url = format!("http://{}/v1/chat/completions", process.address);

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tightwad_netlab::{Machine, Proxy};
+use tightwad_netlab::Proxy;
 
 use crate::support::{
-    BINARY, Node, PROMPTS, Process, Server, environment, share, small, small_drafter, smollm2, tightwad,
+    BINARY, Node, PROMPTS, Process, Server, environment, machine, share, small, small_drafter, smollm2,
+    tightwad,
 };
 
 fn settings() -> [Value; 2] {
@@ -115,7 +116,7 @@ async fn schemas_penalties_logprobs_and_many_at_once_travel() {
 #[ignore = "needs root and iproute2"]
 async fn across_machines_and_delays_the_tokens_are_the_same_and_few_bytes_travel() {
     let _turn = share();
-    let (host, lender) = (Machine::new(0).unwrap(), Machine::new(1).unwrap());
+    let (host, lender) = (machine(), machine());
     let inside = SocketAddr::new(lender.address().into(), 7710);
     let mut command = lender.command(BINARY);
     environment(&mut command).args(["node", "--quiet", "--token", "t", "--context", "1024"]);

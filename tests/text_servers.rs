@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     LlamaServer, Node, Ollama, PROMPTS, Script, Server, Vllm, alone, model, share, small, small_drafter,
-    tightwad,
+    smollm2, tightwad,
 };
 
 fn settings() -> [Value; 2] {
@@ -199,12 +199,12 @@ async fn two_vocabularies_are_refused_unless_text_is_translated_and_then_it_is_e
     let stack = |more: &str| {
         format!(
             r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "target", context = 1024, slots = 2 }}
+local target = tw.model {{ path = "{}", name = "smollm2", context = 1024, slots = 2 }}
 local other = tw.model {{ path = "{}", name = "qwen", context = 1024, slots = 2 }}
 return tw.serve {{ models = {{
   plain = target, fast = tw.speculation {{ target = target, draft = other{more} }},
 }} }}"#,
-            small().display(),
+            smollm2().display(),
             model("qwen2.5-coder-0.5b-instruct.gguf").display()
         )
     };

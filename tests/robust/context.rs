@@ -1,9 +1,8 @@
 //! How long a conversation may be by default.
 
 use serde_json::{Value, json};
-use tightwad_zoo::Kind;
 
-use crate::support::{Node, Script, Server, share, smollm2, tightwad, zoo};
+use crate::support::{Node, Script, Server, share, small, smollm2, tightwad};
 
 fn script(more: &str) -> String {
     format!(
@@ -49,7 +48,7 @@ async fn the_first_message_of_an_agent_is_answered() {
     let _turn = share();
     let server = Server::start(&format!(
         "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ m = tw.model {{ path = \"{}\" }} }} }}",
-        zoo(Kind::Qwen3Moe).display()
+        small().display()
     ));
     assert_eq!(listed(&server).await, [("m".to_owned(), json!(32_768))]);
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(1000);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{BINARY, Node, Process, Script, Server, environment, share, small, tightwad};
+use crate::support::{BINARY, Node, Process, Script, Server, environment, share, small, smollm2, tightwad};
 
 /// TLS in front of a plain server; its certificate vouches for itself.
 struct Encrypted {
@@ -106,7 +106,7 @@ async fn a_model_is_pulled_from_an_https_server() {
     let _turn = share();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");
-    std::fs::copy(small(), &file).unwrap();
+    std::fs::copy(smollm2(), &file).unwrap();
     let made = tightwad(&["swarm", "manifest", "--json", "--piece", "2M", &file.display().to_string()]);
     let root = serde_json::from_slice::<Value>(&made.stdout).unwrap()["root"].as_str().unwrap().to_owned();
     let seeder = |more: &[&str]| {

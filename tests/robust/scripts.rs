@@ -1,15 +1,16 @@
 //! Scripts that compute without an end, and servers that must end all the same.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Script, Server, share, small, tightwad};
+use crate::support::{Script, Server, share, small, smollm2, tightwad};
 
 /// A pattern that takes longer than anyone waits, in a C function that no hook reaches.
 const FREEZE: &str = "return tostring((\"a\"):rep(40):find((\".-\"):rep(14) .. \"b\"))";
 
-fn script() -> String {
+fn script(model: &Path) -> String {
     format!(
         r#"local tw = require "tightwad"
 local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1 }}
@@ -24,7 +25,7 @@ return tw.serve {{ models = {{
   moves = function(req) table.move({{}}, 1, 1 << 40, 2) end,
   yields = function(req) while true do coroutine.yield() end end,
 }} }}"#,
-        small().display()
+        model.display()
     )
 }
 
@@ -40,7 +41,7 @@ async fn refused(server: &Server, model: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_function_is_given_up_and_everything_else_answers() {
     let _turn = share();
-    let mut server = Server::start(&script());
+    let mut server = Server::start(&script(&small()));
     let truth = server.ask("plain", "Why is the sky blue?", json!({})).await.0;
     for model in ["freezes", "moves", "yields", "freezes"] {
         let frozen = refused(&server, model);
@@ -68,7 +69,7 @@ async fn a_frozen_function_is_given_up_and_everything_else_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_never_end_are_few_and_hold_up_nobody_else() {
     let _turn = share();
-    let server = Server::start(&script());
+    let server = Server::start(&script(&small()));
     for _ in 0..7 {
         refused(&server, "freezes").await;
     }
@@ -130,7 +131,7 @@ fn long() -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_for_running_requests_ends() {
     let _turn = share();
-    let mut server = Server::with(&script(), &["--drain", "1"]);
+    let mut server = Server::with(&script(&smollm2()), &["--drain", "1"]);
     let _stream = server.begin(&long()).await;
     server.process.signal("-TERM");
     let start = Instant::now();
@@ -143,7 +144,7 @@ async fn the_time_for_running_requests_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_host_at_once() {
     let _turn = share();
-    let mut server = Server::start(&script());
+    let mut server = Server::start(&script(&smollm2()));
     let _stream = server.begin(&long()).await;
     server.process.signal("-TERM");
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -29,7 +29,7 @@ pub use projects::{bundled, compiled, componentized, fixture, project, put, pyth
 pub use server::{Begun, Server};
 pub use turn::{alone, share};
 pub use vllm::Vllm;
-pub use worker::{Worker, listed, workers};
+pub use worker::{Worker, listed, machine, workers};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tightwad");
 

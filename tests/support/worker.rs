@@ -60,14 +60,18 @@ impl Worker {
     }
 }
 
+/// A machine of its own: a network namespace with a number that no test used lately, because networks that were just
+/// taken down linger for a moment.
+pub fn machine() -> Machine {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    Machine::new(NEXT.fetch_add(1, Ordering::Relaxed) % 60).unwrap()
+}
+
 /// Workers on machines of their own, each behind a link.
 pub async fn workers(count: u8, more: &[&str]) -> Vec<(Worker, Proxy)> {
     let mut workers = Vec::new();
-    // Networks that were just taken down linger for a moment.
-    static NEXT: AtomicU8 = AtomicU8::new(0);
     for _ in 0..count {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed) % 60;
-        let worker = Worker::on(Machine::new(number).unwrap(), more);
+        let worker = Worker::on(machine(), more);
         let link = Proxy::start("127.0.0.1:0".parse().unwrap(), worker.address).await.unwrap();
         workers.push((worker, link));
     }
