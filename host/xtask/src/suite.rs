@@ -64,12 +64,12 @@ impl Test {
     }
 }
 
-/// Builds, and runs `tightwad bench` with `arguments`.
+/// Builds what people install, and runs `tightwad bench` with `arguments`.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let tools = tools::ready()?;
     models::get("smollm2")?;
-    run(tools.for_command(cargo().args(["build", "--package", "tightwad"])))?;
-    run(Command::new(target().join("debug/tightwad"))
+    run(tools.for_command(cargo().args(["build", "--release", "--package", "tightwad"])))?;
+    run(Command::new(target().join("release/tightwad"))
         .arg("bench")
         .args(arguments)
         .current_dir(crate::shell::root()))
