@@ -71,11 +71,6 @@ pub fn smollm2() -> PathBuf {
     model("smollm2-135m-instruct.gguf")
 }
 
-/// True when tests that need the large models are left out (`cargo xtask test --quick`).
-pub fn quick() -> bool {
-    std::env::var_os("TIGHTWAD_QUICK").is_some()
-}
-
 /// SmolLM2 at two bits: a drafter that really differs.
 pub fn smollm2_q2() -> PathBuf {
     smollm2_at("q2_k")

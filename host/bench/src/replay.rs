@@ -86,10 +86,6 @@ impl Backend for Replay {
         self.own.load()
     }
 
-    fn knows_tools(&self) -> bool {
-        self.own.knows_tools()
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         if self.own.as_generator().is_some() { Some(self) } else { None }
     }

@@ -45,11 +45,6 @@ pub trait Backend: Send + Sync {
         Load::default()
     }
 
-    /// True when the backend takes tools in a conversation.
-    fn knows_tools(&self) -> bool {
-        false
-    }
-
     /// The role that answers requests; `None`: the backend lacks it.
     fn as_generator(&self) -> Option<&dyn Generator> {
         None

@@ -105,10 +105,6 @@ impl Backend for Fallback {
         self.first.load()
     }
 
-    fn knows_tools(&self) -> bool {
-        self.all(|backend| backend.knows_tools())
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         if self.all(|backend| backend.as_generator().is_some()) { Some(self) } else { None }
     }
@@ -292,7 +288,7 @@ mod tests {
         let full = fallback(vec![model(), model()]);
         let target = full.target().unwrap();
         assert!(full.generator().is_ok() && full.drafter().is_ok() && full.scorer().is_ok());
-        assert!(full.knows_tools() && target.verifies() && target.resumes());
+        assert!(target.verifies() && target.resumes());
         for both in two(Ability::Generate) {
             assert!(both.as_generator().is_none() && both.as_target().is_some());
         }
@@ -305,7 +301,6 @@ mod tests {
         for both in two(Ability::Score) {
             assert!(both.as_scorer().is_none() && both.as_target().is_some());
         }
-        assert!(two(Ability::Tools).iter().all(|both| !both.knows_tools()));
     }
 
     #[test]

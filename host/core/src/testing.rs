@@ -45,8 +45,6 @@ pub fn tokens(text: &str) -> Vec<TokenId> {
 /// An ability that a [`FakeModel`] can lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ability {
-    /// It takes tools.
-    Tools,
     /// It has the role of a [`Generator`].
     Generate,
     /// It has the role of a [`TargetSource`].
@@ -303,10 +301,6 @@ impl Backend for FakeModel {
 
     fn facts(&self) -> Option<ModelFacts> {
         Some(ModelFacts { context: 1000, ..ModelFacts::default() })
-    }
-
-    fn knows_tools(&self) -> bool {
-        self.has(Ability::Tools)
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {

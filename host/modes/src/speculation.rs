@@ -82,10 +82,6 @@ impl Backend for Speculation {
         self.target().load()
     }
 
-    fn knows_tools(&self) -> bool {
-        self.target().knows_tools()
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         if self.target().as_generator().is_some() { Some(self) } else { None }
     }

@@ -7,6 +7,7 @@
 mod child;
 mod error;
 mod kept;
+mod launch;
 mod layout;
 mod pooled;
 mod pooling;

@@ -53,10 +53,6 @@ impl Backend for Pooled {
         Load { active: self.0.usage.active(), waiting: 0 }
     }
 
-    fn knows_tools(&self) -> bool {
-        self.0.starter.tools
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         Some(self)
     }
@@ -99,7 +95,7 @@ impl TargetSource for Pooled {
     async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
         let running = self.0.ready(None).await?;
         let _use = self.0.in_use();
-        running.node.read(request).await
+        running.node.target()?.read(request).await
     }
 
     async fn open_target(
@@ -119,7 +115,7 @@ impl DrafterSource for Pooled {
     async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
         let running = self.0.ready(None).await?;
         let in_use = self.0.in_use();
-        let drafter = running.node.open_drafter(task).await?;
+        let drafter = running.node.drafter()?.open_drafter(task).await?;
         Ok(Box::new(PooledDrafter { drafter, _use: in_use }))
     }
 }
@@ -134,10 +130,10 @@ impl Scorer for Pooled {
     ) -> Result<Vec<Scored>, BackendError> {
         let running = self.0.ready(None).await?;
         let _use = self.0.in_use();
-        match running.node.score(request, answer, part.clone()).await {
+        match running.node.scorer()?.score(request, answer, part.clone()).await {
             Err(error) if error.is_loss() => {
                 let running = self.0.ready(Some(running.generation)).await?;
-                running.node.score(request, answer, part).await
+                running.node.scorer()?.score(request, answer, part).await
             }
             other => other,
         }
@@ -167,7 +163,7 @@ impl Next {
             let running = self.pool.ready(self.generation).await?;
             self.in_use = Some(self.pool.in_use());
             self.generation = Some(running.generation);
-            match running.node.open_target(&self.request, left).await {
+            match running.node.target()?.open_target(&self.request, left).await {
                 // Full queues are the client's business, not the pool's.
                 Err(error @ BackendError::Failed { .. }) => lost = Some(error),
                 other => return other,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use futures_util::future::{join_all, select_all};
-use tightwad_core::{PoolSpec, Processor, Token};
+use tightwad_core::{PoolSpec, Processor, Token, WorkerSpec};
 use tightwad_engine::pool::{self as pool, ModelShape, PoolConfig};
 use tightwad_engine::processors;
 use tightwad_modes::{Machine, PlacementPlugin, Plan, Refusal, Shape};
@@ -17,9 +18,10 @@ use tightwad_tunnel::{FarEnd, Tunnel};
 use crate::child::{Child, PoolSaid};
 use crate::error::PoolError;
 use crate::kept::KeptPlan;
+use crate::launch::{Alive, NoStart, Start};
 use crate::layout;
 use crate::state::{Phase, Running};
-use crate::survey::{Absent, Found, survey};
+use crate::survey::{Absent, Found, facts, survey};
 
 /// The name of this machine in plans.
 pub(crate) const HERE: &str = "here";
@@ -29,25 +31,6 @@ const CONNECT: Duration = Duration::from_secs(3);
 
 /// The first start of a pool.
 pub(crate) const FIRST: u64 = 1;
-
-/// Why a pool did not start.
-#[derive(Debug)]
-pub(crate) enum NoStart {
-    /// It may if tried again.
-    Again(PoolError),
-    /// It does not fit on the machines that are there; `lost`: others should be.
-    TooBig { error: PoolError, lost: bool },
-    /// Someone must change something first.
-    Never(PoolError),
-}
-
-impl From<NoStart> for PoolError {
-    fn from(error: NoStart) -> Self {
-        match error {
-            NoStart::Again(error) | NoStart::TooBig { error, .. } | NoStart::Never(error) => error,
-        }
-    }
-}
 
 /// What a start needs to know.
 pub(crate) struct Starter {
@@ -102,15 +85,19 @@ pub(crate) struct Planned {
 
 /// A pool that runs; it ends when dropped.
 pub(crate) struct Live {
-    pub child: Child,
+    child: Child,
     /// By name of the worker.
-    pub tunnels: Vec<(String, Tunnel)>,
-    pub running: Arc<Running>,
+    tunnels: Vec<(String, Tunnel)>,
+    running: Arc<Running>,
 }
 
-impl Live {
-    /// Completes when it cannot go on, with why.
-    pub(crate) async fn lost(&mut self) -> String {
+#[async_trait]
+impl Alive for Live {
+    fn running(&self) -> &Arc<Running> {
+        &self.running
+    }
+
+    async fn lost(&mut self) -> String {
         let broken = |(name, tunnel): &(String, Tunnel)| {
             let (name, fault) = (name.clone(), tunnel.fault());
             fault.map(|fault| format!("worker '{name}': {}", fault.0))
@@ -122,6 +109,10 @@ impl Live {
         // The process ends because a worker is lost, and the tunnel may know only now.
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.tunnels.iter().find_map(broken).unwrap_or(ended)
+    }
+
+    async fn stop(self) {
+        self.child.stop().await;
     }
 }
 
@@ -253,49 +244,6 @@ impl Starter {
         }
     }
 
-    /// Starts the pool; `phase` is told how far it is.
-    pub(crate) async fn start(&self, generation: u64, phase: impl Fn(Phase)) -> Result<Live, NoStart> {
-        phase(Phase::Loading(0.0));
-        let begun = Instant::now();
-        let survey = self.survey().await;
-        let refused = survey.refused().filter(|_| generation == FIRST);
-        if let Some(refused) = refused {
-            // What the script says is wrong. Later on, a worker that refuses is one that is not there.
-            return Err(NoStart::Never(refused.into()));
-        }
-        let planned = self.plan(&survey).await?;
-        let (tunnels, config) = self.tunnels(&planned).await?;
-        let child = Child::start(&self.spec, planned.context, &config);
-        let mut child = child.map_err(|error| NoStart::Again(PoolError::Process(error)))?;
-        self.began_with(planned.context);
-        let address = loop {
-            let said = tokio::select! {
-                said = child.said() => said.map_err(|error| NoStart::Again(error.into())),
-                fault = any_broken(&tunnels) => Err(NoStart::Again(PoolError::TunnelBroke(fault))),
-            };
-            match said? {
-                PoolSaid::Loading(done) => phase(Phase::Loading(done)),
-                PoolSaid::Listening(address) => break address,
-                PoolSaid::Failed(reason) => return Err(NoStart::Never(PoolError::NotLoaded(reason))),
-            }
-        };
-        let node = self.node(address, &child.token, config.here > 0).await;
-        let node = node.map_err(|error| NoStart::Again(error.into()))?;
-        self.kept.write(&planned.plan, &planned.machines);
-        let absent = survey.absent.iter().map(|(index, _)| self.spec.workers[*index].name.clone());
-        let meters = tunnels.iter().map(|(name, tunnel)| (name.clone(), tunnel.meter().clone()));
-        let running = Arc::new(Running {
-            generation,
-            node: Arc::new(node),
-            process: child.id(),
-            parts: layout::placed(&planned.plan, &planned.shape, &planned.machines),
-            absent: absent.collect(),
-            loading: begun.elapsed(),
-            meters: meters.collect(),
-        });
-        Ok(Live { child, tunnels, running })
-    }
-
     /// Notes the context that a start uses; the first of them all is what the endpoint has promised.
     fn began_with(&self, context: u32) {
         let [first, last] = &self.contexts;
@@ -341,5 +289,60 @@ impl Starter {
             watched: Some(processor),
         };
         Node::connect(&spec).await
+    }
+}
+
+#[async_trait]
+impl Start for Starter {
+    type Live = Live;
+
+    fn spec(&self) -> &PoolSpec {
+        &self.spec
+    }
+
+    async fn start(&self, generation: u64, phase: &(dyn Fn(Phase) + Send + Sync)) -> Result<Live, NoStart> {
+        phase(Phase::Loading(0.0));
+        let begun = Instant::now();
+        let survey = self.survey().await;
+        let refused = survey.refused().filter(|_| generation == FIRST);
+        if let Some(refused) = refused {
+            // What the script says is wrong. Later on, a worker that refuses is one that is not there.
+            return Err(NoStart::Never(refused.into()));
+        }
+        let planned = self.plan(&survey).await?;
+        let (tunnels, config) = self.tunnels(&planned).await?;
+        let child = Child::start(&self.spec, planned.context, &config);
+        let mut child = child.map_err(|error| NoStart::Again(PoolError::Process(error)))?;
+        self.began_with(planned.context);
+        let address = loop {
+            let said = tokio::select! {
+                said = child.said() => said.map_err(|error| NoStart::Again(error.into())),
+                fault = any_broken(&tunnels) => Err(NoStart::Again(PoolError::TunnelBroke(fault))),
+            };
+            match said? {
+                PoolSaid::Loading(done) => phase(Phase::Loading(done)),
+                PoolSaid::Listening(address) => break address,
+                PoolSaid::Failed(reason) => return Err(NoStart::Never(PoolError::NotLoaded(reason))),
+            }
+        };
+        let node = self.node(address, &child.token, config.here > 0).await;
+        let node = node.map_err(|error| NoStart::Again(error.into()))?;
+        self.kept.write(&planned.plan, &planned.machines);
+        let absent = survey.absent.iter().map(|(index, _)| self.spec.workers[*index].name.clone());
+        let meters = tunnels.iter().map(|(name, tunnel)| (name.clone(), tunnel.meter().clone()));
+        let running = Arc::new(Running {
+            generation,
+            node: Arc::new(node),
+            process: child.id(),
+            parts: layout::placed(&planned.plan, &planned.shape, &planned.machines),
+            absent: absent.collect(),
+            loading: begun.elapsed(),
+            meters: meters.collect(),
+        });
+        Ok(Live { child, tunnels, running })
+    }
+
+    async fn answers(&self, worker: &WorkerSpec) -> bool {
+        facts(&self.http, worker).await.is_ok()
     }
 }

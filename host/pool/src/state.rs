@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tightwad_core::sync;
-use tightwad_node::Node;
+use tightwad_core::{Backend, sync};
 use tightwad_tunnel::Meter;
+use tokio::time::Instant;
 
 use crate::layout::Placed;
 
@@ -33,7 +33,7 @@ pub struct Running {
     /// Counts up with every start.
     pub generation: u64,
     /// The process that holds the model.
-    pub node: Arc<Node>,
+    pub node: Arc<dyn Backend>,
     /// Its process id.
     pub process: Option<u32>,
     /// What lies where.

@@ -4,16 +4,15 @@
 //! Invariant: at most one process of the pool runs, and `Phase::Ready` names it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{Backoff, PoolSpec};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::start::{Live, NoStart, Starter};
+use crate::launch::{Alive, NoStart, Start};
 use crate::state::{Phase, Running, Usage};
-use crate::survey::facts;
 
 /// Where a pool that does not fit asks for memory.
 #[async_trait]
@@ -42,8 +41,8 @@ pub(crate) enum Order {
     Unload(oneshot::Sender<()>),
 }
 
-pub(crate) struct Supervisor {
-    pub starter: Arc<Starter>,
+pub(crate) struct Supervisor<S> {
+    pub starter: Arc<S>,
     pub room: Arc<dyn MakeRoom>,
     pub usage: Arc<Usage>,
     pub phase: watch::Sender<Phase>,
@@ -61,7 +60,7 @@ enum End {
     Unused,
 }
 
-impl Supervisor {
+impl<S: Start> Supervisor<S> {
     pub(crate) async fn run(mut self) {
         while let Some(order) = self.orders.recv().await {
             let told = match order {
@@ -79,7 +78,7 @@ impl Supervisor {
     }
 
     fn set(&self, phase: Phase) {
-        let name = &self.starter.spec.name;
+        let name = &self.starter.spec().name;
         match &phase {
             Phase::Loading(_) => {}
             Phase::Replanning(reason) => tracing::warn!(model = name, reason, "replanning"),
@@ -96,7 +95,7 @@ impl Supervisor {
             match self.start().await? {
                 Ok(live) => {
                     let since = Instant::now();
-                    self.set(Phase::Ready(live.running.clone()));
+                    self.set(Phase::Ready(live.running().clone()));
                     if let End::Unused = self.watch(live).await? {
                         return Ok(());
                     }
@@ -118,7 +117,7 @@ impl Supervisor {
     }
 
     /// One start.
-    async fn start(&mut self) -> Result<Result<Live, NoStart>, Told> {
+    async fn start(&mut self) -> Result<Result<S::Live, NoStart>, Told> {
         self.generation += 1;
         let (starter, room, phase) = (self.starter.clone(), self.room.clone(), self.phase.clone());
         let generation = self.generation;
@@ -130,11 +129,11 @@ impl Supervisor {
                     if let (Phase::Loading(done), Phase::Loading(was)) = (&now, &before)
                         && (4.0 * done).floor() > (4.0 * was).floor()
                     {
-                        tracing::info!(model = starter.spec.name, "{now}");
+                        tracing::info!(model = starter.spec().name, "{now}");
                     }
                 };
-                match starter.start(generation, shown).await {
-                    Err(NoStart::TooBig { .. }) if room.make_room(&starter.spec).await => {
+                match starter.start(generation, &shown).await {
+                    Err(NoStart::TooBig { .. }) if room.make_room(starter.spec()).await => {
                         made_room = Some(Instant::now());
                     }
                     Err(NoStart::TooBig { .. })
@@ -150,12 +149,12 @@ impl Supervisor {
     }
 
     /// Watches a pool that runs, to its end.
-    async fn watch(&mut self, mut live: Live) -> Result<End, Told> {
-        let running = live.running.clone();
+    async fn watch(&mut self, mut live: S::Live) -> Result<End, Told> {
+        let running = live.running().clone();
         let by_itself = async {
             tokio::select! {
                 reason = live.lost() => End::Again(reason),
-                end = end(&self.starter, &self.usage, &running) => end,
+                end = end(&*self.starter, &self.usage, &running) => end,
             }
         };
         let end = unless_told(&mut self.orders, by_itself).await;
@@ -170,7 +169,7 @@ impl Supervisor {
             }
             Ok(End::Unused) | Err(None) => {}
         }
-        live.child.stop().await;
+        live.stop().await;
         end
     }
 }
@@ -194,21 +193,25 @@ async fn unless_told<T>(
 }
 
 /// Completes when the pool should end by itself: unused for too long, or workers came back.
-async fn end(starter: &Starter, usage: &Usage, running: &Running) -> End {
+async fn end(starter: &impl Start, usage: &Usage, running: &Running) -> End {
     let since = Instant::now();
     loop {
         sleep(LOOK).await;
-        let ttl = starter.spec.ttl.filter(|_| !starter.spec.pinned);
+        let spec = starter.spec();
+        let ttl = spec.ttl.filter(|_| !spec.pinned);
         if ttl.is_some_and(|ttl| usage.idle() > ttl) {
             return End::Unused;
         }
         if running.absent.is_empty() || (usage.active() > 0 && since.elapsed() < BUSY) {
             continue;
         }
-        for worker in starter.spec.workers.iter().filter(|worker| running.absent.contains(&worker.name)) {
-            if facts(&starter.http, worker).await.is_ok() {
+        for worker in spec.workers.iter().filter(|worker| running.absent.contains(&worker.name)) {
+            if starter.answers(worker).await {
                 return End::Again(format!("worker '{}' is back", worker.name));
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

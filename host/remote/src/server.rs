@@ -63,10 +63,6 @@ impl Backend for TextServer {
         self.reader.as_ref().map(|reader| reader.vocabulary())
     }
 
-    fn knows_tools(&self) -> bool {
-        true
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         Some(self)
     }

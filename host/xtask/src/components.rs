@@ -85,7 +85,7 @@ pub(crate) fn check() -> Result<()> {
 pub(crate) fn test() -> Result<()> {
     run(guests().args(["fmt", "--all", "--check"]))?;
     run(guests().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    run(guests().args(["test", "--quiet", "--workspace"]))?;
+    run(guests().args(["test", "--quiet"]))?;
     // A project of its own, as a user has one.
     let example = root().join("examples/plugins/consensus-rust");
     run(in_folder(&example).args(["check", "--quiet", "--target", &host()?]))

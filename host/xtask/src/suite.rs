@@ -53,9 +53,6 @@ impl Test {
         test.args(["test", "--workspace", "--no-fail-fast", "--", "--include-ignored"]);
         test.args(left_out.iter().flat_map(|test| ["--skip", test.name.as_str()]));
         test.env("TIGHTWAD_MODELS", models::folder());
-        if self.quick {
-            test.env("TIGHTWAD_QUICK", "1");
-        }
         timed("tests", || run(tools.for_command(&mut test)))?;
         for test in left_out {
             eprintln!("left out: {} ({})", test.name, test.reason);

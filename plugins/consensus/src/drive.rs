@@ -1,13 +1,14 @@
-//! Drives one request, round by round: a race, then the block that it brought.
+//! Drives one request, round by round: a race, then the block of ballots that it brought, place by place.
 
-use tightwad_plugin_sdk::{Answer, Ballot, Commit, Error, TargetFacts};
+use tightwad_plugin_sdk::{Answer, Ballot, Commit, Error, Ruling, TargetFacts, Token};
 
 use crate::audits::Audits;
-use crate::ballots::Score;
+use crate::ballots::{Score, advance, begins};
 use crate::hedge::ABSENT;
 use crate::host::Host;
 use crate::memory::Known;
-use crate::rules::{Rule, Terms};
+use crate::paths::{self, Costs};
+use crate::rules::{self, Rule, Terms};
 use crate::settings::Settings;
 
 /// Rounds after which audits are looked at again.
@@ -19,33 +20,38 @@ const PATIENCE: u32 = 2;
 const STRETCH: u32 = 16;
 const DOUBLINGS: u32 = 3;
 
+/// Acceptances without a token after which no more are tried: the request forbids them.
+const REFUSALS: u32 = 2;
+/// What rounds in which nothing can be accepted may lose, in tokens of plain decoding.
+const ALLOWED: f64 = 4.0;
+
 /// The state of one request.
 pub struct Drive<'a, H> {
-    pub(crate) host: &'a H,
-    pub(crate) settings: Settings,
-    pub(crate) terms: Terms,
-    pub(crate) target: TargetFacts,
-    pub(crate) known: Known,
-    pub(crate) audits: Audits,
+    host: &'a H,
+    settings: Settings,
+    terms: Terms,
+    target: TargetFacts,
+    known: Known,
+    audits: Audits,
     /// Who is asked: all that are there.
     drafters: Vec<u32>,
     /// Who came to the last race, and how long it took.
     came: Vec<bool>,
-    pub(crate) raced: u64,
+    raced: u64,
     /// The policy plugin may still rule.
-    pub(crate) policy: bool,
+    policy: bool,
     /// The rule that was said to be at work, and what is to be said of the next one.
-    pub(crate) said: Option<Rule>,
-    pub(crate) why: String,
+    said: Option<Rule>,
+    why: String,
     /// Acceptances that brought nothing.
-    pub(crate) refused: u32,
+    refused: u32,
     /// Tokens that were committed since the target last evaluated anything.
-    pub(crate) behind: u32,
+    behind: u32,
     rounds: u32,
     /// Rounds in a row that were better left out.
-    pub(crate) fruitless: u32,
+    fruitless: u32,
     /// Nanoseconds that rounds took longer than plain decoding, gains subtracted; not below 0.
-    pub(crate) lost: f64,
+    lost: f64,
 }
 
 impl<'a, H: Host> Drive<'a, H> {
@@ -128,13 +134,13 @@ impl<'a, H: Host> Drive<'a, H> {
     }
 
     /// Who rules as long as audits have nothing against it.
-    pub(crate) fn base(&self) -> Rule {
+    fn base(&self) -> Rule {
         // Before the first ruling nobody knows whether there is a plugin.
         if self.policy && self.said.is_some() { Rule::Plugin } else { self.settings.rule }
     }
 
     /// Says which rule is at work, where that was not said.
-    pub(crate) fn announce(&mut self) -> Rule {
+    fn announce(&mut self) -> Rule {
         let base = if self.policy { Rule::Plugin } else { self.settings.rule };
         let rule = self.known.level.rule(base);
         if self.said.replace(rule) != Some(rule) {
@@ -162,8 +168,105 @@ impl<'a, H: Host> Drive<'a, H> {
         Ok(ballots)
     }
 
+    /// Goes through the ballots until the target was asked or nothing is left of them; true when
+    /// generation ended. Each turn takes at least a token off a ballot, so there is an end.
+    fn block(&mut self, mut ballots: Vec<Ballot>) -> Result<bool, Error> {
+        while !ballots.is_empty() {
+            let tokens = match self.ruling(&ballots) {
+                Ruling::Accept(tokens) if self.may_accept(&ballots, &tokens) => tokens,
+                // What cannot be accepted is verified, whoever ruled.
+                Ruling::Accept(_) => return self.verify(&ballots, Vec::new()),
+                Ruling::Verify(paths) => return self.verify(&ballots, paths),
+                Ruling::Decode(tokens) => return self.decode(&ballots, tokens),
+            };
+            let audit = self.audits.is_due();
+            let accepted = self.host.accept(&tokens, audit)?;
+            if accepted.finished {
+                return Ok(true);
+            }
+            let count = (accepted.tokens as usize).min(tokens.len());
+            self.accepted(count);
+            advance(&mut ballots, &tokens[..count]);
+            if count < tokens.len() {
+                // The request forbids the next one: the target knows what it wants instead.
+                return self.verify(&ballots, Vec::new());
+            }
+        }
+        Ok(false)
+    }
+
+    /// The plugin's ruling, or that of the built-in rule.
+    fn ruling(&mut self, ballots: &[Ballot]) -> Ruling {
+        let drafters = self.terms.drafters as u32;
+        let ruled = if self.policy { self.host.ask(ballots, drafters) } else { None };
+        self.policy = ruled.is_some();
+        let rule = self.announce();
+        ruled.unwrap_or_else(|| rules::rule(rule, ballots, &self.terms))
+    }
+
+    fn may_accept(&self, ballots: &[Ballot], tokens: &[Token]) -> bool {
+        self.accepts() && !tokens.is_empty() && ballots.iter().any(|ballot| begins(ballot, tokens))
+    }
+
+    /// True unless audits, or the request, are against it.
+    fn accepts(&self) -> bool {
+        self.refused < REFUSALS && self.said != Some(Rule::Verify)
+    }
+
+    fn accepted(&mut self, tokens: usize) {
+        if tokens == 0 {
+            self.refused += 1;
+        } else {
+            self.refused = 0;
+            self.fruitless = 0;
+            self.behind = self.behind.saturating_add(tokens as u32);
+        }
+    }
+
+    /// Lets the target look at `paths`; none: at whatever of the ballots is worth it.
+    fn verify(&mut self, ballots: &[Ballot], paths: Vec<Vec<Token>>) -> Result<bool, Error> {
+        let mut paths = paths::limited(paths);
+        if paths.is_empty() {
+            paths = self.merged(ballots);
+        }
+        if paths.is_empty() {
+            return self.fruitless(ballots);
+        }
+        let commit = self.host.verify(&paths)?;
+        self.learn(ballots, &commit);
+        if commit.finished {
+            return Ok(true);
+        }
+        if self.accepts() || !self.is_losing(commit.tokens.len(), commit.nanoseconds) {
+            self.fruitless = 0;
+            return Ok(false);
+        }
+        self.fruitless(&[])
+    }
+
+    fn merged(&self, ballots: &[Ballot]) -> Vec<Vec<Token>> {
+        let (token, row) = (self.target.token as f64, self.target.row as f64);
+        let way = self.target.round_trip as f64;
+        let costs = Costs {
+            round: self.raced as f64 + way + token + f64::from(self.behind) * row,
+            // Without both there is nothing to compare.
+            row: if token > 0.0 { row } else { 0.0 },
+        };
+        let share = |drafter: u32| self.known.accuracies[drafter as usize].share();
+        let longest = self.host.remaining().saturating_sub(1) as usize;
+        paths::merge(ballots, share, costs, longest)
+    }
+
+    /// Where nothing can be accepted, races must pay as drafts do. True when they have not of late.
+    fn is_losing(&mut self, tokens: usize, nanoseconds: u64) -> bool {
+        let plain = self.target.token as f64;
+        let took = self.raced as f64 + nanoseconds as f64;
+        self.lost = (self.lost + took - tokens as f64 * plain).max(0.0);
+        plain > 0.0 && self.lost > ALLOWED * plain
+    }
+
     /// What the drafters say is of no use: the target goes on alone, the longer the more often that is so.
-    pub(crate) fn fruitless(&mut self, ballots: &[Ballot]) -> Result<bool, Error> {
+    fn fruitless(&mut self, ballots: &[Ballot]) -> Result<bool, Error> {
         self.fruitless = self.fruitless.saturating_add(1);
         let doublings = self.fruitless.saturating_sub(PATIENCE + 1).min(DOUBLINGS);
         let stretch = if self.fruitless > PATIENCE { STRETCH << doublings } else { 1 };
@@ -171,14 +274,14 @@ impl<'a, H: Host> Drive<'a, H> {
     }
 
     /// The target generates plainly; that, too, shows who was right.
-    pub(crate) fn decode(&mut self, ballots: &[Ballot], tokens: u32) -> Result<bool, Error> {
+    fn decode(&mut self, ballots: &[Ballot], tokens: u32) -> Result<bool, Error> {
         let commit = if tokens <= 1 { self.host.verify(&[])? } else { self.host.decode(tokens)? };
         self.learn(ballots, &commit);
         Ok(commit.finished)
     }
 
     /// Compares ballots with what the target chose.
-    pub(crate) fn learn(&mut self, ballots: &[Ballot], commit: &Commit) {
+    fn learn(&mut self, ballots: &[Ballot], commit: &Commit) {
         self.behind = 0;
         // Who came and is not compared said something else than what was accepted, or nothing.
         let mut losses: Vec<Option<f64>> =

@@ -8,7 +8,6 @@
 pub mod accuracy;
 pub mod audits;
 pub mod ballots;
-mod block;
 pub mod deadline;
 pub mod drive;
 pub mod hedge;

@@ -84,10 +84,6 @@ impl Backend for Llama {
         Load { active: stats.active(), waiting: stats.waiting() }
     }
 
-    fn knows_tools(&self) -> bool {
-        self.reader.knows_tools()
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         Some(self)
     }

@@ -178,10 +178,6 @@ impl Backend for Gate {
         self.parts.reviewer.load()
     }
 
-    fn knows_tools(&self) -> bool {
-        self.parts.reviewer.knows_tools()
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         if self.parts.reviewer.as_generator().is_some() { Some(self) } else { None }
     }

@@ -33,10 +33,6 @@ impl Backend for Node {
         Load::default()
     }
 
-    fn knows_tools(&self) -> bool {
-        self.facts.tools
-    }
-
     fn as_generator(&self) -> Option<&dyn Generator> {
         Some(self)
     }

@@ -60,17 +60,8 @@ struct Findings {
 
 impl Findings {
     fn add(&mut self, verdict: Verdict, what: &str, detail: &str) {
-        let word = match verdict {
-            Verdict::Good => "ok",
-            Verdict::Doubtful => "warn",
-            Verdict::Bad => "FAIL",
-        };
         self.bad += usize::from(verdict == Verdict::Bad);
-        if self.json {
-            println!("{}", json!({"verdict": word.to_lowercase(), "what": what, "detail": detail}));
-        } else {
-            println!("{word:4}  {what}: {detail}");
-        }
+        println!("{}", line(self.json, verdict, what, detail));
     }
 
     fn check(&mut self, what: &str, outcome: Result<String, String>) {
@@ -149,21 +140,42 @@ impl Doctor {
         match probe(url, self.token.clone()).await {
             Err(error) => findings.add(Verdict::Bad, what, &error.to_string()),
             Ok(health) => {
-                findings.add(Verdict::Good, what, &described(&health));
-                if health.skew > SKEW {
-                    let seconds = health.skew.as_secs();
-                    let detail = format!(
-                        "its clock is {seconds} s apart from this machine's: set both by NTP, so that logs can be compared"
-                    );
-                    findings.add(Verdict::Doubtful, what, &detail);
-                }
-                if health.facts.tightwad != env!("CARGO_PKG_VERSION") {
-                    let detail = format!("it runs tightwad {}: update the older one", health.facts.tightwad);
-                    findings.add(Verdict::Doubtful, what, &detail);
+                for (verdict, detail) in node_findings(&health) {
+                    findings.add(verdict, what, &detail);
                 }
             }
         }
     }
+}
+
+/// A finding as it is printed.
+fn line(as_json: bool, verdict: Verdict, what: &str, detail: &str) -> String {
+    let word = match verdict {
+        Verdict::Good => "ok",
+        Verdict::Doubtful => "warn",
+        Verdict::Bad => "FAIL",
+    };
+    if as_json {
+        return json!({"verdict": word.to_lowercase(), "what": what, "detail": detail}).to_string();
+    }
+    format!("{word:4}  {what}: {detail}")
+}
+
+/// What there is to say of a node that answers.
+fn node_findings(health: &NodeHealth) -> Vec<(Verdict, String)> {
+    let mut findings = vec![(Verdict::Good, described(health))];
+    if health.skew > SKEW {
+        let seconds = health.skew.as_secs();
+        findings.push((
+            Verdict::Doubtful,
+            format!("its clock is {seconds} s apart from this machine's: set both by NTP, so that logs can be compared"),
+        ));
+    }
+    if health.facts.tightwad != env!("CARGO_PKG_VERSION") {
+        let detail = format!("it runs tightwad {}: update the older one", health.facts.tightwad);
+        findings.push((Verdict::Doubtful, detail));
+    }
+    findings
 }
 
 fn described(health: &NodeHealth) -> String {
@@ -177,4 +189,45 @@ fn described(health: &NodeHealth) -> String {
     };
     let models: Vec<String> = health.facts.models.iter().map(model).collect();
     format!("answers in {:.1} ms and lends {}", health.round_trip.as_secs_f64() * 1000.0, models.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::from_value;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_described_with_what_is_doubtful_about_it() {
+        let facts = json!({"tightwad": "0.0.9", "protocol": 1, "unix_ms": 0, "sessions": 1, "models": [{
+            "name": "small", "vocabulary": "00", "weights": "00", "description": "llama 135M Q4_1", "bytes": 98_362_432,
+            "context": 1024, "slots": 8, "tools": false, "token_ns": 1, "row_ns": 1, "active": 1, "waiting": 2}]});
+        let health = NodeHealth {
+            facts: from_value(facts).unwrap(),
+            round_trip: Duration::from_micros(1500),
+            skew: Duration::from_millis(5400),
+        };
+        let shown = |as_json| {
+            let lines = node_findings(&health);
+            lines
+                .iter()
+                .map(|(verdict, detail)| line(as_json, *verdict, "node far", detail))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(false),
+            [
+                "ok    node far: answers in 1.5 ms and lends small (llama 135M Q4_1, 98 MB, context 1024, 1 of 8 sequences open, 2 waiting)",
+                "warn  node far: its clock is 5 s apart from this machine's: set both by NTP, so that logs can be compared",
+                "warn  node far: it runs tightwad 0.0.9: update the older one",
+            ]
+        );
+        assert_eq!(
+            shown(true)[2],
+            r#"{"verdict":"warn","what":"node far","detail":"it runs tightwad 0.0.9: update the older one"}"#
+        );
+        let fine = NodeHealth { skew: SKEW, ..health };
+        assert_eq!(node_findings(&fine).len(), 2, "only the version differs");
+        assert_eq!(line(false, Verdict::Bad, "script", "script.lua:2: no"), "FAIL  script: script.lua:2: no");
+    }
 }
