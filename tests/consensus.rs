@@ -74,7 +74,7 @@ async fn every_rule_skips_the_target_and_says_so_and_trees_are_exact() {
     let server = Server::start(&script(&smollm2(), &lua(&urls(&fleet)), ", audit = 1.0, floor = 0.0"));
     for temperature in [0.0, 0.8] {
         for prompt in &PROMPTS[..2] {
-            let more = json!({"temperature": temperature, "top_p": 0.95});
+            let more = json!({"temperature": temperature, "top_p": 0.95, "max_tokens": 32});
             let (truth, _) = server.ask("plain", prompt, more.clone()).await;
             for model in ["exact", "tree", "calls"] {
                 let (text, report) = server.ask(model, prompt, more.clone()).await;
