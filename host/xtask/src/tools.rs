@@ -31,7 +31,7 @@ pub(crate) fn ready() -> Result<Tools> {
             eprintln!("installing cmake and libclang with apt-get");
             run(Command::new("apt-get").args(["update", "-qq"]))?;
             run(Command::new("apt-get")
-                .args(["install", "-y", "-qq", "--no-install-recommends", "cmake", "libclang-dev"])
+                .args(["install", "-y", "-qq", "cmake", "libclang-dev"])
                 .env("DEBIAN_FRONTEND", "noninteractive"))?;
             return Ok(Tools::default());
         }
