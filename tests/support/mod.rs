@@ -15,7 +15,7 @@ mod worker;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tightwad_zoo::{Kind, Zoo};
@@ -106,6 +106,8 @@ pub fn run(command: &mut Command) {
 
 /// A folder below the target folder that `fill` fills once.
 pub fn packages(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    static FILLING: Mutex<()> = Mutex::new(());
+    let _turn = FILLING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !folder.exists() {
         let unfinished = folder.with_extension("unfinished");
