@@ -1,6 +1,5 @@
 //! Tests take turns: more threads that compute than cores would slow all of them down many times over.
 
-use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Tests that may share the machine: each has one core.
@@ -22,13 +21,15 @@ pub fn alone() -> Turn {
 }
 
 struct Queue {
+    /// Cores in use.
     taken: usize,
-    /// Numbers of those that wait, in the order in which they came.
-    waiting: VecDeque<u64>,
-    next: u64,
+    /// The number that the next test to come gets.
+    last: u64,
+    /// The number of the test that goes next.
+    first: u64,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { taken: 0, waiting: VecDeque::new(), next: 0 });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { taken: 0, last: 0, first: 0 });
 static CHANGED: Condvar = Condvar::new();
 
 fn queue() -> MutexGuard<'static, Queue> {
@@ -36,16 +37,15 @@ fn queue() -> MutexGuard<'static, Queue> {
 }
 
 impl Turn {
-    /// Waits for `cores`. Whoever came first is first, so that none waits for ever.
+    /// Waits for `cores`: first come, first served, so that no test waits forever.
     fn take(cores: usize) -> Self {
         let mut queue = queue();
-        let own = queue.next;
-        queue.next += 1;
-        queue.waiting.push_back(own);
-        while queue.waiting.front() != Some(&own) || queue.taken + cores > CORES {
+        let own = queue.last;
+        queue.last += 1;
+        while queue.first != own || queue.taken + cores > CORES {
             queue = CHANGED.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        queue.waiting.pop_front();
+        queue.first += 1;
         queue.taken += cores;
         CHANGED.notify_all();
         Self { cores }

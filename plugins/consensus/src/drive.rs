@@ -174,7 +174,7 @@ impl<'a, H: Host> Drive<'a, H> {
         while !ballots.is_empty() {
             let tokens = match self.ruling(&ballots) {
                 Ruling::Accept(tokens) if self.may_accept(&ballots, &tokens) => tokens,
-                // What cannot be accepted is verified, whoever ruled.
+                // What cannot be accepted is verified.
                 Ruling::Accept(_) => return self.verify(&ballots, Vec::new()),
                 Ruling::Verify(paths) => return self.verify(&ballots, paths),
                 Ruling::Decode(tokens) => return self.decode(&ballots, tokens),

@@ -34,7 +34,7 @@ pub(crate) unsafe fn load(path: &Path, params: sys::llama_model_params) -> Resul
     let loaded = unsafe { sys::llama_model_load_from_file(file.as_ptr(), params) };
     let model =
         NonNull::new(loaded).ok_or_else(|| malformed("llama.cpp could not load it; its log says more"))?;
-    // SAFETY: by its `repr`, `LlamaModel` is a transparent wrapper of a non-null pointer that it owns, and nobody
-    // else frees this one.
+    // SAFETY: by its `repr`, `LlamaModel` is a transparent wrapper of a non-null pointer that it owns, and no other
+    // code frees this one.
     Ok(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })
 }

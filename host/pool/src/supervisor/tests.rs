@@ -78,7 +78,7 @@ impl Start for FakeStarter {
     }
 }
 
-/// Makes room so many times.
+/// Makes room a given number of times.
 struct Room(AtomicUsize);
 
 #[async_trait]
