@@ -40,7 +40,7 @@ pub use engine::Engine;
 pub use error::{LoadError, SessionError};
 pub use open_session::OpenSession;
 pub use quantize::{InvalidQuantization, Quantization, quantize};
-pub use runtime::{prepare, processors};
+pub use runtime::{exit, prepare, processors};
 pub use scheduler::stats::Stats;
 pub use session::Session;
 pub use template::{ChatTemplate, TemplateError};

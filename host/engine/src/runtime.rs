@@ -15,6 +15,13 @@ pub fn prepare() {
     unsafe { std::env::set_var("GGML_CPU_TILED_MM", "0") };
 }
 
+/// Ends the process at once, whatever its threads do. Nothing is flushed and no destructor runs, not even those of
+/// C++'s static objects as with [`std::process::exit`]: ggml's free what a thread may be computing with.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: `_exit` may be called at any time, by any thread.
+    unsafe { libc::_exit(code) }
+}
+
 /// Processor cores that this process may use: the threads of a forward pass unless told otherwise.
 #[must_use]
 pub fn processors() -> usize {

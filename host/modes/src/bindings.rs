@@ -4,7 +4,21 @@
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "approximate-mode",
-    imports: { default: async | trappable },
+    // Functions that wait.
+    imports: {
+        "tightwad:plugin/decoding.[method]job.propose": async | trappable,
+        "tightwad:plugin/decoding.[method]job.race": async | trappable,
+        "tightwad:plugin/decoding.[method]job.verify": async | trappable,
+        "tightwad:plugin/decoding.[method]job.verify-tree": async | trappable,
+        "tightwad:plugin/decoding.[method]job.decode": async | trappable,
+        "tightwad:plugin/decoding.[method]pending-draft.wait": async | trappable,
+        "tightwad:plugin/decoding.[drop]pending-draft": async | trappable,
+        "tightwad:plugin/decoding.[method]pending-commit.wait": async | trappable,
+        "tightwad:plugin/decoding.[drop]pending-commit": async | trappable,
+        "tightwad:plugin/unverified.accept-unverified": async | trappable,
+        "tightwad:plugin/policy.rule": async | trappable,
+        default: trappable,
+    },
     exports: { default: async },
     with: {
         "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
@@ -20,7 +34,6 @@ pub mod voting {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "voting",
-        imports: { default: async | trappable },
         exports: { default: async },
         with: {
             "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
@@ -34,7 +47,17 @@ pub mod gating {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "gating",
-        imports: { default: async | trappable },
+        imports: {
+            "tightwad:plugin/reviewing.[method]task.write": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.score": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.ask": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.judge": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.pass": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.approve": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.correct": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.rewrite": async | trappable,
+            default: trappable,
+        },
         exports: { default: async },
         with: {
             "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
@@ -51,7 +74,6 @@ pub mod verdicts {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "verdicts",
-        imports: { default: async | trappable },
         exports: { default: async },
         with: {
             "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
@@ -65,7 +87,6 @@ pub mod picking {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "picking",
-        imports: { default: async | trappable },
         exports: { default: async },
         with: { "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log },
     });
@@ -76,7 +97,6 @@ pub mod placement {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "placement",
-        imports: { default: async | trappable },
         exports: { default: async },
         with: { "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log },
     });

@@ -7,5 +7,5 @@ wasmtime::component::bindgen!({
         import tightwad:plugin/log@0.1.0;
         import tightwad:plugin/clock@0.1.0;
     ",
-    imports: { default: async | trappable },
+    imports: { default: trappable },
 });

@@ -10,7 +10,7 @@ use crate::state::State;
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl<T: Send> Host for State<T> {
-    async fn now(&mut self) -> wasmtime::Result<u64> {
+    fn now(&mut self) -> wasmtime::Result<u64> {
         self.meter.call()?;
         Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }

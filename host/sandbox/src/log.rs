@@ -7,7 +7,7 @@ use crate::state::State;
 const LONGEST: usize = 4096;
 
 impl<T: Send> Host for State<T> {
-    async fn write(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
+    fn write(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
         self.meter.call()?;
         if message.len() > LONGEST {
             message.truncate(message.floor_char_boundary(LONGEST));

@@ -1,9 +1,12 @@
 //! The `tightwad` binary.
 
-use std::process::ExitCode;
+use std::io::Write;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     // Before any thread is started, as it asks.
     tightwad_engine::prepare();
-    tightwad::cli::main()
+    let code = tightwad::cli::main();
+    let _ = std::io::stdout().flush();
+    // A thread that is not waited for may still be inside llama.cpp.
+    tightwad_engine::exit(code)
 }

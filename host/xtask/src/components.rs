@@ -84,11 +84,14 @@ pub(crate) fn check() -> Result<()> {
 /// Tests, formatting and clippy of the guests' workspace.
 pub(crate) fn test() -> Result<()> {
     run(guests().args(["fmt", "--all", "--check"]))?;
-    run(guests().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    run(guests().args(["test", "--quiet"]))?;
+    // With a target and the default profile, like the example below: so all three use the same procedural macros.
+    let target = ["--target", &host()?];
+    let lint = ["--workspace", "--all-targets", "--", "-D", "warnings"];
+    run(guests().args(["clippy", "--quiet"]).args(target).args(lint))?;
+    run(guests().args(["test", "--quiet"]).args(target))?;
     // A project of its own, as a user has one.
     let example = root().join("examples/plugins/consensus-rust");
-    run(in_folder(&example).args(["check", "--quiet", "--target", &host()?]))
+    run(in_folder(&example).args(["check", "--quiet"]).args(target))
 }
 
 /// This machine's target.

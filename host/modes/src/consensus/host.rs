@@ -38,14 +38,14 @@ impl HostUnverified for State<Job> {
         })
     }
 
-    async fn audited(&mut self, _: Resource<JobHandle>) -> Result<Agreement> {
+    fn audited(&mut self, _: Resource<JobHandle>) -> Result<Agreement> {
         self.count_call()?;
         let skipping = self.data.skipping.as_ref();
         let (audited, agreed) = skipping.map(|skipping| skipping.agreement.current()).unwrap_or_default();
         Ok(Agreement { audited, agreed })
     }
 
-    async fn at_work(&mut self, _: Resource<JobHandle>, mut rule: String, why: String) -> Result<()> {
+    fn at_work(&mut self, _: Resource<JobHandle>, mut rule: String, why: String) -> Result<()> {
         self.count_call()?;
         rule.truncate(rule.floor_char_boundary(LONGEST_NAME));
         let plugin = self.plugin().to_owned();

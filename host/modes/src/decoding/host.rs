@@ -35,17 +35,17 @@ pub(crate) fn live(state: &mut State<Job>) -> Result<std::result::Result<&mut Jo
 }
 
 impl HostJob for State<Job> {
-    async fn settings(&mut self, _: Resource<JobHandle>) -> Result<String> {
+    fn settings(&mut self, _: Resource<JobHandle>) -> Result<String> {
         self.count_call()?;
         Ok(self.data.settings().to_owned())
     }
 
-    async fn memory(&mut self, _: Resource<JobHandle>) -> Result<String> {
+    fn memory(&mut self, _: Resource<JobHandle>) -> Result<String> {
         self.count_call()?;
         Ok(self.data.memory())
     }
 
-    async fn remember(&mut self, _: Resource<JobHandle>, note: String) -> Result<()> {
+    fn remember(&mut self, _: Resource<JobHandle>, note: String) -> Result<()> {
         self.count_call()?;
         if note.len() <= LONGEST_NOTE {
             self.data.remember(note);
@@ -53,12 +53,12 @@ impl HostJob for State<Job> {
         Ok(())
     }
 
-    async fn remaining(&mut self, _: Resource<JobHandle>) -> Result<u32> {
+    fn remaining(&mut self, _: Resource<JobHandle>) -> Result<u32> {
         self.count_call()?;
         Ok(self.data.remaining())
     }
 
-    async fn target(&mut self, _: Resource<JobHandle>) -> Result<TargetFacts> {
+    fn target(&mut self, _: Resource<JobHandle>) -> Result<TargetFacts> {
         self.count_call()?;
         let expected = self.data.expected();
         Ok(TargetFacts {
@@ -68,7 +68,7 @@ impl HostJob for State<Job> {
         })
     }
 
-    async fn drafters(&mut self, _: Resource<JobHandle>) -> Result<Vec<DrafterFacts>> {
+    fn drafters(&mut self, _: Resource<JobHandle>) -> Result<Vec<DrafterFacts>> {
         self.count_call()?;
         let facts = |seat: &Seat| DrafterFacts {
             name: seat.name.clone(),
@@ -89,13 +89,13 @@ impl HostJob for State<Job> {
         max: u32,
         min_probability: f32,
     ) -> Answer<Draft> {
-        match self.begin_propose(job, drafter, ahead, max, min_probability).await? {
+        match self.begin_propose(job, drafter, ahead, max, min_probability)? {
             Ok(pending) => HostPendingDraft::wait(self, pending).await,
             Err(error) => Ok(Err(error)),
         }
     }
 
-    async fn begin_propose(
+    fn begin_propose(
         &mut self,
         _: Resource<JobHandle>,
         drafter: u32,
@@ -177,11 +177,7 @@ impl HostJob for State<Job> {
         Ok(Ok(raced.into_iter().map(answer).collect()))
     }
 
-    async fn begin_verify(
-        &mut self,
-        _: Resource<JobHandle>,
-        tokens: Vec<u32>,
-    ) -> Answer<Resource<PendingCommit>> {
+    fn begin_verify(&mut self, _: Resource<JobHandle>, tokens: Vec<u32>) -> Answer<Resource<PendingCommit>> {
         let job = match live(self)? {
             Ok(job) => job,
             Err(error) => return Ok(Err(error)),
@@ -206,7 +202,7 @@ impl HostJob for State<Job> {
         Ok(job.decode(max).await.map_or_else(|| refused(UNDER_WAY.to_owned()), |done| Ok(commit(done))))
     }
 
-    async fn drop(&mut self, job: Resource<JobHandle>) -> Result<()> {
+    fn drop(&mut self, job: Resource<JobHandle>) -> Result<()> {
         self.table.delete(job)?;
         Ok(())
     }

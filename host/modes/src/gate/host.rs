@@ -47,12 +47,12 @@ async fn failed(task: &mut ReviewTask, error: BackendError) -> Error {
 }
 
 impl HostTask for State<ReviewTask> {
-    async fn settings(&mut self, _: Resource<TaskHandle>) -> Result<String> {
+    fn settings(&mut self, _: Resource<TaskHandle>) -> Result<String> {
         self.count_call()?;
         Ok(self.data.spec.settings.clone())
     }
 
-    async fn fleet(&mut self, _: Resource<TaskHandle>) -> Result<Vec<Member>> {
+    fn fleet(&mut self, _: Resource<TaskHandle>) -> Result<Vec<Member>> {
         self.count_call()?;
         let fleet = self.data.spec.fleet.iter();
         let member = fleet.map(|(backend, counts)| {
@@ -68,7 +68,7 @@ impl HostTask for State<ReviewTask> {
         Ok(member.collect())
     }
 
-    async fn ways(&mut self, _: Resource<TaskHandle>) -> Result<Ways> {
+    fn ways(&mut self, _: Resource<TaskHandle>) -> Result<Ways> {
         self.count_call()?;
         let TaskSpec { ways, policy, .. } = &self.data.spec;
         Ok(Ways { score: ways.score, judge: ways.judge, policy: policy.is_some() })
@@ -194,7 +194,7 @@ impl HostTask for State<ReviewTask> {
         })
     }
 
-    async fn drop(&mut self, task: Resource<TaskHandle>) -> Result<()> {
+    fn drop(&mut self, task: Resource<TaskHandle>) -> Result<()> {
         self.table.delete(task)?;
         Ok(())
     }

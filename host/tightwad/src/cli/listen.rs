@@ -66,7 +66,7 @@ impl Drain {
             if over {
                 eprintln!("{seconds} s are over: ending with requests unfinished");
             }
-            exit(1);
+            tightwad_engine::exit(1);
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait))?;
         // A signal thread that panicked must not end the process.
@@ -91,25 +91,11 @@ pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
     Drain { seconds: 30 }.interrupted()
 }
 
-/// Ends the process, whatever its threads do.
-fn exit(code: i32) -> ! {
-    std::thread::spawn(|| {
-        // Destructors of C++ may wait for a thread that computes.
-        let (_keep, never) = std::sync::mpsc::channel::<()>();
-        let _ = never.recv_timeout(EXIT_TIMEOUT);
-        std::process::abort();
-    });
-    std::process::exit(code)
-}
-
-/// How long destructors may take when the process is ended.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Ends this process when the one that started it ends: that is when its standard input closes.
 pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         // Nobody writes: this returns at the end.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(0);
+        tightwad_engine::exit(0);
     });
 }

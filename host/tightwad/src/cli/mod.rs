@@ -16,7 +16,6 @@ pub(crate) mod swarm;
 mod token;
 mod worker;
 
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -65,18 +64,18 @@ enum Command {
     Quantize(quantize::Quantize),
 }
 
-/// Runs what the arguments say.
+/// Runs what the arguments say; returns the status to exit with.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> i32 {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("TIGHTWAD_LOG")
         .unwrap_or_else(|_| EnvFilter::new("info,llama-cpp-2=warn,llama_cpp_2=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match execute(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -34,7 +34,7 @@ fn sentence<T: std::fmt::Debug>(answer: Answer<T>) -> String {
 #[tokio::test]
 async fn a_round_of_a_guest_commits_tokens() {
     let (mut state, mut events) = state(Limits::default());
-    assert_eq!(state.settings(handle()).await.unwrap(), "{\"depth\": 3}");
+    assert_eq!(state.settings(handle()).unwrap(), "{\"depth\": 3}");
     let draft = state.propose(handle(), 0, Vec::new(), 3, 0.5).await.unwrap().unwrap();
     let proposed: Vec<u32> = draft.proposals.iter().map(|one| one.token).collect();
     let commit = state.verify(handle(), proposed).await.unwrap().unwrap();
@@ -68,7 +68,7 @@ async fn calls_out_of_range_are_refused_with_the_range() {
 #[tokio::test]
 async fn a_pending_call_is_waited_for_once() {
     let (mut state, mut events) = state(Limits::default());
-    let pending = state.begin_verify(handle(), tokens("ab")).await.unwrap().unwrap();
+    let pending = state.begin_verify(handle(), tokens("ab")).unwrap().unwrap();
     assert!(sentence(state.verify(handle(), Vec::new()).await).contains("under way"));
     let again = Resource::new_borrow(pending.rep());
     assert_eq!(HostPendingCommit::wait(&mut state, pending).await.unwrap().unwrap().tokens, tokens("abc"));
@@ -79,7 +79,7 @@ async fn a_pending_call_is_waited_for_once() {
 #[tokio::test]
 async fn a_verification_that_is_dropped_is_committed_all_the_same() {
     let (mut state, mut events) = state(Limits::default());
-    let pending = state.begin_verify(handle(), tokens("ab")).await.unwrap().unwrap();
+    let pending = state.begin_verify(handle(), tokens("ab")).unwrap().unwrap();
     HostPendingCommit::drop(&mut state, pending).await.unwrap();
     assert_eq!(events.text(), "abc");
     assert_eq!(state.verify(handle(), Vec::new()).await.unwrap().unwrap().tokens, tokens("d"));
@@ -88,16 +88,16 @@ async fn a_verification_that_is_dropped_is_committed_all_the_same() {
 #[tokio::test]
 async fn a_note_that_is_too_long_is_not_kept() {
     let (mut state, _events) = state(Limits::default());
-    state.remember(handle(), "short".to_owned()).await.unwrap();
-    state.remember(handle(), "x".repeat(LONGEST_NOTE + 1)).await.unwrap();
-    assert_eq!(HostJob::memory(&mut state, handle()).await.unwrap(), "short");
+    state.remember(handle(), "short".to_owned()).unwrap();
+    state.remember(handle(), "x".repeat(LONGEST_NOTE + 1)).unwrap();
+    assert_eq!(HostJob::memory(&mut state, handle()).unwrap(), "short");
 }
 
 #[tokio::test]
 async fn a_guest_that_calls_too_often_is_stopped() {
     let (mut state, _events) = state(Limits { calls: 2, ..Limits::default() });
-    state.remaining(handle()).await.unwrap();
-    state.remaining(handle()).await.unwrap();
-    let error = state.remaining(handle()).await.unwrap_err();
+    state.remaining(handle()).unwrap();
+    state.remaining(handle()).unwrap();
+    let error = state.remaining(handle()).unwrap_err();
     assert_eq!(error.to_string(), "out of host calls");
 }
