@@ -19,9 +19,10 @@ async fn answer(engine: &Engine, prompt: &[TokenId], max_tokens: u32) -> Vec<Tok
     generated(engine, opened(prompt.to_vec(), 0.8, max_tokens)).await
 }
 
-/// The answer of an engine that did nothing before.
-async fn fresh(kind: Kind, prompt: &[TokenId], max_tokens: u32) -> Vec<TokenId> {
-    answer(&load_from(&zoo(kind), config(1)), prompt, max_tokens).await
+/// The answer of an engine of the same weights that did nothing before.
+async fn fresh(engine: &Engine, prompt: &[TokenId], max_tokens: u32) -> Vec<TokenId> {
+    let fresh = Engine::start(engine.weights().clone(), config(1)).unwrap();
+    answer(&fresh, prompt, max_tokens).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +32,7 @@ async fn three_turns_on_one_slot_are_as_on_a_fresh_host() {
         let mut conversation = words(1, 60);
         for turn in 0..3 {
             let answered = answer(&engine, &conversation, 20).await;
-            assert_eq!(answered, fresh(kind, &conversation, 20).await, "{kind:?}, turn {turn}");
+            assert_eq!(answered, fresh(&engine, &conversation, 20).await, "{kind:?}, turn {turn}");
             conversation.extend(answered);
             conversation.extend(words(10 + turn, 15));
         }
@@ -44,7 +45,7 @@ async fn two_conversations_and_a_repeated_question_share_a_slot() {
         let engine = load_from(&zoo(kind), config(1));
         // They begin alike, as conversations with one system prompt do.
         let conversations = [7, 8].map(|seed| [words(1, 50), words(seed, 20)].concat());
-        let truths = [fresh(kind, &conversations[0], 16).await, fresh(kind, &conversations[1], 16).await];
+        let truths = [fresh(&engine, &conversations[0], 16).await, fresh(&engine, &conversations[1], 16).await];
         for turn in [0, 1, 0, 0, 1] {
             assert_eq!(answer(&engine, &conversations[turn], 16).await, truths[turn], "{kind:?}");
         }
@@ -56,7 +57,7 @@ async fn a_cancelled_stream_leaves_nothing_behind() {
     for kind in Kind::ARCHITECTURES {
         let engine = load_from(&zoo(kind), config(1));
         let prompt = words(3, 90);
-        let truth = fresh(kind, &prompt, 16).await;
+        let truth = fresh(&engine, &prompt, 16).await;
         for steps in [0, 1, 7] {
             let mut session = engine.open(opened(prompt.clone(), 0.8, 200)).await.unwrap();
             let mut stream = session.decode(200).unwrap();
@@ -74,7 +75,7 @@ async fn rejected_drafts_are_rolled_back_or_evaluated_again() {
     for kind in Kind::ARCHITECTURES {
         let engine = load_from(&zoo(kind), config(1));
         let prompt = words(4, 40);
-        let truth = fresh(kind, &prompt, 24).await;
+        let truth = fresh(&engine, &prompt, 24).await;
         let mut session = engine.open(opened(prompt, 0.8, 24)).await.unwrap();
         let mut tokens: Vec<TokenId> = Vec::new();
         while tokens.len() < truth.len() {
@@ -101,7 +102,7 @@ async fn several_at_once_are_each_as_on_a_fresh_host() {
             tasks.push((prompt.clone(), tokio::spawn(async move { answer(&engine, &prompt, 20).await })));
         }
         for (prompt, task) in tasks {
-            assert_eq!(task.await.unwrap(), fresh(kind, &prompt, 20).await, "{kind:?}");
+            assert_eq!(task.await.unwrap(), fresh(&engine, &prompt, 20).await, "{kind:?}");
         }
     }
 }
