@@ -203,12 +203,7 @@ async fn a_script_reloads_and_a_broken_one_changes_nothing() {
     };
     tokio::time::timeout(Duration::from_secs(30), renamed).await.unwrap();
     server.script.write("this is not Lua");
-    let refused = async {
-        while !server.logged().contains("the old one goes on") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
+    server.process.until_logged("the old one goes on").await;
     assert!(server.get("/v1/models").await.1.contains("renamed"));
     assert_eq!(running.await.unwrap().unwrap().status(), 200);
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::generate_simple_self_signed;
 use rustls::ServerConfig;
@@ -220,22 +220,13 @@ async fn a_new_token_holds_after_a_reload_and_a_new_address_needs_a_restart() {
     let script = Script::new(&text("127.0.0.1:0", "token = \"old\","));
     let host = Process::start(&mut run(&script, &[]));
     assert_eq!((status(&host.address, "old").await, status(&host.address, "new").await), (200, 401));
-    let until = |wanted: &'static str, host: &Process| {
-        let (log, start) = (host.log.clone(), Instant::now());
-        async move {
-            while !log.lock().unwrap().contains(wanted) {
-                assert!(start.elapsed() < Duration::from_secs(20), "{}", log.lock().unwrap());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    };
     script.write(&text("127.0.0.1:9999", "token = \"new\","));
-    until("`token` has changed", &host).await;
+    host.until_logged("`token` has changed").await;
     assert_eq!((status(&host.address, "old").await, status(&host.address, "new").await), (401, 200));
-    until("`listen` is now 127.0.0.1:9999; restart", &host).await;
+    host.until_logged("`listen` is now 127.0.0.1:9999; restart").await;
     // A token that becomes empty is a script that does not load.
     script.write(&text("127.0.0.1:9999", "token = \"\","));
-    until("the token is empty", &host).await;
+    host.until_logged("the token is empty").await;
     assert_eq!((status(&host.address, "").await, status(&host.address, "new").await), (401, 200));
 }
 
@@ -251,10 +242,6 @@ async fn a_token_that_other_machines_need_is_not_dropped_by_a_reload() {
     let host = Process::start(&mut run(&script, &[]));
     let address = format!("127.0.0.1:{}", host.address.rsplit(':').next().unwrap());
     script.write(&text("listen = \"0.0.0.0:0\","));
-    let start = Instant::now();
-    while !host.logged().contains("the old token still holds") {
-        assert!(start.elapsed() < Duration::from_secs(20), "{}", host.logged());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    host.until_logged("the old token still holds").await;
     assert_eq!((status(&address, "secret").await, status(&address, "other").await), (200, 401));
 }

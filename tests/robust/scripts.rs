@@ -147,7 +147,8 @@ async fn a_second_signal_ends_the_host_at_once() {
     let mut server = Server::start(&script(&smollm2()));
     let _stream = server.begin(&long()).await;
     server.process.signal("-TERM");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.process.until_logged("once more to stop at once").await;
     server.process.signal("-TERM");
-    assert!(server.process.ended_within(Duration::from_secs(5)).is_some(), "the host did not end");
+    let ended = server.process.ended_within(Duration::from_secs(5)).expect("the host did not end");
+    assert_eq!(ended.code(), Some(1));
 }

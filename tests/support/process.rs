@@ -70,6 +70,15 @@ impl Process {
     pub fn logged(&self) -> String {
         self.log.lock().unwrap().clone()
     }
+
+    /// Waits until `text` is in the log.
+    pub async fn until_logged(&self, text: &str) {
+        let start = Instant::now();
+        while !self.logged().contains(text) {
+            assert!(start.elapsed() < Duration::from_secs(30), "no '{text}' in {}", self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 impl Drop for Process {

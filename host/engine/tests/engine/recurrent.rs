@@ -45,7 +45,8 @@ async fn two_conversations_and_a_repeated_question_share_a_slot() {
         let engine = load_from(&zoo(kind), config(1));
         // They begin alike, as conversations with one system prompt do.
         let conversations = [7, 8].map(|seed| [words(1, 50), words(seed, 20)].concat());
-        let truths = [fresh(&engine, &conversations[0], 16).await, fresh(&engine, &conversations[1], 16).await];
+        let truths =
+            [fresh(&engine, &conversations[0], 16).await, fresh(&engine, &conversations[1], 16).await];
         for turn in [0, 1, 0, 0, 1] {
             assert_eq!(answer(&engine, &conversations[turn], 16).await, truths[turn], "{kind:?}");
         }
