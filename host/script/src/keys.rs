@@ -78,8 +78,11 @@ impl<'a> Fields<'a> {
                 let wrong = |error| TableError::Refused(format!("'token' in {}: {error}", self.of));
                 token.map(Some).map_err(wrong)
             }
-            // The value may be the secret.
-            other => Err(self.wrong("token", "a string", format!("a {}", other.type_name()))),
+            // A number may be the secret.
+            Value::Integer(_) | Value::Number(_) => {
+                Err(self.wrong("token", "a string", "a number".to_owned()))
+            }
+            other => Err(self.wrong("token", "a string", describe(&other))),
         }
     }
 
@@ -192,7 +195,7 @@ mod tests {
         assert_eq!(token("{ token = 'secret-12345' }").unwrap().unwrap().secret(), "secret-12345");
         assert_eq!(
             token("{ token = 987654 }").unwrap_err(),
-            "'token' in tw.test must be a string, not a integer"
+            "'token' in tw.test must be a string, not a number"
         );
         let empty = token("{ token = '' }").unwrap_err();
         assert!(empty.starts_with("'token' in tw.test: "), "{empty}");
