@@ -183,8 +183,7 @@ async fn two_hundred_requests_under_fire_are_all_answered_and_all_right() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_target_that_stands_by_they_are_too() {
     let _turn = share();
-    // Enough for every kind of fault.
-    let log = all_right_under_fire(", fallback = here", 100).await;
+    let log = all_right_under_fire(", fallback = here", 200).await;
     assert!(log.contains("the target is lost; the next one goes on"), "{log}");
 }
 
