@@ -203,7 +203,7 @@ async fn a_script_reloads_and_a_broken_one_changes_nothing() {
     };
     tokio::time::timeout(Duration::from_secs(30), renamed).await.unwrap();
     server.script.write("this is not Lua");
-    server.process.until_logged("the old one goes on").await;
+    server.process.until_logged("the old one goes on", 30).await;
     assert!(server.get("/v1/models").await.1.contains("renamed"));
     assert_eq!(running.await.unwrap().unwrap().status(), 200);
 }

@@ -229,7 +229,7 @@ async fn a_file_is_used_within_a_second_and_replaced_fifty_times_under_load() {
 
     // A bad file is reported, and the old one goes on.
     std::fs::write(&rule, "this is text").unwrap();
-    server.process.until_logged("the plugin that was loaded goes on").await;
+    server.process.until_logged("the plugin that was loaded goes on", 10).await;
     assert_eq!(label().await, "policy-first@0.1.0");
     let (_, status) = server.get("/v1/tightwad/status").await;
     assert!(status.contains("not a WebAssembly component"), "{status}");

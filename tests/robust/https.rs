@@ -221,12 +221,12 @@ async fn a_new_token_holds_after_a_reload_and_a_new_address_needs_a_restart() {
     let host = Process::start(&mut run(&script, &[]));
     assert_eq!((status(&host.address, "old").await, status(&host.address, "new").await), (200, 401));
     script.write(&text("127.0.0.1:9999", "token = \"new\","));
-    host.until_logged("`token` has changed").await;
+    host.until_logged("`token` has changed", 20).await;
     assert_eq!((status(&host.address, "old").await, status(&host.address, "new").await), (401, 200));
-    host.until_logged("`listen` is now 127.0.0.1:9999; restart").await;
+    host.until_logged("`listen` is now 127.0.0.1:9999; restart", 20).await;
     // A token that becomes empty is a script that does not load.
     script.write(&text("127.0.0.1:9999", "token = \"\","));
-    host.until_logged("the token is empty").await;
+    host.until_logged("the token is empty", 20).await;
     assert_eq!((status(&host.address, "").await, status(&host.address, "new").await), (401, 200));
 }
 
@@ -242,6 +242,6 @@ async fn a_token_that_other_machines_need_is_not_dropped_by_a_reload() {
     let host = Process::start(&mut run(&script, &[]));
     let address = format!("127.0.0.1:{}", host.address.rsplit(':').next().unwrap());
     script.write(&text("listen = \"0.0.0.0:0\","));
-    host.until_logged("the old token still holds").await;
+    host.until_logged("the old token still holds", 20).await;
     assert_eq!((status(&address, "secret").await, status(&address, "other").await), (200, 401));
 }

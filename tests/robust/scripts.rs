@@ -147,7 +147,7 @@ async fn a_second_signal_ends_the_host_at_once() {
     let mut server = Server::start(&script(&smollm2()));
     let _stream = server.begin(&long()).await;
     server.process.signal("-TERM");
-    server.process.until_logged("once more to stop at once").await;
+    server.process.until_logged("once more to stop at once", 10).await;
     server.process.signal("-TERM");
     let ended = server.process.ended_within(Duration::from_secs(5)).expect("the host did not end");
     assert_eq!(ended.code(), Some(1));

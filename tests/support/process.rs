@@ -71,11 +71,11 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until `text` is in the log.
-    pub async fn until_logged(&self, text: &str) {
+    /// Waits until `text` is in the log, for at most so many `seconds`.
+    pub async fn until_logged(&self, text: &str, seconds: u64) {
         let start = Instant::now();
         while !self.logged().contains(text) {
-            assert!(start.elapsed() < Duration::from_secs(30), "no '{text}' in {}", self.logged());
+            assert!(start.elapsed() < Duration::from_secs(seconds), "no '{text}' in {}", self.logged());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
