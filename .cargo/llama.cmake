@@ -1,5 +1,5 @@
-# Read by CMake at each `project()` of llama.cpp.
+# CMake includes this file at each `project()` of llama.cpp.
 
-# llama-cpp-2 asks for the default features of llama-cpp-sys-2 even when its own are off, and so for `common`, which
-# takes half of the time of llama.cpp's build. Nothing calls it.
+# llama-cpp-2 always enables the default features of llama-cpp-sys-2, including `common`. No code calls `common`, but
+# it takes half of llama.cpp's build time.
 set(LLAMA_BUILD_COMMON OFF)

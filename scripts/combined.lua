@@ -1,36 +1,43 @@
--- One model over several machines, with speculation on top: one verification is one pass over the pool,
--- so the way to the workers is paid once for several tokens. On each of the other machines:
+-- One model over several machines, with speculation on top. One pass over the pool verifies several tokens, so their
+-- cost on the network is paid once. On each other machine:
 --
 --   tightwad worker --listen 0.0.0.0:7711 --token SECRET
 --
--- Here:
+-- On this machine:
 --
 --   tightwad run scripts/combined.lua --set model=PATH.gguf --set token=SECRET \
---     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711 [--set draft=SMALL.gguf]
+--     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711 [--set drafter=SMALL.gguf]
 
 local tw = require "tightwad"
 
-local workers = {}
-for url in string.gmatch(tw.settings.workers or "", "[^,]+") do
-  workers[#workers + 1] = url
-end
+local args = tw.arg {
+  model = {
+    type = "path",
+    default = "../models/smollm2-135m-instruct.gguf",
+    help = "The GGUF file of the model, on this machine.",
+  },
+  drafter = { type = "path", help = "The GGUF file of a smaller model of the same family, to draft beside lookup." },
+  workers = { type = "list", help = "Addresses http://HOST:PORT of machines that run `tightwad worker`." },
+  token = { type = "string", help = "The bearer token of the workers." },
+  include_host = { type = "boolean", default = true, help = "Whether this machine holds layers too." },
+}
 
 local pool = tw.pooling {
-  model = tw.settings.model or "../models/smollm2-135m-instruct.gguf",
-  workers = workers,
-  token = tw.settings.token,
-  here = tw.settings.here ~= "false",
+  model = args.model,
+  workers = args.workers,
+  token = args.token,
+  include_host = args.include_host,
 }
 
 local drafters = { tw.lookup {} }
-if tw.settings.draft then
-  drafters[#drafters + 1] = tw.model { path = tw.settings.draft, name = "draft" }
+if args.drafter then
+  drafters[#drafters + 1] = tw.model { path = args.drafter, name = "drafter" }
 end
 
 return tw.serve {
   listen = "127.0.0.1:8088",
   models = {
-    [pool.name] = tw.speculation { target = pool, draft = drafters },
+    [pool.name] = tw.speculation { target = pool, drafters = drafters },
     [pool.name .. "-plain"] = pool,
   },
 }

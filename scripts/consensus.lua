@@ -1,34 +1,47 @@
--- Consensus: cheap machines draft at once, and where they agree the big model is not asked. Approximate: every
--- response says so, audits measure how often the big model would have said the same, and where that is too
--- rarely the rule gets tighter by itself. On each cheap machine, with models of the target's family:
+-- Consensus: cheap machines draft at the same time, and where they agree the target is not asked. Approximate: each
+-- response says so. Audits measure how often the target would have chosen the same token. With too little agreement
+-- the rule gets stricter by itself. On each cheap machine, with a model of the target's family:
 --
---   tightwad node --listen 0.0.0.0:7710 --token SECRET --model draft=SMALL.gguf
+--   tightwad node --listen 0.0.0.0:7710 --token SECRET --model drafter=SMALL.gguf
 --
--- Here:
+-- On this machine:
 --
 --   tightwad run scripts/consensus.lua --set model=BIG.gguf --set token=SECRET \
 --     --set drafters=http://192.168.1.21:7710,http://192.168.1.22:7710,http://192.168.1.23:7710 \
---     [--set rule=majority] [--set plugin=NAME]
+--     [--set rule=majority] [--set policy=NAME]
 
 local tw = require "tightwad"
 
-local target = tw.model {
-  path = tw.settings.model or "../models/smollm2-135m-instruct.gguf",
-  name = "target",
+local args = tw.arg {
+  model = {
+    type = "path",
+    default = "../models/smollm2-135m-instruct.gguf",
+    help = "The GGUF file of the target.",
+  },
+  drafters = {
+    type = "list",
+    required = true,
+    help = "The drafters: addresses http://HOST:PORT of nodes, or GGUF files.",
+  },
+  token = { type = "string", help = "The bearer token of the nodes." },
+  rule = {
+    type = "string",
+    default = "strict",
+    one_of = { "strict", "majority", "any_disagree", "hedge" },
+    help = "The rule that accepts tokens without the target.",
+  },
+  policy = { type = "string", help = "A consensus policy that replaces the rule: a plugin's name or a .wasm file." },
 }
 
+local target = tw.model { path = args.model, name = "target" }
+
 local drafters = {}
-for drafter in string.gmatch(tw.settings.drafters or "", "[^,]+") do
-  local made
-  if drafter:find("://", 1, true) then
-    made = tw.node { url = drafter, token = tw.settings.token }
+for index, source in ipairs(args.drafters) do
+  if source:find("://", 1, true) then
+    drafters[index] = tw.node { url = source, token = args.token }
   else
-    made = tw.model { path = drafter }
+    drafters[index] = tw.model { path = source }
   end
-  drafters[#drafters + 1] = made
-end
-if #drafters == 0 then
-  error("name the drafters: --set drafters=http://HOST:7710,... or --set drafters=SMALL.gguf,...")
 end
 
 return tw.serve {
@@ -37,11 +50,11 @@ return tw.serve {
     ["consensus"] = tw.consensus {
       target = target,
       drafters = drafters,
-      rule = tw.settings.rule or "strict",
-      plugin = tw.settings.plugin,
-      audit = 0.05,
+      rule = args.rule,
+      policy = args.policy,
+      audit_rate = 0.05,
     },
-    -- The same drafters, exactly: what they say is verified, all of it in one pass.
+    -- The same drafters, but exact: the target verifies all proposals in one pass.
     ["exact"] = tw.speculation { target = target, drafters = drafters },
     ["target"] = target,
   },

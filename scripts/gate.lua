@@ -1,30 +1,51 @@
--- The quality gate: cheap machines write whole answers, a strong model approves them unchanged, goes on where they
--- go wrong, or answers itself. `tightwad gate start --fleet URL --reviewer FILE` runs this file too.
+-- The gate: cheap machines write complete answers. A strong model approves an answer unchanged, corrects it from the
+-- first bad token, or answers itself. `tightwad gate start --fleet URL --reviewer FILE` runs this file too.
 --
 --   tightwad run scripts/gate.lua --set reviewer=BIG.gguf --set token=SECRET \
---     --set fleet=http://192.168.1.21:7710,http://192.168.1.22:7710 [--set review=score|judge|both] [--set plugin=NAME]
+--     --set fleet=http://192.168.1.21:7710,http://192.168.1.22:7710 [--set review=score|judge|both] [--set policy=NAME]
 --
--- When an answer is good enough depends on the models: `tightwad bench gate --fleet SMALL.gguf --reviewer BIG.gguf`
--- suggests `approve` and `floor` for tw.gate, which a copy of this file can set.
+-- Good thresholds depend on the models: `tightwad bench gate --fleet SMALL.gguf --reviewer BIG.gguf` suggests
+-- `min_mean_logprob` and `min_token_logprob` for tw.gate. A copy of this file can set them.
 
 local tw = require "tightwad"
 
-local function backend(place, name)
-  if place:find("://", 1, true) then
-    return tw.node { url = place, token = tw.settings.token, name = name }
+local args = tw.arg {
+  fleet = {
+    type = "list",
+    required = true,
+    help = "The backends that write answers: addresses http://HOST:PORT of nodes, or GGUF files.",
+  },
+  reviewer = {
+    type = "string",
+    required = true,
+    help = "The backend that reviews answers: the address http://HOST:PORT of a node, or a GGUF file.",
+  },
+  token = { type = "string", help = "The bearer token of the nodes." },
+  review = {
+    type = "string",
+    default = "score",
+    one_of = { "score", "judge", "both" },
+    help = "The review method: log-probabilities, a judgement in words, or both.",
+  },
+  policy = {
+    type = "string",
+    help = "A gate policy that replaces the built-in verdict: a plugin's name or a .wasm file.",
+  },
+}
+
+local function backend(source, name)
+  if source:find("://", 1, true) then
+    return tw.node { url = source, token = args.token, name = name }
   end
-  return tw.model { path = place, name = name }
+  return tw.model { path = source, name = name }
 end
 
 local fleet = {}
-for place in string.gmatch(tw.settings.fleet or "", "[^,]+") do
-  fleet[#fleet + 1] = backend(place, "writer " .. #fleet + 1)
-end
-if #fleet == 0 or not tw.settings.reviewer then
-  error("name who writes and who reviews: --set fleet=http://HOST:7710,... --set reviewer=BIG.gguf")
+for index, source in ipairs(args.fleet) do
+  fleet[index] = backend(source, "writer " .. index)
 end
 
-local reviewer = backend(tw.settings.reviewer, "reviewer")
+local reviewer = backend(args.reviewer, "reviewer")
 
 return tw.serve {
   listen = "127.0.0.1:8088",
@@ -32,8 +53,8 @@ return tw.serve {
     ["gate"] = tw.gate {
       fleet = fleet,
       reviewer = reviewer,
-      review = tw.settings.review or "score",
-      plugin = tw.settings.plugin,
+      review = args.review,
+      policy = args.policy,
     },
     ["reviewer"] = reviewer,
   },

@@ -1,24 +1,30 @@
--- One model over several machines. On each of the others:
+-- One model over several machines. On each other machine:
 --
 --   tightwad worker --listen 0.0.0.0:7711 --token SECRET
 --
--- Here:
+-- On this machine:
 --
 --   tightwad run scripts/pooling.lua --set model=PATH.gguf --set token=SECRET \
---     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711 [--set here=false]
+--     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711 [--set include_host=false]
 
 local tw = require "tightwad"
 
-local workers = {}
-for url in string.gmatch(tw.settings.workers or "", "[^,]+") do
-  workers[#workers + 1] = url
-end
+local args = tw.arg {
+  model = {
+    type = "path",
+    default = "../models/smollm2-135m-instruct.gguf",
+    help = "The GGUF file of the model, on this machine.",
+  },
+  workers = { type = "list", help = "Addresses http://HOST:PORT of machines that run `tightwad worker`." },
+  token = { type = "string", help = "The bearer token of the workers." },
+  include_host = { type = "boolean", default = true, help = "Whether this machine holds layers too." },
+}
 
 local pool = tw.pooling {
-  model = tw.settings.model or "../models/smollm2-135m-instruct.gguf",
-  workers = workers,
-  token = tw.settings.token,
-  here = tw.settings.here ~= "false",
+  model = args.model,
+  workers = args.workers,
+  token = args.token,
+  include_host = args.include_host,
 }
 
 return tw.serve {

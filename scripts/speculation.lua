@@ -1,24 +1,30 @@
--- Speculation on one machine: text that stood somewhere before is proposed again, the model
--- verifies it in one pass, and the output is the model's own, token for token.
+-- Speculation on one machine: drafters propose tokens, and the model verifies them in one pass. The answer is the
+-- model's own, token for token.
 --
---   tightwad run scripts/speculation.lua [--set model=PATH.gguf] [--set draft=PATH.gguf]
+--   tightwad run scripts/speculation.lua [--set model=PATH.gguf] [--set drafter=PATH.gguf]
 
 local tw = require "tightwad"
 
-local target = tw.model {
-  path = tw.settings.model or "../models/smollm2-135m-instruct.gguf",
-  name = "smollm2",
+local args = tw.arg {
+  model = {
+    type = "path",
+    default = "../models/smollm2-135m-instruct.gguf",
+    help = "The GGUF file of the target.",
+  },
+  drafter = { type = "path", help = "The GGUF file of a smaller model of the same family, to draft beside lookup." },
 }
 
+local target = tw.model { path = args.model, name = "smollm2" }
+
 local drafters = { tw.lookup {} }
-if tw.settings.draft then
-  drafters[#drafters + 1] = tw.model { path = tw.settings.draft, name = "draft" }
+if args.drafter then
+  drafters[#drafters + 1] = tw.model { path = args.drafter, name = "drafter" }
 end
 
 return tw.serve {
   listen = "127.0.0.1:8088",
   models = {
-    ["smollm2"] = tw.speculation { target = target, draft = drafters },
+    ["smollm2"] = tw.speculation { target = target, drafters = drafters },
     ["smollm2-plain"] = target,
   },
 }

@@ -1,29 +1,33 @@
--- A model that other machines have: what is missing of it here is pulled from all of them, and then it is served. On a
--- machine that has the file; the command says NAME@DIGEST:
+-- A model that other machines have: the host pulls the missing blocks from all of them, and then serves the model. On
+-- a machine that has the file (the command prints NAME@DIGEST):
 --
 --   tightwad swarm seed --listen 0.0.0.0:7712 --token SECRET PATH.gguf
 --
--- Here; without peers, whoever makes itself known is asked:
+-- On this machine:
 --
 --   tightwad run scripts/swarm.lua --set model=NAME@DIGEST --set token=SECRET \
 --     [--set peers=http://192.168.1.20:7712,http://192.168.1.21:7712]
 
 local tw = require "tightwad"
 
-if not tw.settings.model then
-  error("name the model: --set model=NAME@DIGEST, as `tightwad swarm status` shows it", 0)
-end
-
-local peers = {}
-for url in string.gmatch(tw.settings.peers or "", "[^,]+") do
-  peers[#peers + 1] = url
-end
+local args = tw.arg {
+  model = {
+    type = "string",
+    required = true,
+    help = "The model as NAME@DIGEST. `tightwad swarm status` shows it.",
+  },
+  peers = {
+    type = "list",
+    help = "Addresses http://HOST:PORT of machines that have the model. Default: the machines that discovery finds.",
+  },
+  token = { type = "string", help = "The bearer token of the peers." },
+}
 
 local model = tw.model {
-  -- The whole digest pins it: what comes is that file, or nothing.
-  swarm = tw.settings.model,
-  peers = peers,
-  token = tw.settings.token,
+  -- A complete digest pins the file: no other file can take its place.
+  swarm = args.model,
+  peers = args.peers,
+  token = args.token,
 }
 
 return tw.serve {

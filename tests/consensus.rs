@@ -1,4 +1,5 @@
-//! Drafters race, and where they agree the target is not asked: labelled, audited, never stuck.
+//! Consensus: where drafters agree, the host does not ask the target. Labels and audits cover such tokens, and lost
+//! drafters do not block an answer.
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -6,18 +7,22 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tightwad_netlab::Proxy;
 
-use crate::support::{LIES, Liar, Node, PROMPTS, Server, share, small, small_at, smollm2, smollm2_at};
+use crate::support::{
+    LyingServer, NONSENSE_WORDS, Node, PROMPTS, Server, one_core, small_model, small_model_at, smollm2,
+    smollm2_at,
+};
 
 const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 
-/// One thread each: processes that wait for each other on the same cores slow each other down.
-const NODE: [&str; 4] = ["--context", "1024", "--threads", "1"];
+/// One thread per node: processes that wait for each other on the same cores slow each other down.
+const NODE_ARGUMENTS: [&str; 4] = ["--context", "1024", "--threads", "1"];
 
-/// `target` with `drafters` (Lua expressions) under every rule, and exactly with trees.
-fn script(target: &Path, drafters: &str, more: &str) -> String {
+/// Serves `target` with `drafters` (Lua expressions): under every rule, and exactly with chains and trees.
+/// `fields` are further fields of `tw.consensus`.
+fn script(target: &Path, drafters: &str, fields: &str) -> String {
     let rules = RULES.map(|rule| {
         format!(
-            "{rule} = tw.consensus {{ target = target, drafters = drafters, rule = \"{rule}\", block = 6{more} }},\n"
+            "{rule} = tw.consensus {{ target = target, drafters = drafters, rule = \"{rule}\", max_draft_tokens = 6{fields} }},\n"
         )
     });
     format!(
@@ -37,33 +42,34 @@ return tw.serve {{ models = {{
     )
 }
 
-/// Drafters that differ, each in a process of its own.
-fn nodes(models: [PathBuf; 3]) -> Vec<Node> {
-    models.map(|model| Node::start(&[("drafter", &model)], &NODE)).into()
+/// Starts a node for each drafter.
+fn start_nodes(models: [PathBuf; 3]) -> Vec<Node> {
+    models.map(|model| Node::start(&[("drafter", &model)], &NODE_ARGUMENTS)).into()
 }
 
-/// SmolLM2 at two, three and eight bits: drafters of real text agree where a word is likely.
-fn smollm2_fleet() -> Vec<Node> {
-    nodes(["q2_k", "q3_k_m", "q8_0"].map(smollm2_at))
+/// SmolLM2 at two, three and eight bits. With real text the drafters agree where a word is likely.
+fn start_smollm2_nodes() -> Vec<Node> {
+    start_nodes(["q2_k", "q3_k_m", "q8_0"].map(smollm2_at))
 }
 
 /// The small model at three, four and eight bits.
-fn fleet() -> Vec<Node> {
-    nodes(["q3_k_m", "q4_k_m", "q8_0"].map(small_at))
+fn start_small_nodes() -> Vec<Node> {
+    start_nodes(["q3_k_m", "q4_k_m", "q8_0"].map(small_model_at))
 }
 
-fn lua(urls: &[String]) -> String {
+/// Lua expressions of nodes, separated by commas.
+fn lua_nodes(urls: &[String]) -> String {
     let node = |(index, url): (usize, &String)| {
-        format!("tw.node {{ url = \"{url}\", name = \"d{index}\", patience = 1 }}")
+        format!("tw.node {{ url = \"{url}\", name = \"d{index}\", wait_timeout = 1 }}")
     };
     urls.iter().enumerate().map(node).collect::<Vec<_>>().join(", ")
 }
 
-fn urls(fleet: &[Node]) -> Vec<String> {
-    fleet.iter().map(Node::url).collect()
+fn urls(nodes: &[Node]) -> Vec<String> {
+    nodes.iter().map(Node::url).collect()
 }
 
-/// What the mode of this rule is doing, from `/v1/tightwad/status`.
+/// The status of the mode with this `rule`, from `/v1/tightwad/status`.
 async fn status(server: &Server, rule: &str) -> Value {
     let (_, text) = server.get("/v1/tightwad/status").await;
     let status: Value = serde_json::from_str(&text).unwrap();
@@ -72,21 +78,25 @@ async fn status(server: &Server, rule: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_rule_skips_the_target_and_says_so_and_trees_are_exact() {
-    let _turn = share();
-    let fleet = smollm2_fleet();
-    let server = Server::start(&script(&smollm2(), &lua(&urls(&fleet)), ", audit = 1.0, floor = 0.0"));
+async fn rules_report_unverified_tokens_and_trees_stay_exact() {
+    let _permit = one_core();
+    let nodes = start_smollm2_nodes();
+    let server = Server::start(&script(
+        &smollm2(),
+        &lua_nodes(&urls(&nodes)),
+        ", audit_rate = 1.0, min_agreement = 0.0",
+    ));
     for temperature in [0.0, 0.8] {
         for prompt in &PROMPTS[..2] {
-            let more = json!({"temperature": temperature, "top_p": 0.95, "max_tokens": 32});
-            let (truth, _) = server.ask("plain", prompt, more.clone()).await;
+            let fields = json!({"temperature": temperature, "top_p": 0.95, "max_tokens": 32});
+            let (expected, _) = server.ask("plain", prompt, fields.clone()).await;
             for model in ["exact", "tree", "calls"] {
-                let (text, report) = server.ask(model, prompt, more.clone()).await;
-                assert_eq!(text, truth, "{model}: {report}");
+                let (text, report) = server.ask(model, prompt, fields.clone()).await;
+                assert_eq!(text, expected, "{model}: {report}");
                 assert_eq!(report["exact"], true, "{report}");
             }
             for rule in RULES {
-                let (text, report) = server.ask(rule, prompt, more.clone()).await;
+                let (text, report) = server.ask(rule, prompt, fields.clone()).await;
                 assert!(!text.is_empty());
                 assert_eq!(
                     (&report["mode"], &report["exact"]),
@@ -101,10 +111,10 @@ async fn every_rule_skips_the_target_and_says_so_and_trees_are_exact() {
     assert!(
         server.metric("tightwad_mode_verified_paths_total").await
             > server.metric("tightwad_mode_verifications_total").await,
-        "some verification was of a tree"
+        "no verification was of a tree"
     );
     for rule in RULES {
-        // Audits come after the answers.
+        // Audits run after the answers.
         let start = Instant::now();
         while status(&server, rule).await["audited_tokens"].as_u64().unwrap_or(0) == 0 {
             assert!(start.elapsed() < Duration::from_secs(60), "{rule}: {}", status(&server, rule).await);
@@ -115,26 +125,26 @@ async fn every_rule_skips_the_target_and_says_so_and_trees_are_exact() {
         assert!(now["unverified_tokens"].as_u64().unwrap() > 0, "{now}");
         assert!(now["agreement"].as_f64().unwrap() > 0.3, "{now}");
         assert!(
-            now["drafters"].as_array().unwrap().iter().all(|one| one["wins"].as_u64() > Some(0)),
+            now["drafters"].as_array().unwrap().iter().all(|drafter| drafter["wins"].as_u64() > Some(0)),
             "{now}"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn log_probabilities_and_constraints_are_the_target_s() {
-    let _turn = share();
-    let fleet = smollm2_fleet();
-    let server = Server::start(&script(&smollm2(), &lua(&urls(&fleet)), ""));
-    let asked = json!({"model": "majority", "messages": [{"role": "user", "content": PROMPTS[0]}],
+async fn logprobs_and_constraints_come_from_the_target() {
+    let _permit = one_core();
+    let nodes = start_smollm2_nodes();
+    let server = Server::start(&script(&smollm2(), &lua_nodes(&urls(&nodes)), ""));
+    let body = json!({"model": "majority", "messages": [{"role": "user", "content": PROMPTS[0]}],
         "max_tokens": 24, "temperature": 0, "logprobs": true});
-    let (_, answer) = server.post("/v1/chat/completions", &asked).await;
+    let (_, answer) = server.post("/v1/chat/completions", &body).await;
     assert_eq!(answer["choices"][0]["logprobs"]["content"].as_array().unwrap().len(), 24, "{answer}");
     assert!(answer["tightwad"]["unverified"].is_null(), "{answer}");
-    let mut plain = asked.clone();
+    let mut plain = body.clone();
     plain["model"] = json!("plain");
-    let (_, truth) = server.post("/v1/chat/completions", &plain).await;
-    assert_eq!(answer["choices"][0]["message"], truth["choices"][0]["message"]);
+    let (_, expected) = server.post("/v1/chat/completions", &plain).await;
+    assert_eq!(answer["choices"][0]["message"], expected["choices"][0]["message"]);
 
     let schema = json!({"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object",
         "properties": {"name": {"type": "string", "maxLength": 12}, "people": {"type": "integer"}},
@@ -145,72 +155,73 @@ async fn log_probabilities_and_constraints_are_the_target_s() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn liars_the_dead_and_the_slow_hold_nothing_up() {
-    let _turn = share();
-    let mut fleet = fleet();
-    let slow = Proxy::start("127.0.0.1:0".parse().unwrap(), fleet[1].address).await.unwrap();
-    let liar = Liar::start().await;
-    let lie = format!("tw.openai {{ url = \"{}\", model = \"liar\", name = \"liar\" }}", liar.url);
-    let honest = urls(&fleet);
-    let through = vec![honest[0].clone(), format!("http://{}", slow.address()), honest[2].clone()];
-    let more = json!({"max_tokens": 32});
-    let all = async |server: &Server, what: &str| {
-        let (truth, _) = server.ask("plain", PROMPTS[0], more.clone()).await;
+async fn consensus_survives_lying_slow_and_dead_drafters() {
+    let _permit = one_core();
+    let mut nodes = start_small_nodes();
+    let link = Proxy::start("127.0.0.1:0".parse().unwrap(), nodes[1].address).await.unwrap();
+    let liar = LyingServer::start().await;
+    let lua_liar = format!("tw.openai {{ url = \"{}\", model = \"liar\", name = \"liar\" }}", liar.url);
+    let honest = urls(&nodes);
+    let with_link = vec![honest[0].clone(), format!("http://{}", link.address()), honest[2].clone()];
+    let fields = json!({"max_tokens": 32});
+    let check_all = async |server: &Server, case: &str| {
+        let (expected, _) = server.ask("plain", PROMPTS[0], fields.clone()).await;
         for model in ["exact", "tree"] {
-            let (text, report) = server.ask(model, PROMPTS[0], more.clone()).await;
-            assert_eq!(text, truth, "{what}, {model}: {report}");
-            assert!(report["fallback"].is_null(), "{what}, {model}: a drafter is no reason to end: {report}");
+            let (text, report) = server.ask(model, PROMPTS[0], fields.clone()).await;
+            assert_eq!(text, expected, "{case}, {model}: {report}");
+            assert!(report["fallback"].is_null(), "{case}, {model}: a drafter ended the mode: {report}");
         }
         for rule in RULES {
             let start = Instant::now();
-            let (text, report) = server.ask(rule, PROMPTS[0], more.clone()).await;
-            println!("{what}, {rule}: {:?}, {report}", start.elapsed());
+            let (text, report) = server.ask(rule, PROMPTS[0], fields.clone()).await;
+            println!("{case}, {rule}: {:?}, {report}", start.elapsed());
             assert_eq!(report["exact"], false);
-            assert!(!text.is_empty() && report["fallback"].is_null(), "{what}, {rule}: {report}");
+            assert!(!text.is_empty() && report["fallback"].is_null(), "{case}, {rule}: {report}");
             assert!(
-                !LIES.iter().any(|word| text.contains(word)),
-                "{what}, {rule}: one liar among honest ones: {text}"
+                !NONSENSE_WORDS.iter().any(|word| text.contains(word)),
+                "{case}, {rule}: one liar among honest drafters: {text}"
             );
         }
     };
 
-    let server = Server::start(&script(&small(), &format!("{}, {lie}", lua(&honest[..2])), ""));
-    all(&server, "one liar").await;
+    let server =
+        Server::start(&script(&small_model(), &format!("{}, {lua_liar}", lua_nodes(&honest[..2])), ""));
+    check_all(&server, "one liar").await;
     drop(server);
 
-    let server = Server::start(&script(&small(), &lua(&through), ""));
-    all(&server, "all well").await;
-    slow.faults().delay(Duration::from_millis(700));
-    all(&server, "one slow").await;
-    slow.faults().delay(Duration::ZERO);
-    fleet[2].kill();
-    all(&server, "one dead").await;
-    fleet[0].kill();
-    fleet[1].kill();
-    let (truth, _) = server.ask("plain", PROMPTS[0], more.clone()).await;
+    let server = Server::start(&script(&small_model(), &lua_nodes(&with_link), ""));
+    check_all(&server, "no faults").await;
+    link.faults().delay(Duration::from_millis(700));
+    check_all(&server, "one slow").await;
+    link.faults().delay(Duration::ZERO);
+    nodes[2].kill();
+    check_all(&server, "one dead").await;
+    nodes[0].kill();
+    nodes[1].kill();
+    let (expected, _) = server.ask("plain", PROMPTS[0], fields.clone()).await;
     for rule in RULES {
         let start = Instant::now();
-        let (text, report) = server.ask(rule, PROMPTS[0], more.clone()).await;
+        let (text, report) = server.ask(rule, PROMPTS[0], fields.clone()).await;
         println!("all dead, {rule}: {:?}, {report}", start.elapsed());
-        assert_eq!(text, truth, "only the target is left: {report}");
+        assert_eq!(text, expected, "only the target is left: {report}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_all_lie_alike_audits_find_out_and_the_rule_gets_tighter() {
-    let _turn = share();
-    let liar = Liar::start().await;
-    let lies: Vec<String> = (0..3)
+async fn audit_tightens_the_rule_when_all_drafters_lie_alike() {
+    let _permit = one_core();
+    let liar = LyingServer::start().await;
+    let lua_liars: Vec<String> = (0..3)
         .map(|index| {
             format!("tw.openai {{ url = \"{}\", model = \"liar\", name = \"liar{index}\" }}", liar.url)
         })
         .collect();
-    let server = Server::start(&script(&small(), &lies.join(", "), ", audit = 1.0"));
+    let server = Server::start(&script(&small_model(), &lua_liars.join(", "), ", audit_rate = 1.0"));
     let (text, report) = server.ask("majority", PROMPTS[0], json!({"max_tokens": 32})).await;
-    assert!(LIES.iter().any(|word| text.contains(word)), "they agree: {text}");
+    assert!(NONSENSE_WORDS.iter().any(|word| text.contains(word)), "the liars do not agree: {text}");
     assert_eq!(report["exact"], false);
     assert!(report["unverified"].as_u64() > Some(0), "{report}");
-    // Every lie is one token too many: some requests go by until there are enough of them.
+    // A rule changes only after 40 audited tokens, which takes several requests.
     let start = Instant::now();
     let mut rules = Vec::new();
     loop {
@@ -220,31 +231,31 @@ async fn when_all_lie_alike_audits_find_out_and_the_rule_gets_tighter() {
             rules.push(rule.clone());
         }
         if rule == "verify" && report["unverified"].is_null() {
-            let (truth, _) = server.ask("plain", PROMPTS[1], json!({"max_tokens": 32})).await;
-            assert_eq!(text, truth, "nothing is accepted any more");
+            let (expected, _) = server.ask("plain", PROMPTS[1], json!({"max_tokens": 32})).await;
+            assert_eq!(text, expected, "unverified tokens are still accepted");
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "{rules:?}: {}", server.logged());
+        assert!(start.elapsed() < Duration::from_secs(60), "{rules:?}: {}", server.log_text());
     }
     assert_eq!(rules, ["majority", "strict", "verify"]);
-    assert!(server.logged().contains("another rule is at work"), "{}", server.logged());
+    assert!(server.log_text().contains("the rule of the consensus changed"), "{}", server.log_text());
     assert!(report["agreement"].is_null() || report["agreement"].as_f64() < Some(0.9));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_at_once_do_not_meet() {
-    let _turn = share();
-    let fleet = fleet();
-    let server = Server::start(&script(&small(), &lua(&urls(&fleet)), ", floor = 0.0"));
+async fn concurrent_requests_do_not_mix() {
+    let _permit = one_core();
+    let nodes = start_small_nodes();
+    let server = Server::start(&script(&small_model(), &lua_nodes(&urls(&nodes)), ", min_agreement = 0.0"));
     let ask = |model: &'static str, index: usize| {
         let server = &server;
         async move { server.ask(model, PROMPTS[index], json!({"temperature": 0.8, "top_p": 0.95})).await.0 }
     };
-    let mut truths = Vec::new();
+    let mut expected_answers = Vec::new();
     for index in 0..4 {
-        truths.push(ask("plain", index).await);
+        expected_answers.push(ask("plain", index).await);
     }
-    assert_eq!(join_all((0..4).map(|index| ask("tree", index))).await, truths);
+    assert_eq!(join_all((0..4).map(|index| ask("tree", index))).await, expected_answers);
     let texts = join_all((0..4).map(|index| ask("strict", index))).await;
     assert!(texts.iter().all(|text| !text.is_empty()));
 }

@@ -1,21 +1,24 @@
-//! Speculation changes nothing, whatever drafts.
+//! Speculation returns exactly the output of the target, with every drafter.
 
 use std::path::Path;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{PROMPTS, Server, alone, model, root, share, small, small_drafter, smollm2, smollm2_q2};
+use crate::support::{
+    PROMPTS, Server, all_cores, downloaded_model, one_core, repository_root, small_drafter, small_model,
+    smollm2, smollm2_q2,
+};
 
-/// `target` plain, with every drafter, with drafts whatever they cost (the controller may find that none pays), and
-/// with a plugin that verifies nonsense. `drafter` is the same model at fewer bits.
+/// Serves `target` alone, with each drafter, with drafts of a fixed length, and with a driver that verifies nonsense.
+/// The fixed length matters because the controller may find that no draft pays. `drafter` is the target at fewer bits.
 fn script(target: &Path, drafter: &Path) -> String {
     format!(
         r#"local tw = require "tightwad"
 local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1 }}
 local q2 = tw.model {{ path = "{}", name = "q2", context = 1024, threads = 1 }}
-local function fast(draft, plugin, settings)
-  return tw.speculation {{ target = target, draft = draft, plugin = plugin, settings = settings }}
+local function fast(drafters, driver, settings)
+  return tw.speculation {{ target = target, drafters = drafters, driver = driver, settings = settings }}
 end
 return tw.serve {{ models = {{
   plain = target,
@@ -27,28 +30,28 @@ return tw.serve {{ models = {{
 }} }}"#,
         target.display(),
         drafter.display(),
-        root().join("plugins/fixtures/dist/wrong-drafts.wasm").display(),
+        repository_root().join("plugins/fixtures/dist/wrong-drafts.wasm").display(),
     )
 }
 
 const MODELS: [&str; 5] = ["lookup", "q2", "both", "always", "nonsense"];
 
-fn settings() -> [Value; 2] {
+fn sampling_settings() -> [Value; 2] {
     [json!({"temperature": 0}), json!({"temperature": 0.8, "top_p": 0.95, "seed": 77})]
 }
 
 #[tokio::test]
-async fn every_drafter_gives_the_target_s_own_output() {
-    let _turn = share();
+async fn speculation_returns_the_target_output_with_every_drafter() {
+    let _permit = one_core();
     let server = Server::start(&script(&smollm2(), &smollm2_q2()));
     let mut accepted = 0;
-    for settings in settings() {
+    for settings in sampling_settings() {
         for prompt in &PROMPTS[..3] {
-            let (plain, report) = server.ask("plain", prompt, settings.clone()).await;
+            let (expected, report) = server.ask("plain", prompt, settings.clone()).await;
             assert_eq!(report["mode"], "plain", "{report}");
             for model in MODELS {
                 let (text, report) = server.ask(model, prompt, settings.clone()).await;
-                assert_eq!(text, plain, "{model}, {settings}, {prompt}: {report}");
+                assert_eq!(text, expected, "{model}, {settings}, {prompt}: {report}");
                 assert_eq!(report["exact"], true);
                 assert!(report["fallback"].is_null(), "{report}");
                 accepted += report["accepted"].as_u64().unwrap();
@@ -59,26 +62,26 @@ async fn every_drafter_gives_the_target_s_own_output() {
 }
 
 #[tokio::test]
-async fn four_requests_at_once_change_nothing() {
-    let _turn = share();
-    let server = Server::start(&script(&small(), &small_drafter()));
-    for settings in settings() {
-        let mut plain = Vec::new();
+async fn concurrent_requests_do_not_change_outputs() {
+    let _permit = one_core();
+    let server = Server::start(&script(&small_model(), &small_drafter()));
+    for settings in sampling_settings() {
+        let mut expected_answers = Vec::new();
         for prompt in PROMPTS {
-            plain.push(server.ask("plain", prompt, settings.clone()).await.0);
+            expected_answers.push(server.ask("plain", prompt, settings.clone()).await.0);
         }
         for model in MODELS {
-            let asked = PROMPTS[..4].iter().map(|prompt| server.ask(model, prompt, settings.clone()));
-            for ((text, _), plain) in join_all(asked).await.into_iter().zip(&plain) {
-                assert_eq!(&text, plain, "{model}, {settings}");
+            let requests = PROMPTS[..4].iter().map(|prompt| server.ask(model, prompt, settings.clone()));
+            for ((text, _), expected) in join_all(requests).await.into_iter().zip(&expected_answers) {
+                assert_eq!(&text, expected, "{model}, {settings}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn penalties_schemas_and_logprobs_follow_the_proposals() {
-    let _turn = share();
+async fn penalties_schemas_and_logit_bias_keep_speculation_exact() {
+    let _permit = one_core();
     let server = Server::start(&script(&smollm2(), &smollm2_q2()));
     let schema = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20},
         "size": {"enum": ["small", "large"]}}, "required": ["city", "size"], "additionalProperties": false});
@@ -88,37 +91,37 @@ async fn penalties_schemas_and_logprobs_follow_the_proposals() {
         json!({"temperature": 0.9, "top_k": 20, "min_p": 0.05, "logit_bias": {"28": -100, "30": 5}}),
     ];
     for (index, settings) in cases.into_iter().enumerate() {
-        let (plain, _) = server.ask("plain", "Describe Paris as JSON.", settings.clone()).await;
+        let (expected, _) = server.ask("plain", "Describe Paris as JSON.", settings.clone()).await;
         if index == 1 {
-            let value: Value = serde_json::from_str(&plain).unwrap();
+            let value: Value = serde_json::from_str(&expected).unwrap();
             assert!(value["city"].is_string() && value["size"].is_string());
         }
         for model in MODELS {
             let (text, _) = server.ask(model, "Describe Paris as JSON.", settings.clone()).await;
-            assert_eq!(text, plain, "{model}, {settings}");
+            assert_eq!(text, expected, "{model}, {settings}");
         }
     }
 }
 
 #[tokio::test]
 #[ignore = "needs the large models"]
-async fn a_smaller_qwen_drafts_for_a_larger_one() {
-    let _turn = alone();
+async fn smaller_qwen_drafts_exactly_for_a_larger_one() {
+    let _permit = all_cores();
     let script = format!(
         r#"local tw = require "tightwad"
 local target = tw.model {{ path = "{}", name = "1.5b", context = 512, slots = 2 }}
 local draft = tw.model {{ path = "{}", name = "0.5b", context = 512, slots = 2 }}
 return tw.serve {{ models = {{
-  plain = target, fast = tw.speculation {{ target = target, draft = {{ draft, tw.lookup {{}} }} }},
+  plain = target, fast = tw.speculation {{ target = target, drafters = {{ draft, tw.lookup {{}} }} }},
 }} }}"#,
-        model("qwen2.5-coder-1.5b-instruct.gguf").display(),
-        model("qwen2.5-coder-0.5b-instruct.gguf").display(),
+        downloaded_model("qwen2.5-coder-1.5b-instruct.gguf").display(),
+        downloaded_model("qwen2.5-coder-0.5b-instruct.gguf").display(),
     );
     let server = Server::start(&script);
-    for (prompt, mut settings) in [PROMPTS[2], PROMPTS[4]].into_iter().zip(settings()) {
+    for (prompt, mut settings) in [PROMPTS[2], PROMPTS[4]].into_iter().zip(sampling_settings()) {
         settings["max_tokens"] = json!(24);
-        let (plain, _) = server.ask("plain", prompt, settings.clone()).await;
-        let (fast, report) = server.ask("fast", prompt, settings.clone()).await;
-        assert_eq!(fast, plain, "{report}");
+        let (expected, _) = server.ask("plain", prompt, settings.clone()).await;
+        let (text, report) = server.ask("fast", prompt, settings.clone()).await;
+        assert_eq!(text, expected, "{report}");
     }
 }

@@ -1,8 +1,9 @@
-//! The real binary, from the outside: what crosses crates is tested here.
+//! End-to-end tests of the real binary: behaviour that crosses crates.
 
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
 
+mod book;
 mod clients;
 mod consensus;
 mod endpoint;

@@ -1,8 +1,12 @@
--- Lets the model write a plan that the client does not see, and answer with it.
+-- The model writes a plan, which the client does not see, and then answers with the plan.
 
 local tw = require "tightwad"
 
-local model = tw.model { path = "../../models/smollm2-135m-instruct.gguf" }
+local args = tw.arg {
+  model = { type = "path", default = "../../models/smollm2-135m-instruct.gguf", help = "The GGUF file of the model." },
+}
+
+local model = tw.model { path = args.model }
 
 return tw.serve {
   models = {

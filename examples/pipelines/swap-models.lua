@@ -1,33 +1,39 @@
--- Two models over the same workers, which need not have room for both: each is loaded by its first request. Where
--- the other is in the way, that one finishes its requests and goes. Unused for ten minutes, a model goes by itself.
--- On each of the other machines:
+-- Two models over the same workers, which need not have memory for both. The first request for a model loads it. If
+-- the other model takes the memory, that model finishes its requests and is unloaded. A model that nothing uses for ten
+-- minutes is unloaded too. On each other machine:
 --
 --   tightwad worker --listen 0.0.0.0:7711 --token SECRET
 --
--- Here:
+-- On this machine:
 --
 --   tightwad run examples/pipelines/swap-models.lua --set token=SECRET \
 --     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711
 
 local tw = require "tightwad"
 
-local workers = {}
-for url in string.gmatch(tw.settings.workers or "", "[^,]+") do
-  workers[#workers + 1] = url
-end
-if not workers[1] then
-  error("no workers: give their addresses with --set workers=http://HOST:7711,http://HOST:7711", 0)
-end
+local args = tw.arg {
+  workers = {
+    type = "list",
+    required = true,
+    help = "Addresses http://HOST:PORT of machines that run `tightwad worker`.",
+  },
+  token = { type = "string", help = "The bearer token of the workers." },
+  idle_timeout = {
+    type = "number",
+    default = 600,
+    help = "The time in seconds without requests after which a model is unloaded.",
+  },
+}
 
 local function pool(name, path)
   return tw.pooling {
     model = path,
     name = name,
-    workers = workers,
-    token = tw.settings.token,
-    here = false,
-    load = "demand",
-    ttl = 600,
+    workers = args.workers,
+    token = args.token,
+    include_host = false,
+    load = "on_demand",
+    idle_timeout = args.idle_timeout,
   }
 end
 

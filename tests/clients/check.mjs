@@ -1,4 +1,4 @@
-// The official openai package against the real binary: node check.mjs BASE_URL
+// Tests the real binary with the official openai package. Usage: node check.mjs BASE_URL
 import assert from "node:assert/strict";
 import OpenAI from "openai";
 
@@ -10,9 +10,9 @@ const models = [];
 for await (const model of client.models.list()) models.push(model.id);
 assert(models.includes("fast"));
 
-const whole = await client.chat.completions.create(common);
-assert(whole.choices[0].message.content);
-assert.equal(whole.tightwad.exact, true);
+const complete = await client.chat.completions.create(common);
+assert(complete.choices[0].message.content);
+assert.equal(complete.tightwad.exact, true);
 
 let text = "";
 let usage;
@@ -23,8 +23,8 @@ for await (const chunk of stream) {
   text += chunk.choices[0]?.delta?.content ?? "";
   usage = chunk.usage ?? usage;
 }
-assert.equal(text, whole.choices[0].message.content);
-assert.equal(usage.completion_tokens, whole.usage.completion_tokens);
+assert.equal(text, complete.choices[0].message.content);
+assert.equal(usage.completion_tokens, complete.usage.completion_tokens);
 
 const scored = await client.chat.completions.create({ ...common, logprobs: true, top_logprobs: 2 });
 assert.equal(scored.choices[0].logprobs.content[0].top_logprobs.length, 2);
@@ -32,10 +32,10 @@ assert.equal(scored.choices[0].logprobs.content[0].top_logprobs.length, 2);
 const schema = {
   type: "object", properties: { large: { type: "boolean" } }, required: ["large"], additionalProperties: false,
 };
-const shaped = await client.chat.completions.create({
+const constrained = await client.chat.completions.create({
   ...common, response_format: { type: "json_schema", json_schema: { name: "x", schema } },
 });
-assert.equal(typeof JSON.parse(shaped.choices[0].message.content).large, "boolean");
+assert.equal(typeof JSON.parse(constrained.choices[0].message.content).large, "boolean");
 
 await assert.rejects(client.chat.completions.create({ ...common, model: "none" }), OpenAI.NotFoundError);
 await assert.rejects(client.chat.completions.create({ ...common, top_p: 7 }), OpenAI.BadRequestError);
@@ -44,7 +44,7 @@ await assert.rejects(
   OpenAI.APIConnectionTimeoutError,
 );
 
-// Leaving a stream early is no error anywhere.
-const left = await client.chat.completions.create({ ...common, max_tokens: 500, stream: true });
-for await (const _ of left) break;
+// A client may close a stream early without an error.
+const abandoned = await client.chat.completions.create({ ...common, max_tokens: 500, stream: true });
+for await (const _ of abandoned) break;
 console.log("ok");

@@ -1,4 +1,4 @@
-"""The official openai package against the real binary: check.py BASE_URL."""
+"""Tests the real binary with the official openai package. Usage: check.py BASE_URL."""
 
 import json
 import sys
@@ -6,26 +6,26 @@ import sys
 import openai
 
 client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0)
-hello = [{"role": "user", "content": "What is the capital of France?"}]
+messages = [{"role": "user", "content": "What is the capital of France?"}]
 
 assert "fast" in [model.id for model in client.models.list()]
 
-whole = client.chat.completions.create(model="fast", messages=hello, max_tokens=20, temperature=0)
-text = whole.choices[0].message.content
-assert text, whole
-assert whole.usage.completion_tokens > 0
-assert whole.tightwad["exact"] is True
+complete = client.chat.completions.create(model="fast", messages=messages, max_tokens=20, temperature=0)
+text = complete.choices[0].message.content
+assert text, complete
+assert complete.usage.completion_tokens > 0
+assert complete.tightwad["exact"] is True
 
 stream = client.chat.completions.create(
-    model="fast", messages=hello, max_tokens=20, temperature=0, stream=True,
+    model="fast", messages=messages, max_tokens=20, temperature=0, stream=True,
     stream_options={"include_usage": True},
 )
 chunks = list(stream)
 assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == text
-assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+assert chunks[-1].usage.completion_tokens == complete.usage.completion_tokens
 
 scored = client.chat.completions.create(
-    model="fast", messages=hello, max_tokens=8, temperature=0, logprobs=True, top_logprobs=2
+    model="fast", messages=messages, max_tokens=8, temperature=0, logprobs=True, top_logprobs=2
 )
 content = scored.choices[0].logprobs.content
 assert len(content[0].top_logprobs) == 2 and content[0].top_logprobs[0].token == content[0].token
@@ -36,19 +36,19 @@ schema = {
     "required": ["city", "large"],
     "additionalProperties": False,
 }
-shaped = client.chat.completions.create(
-    model="fast", messages=hello, max_tokens=60,
+constrained = client.chat.completions.create(
+    model="fast", messages=messages, max_tokens=60,
     response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": schema, "strict": True}},
 )
-value = json.loads(shaped.choices[0].message.content)
+value = json.loads(constrained.choices[0].message.content)
 assert isinstance(value["large"], bool), value
 
 plain = client.completions.create(model="plain", prompt="The capital of France is", max_tokens=4, temperature=0)
 assert "Paris" in plain.choices[0].text, plain
 
 for call, error in [
-    (dict(model="none", messages=hello), openai.NotFoundError),
-    (dict(model="fast", messages=hello, temperature=-1), openai.BadRequestError),
+    (dict(model="none", messages=messages), openai.NotFoundError),
+    (dict(model="fast", messages=messages, temperature=-1), openai.BadRequestError),
     (dict(model="fast", messages=[]), openai.BadRequestError),
 ]:
     try:

@@ -1,4 +1,4 @@
-"""Tools by the official openai package, against the real binary: check_tools.py BASE_URL MODEL."""
+"""Tests tool calls with the official openai package and the real binary. Usage: check_tools.py BASE_URL MODEL."""
 
 import json
 import sys
@@ -22,24 +22,24 @@ weather = {
 }
 question = [{"role": "user", "content": "How is the weather in Paris?"}]
 for streamed in (False, True):
-    asked = client.chat.completions.create(
+    response = client.chat.completions.create(
         model=model, messages=question, tools=[weather], tool_choice="required",
         max_tokens=60, temperature=0, stream=streamed,
     )
     if streamed:
-        deltas = [c.choices[0].delta for c in asked if c.choices]
+        deltas = [c.choices[0].delta for c in response if c.choices]
         calls = [call for delta in deltas for call in (delta.tool_calls or [])]
     else:
-        assert asked.choices[0].finish_reason == "tool_calls", asked
-        calls = asked.choices[0].message.tool_calls
+        assert response.choices[0].finish_reason == "tool_calls", response
+        calls = response.choices[0].message.tool_calls
     assert calls[0].function.name == "weather"
     assert "city" in json.loads(calls[0].function.arguments), calls
-told = question + [
+conversation = question + [
     {"role": "assistant", "content": None, "tool_calls": [
         {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}]},
     {"role": "tool", "tool_call_id": "call_1", "content": "sunny, 21 degrees"},
 ]
 final = client.chat.completions.create(
-    model=model, messages=told, tools=[weather], max_tokens=40, temperature=0
+    model=model, messages=conversation, tools=[weather], max_tokens=40, temperature=0
 )
 assert final.choices[0].message.content, final

@@ -1,6 +1,6 @@
-"""llama.cpp's own server, inside a process that ends when its standard input is closed.
+"""Runs llama.cpp's own server and prints its address. The process ends when its standard input is closed.
 
-Arguments: the file of a model, how many sequences it serves at once. Prints its address.
+Usage: llama_server.py MODEL SEQUENCES. The server takes SEQUENCES requests at the same time.
 """
 
 import sys

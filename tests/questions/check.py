@@ -1,4 +1,4 @@
-"""Judges answers to the questions of questions.jsonl; README.md has the rules.
+"""Judges answers to the questions of questions.jsonl. README.md describes the rules.
 
     python3 check.py < answers.jsonl
     python3 check.py --self-test
@@ -13,9 +13,9 @@ import sys
 import tempfile
 import textwrap
 
-SECONDS = 5
-# The exit status of a program that got past its last assert: a program that merely ends does not count.
-PASSED = 77
+TIMEOUT_SECONDS = 5
+# The exit status of a program that passed its last assert. A program that only ends does not pass.
+PASSED_STATUS = 77
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 EXPONENT = re.compile(r"\^\s*\{?[-+]?[0-9]+\}?")
@@ -28,7 +28,7 @@ NUMBER = re.compile(
 LETTER = re.compile(r"(?<![\w'’])[A-D](?![\w'’])")
 FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
-# Runs in the child: the answer first, as a module that is not the main one, then the asserts.
+# Runs in the child process: first the answer, as a module that is not the main one, then the asserts.
 RUNNER = """
 import json, os, resource, sys
 job = json.loads(sys.stdin.readline())
@@ -46,7 +46,7 @@ os._exit(job["passed"])
 
 
 def last_number(text):
-    """The last number in the text; exponents such as in "cm^2" or "m2" are no numbers."""
+    """The last number in the text. An exponent, as in "cm^2" or "m2", is not a number."""
     text = EXPONENT.sub("", text.replace("\u2212", "-").replace("{,}", ","))
     found = [match.group() for match in NUMBER.finditer(text)]
     return float(found[-1].replace(",", "")) if found else None
@@ -59,29 +59,29 @@ def last_letter(text):
 
 def last_object(text):
     """The last JSON object in the text that is not part of another one."""
-    decoder = json.JSONDecoder(parse_constant=no_constant)
-    found, at = None, text.find("{")
-    while at != -1:
+    decoder = json.JSONDecoder(parse_constant=refuse_constant)
+    found, start = None, text.find("{")
+    while start != -1:
         try:
-            found, at = decoder.raw_decode(text, at)
+            found, start = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
-            at += 1
-        at = text.find("{", at)
+            start += 1
+        start = text.find("{", start)
     return found
 
 
-def no_constant(name):
+def refuse_constant(name):
     raise ValueError(name + " is not JSON")
 
 
-def same(left, right):
-    """Equality of JSON values: 1 and 1.0 are the same, 1 and true are not."""
+def equal(left, right):
+    """Equality of JSON values: 1 and 1.0 are equal, 1 and true are not."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(same, left, right))
+        return len(left) == len(right) and all(map(equal, left, right))
     return left == right
 
 
@@ -96,7 +96,7 @@ def code_of(text):
 
 
 def passes(code, asserts):
-    job = {"code": code, "asserts": asserts, "seconds": SECONDS, "passed": PASSED}
+    job = {"code": code, "asserts": asserts, "seconds": TIMEOUT_SECONDS, "passed": PASSED_STATUS}
     with tempfile.TemporaryDirectory() as folder:
         child = subprocess.Popen(
             [sys.executable, "-I", "-c", RUNNER],
@@ -108,17 +108,17 @@ def passes(code, asserts):
             start_new_session=True,
         )
         try:
-            child.communicate((json.dumps(job) + "\n").encode(), timeout=SECONDS)
+            child.communicate((json.dumps(job) + "\n").encode(), timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             return False
         finally:
-            # What the answer may have started goes with it.
+            # Processes that the answer started end with it.
             try:
                 os.killpg(child.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 pass
             child.wait()
-    return child.returncode == PASSED
+    return child.returncode == PASSED_STATUS
 
 
 def is_right(question, answer):
@@ -130,7 +130,7 @@ def is_right(question, answer):
     if "letter" in question:
         return last_letter(answer) == question["letter"]
     if "object" in question:
-        return same(last_object(answer), question["object"])
+        return equal(last_object(answer), question["object"])
     return passes(code_of(answer), question["asserts"])
 
 
@@ -142,7 +142,7 @@ def questions():
 def self_test():
     number, near = {"number": 1200}, {"number": 8.045, "tolerance": 0.01}
     letter, negative = {"letter": "B"}, {"number": -5}
-    thing = {"object": {"a": 1, "b": [True, None], "c": {"d": "x"}}}
+    mapping = {"object": {"a": 1, "b": [True, None], "c": {"d": "x"}}}
     code = {"asserts": ["assert f(2) == 4", "assert f(-1) == -2"]}
     good = "def f(n):\n    return 2 * n\n"
     samples = [
@@ -173,17 +173,17 @@ def self_test():
         (letter, "b", False),
         (letter, "Because", False),
         (letter, "", False),
-        (thing, '{"c": {"d": "x"}, "b": [true, null], "a": 1.0}', True),
-        (thing, 'Here: {no}\n```json\n{"a": 1, "b": [true, null],\n "c": {"d": "x"}}\n```\nDone.', True),
-        (thing, '{"a": 2} {"a": 1, "b": [true, null], "c": {"d": "x"}}', True),
-        (thing, '{"a": 1, "b": [true, null], "c": {"d": "x"}} {"a": 2}', False),
-        (thing, '{"a": true, "b": [true, null], "c": {"d": "x"}}', False),
-        (thing, '{"a": "1", "b": [true, null], "c": {"d": "x"}}', False),
-        (thing, '{"a": 1, "b": [true, null], "c": {"d": "x"}, "e": 0}', False),
-        (thing, '{"a": 1, "b": [null, true], "c": {"d": "x"}}', False),
-        (thing, '{"a": 1, "b": [true, null], "c": {"d": "x"}', False),
-        (thing, '{"a":' * 3000, False),
-        (thing, "[]", False),
+        (mapping, '{"c": {"d": "x"}, "b": [true, null], "a": 1.0}', True),
+        (mapping, 'Here: {no}\n```json\n{"a": 1, "b": [true, null],\n "c": {"d": "x"}}\n```\nDone.', True),
+        (mapping, '{"a": 2} {"a": 1, "b": [true, null], "c": {"d": "x"}}', True),
+        (mapping, '{"a": 1, "b": [true, null], "c": {"d": "x"}} {"a": 2}', False),
+        (mapping, '{"a": true, "b": [true, null], "c": {"d": "x"}}', False),
+        (mapping, '{"a": "1", "b": [true, null], "c": {"d": "x"}}', False),
+        (mapping, '{"a": 1, "b": [true, null], "c": {"d": "x"}, "e": 0}', False),
+        (mapping, '{"a": 1, "b": [null, true], "c": {"d": "x"}}', False),
+        (mapping, '{"a": 1, "b": [true, null], "c": {"d": "x"}', False),
+        (mapping, '{"a":' * 3000, False),
+        (mapping, "[]", False),
         (code, good, True),
         (code, f"Sure:\n```python\n{good}```\nUse it:\n```python\nprint(f(1))\n```", True),
         (code, f"```bash\nls\n```\n```\n{good}```", True),
@@ -205,24 +205,24 @@ def self_test():
         (code, "\0", False),
         (code, "", False),
     ]
-    bad = [(answer, right) for question, answer, right in samples if is_right(question, answer) != right]
-    for answer, right in bad:
+    failures = [(answer, right) for question, answer, right in samples if is_right(question, answer) != right]
+    for answer, right in failures:
         print(f"should be {'right' if right else 'wrong'}: {str(answer)[:200]!r}", file=sys.stderr)
     checks = {"number": str, "letter": str, "object": json.dumps}
-    everything = questions()
-    for index, question in enumerate(everything):
+    all_questions = questions()
+    for index, question in enumerate(all_questions):
         check = [key for key in ("number", "letter", "object", "asserts") if key in question]
-        fine = len(check) == 1 and not is_right(question, "")
-        if fine and check[0] in checks:
-            fine = is_right(question, checks[check[0]](question[check[0]]))
-        if not fine:
-            bad.append((index, question))
+        is_valid = len(check) == 1 and not is_right(question, "")
+        if is_valid and check[0] in checks:
+            is_valid = is_right(question, checks[check[0]](question[check[0]]))
+        if not is_valid:
+            failures.append((index, question))
             print(f"question {index} does not accept its own answer", file=sys.stderr)
-    if len({question["question"] for question in everything}) != len(everything):
-        bad.append("twice")
-        print("a question stands in the file twice", file=sys.stderr)
-    print(f"{len(samples)} samples, {len(everything)} questions, {len(bad)} failures")
-    return 1 if bad else 0
+    if len({question["question"] for question in all_questions}) != len(all_questions):
+        failures.append("duplicate")
+        print("the file contains a question twice", file=sys.stderr)
+    print(f"{len(samples)} samples, {len(all_questions)} questions, {len(failures)} failures")
+    return 1 if failures else 0
 
 
 def main():
@@ -231,16 +231,16 @@ def main():
     if sys.argv[1:]:
         print(__doc__, file=sys.stderr)
         return 2
-    asked = questions()
+    all_questions = questions()
     for line in sys.stdin:
         if not line.strip():
             continue
-        given = json.loads(line)
-        index = given["index"]
-        if not 0 <= index < len(asked):
+        answer = json.loads(line)
+        index = answer["index"]
+        if not 0 <= index < len(all_questions):
             print(f"there is no question {index}", file=sys.stderr)
             return 2
-        print(json.dumps({"index": index, "right": is_right(asked[index], given["answer"])}), flush=True)
+        print(json.dumps({"index": index, "right": is_right(all_questions[index], answer["answer"])}), flush=True)
     return 0
 
 

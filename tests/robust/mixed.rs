@@ -1,4 +1,4 @@
-//! Everything at once, for ten minutes: streams, frozen functions, hostile prompts, clients that leave, reloads.
+//! A mixed load for ten minutes: streams, frozen functions, hostile prompts, disconnecting clients and reloads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use super::context::resident;
-use crate::support::{PROMPTS, Server, alone, smollm2, zoo};
+use super::context::resident_bytes;
+use crate::support::{PROMPTS, Server, all_cores, smollm2, zoo_model};
 
-/// How long it runs; `TIGHTWAD_MIXED_SECONDS` says otherwise.
-const DURATION: Duration = Duration::from_secs(600);
+/// The duration of the load. `TIGHTWAD_MIXED_SECONDS` overrides it.
+const DEFAULT_DURATION: Duration = Duration::from_secs(600);
 
 fn script(version: u32) -> String {
     format!(
@@ -29,16 +29,16 @@ return tw.serve {{ models = {{
   yields = function(req) while true do coroutine.yield() end end,
 }} }}"#,
         smollm2().display(),
-        zoo(Kind::PreTokenizer("tekken")).display(),
-        zoo(Kind::Qwen35).display()
+        zoo_model(Kind::PreTokenizer("tekken")).display(),
+        zoo_model(Kind::Qwen35).display()
     )
 }
 
-/// What the workers share.
+/// The state that all clients share.
 struct Run {
     url: String,
     client: reqwest::Client,
-    over: AtomicBool,
+    stopped: AtomicBool,
     answers: AtomicU64,
 }
 
@@ -49,8 +49,8 @@ impl Run {
         (status, response.json().await.unwrap())
     }
 
-    fn goes_on(&self) -> bool {
-        !self.over.load(Ordering::Relaxed)
+    fn is_running(&self) -> bool {
+        !self.stopped.load(Ordering::Relaxed)
     }
 }
 
@@ -60,23 +60,23 @@ fn body(model: &str, prompt: &str) -> Value {
     })
 }
 
-/// Asks the same questions again and again; every answer is the first one.
-async fn asks(run: Arc<Run>, model: &'static str, truths: Vec<String>) {
-    for index in (0..truths.len()).cycle() {
-        if !run.goes_on() {
+/// Asks the same questions repeatedly and compares each answer with the expected one.
+async fn ask_repeatedly(run: Arc<Run>, model: &'static str, expected: Vec<String>) {
+    for index in (0..expected.len()).cycle() {
+        if !run.is_running() {
             return;
         }
         let (status, answer) = run.post(&body(model, PROMPTS[index])).await;
         assert_eq!(status, 200, "{model}: {answer}");
-        assert_eq!(answer["choices"][0]["message"]["content"], truths[index].as_str(), "{model}");
+        assert_eq!(answer["choices"][0]["message"]["content"], expected[index].as_str(), "{model}");
         run.answers.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Calls functions that do not end.
-async fn freezes(run: Arc<Run>) {
+/// Calls pipeline functions that do not end.
+async fn call_endless_functions(run: Arc<Run>) {
     for model in ["freezes", "yields"].into_iter().cycle() {
-        if !run.goes_on() {
+        if !run.is_running() {
             return;
         }
         let (status, answer) = run.post(&body(model, "Hi")).await;
@@ -85,66 +85,67 @@ async fn freezes(run: Arc<Run>) {
     }
 }
 
-/// Sends prompts that no tokenizer likes, and leaves in the middle of streams.
-async fn annoys(run: Arc<Run>) {
+/// Sends prompts that are hostile to tokenizers, and closes streams early.
+async fn send_hostile_requests(run: Arc<Run>) {
     for round in 0.. {
-        if !run.goes_on() {
+        if !run.is_running() {
             return;
         }
         let text = ["a", " ", "ก"][round % 3].repeat([20_000, 3_000_000][round % 2]);
         let (status, answer) = run.post(&body("tekken", &text)).await;
-        // Too long, or read and answered: never a fault of the host.
+        // The host refuses or answers the prompt. It never fails.
         assert!(status == 200 || (400..500).contains(&status), "{status} {answer}");
         let mut stream = body("plain", "Tell me a long story.");
         (stream["stream"], stream["max_tokens"]) = (json!(true), json!(500));
-        let mut left = run.client.post(&run.url).json(&stream).send().await.unwrap();
-        let _ = left.chunk().await;
-        drop(left);
+        let mut response = run.client.post(&run.url).json(&stream).send().await.unwrap();
+        let _ = response.chunk().await;
+        drop(response);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes many minutes"]
-async fn nothing_is_lost_or_wrong_and_memory_stays_flat() {
-    let _turn = alone();
+async fn mixed_load_keeps_answers_exact_and_memory_flat() {
+    let _permit = all_cores();
     let duration = std::env::var("TIGHTWAD_MIXED_SECONDS").ok().and_then(|text| text.parse().ok());
-    let duration = duration.map_or(DURATION, Duration::from_secs);
+    let duration = duration.map_or(DEFAULT_DURATION, Duration::from_secs);
     let server = Server::start(&script(0));
     let client = tightwad_net::machine_client().build().unwrap();
     let url = server.url("/v1/chat/completions");
-    let run = Arc::new(Run { url, client, over: AtomicBool::new(false), answers: AtomicU64::new(0) });
-    let mut truths: Vec<(&str, Vec<String>)> = Vec::new();
+    let run = Arc::new(Run { url, client, stopped: AtomicBool::new(false), answers: AtomicU64::new(0) });
+    let mut expected: Vec<(&str, Vec<String>)> = Vec::new();
     for model in ["plain", "fast", "piped", "recurrent"] {
-        let mut own = Vec::new();
+        let mut answers = Vec::new();
         for prompt in PROMPTS {
             let (status, answer) = run.post(&body(model, prompt)).await;
             assert_eq!(status, 200, "{answer}");
-            own.push(answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned());
+            answers.push(answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned());
         }
-        truths.push((model, own));
+        expected.push((model, answers));
     }
-    assert_eq!(truths[0].1, truths[1].1);
-    let mut workers: Vec<_> =
-        truths.into_iter().map(|(model, own)| tokio::spawn(asks(run.clone(), model, own))).collect();
-    workers.extend([tokio::spawn(freezes(run.clone())), tokio::spawn(annoys(run.clone()))]);
+    assert_eq!(expected[0].1, expected[1].1);
+    let ask = |(model, answers)| tokio::spawn(ask_repeatedly(run.clone(), model, answers));
+    let mut clients: Vec<_> = expected.into_iter().map(ask).collect();
+    clients.push(tokio::spawn(call_endless_functions(run.clone())));
+    clients.push(tokio::spawn(send_hostile_requests(run.clone())));
     let (start, mut version, mut memory) = (Instant::now(), 0, Vec::new());
     while start.elapsed() < duration {
         tokio::time::sleep(Duration::from_secs(5)).await;
         version += 1;
         server.script.write(&script(version));
         assert_eq!(server.get("/health").await.0, 200);
-        memory.push(resident(server.process.id()) >> 20);
-        assert!(workers.iter().all(|worker| !worker.is_finished()), "a worker failed: {}", server.logged());
+        memory.push(resident_bytes(server.process.id()) >> 20);
+        assert!(clients.iter().all(|client| !client.is_finished()), "a client failed: {}", server.log_text());
     }
-    run.over.store(true, Ordering::Relaxed);
-    for worker in workers {
-        worker.await.unwrap();
+    run.stopped.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
     }
-    let answered = run.post(&body("version", "?")).await.1;
-    assert_eq!(answered["choices"][0]["message"]["content"], version.to_string().as_str(), "{answered}");
+    let answer = run.post(&body("version", "?")).await.1;
+    assert_eq!(answer["choices"][0]["message"]["content"], version.to_string().as_str(), "{answer}");
     println!("{} answers, {version} reloads, memory in MiB: {memory:?}", run.answers.load(Ordering::Relaxed));
     let half = memory.len() / 2;
-    let most = |part: &[u64]| part.iter().copied().max().unwrap_or_default();
-    assert!(most(&memory[half..]) < most(&memory[..half]) * 11 / 10 + 50, "memory grows: {memory:?}");
+    let maximum = |part: &[u64]| part.iter().copied().max().unwrap_or_default();
+    assert!(maximum(&memory[half..]) < maximum(&memory[..half]) * 11 / 10 + 50, "memory grows: {memory:?}");
 }

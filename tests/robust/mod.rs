@@ -1,4 +1,4 @@
-//! What must not end, open or freeze a host.
+//! Input and events that must not stop, open or freeze a host.
 
 mod context;
 mod https;

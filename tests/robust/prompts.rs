@@ -5,28 +5,30 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::support::{Server, share, small, zoo};
+use crate::support::{Server, one_core, small_model, zoo_model};
 
-/// What prompts are made of: letters, blanks, Thai, upper case, line breaks, punctuation.
-const PARTS: [&str; 6] = ["a", " ", "ก", "A", "\n", "!"];
+/// The characters of the prompts: letters, blanks, Thai, upper case, line breaks, punctuation.
+const CHARACTERS: [&str; 6] = ["a", " ", "ก", "A", "\n", "!"];
 
+/// Serves the small model, and a model of the zoo for each pre-tokenizer.
 fn script() -> String {
-    let one = |kind: &Kind| {
+    let lua_model = |kind: &Kind| {
         format!(
             "[\"{0}\"] = tw.model {{ path = \"{1}\", context = 2048, slots = 2 }},",
             kind.name(),
-            zoo(*kind).display()
+            zoo_model(*kind).display()
         )
     };
-    let zoo: Vec<String> = Kind::PRE_TOKENIZERS.iter().map(one).collect();
+    let zoo_models: Vec<String> = Kind::PRE_TOKENIZERS.iter().map(lua_model).collect();
     format!(
         "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ plain = tw.model {{ path = \"{}\", context = 2048, threads = 1 }}, {} }} }}",
-        small().display(),
-        zoo.join(" ")
+        small_model().display(),
+        zoo_models.join(" ")
     )
 }
 
-fn bodies(model: &str, text: &str) -> [(&'static str, Value); 2] {
+/// The two endpoints with a request for each.
+fn requests(model: &str, text: &str) -> [(&'static str, Value); 2] {
     [
         ("/v1/completions", json!({"model": model, "prompt": text, "max_tokens": 2})),
         (
@@ -36,33 +38,33 @@ fn bodies(model: &str, text: &str) -> [(&'static str, Value); 2] {
     ]
 }
 
-/// Sends a prompt by one of the two endpoints: an answer or a refusal must come soon.
-async fn send(server: &Server, model: &str, part: &str, bytes: usize, endpoint: usize) -> u16 {
-    let (path, body) = &bodies(model, &part.repeat(bytes / part.len()))[endpoint];
+/// Sends a prompt to one of the two endpoints and returns the status. The answer or the refusal must arrive within 30 s.
+async fn send(server: &Server, model: &str, character: &str, bytes: usize, endpoint: usize) -> u16 {
+    let (path, body) = &requests(model, &character.repeat(bytes / character.len()))[endpoint];
     let start = Instant::now();
     let (status, answer) = server.post(path, body).await;
-    let case = format!("{model} {part:?} x {bytes} at {path}: {status} {answer}");
+    let case = format!("{model} {character:?} x {bytes} at {path}: {status} {answer}");
     assert!(status == 200 || (400..500).contains(&status), "{case}");
     assert!(start.elapsed() < Duration::from_secs(30), "{case}");
     status
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_stretches_of_one_character_get_an_answer_or_a_refusal() {
-    let _turn = share();
+async fn long_runs_of_one_character_get_an_answer_or_a_refusal() {
+    let _permit = one_core();
     let server = Server::start(&script());
     let mut models: Vec<String> = Kind::PRE_TOKENIZERS.iter().map(|kind| kind.name()).collect();
     models.push("plain".to_owned());
     for model in &models {
-        for part in PARTS {
-            // This overflowed a stack of 2 MiB.
+        for character in CHARACTERS {
+            // Such prompts overflowed a stack of 2 MiB.
             for endpoint in [0, 1] {
-                send(&server, model, part, 20_000, endpoint).await;
+                send(&server, model, character, 20_000, endpoint).await;
             }
         }
-        // The longest body has 10 MiB.
-        for (part, endpoint) in [("a", 0), (" ", 1), ("ก", 0)] {
-            assert_eq!(send(&server, model, part, 9_900_000, endpoint).await, 400);
+        // The host accepts bodies of at most 10 MiB.
+        for (character, endpoint) in [("a", 0), (" ", 1), ("ก", 0)] {
+            assert_eq!(send(&server, model, character, 9_900_000, endpoint).await, 400);
         }
         let body = json!({"model": model, "prompt": "Hi", "max_tokens": 2});
         let (status, answer) = server.post("/v1/completions", &body).await;
@@ -72,8 +74,8 @@ async fn long_stretches_of_one_character_get_an_answer_or_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prompt_that_cannot_fit_is_refused_before_it_is_read_and_others_answer_meanwhile() {
-    let _turn = share();
+async fn oversized_prompt_is_refused_while_other_requests_run() {
+    let _permit = one_core();
     let server = Server::start(&script());
     let text = "word ".repeat(1_900_000);
     let hostile: Vec<_> = (0..6)
@@ -98,8 +100,8 @@ async fn a_prompt_that_cannot_fit_is_refused_before_it_is_read_and_others_answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grammars_that_nest_without_end_are_refused() {
-    let _turn = share();
+async fn deeply_nested_grammars_do_not_stop_the_host() {
+    let _permit = one_core();
     let server = Server::start(&script());
     let deep = |open: &str, close: &str, depth: usize| {
         [open.repeat(depth), "\"a\"".to_owned(), close.repeat(depth)].concat()

@@ -1,15 +1,15 @@
-//! Models with recurrent layers behind the endpoint.
+//! Models with recurrent layers.
 
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::support::{Script, Server, share, tightwad, zoo};
+use crate::support::{Script, Server, one_core, tightwad, zoo_model};
 
 fn script(kind: Kind) -> String {
     format!(
         "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ {} = tw.model {{ path = \"{}\", slots = 1, threads = 1 }} }} }}",
         kind.name(),
-        zoo(kind).display()
+        zoo_model(kind).display()
     )
 }
 
@@ -17,7 +17,7 @@ fn message(role: &str, content: &str) -> Value {
     json!({"role": role, "content": content})
 }
 
-async fn answer(server: &Server, model: &str, messages: &[Value]) -> String {
+async fn ask(server: &Server, model: &str, messages: &[Value]) -> String {
     let body = json!({"model": model, "messages": messages, "max_tokens": 24, "temperature": 0.7, "seed": 3});
     let (status, answer) = server.post("/v1/chat/completions", &body).await;
     assert_eq!(status, 200, "{model}: {answer}");
@@ -25,39 +25,39 @@ async fn answer(server: &Server, model: &str, messages: &[Value]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_is_answered_as_the_first_one_of_a_fresh_host() {
-    let _turn = share();
+async fn recurrent_model_answers_each_request_like_a_fresh_host() {
+    let _permit = one_core();
     for kind in Kind::RECURRENT {
         let model = kind.name();
         let system = message("system", "You answer questions about the sea in short sentences.");
         let first = vec![system.clone(), message("user", "How deep is it?")];
         let second = vec![system, message("user", "Who lives there?")];
         let server = Server::start(&script(kind));
-        let mut asked: Vec<(Vec<Value>, String)> = Vec::new();
-        // The same again, another question with the same system prompt, three turns.
+        let mut answers: Vec<(Vec<Value>, String)> = Vec::new();
+        // Repeat a question, and ask another question with the same system prompt.
         for messages in [&first, &first, &second, &first] {
-            asked.push((messages.clone(), answer(&server, &model, messages).await));
+            answers.push((messages.clone(), ask(&server, &model, messages).await));
         }
-        // Clients that leave in the middle.
+        // A client disconnects in the middle of a stream. A conversation of three turns follows.
         let stream = json!({"model": model, "messages": first, "max_tokens": 400, "stream": true});
-        drop(server.begin(&stream).await);
+        drop(server.open_stream(&stream).await);
         let mut conversation = first.clone();
         for turn in 0..3 {
-            let answered = answer(&server, &model, &conversation).await;
-            asked.push((conversation.clone(), answered.clone()));
-            conversation.push(message("assistant", &answered));
+            let answer = ask(&server, &model, &conversation).await;
+            answers.push((conversation.clone(), answer.clone()));
+            conversation.push(message("assistant", &answer));
             conversation.push(message("user", &format!("And then? {turn}")));
         }
         drop(server);
-        for (messages, answered) in asked {
+        for (messages, expected) in answers {
             let fresh = Server::start(&script(kind));
-            assert_eq!(answer(&fresh, &model, &messages).await, answered, "{model}: {messages:?}");
+            assert_eq!(ask(&fresh, &model, &messages).await, expected, "{model}: {messages:?}");
         }
     }
 }
 
 #[test]
-fn speculation_on_recurrent_layers_is_refused_when_the_script_is_loaded() {
+fn script_load_refuses_speculation_with_recurrent_layers() {
     for kind in Kind::RECURRENT {
         for stack in [
             "tw.speculation { target = m, drafters = tw.lookup {} }",
@@ -66,12 +66,12 @@ fn speculation_on_recurrent_layers_is_refused_when_the_script_is_loaded() {
         ] {
             let script = Script::new(&format!(
                 "local tw = require \"tightwad\"\nlocal m = tw.model {{ path = \"{}\", name = \"m\", context = 512 }}\nlocal other = tw.model {{ path = \"{}\", context = 512 }}\nreturn tw.serve {{ models = {{ x = {stack} }} }}",
-                zoo(kind).display(),
-                zoo(Kind::Qwen3Moe).display()
+                zoo_model(kind).display(),
+                zoo_model(Kind::Qwen3Moe).display()
             ));
-            let done = tightwad(&["run", &script.path().display().to_string(), "--check"]);
-            let error = String::from_utf8_lossy(&done.stderr);
-            assert_eq!(done.status.code(), Some(1), "{kind:?} {stack}: {error}");
+            let output = tightwad(&["run", &script.path().display().to_string(), "--check"]);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{kind:?} {stack}: {error}");
             assert!(
                 error.contains("script.lua:4: 'm' cannot") && error.contains("recurrent layers"),
                 "{error}"

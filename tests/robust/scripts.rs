@@ -1,13 +1,13 @@
-//! Scripts that compute without an end, and servers that must end all the same.
+//! Scripts that compute forever, and servers that must end nevertheless.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Script, Server, share, small, smollm2, tightwad};
+use crate::support::{Script, Server, one_core, small_model, smollm2, tightwad};
 
-/// A pattern that takes longer than anyone waits, in a C function that no hook reaches.
+/// A pattern that takes practically forever, in a C function where the interpreter calls no hook.
 const FREEZE: &str = "return tostring((\"a\"):rep(40):find((\".-\"):rep(14) .. \"b\"))";
 
 fn script(model: &Path) -> String {
@@ -29,7 +29,8 @@ return tw.serve {{ models = {{
     )
 }
 
-async fn refused(server: &Server, model: &str) {
+/// Checks that a call of the endless function `model` ends with an error.
+async fn check_endless_call(server: &Server, model: &str) {
     let body = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
     let start = Instant::now();
     let (status, answer) = server.post("/v1/chat/completions", &body).await;
@@ -39,13 +40,13 @@ async fn refused(server: &Server, model: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_function_is_given_up_and_everything_else_answers() {
-    let _turn = share();
-    let mut server = Server::start(&script(&small()));
-    let truth = server.ask("plain", "Why is the sky blue?", json!({})).await.0;
+async fn frozen_function_does_not_block_other_requests() {
+    let _permit = one_core();
+    let mut server = Server::start(&script(&small_model()));
+    let expected = server.ask("plain", "Why is the sky blue?", json!({})).await.0;
     for model in ["freezes", "moves", "yields", "freezes"] {
-        let frozen = refused(&server, model);
-        let meanwhile = async {
+        let endless_call = check_endless_call(&server, model);
+        let other_requests = async {
             for _ in 0..3 {
                 let start = Instant::now();
                 assert_eq!(server.get("/health").await.0, 200);
@@ -53,36 +54,36 @@ async fn a_frozen_function_is_given_up_and_everything_else_answers() {
                 for model in ["plain", "good", "twice"] {
                     assert_eq!(
                         server.ask(model, "Why is the sky blue?", json!({})).await.0,
-                        truth,
+                        expected,
                         "{model}"
                     );
                 }
             }
         };
-        tokio::join!(frozen, meanwhile);
+        tokio::join!(endless_call, other_requests);
     }
     server.process.signal("-TERM");
-    let ended = server.process.ended_within(Duration::from_secs(10));
-    assert!(ended.is_some(), "frozen functions held up the end: {}", server.logged());
+    let status = server.process.wait_for_exit(Duration::from_secs(10));
+    assert!(status.is_some(), "frozen functions delayed the end: {}", server.log_text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_never_end_are_few_and_hold_up_nobody_else() {
-    let _turn = share();
-    let server = Server::start(&script(&small()));
+async fn endless_calls_occupy_few_threads() {
+    let _permit = one_core();
+    let server = Server::start(&script(&small_model()));
     for _ in 0..7 {
-        refused(&server, "freezes").await;
+        check_endless_call(&server, "freezes").await;
     }
-    let threads = std::fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap();
     let names =
-        threads.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
     let frozen = names.filter(|name| name.trim() == "lua").count();
     assert!(frozen <= 7, "{frozen} threads");
     server.ask("good", "Say hello.", json!({"max_tokens": 4})).await;
 }
 
 #[test]
-fn a_script_that_does_not_end_is_refused_when_it_is_loaded() {
+fn endless_script_is_refused_when_it_loads() {
     for text in [
         "while true do coroutine.yield() end",
         "local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end",
@@ -93,35 +94,35 @@ fn a_script_that_does_not_end_is_refused_when_it_is_loaded() {
     ] {
         let start = Instant::now();
         let script = Script::new(text);
-        let done = tightwad(&["run", &script.path().display().to_string(), "--check"]);
-        let error = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.status.code(), Some(1), "{text}: {error}");
+        let output = tightwad(&["run", &script.path().display().to_string(), "--check"]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}: {error}");
         assert!(error.contains("computed for more than 1 s"), "{text}: {error}");
         assert!(start.elapsed() < Duration::from_secs(20), "{text}: {:?}", start.elapsed());
     }
 }
 
 #[test]
-fn no_global_of_a_script_changes_what_the_sandbox_refuses() {
+fn sandbox_refuses_finalizers_after_globals_change() {
     let finalizer =
         "setmetatable({}, { __gc = function() while true do end end }) for i = 1, 1e7 do local t = {} end";
-    for before in [
+    for statement in [
         "rawget = function() end",
         "type = function() return 'nil' end",
         "error = function() end",
         "rawget, type, error = nil, nil, nil",
         "local raw = rawget; rawget = function(t, k) if k == '__gc' then return nil end return raw(t, k) end",
     ] {
-        let script = Script::new(&format!("{before}\n{finalizer}"));
-        let done = tightwad(&["run", &script.path().display().to_string(), "--check"]);
-        let error = String::from_utf8_lossy(&done.stderr);
-        assert_eq!(done.status.code(), Some(1), "{before}: {error}");
-        assert!(error.contains("'__gc' is not available"), "{before}: {error}");
+        let script = Script::new(&format!("{statement}\n{finalizer}"));
+        let output = tightwad(&["run", &script.path().display().to_string(), "--check"]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{statement}: {error}");
+        assert!(error.contains("'__gc' is not available"), "{statement}: {error}");
     }
 }
 
-/// A stream that is still long when the server is told to end.
-fn long() -> serde_json::Value {
+/// A request for a stream that still runs when the server receives its signal.
+fn long_stream() -> serde_json::Value {
     json!({
         "model": "plain", "messages": [{"role": "user", "content": "Count from 1 to 1000."}], "stream": true,
         "max_tokens": 900, "temperature": 0, "logit_bias": {"2": -100, "0": -100},
@@ -129,26 +130,26 @@ fn long() -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_for_running_requests_ends() {
-    let _turn = share();
-    let mut server = Server::with(&script(&smollm2()), &["--drain", "1"]);
-    let _stream = server.begin(&long()).await;
+async fn drain_timeout_ends_running_requests() {
+    let _permit = one_core();
+    let mut server = Server::start_with(&script(&smollm2()), &["--drain-timeout", "1"]);
+    let _stream = server.open_stream(&long_stream()).await;
     server.process.signal("-TERM");
     let start = Instant::now();
-    let ended = server.process.ended_within(Duration::from_secs(10)).expect("the host did not end");
-    assert_eq!(ended.code(), Some(1));
+    let status = server.process.wait_for_exit(Duration::from_secs(10)).expect("the host did not end");
+    assert_eq!(status.code(), Some(1));
     assert!(start.elapsed() > Duration::from_millis(700), "{:?}", start.elapsed());
-    assert!(server.logged().contains("1 s are over"), "{}", server.logged());
+    assert!(server.log_text().contains("the drain timeout of 1 s has passed"), "{}", server.log_text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_the_host_at_once() {
-    let _turn = share();
+async fn second_signal_ends_the_host_at_once() {
+    let _permit = one_core();
     let mut server = Server::start(&script(&smollm2()));
-    let _stream = server.begin(&long()).await;
+    let _stream = server.open_stream(&long_stream()).await;
     server.process.signal("-TERM");
-    server.process.until_logged("once more to stop at once", 10).await;
+    server.process.wait_for_log("A second signal ends the process at once", 10).await;
     server.process.signal("-TERM");
-    let ended = server.process.ended_within(Duration::from_secs(5)).expect("the host did not end");
-    assert_eq!(ended.code(), Some(1));
+    let status = server.process.wait_for_exit(Duration::from_secs(5)).expect("the host did not end");
+    assert_eq!(status.code(), Some(1));
 }

@@ -1,58 +1,60 @@
-//! Tokens that are empty or cannot be sent.
+//! Tokens that are empty, or that an HTTP header cannot carry.
 
 use std::process::{Command, Output};
 
-use crate::support::{BINARY, Script, environment, small};
+use crate::support::{BINARY, Script, set_environment, small_model};
 
-/// Runs `tightwad` with `arguments`, and with `TIGHTWAD_TOKEN` where there is one. A server that starts is ended.
-fn started(arguments: &[&str], variable: Option<&str>) -> Output {
+/// Runs `tightwad` with `arguments`, and with `token` as `TIGHTWAD_TOKEN`. Kills a server that starts after 30 seconds.
+fn run(arguments: &[&str], token: Option<&str>) -> Output {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "30"]).arg(BINARY).args(arguments);
-    environment(&mut command);
-    if let Some(token) = variable {
+    set_environment(&mut command);
+    if let Some(token) = token {
         command.env("TIGHTWAD_TOKEN", token);
     }
     command.output().unwrap()
 }
 
-fn refused(arguments: &[&str], variable: Option<&str>, words: &str) {
-    let done = started(arguments, variable);
-    let error = String::from_utf8_lossy(&done.stderr);
-    assert!(matches!(done.status.code(), Some(1 | 2)), "{arguments:?} {variable:?} started: {error}");
-    assert!(error.contains(words), "{arguments:?} {variable:?}: {error}");
+/// Checks that a start fails with an error that contains `message_part`.
+fn check_refusal(arguments: &[&str], token: Option<&str>, message_part: &str) {
+    let output = run(arguments, token);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?} {token:?} started: {error}");
+    assert!(error.contains(message_part), "{arguments:?} {token:?}: {error}");
 }
 
-fn script(more: &str) -> Script {
+/// A script with further `fields` of `tw.serve`.
+fn script(fields: &str) -> Script {
     Script::new(&format!(
-        "local tw = require \"tightwad\"\nreturn tw.serve {{ {more}, models = {{ m = function() return \"x\" end }} }}"
+        "local tw = require \"tightwad\"\nreturn tw.serve {{ {fields}, models = {{ m = function() return \"x\" end }} }}"
     ))
 }
 
 #[test]
-fn an_empty_token_never_lets_everybody_in() {
-    let model = format!("m={}", small().display());
-    let (file, open) = (small().display().to_string(), script("listen = \"0.0.0.0:0\""));
-    let open = open.path().display().to_string();
+fn empty_token_stops_every_server_from_starting() {
+    let model = format!("m={}", small_model().display());
+    let (file, open_script) = (small_model().display().to_string(), script("listen = \"0.0.0.0:0\""));
+    let open_script = open_script.path().display().to_string();
     let servers: [Vec<&str>; 4] = [
-        vec!["run", &open],
-        vec!["node", "--quiet", "--listen", "0.0.0.0:0", "--model", &model],
+        vec!["run", &open_script],
+        vec!["node", "--no-announce", "--listen", "0.0.0.0:0", "--model", &model],
         vec!["worker", "--listen", "0.0.0.0:0"],
-        vec!["swarm", "seed", "--quiet", "--listen", "0.0.0.0:0", &file],
+        vec!["swarm", "seed", "--no-announce", "--listen", "0.0.0.0:0", &file],
     ];
     for server in &servers {
         for blank in ["", " ", "\t"] {
-            refused(server, Some(blank), "TIGHTWAD_TOKEN: the token is empty");
-            refused(&[server.as_slice(), &["--token", blank]].concat(), None, "the token is empty");
+            check_refusal(server, Some(blank), "TIGHTWAD_TOKEN: the token is empty");
+            check_refusal(&[server.as_slice(), &["--token", blank]].concat(), None, "the token is empty");
         }
-        refused(server, None, "set a token");
+        check_refusal(server, None, "Set a token");
     }
 }
 
 #[test]
-fn an_empty_token_in_a_script_is_an_error_at_its_line() {
+fn empty_token_in_a_script_is_refused_at_its_line() {
     for blank in ["", "  "] {
         let script = script(&format!("listen = \"0.0.0.0:0\", token = \"{blank}\""));
-        refused(
+        check_refusal(
             &["run", &script.path().display().to_string()],
             None,
             "script.lua: 'token' in tw.serve: the token is empty",
@@ -60,24 +62,35 @@ fn an_empty_token_in_a_script_is_an_error_at_its_line() {
     }
     for call in [
         "tw.node { url = \"http://127.0.0.1:1\", token = \"\" }",
-        "tw.openai { url = \"http://127.0.0.1:1\", token = \"\" }",
         "tw.pooling { model = \"x.gguf\", workers = { \"http://127.0.0.1:1\" }, token = \"\" }",
         "tw.pooling { model = \"x.gguf\", workers = { { url = \"http://127.0.0.1:1\", token = \"\" } } }",
         "tw.model { swarm = \"name\", token = \"\" }",
     ] {
         let script = Script::new(&format!("local tw = require \"tightwad\"\n{call}"));
-        refused(&["run", &script.path().display().to_string(), "--check"], None, "script.lua:2: 'token' in");
+        check_refusal(
+            &["run", &script.path().display().to_string(), "--check"],
+            None,
+            "script.lua:2: 'token' in",
+        );
     }
+    let call = "tw.openai { url = \"http://127.0.0.1:1\", api_key = \"\" }";
+    let script = Script::new(&format!("local tw = require \"tightwad\"\n{call}"));
+    check_refusal(
+        &["run", &script.path().display().to_string(), "--check"],
+        None,
+        "script.lua:2: 'api_key' in",
+    );
 }
 
 #[test]
-fn a_token_that_no_header_carries_is_refused_without_being_shown() {
-    let model = format!("m={}", small().display());
+fn unsendable_token_is_refused_without_printing_it() {
+    let model = format!("m={}", small_model().display());
     for secret in ["open sesame", "schlüssel"] {
-        let arguments = ["node", "--quiet", "--listen", "127.0.0.1:0", "--model", &model, "--token", secret];
-        let done = started(&arguments, None);
-        let error = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(done.status.code(), Some(2), "{error}");
+        let arguments =
+            ["node", "--no-announce", "--listen", "127.0.0.1:0", "--model", &model, "--token", secret];
+        let output = run(&arguments, None);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
         assert!(error.contains("--token") && error.contains("white space"), "{error}");
         assert!(!error.contains(secret), "{error}");
     }

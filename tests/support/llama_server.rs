@@ -1,27 +1,27 @@
-//! llama.cpp's own server, as a registry carries it.
+//! llama.cpp's own server, from a package of the Python registry.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use super::{python, root, small};
+use super::{python_packages, repository_root, small_model};
 
-/// A package with the server of a recent llama.cpp, for all processors with AVX2.
+/// A package with the server of a recent llama.cpp. It runs on all processors with AVX2.
 const PACKAGE: &str = "xllamacpp==2026.10.11549";
 
-/// Ended by its process id when dropped.
+/// A running server. Dropping it kills the process by its id.
 pub struct LlamaServer {
     child: Child,
     pub url: String,
 }
 
 impl LlamaServer {
-    /// Serves the small model to `sequences` requests at once.
+    /// Serves the small model to `sequences` concurrent requests.
     pub fn start(sequences: u32) -> Self {
         let mut child = Command::new("python3")
-            .arg(root().join("tests/clients/llama_server.py"))
-            .arg(small())
+            .arg(repository_root().join("tests/clients/llama_server.py"))
+            .arg(small_model())
             .arg(sequences.to_string())
-            .env("PYTHONPATH", python("python-llama-server", &[PACKAGE]))
+            .env("PYTHONPATH", python_packages("python-llama-server", &[PACKAGE]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -1,4 +1,4 @@
-//! The real binary on a free port, with a real model.
+//! The real binary as processes on free ports, real models, and stand-ins for other servers.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod liar;
@@ -20,94 +20,98 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 use tightwad_zoo::{Kind, Zoo};
 
-pub use liar::{Liar, WORDS as LIES};
+pub use liar::{LyingServer, NONSENSE_WORDS};
 pub use llama_server::LlamaServer;
 pub use node::Node;
 pub use ollama::Ollama;
 pub use process::Process;
-pub use projects::{bundled, compiled, componentized, fixture, project, put, python, said};
-pub use server::{Begun, Server};
-pub use turn::{alone, share};
+pub use projects::{
+    build_javascript, build_python, build_rust, copy_atomically, fixture, new_project, output_of,
+    python_packages,
+};
+pub use server::{OpenStream, Server};
+pub use turn::{all_cores, one_core};
 pub use vllm::Vllm;
-pub use worker::{Worker, listed, machine, workers};
+pub use worker::{Worker, lua_workers, new_machine, start_workers};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tightwad");
 
-/// The repository.
-pub fn root() -> PathBuf {
+/// The folder of the repository.
+pub fn repository_root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// A downloaded model.
-pub fn model(file: &str) -> PathBuf {
-    let folder = std::env::var_os("TIGHTWAD_MODELS").map_or_else(|| root().join("models"), PathBuf::from);
+/// The file of a downloaded model.
+pub fn downloaded_model(file: &str) -> PathBuf {
+    let folder =
+        std::env::var_os("TIGHTWAD_MODELS").map_or_else(|| repository_root().join("models"), PathBuf::from);
     let path = folder.join(file);
     assert!(path.exists(), "{} is missing: run `cargo xtask models` first", path.display());
     path
 }
 
-/// A model of the zoo.
-pub fn zoo(kind: Kind) -> PathBuf {
+/// The file of a model of the zoo.
+pub fn zoo_model(kind: Kind) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zoo");
     Zoo::new(&smollm2(), &folder).model(kind).unwrap()
 }
 
-/// A dense model that answers in milliseconds, for tests where the text's meaning does not matter.
-pub fn small() -> PathBuf {
-    zoo(Kind::Llama)
+/// A dense model that answers in milliseconds, for tests that do not depend on the meaning of its text.
+pub fn small_model() -> PathBuf {
+    zoo_model(Kind::Llama)
 }
 
-/// The small model with fewer bits: a drafter that agrees often, and not always.
+/// The small model at four bits: a drafter that agrees often, but not always.
 pub fn small_drafter() -> PathBuf {
-    small_at("q4_k_m")
+    small_model_at("q4_k_m")
 }
 
-/// The small model at fewer bits.
-pub fn small_at(quantization: &str) -> PathBuf {
-    quantized("small", &small(), quantization)
+/// The small model with the type `quantization`.
+pub fn small_model_at(quantization: &str) -> PathBuf {
+    quantized("small", &small_model(), quantization)
 }
 
 pub fn smollm2() -> PathBuf {
-    model("smollm2-135m-instruct.gguf")
+    downloaded_model("smollm2-135m-instruct.gguf")
 }
 
-/// SmolLM2 at two bits: a drafter that really differs.
+/// SmolLM2 at two bits: a drafter with clearly other text.
 pub fn smollm2_q2() -> PathBuf {
     smollm2_at("q2_k")
 }
 
-/// SmolLM2 at fewer bits.
+/// SmolLM2 with the type `quantization`.
 pub fn smollm2_at(quantization: &str) -> PathBuf {
     quantized("smollm2", &smollm2(), quantization)
 }
 
-/// `model` at fewer bits. Made once per checkout.
+/// `model` with the type `quantization`. The file is made once per checkout.
 fn quantized(name: &str, model: &Path, quantization: &str) -> PathBuf {
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _turn = MAKING.lock().unwrap();
+    static QUANTIZING: Mutex<()> = Mutex::new(());
+    let _guard = QUANTIZING.lock().unwrap();
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{quantization}.gguf"));
     if !path.exists() {
-        let own = path.with_extension(format!("{}.gguf", std::process::id()));
+        let unfinished = path.with_extension(format!("{}.gguf", std::process::id()));
         let mut command = Command::new(BINARY);
-        command.args(["quantize", "--kind", quantization]).arg(model).arg(&own);
-        let made = command.output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        fs::rename(own, &path).unwrap();
+        command.args(["quantize", "--type", quantization]).arg(model).arg(&unfinished);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::rename(unfinished, &path).unwrap();
     }
     path
 }
 
-/// Runs a program; what it printed when it fails.
+/// Runs a program to its end. Panics with its output when the program fails.
 pub fn run(command: &mut Command) {
-    let done = command.output().unwrap();
-    let text = [done.stdout, done.stderr].concat();
-    assert!(done.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&text));
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&text));
 }
 
-/// A folder below the target folder that `fill` fills once.
-pub fn packages(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+/// A folder below the target folder. `fill` fills the folder once.
+pub fn fill_once(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
     static FILLING: Mutex<()> = Mutex::new(());
-    let _turn = FILLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = FILLING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !folder.exists() {
         let unfinished = folder.with_extension("unfinished");
@@ -119,7 +123,7 @@ pub fn packages(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
     folder
 }
 
-/// A script with its folder.
+/// A script file in its own temporary folder.
 pub struct Script {
     folder: TempDir,
 }
@@ -146,26 +150,27 @@ impl Script {
 
 /// Runs `tightwad` with `arguments` to its end.
 pub fn tightwad(arguments: &[&str]) -> Output {
-    // Nothing that a script does may make it run for ever.
+    // A script must not be able to block a test forever.
     let mut command = Command::new("timeout");
     command.arg("--signal=KILL").arg("120").arg(BINARY).args(arguments);
-    environment(&mut command).output().unwrap()
+    set_environment(&mut command).output().unwrap()
 }
 
-pub fn environment(command: &mut Command) -> &mut Command {
+/// Sets cache and data folders below the target folder for `command`, and removes the token and colors.
+pub fn set_environment(command: &mut Command) -> &mut Command {
     command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     command.env("XDG_DATA_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("data"));
     command.env_remove("TIGHTWAD_TOKEN").env("NO_COLOR", "1")
 }
 
-/// A script that serves a `model` as `plain` and with speculation as `fast`; `more` are fields of `tw.model`.
-pub fn plain_and_fast(model: &Path, more: &str) -> String {
+/// A script that serves `model` as `plain`, and with speculation as `fast`. `fields` are further fields of `tw.model`.
+pub fn plain_and_fast_script(model: &Path, fields: &str) -> String {
     format!(
         r#"local tw = require "tightwad"
-local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1{more} }}
+local target = tw.model {{ path = "{}", name = "target", context = 1024, threads = 1{fields} }}
 return tw.serve {{ models = {{
   plain = target,
-  fast = tw.speculation {{ target = target, draft = tw.lookup {{}} }},
+  fast = tw.speculation {{ target = target, drafters = tw.lookup {{}} }},
 }} }}"#,
         model.display()
     )

@@ -1,20 +1,21 @@
-//! A process of ours that says where it listens.
+//! A process of the real binary that reports its address.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Ended by its process id when dropped.
+/// A running process. Dropping it kills the process by its id.
 pub struct Process {
     child: Child,
-    /// What follows `http://` in the line that says where it listens.
+    /// Host and port of the address that the process reports.
     pub address: String,
+    /// The standard error of the process so far.
     pub log: Arc<Mutex<String>>,
 }
 
 impl Process {
-    /// Starts `command` and waits until it says where it listens.
+    /// Starts `command` and waits until the process reports its address.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -29,11 +30,13 @@ impl Process {
                 .map(|rest| rest.trim_end_matches("/v1").to_owned());
             log.lock().unwrap().push_str(&format!("{line}\n"));
         }
-        let Some(address) = address else { panic!("it did not start: {}", log.lock().unwrap()) };
-        let rest = log.clone();
+        let Some(address) = address else {
+            panic!("the process did not report its address: {}", log.lock().unwrap())
+        };
+        let thread_log = log.clone();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                rest.lock().unwrap().push_str(&format!("{line}\n"));
+                thread_log.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
         Self { child, address, log }
@@ -43,39 +46,39 @@ impl Process {
         self.child.id()
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Kills the process, as a power cut would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// How it ended, if it does so within `time`.
-    pub fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
-        let until = Instant::now() + time;
+    /// Waits for the end of the process. Returns its exit status, or `None` after `timeout`.
+    pub fn wait_for_exit(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + timeout;
         loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => return Some(status),
-                None if Instant::now() > until => return None,
+                None if Instant::now() > deadline => return None,
                 None => std::thread::park_timeout(Duration::from_millis(10)),
             }
         }
     }
 
-    /// Sends it a signal by its process id.
+    /// Sends `signal` to the process by its id.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        let status = Command::new("kill").args([signal, &self.id().to_string()]).status().unwrap();
+        assert!(status.success());
     }
 
-    pub fn logged(&self) -> String {
+    pub fn log_text(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until `text` is in the log, for at most so many `seconds`.
-    pub async fn until_logged(&self, text: &str, seconds: u64) {
+    /// Waits until `text` is in the log, for at most `seconds`.
+    pub async fn wait_for_log(&self, text: &str, seconds: u64) {
         let start = Instant::now();
-        while !self.logged().contains(text) {
-            assert!(start.elapsed() < Duration::from_secs(seconds), "no '{text}' in {}", self.logged());
+        while !self.log_text().contains(text) {
+            assert!(start.elapsed() < Duration::from_secs(seconds), "no '{text}' in {}", self.log_text());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{BINARY, Process, Script, environment};
+use super::{BINARY, Process, Script, set_environment};
 
-/// A running server; ended by its process id when dropped.
+/// A running server. Dropping it kills the process by its id.
 pub struct Server {
     pub process: Process,
     pub address: String,
@@ -16,27 +16,28 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `tightwad run` with a script.
-    pub fn start(text: &str) -> Self {
-        Self::with(text, &[])
+    /// Runs a script on a free port of loopback.
+    pub fn start(script: &str) -> Self {
+        Self::start_with(script, &[])
     }
 
-    pub fn with(text: &str, arguments: &[&str]) -> Self {
-        Self::on(Command::new(BINARY), "127.0.0.1:0", text, arguments)
+    /// Runs a script with further `arguments` of the command line.
+    pub fn start_with(script: &str, arguments: &[&str]) -> Self {
+        Self::start_command(Command::new(BINARY), "127.0.0.1:0", script, arguments)
     }
 
-    /// Another server beside one that runs.
-    pub fn process_of(text: &str) -> Process {
-        let script = Box::leak(Box::new(Script::new(text)));
+    /// Starts another server for a script. Returns its process only.
+    pub fn start_process(script: &str) -> Process {
+        let script = Box::leak(Box::new(Script::new(script)));
         let mut command = Command::new(BINARY);
-        environment(&mut command).arg("run").arg(script.path()).args(["--listen", "127.0.0.1:0"]);
+        set_environment(&mut command).arg("run").arg(script.path()).args(["--listen", "127.0.0.1:0"]);
         Process::start(&mut command)
     }
 
-    /// Starts it by a `command` of its own, on an address of its own.
-    pub fn on(mut command: Command, listen: &str, text: &str, arguments: &[&str]) -> Self {
-        let script = Script::new(text);
-        let command = environment(&mut command).arg("run").arg(script.path());
+    /// Runs a script with `command`, which starts the binary, on the address `listen`.
+    pub fn start_command(mut command: Command, listen: &str, script: &str, arguments: &[&str]) -> Self {
+        let script = Script::new(script);
+        let command = set_environment(&mut command).arg("run").arg(script.path());
         let process = Process::start(command.args(["--listen", listen]).args(arguments));
         Self {
             address: process.address.clone(),
@@ -50,24 +51,25 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    /// Posts JSON; returns status and JSON.
+    /// Posts JSON. Returns the status and the JSON of the response.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let response = self.client.post(self.url(path)).json(body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
+    /// Returns the status and the text of the response.
     pub async fn get(&self, path: &str) -> (u16, String) {
         let response = self.client.get(self.url(path)).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// The answer to one question, and its `tightwad` object.
-    pub async fn ask(&self, model: &str, question: &str, more: Value) -> (String, Value) {
+    /// Asks one question, with `fields` added to the request. Returns the answer and its `tightwad` object.
+    pub async fn ask(&self, model: &str, question: &str, fields: Value) -> (String, Value) {
         let mut body = json!({
             "model": model, "messages": [{"role": "user", "content": question}],
             "max_tokens": 48, "temperature": 0, "seed": 11,
         });
-        for (key, value) in more.as_object().unwrap() {
+        for (key, value) in fields.as_object().unwrap() {
             body[key] = value.clone();
         }
         let (status, answer) = self.post("/v1/chat/completions", &body).await;
@@ -76,33 +78,33 @@ impl Server {
         (text, answer["tightwad"].clone())
     }
 
-    /// The events of a stream, `[DONE]` left out.
+    /// The events of a stream, without `[DONE]`.
     pub async fn stream(&self, body: &Value) -> Vec<Value> {
-        self.begin(body).await.rest().await
+        self.open_stream(body).await.into_events().await
     }
 
-    /// A stream of which some text has come.
-    pub async fn begin(&self, body: &Value) -> Begun {
+    /// Opens a stream and waits for its first text.
+    pub async fn open_stream(&self, body: &Value) -> OpenStream {
         let mut response =
             self.client.post(self.url("/v1/chat/completions")).json(body).send().await.unwrap();
         assert_eq!(response.status(), 200);
-        let mut read = Vec::new();
-        while !String::from_utf8_lossy(&read).contains("\"content\":\"") {
+        let mut received = Vec::new();
+        while !String::from_utf8_lossy(&received).contains("\"content\":\"") {
             let Some(chunk) = response.chunk().await.unwrap() else { break };
-            read.extend_from_slice(&chunk);
+            received.extend_from_slice(&chunk);
         }
-        Begun { response, read }
+        OpenStream { response, received }
     }
 
-    /// The sum of a metric over its labels.
-    pub async fn metric(&self, name: &str) -> f64 {
+    /// The sum of all metrics whose name begins with `prefix`, over their labels.
+    pub async fn metric(&self, prefix: &str) -> f64 {
         let (_, text) = self.get("/metrics").await;
-        let own = text.lines().filter(|line| line.starts_with(name));
-        own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let lines = text.lines().filter(|line| line.starts_with(prefix));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Waits until `metric` is `value`; how long that took.
-    pub async fn wait_for(&self, metric: &str, value: f64) -> Duration {
+    /// Waits until `metric` is `value`. Returns the time that this took.
+    pub async fn wait_for_metric(&self, metric: &str, value: f64) -> Duration {
         let start = std::time::Instant::now();
         while self.metric(metric).await != value {
             assert!(start.elapsed() < Duration::from_secs(30), "{metric} never became {value}");
@@ -111,23 +113,23 @@ impl Server {
         start.elapsed()
     }
 
-    pub fn logged(&self) -> String {
-        self.process.logged()
+    pub fn log_text(&self) -> String {
+        self.process.log_text()
     }
 }
 
-/// A stream under way.
-pub struct Begun {
+/// A stream that the server still sends.
+pub struct OpenStream {
     response: reqwest::Response,
-    read: Vec<u8>,
+    received: Vec<u8>,
 }
 
-impl Begun {
-    /// All its events, `[DONE]` left out.
-    pub async fn rest(self) -> Vec<Value> {
-        let Self { response, mut read } = self;
-        read.extend_from_slice(&response.bytes().await.unwrap());
-        let text = String::from_utf8(read).unwrap();
+impl OpenStream {
+    /// Reads the stream to its end. Returns all events from its beginning, without `[DONE]`.
+    pub async fn into_events(self) -> Vec<Value> {
+        let Self { response, mut received } = self;
+        received.extend_from_slice(&response.bytes().await.unwrap());
+        let text = String::from_utf8(received).unwrap();
         let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
         assert_eq!(data.last(), Some(&"[DONE]"), "{text}");
         data[..data.len() - 1].iter().map(|data| serde_json::from_str(data).unwrap()).collect()

@@ -6,51 +6,57 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tightwad_netlab::{Machine, Proxy};
 
-use super::{BINARY, Process, environment};
+use super::{BINARY, Process, set_environment};
 
-/// Ended by its process id when dropped; can be killed and started again at the same address.
+/// A worker that a test can kill and restart at the same address. Dropping it kills the process by its id.
 pub struct Worker {
     pub process: Option<Process>,
     pub address: SocketAddr,
     machine: Option<Machine>,
     cache: tempfile::TempDir,
-    more: Vec<String>,
+    arguments: Vec<String>,
 }
 
 impl Worker {
-    /// Lends this machine on a free port of loopback.
-    pub fn start(more: &[&str]) -> Self {
-        Self::at("127.0.0.1:0".parse().unwrap(), None, more)
+    /// Starts a worker on a free port of loopback.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), None, arguments)
     }
 
-    /// Lends a machine of its own, with a token: `t`.
-    pub fn on(machine: Machine, more: &[&str]) -> Self {
+    /// Starts a worker with the token `t` on `machine`.
+    pub fn start_on(machine: Machine, arguments: &[&str]) -> Self {
         let address = SocketAddr::new(machine.address().into(), 7711);
-        Self::at(address, Some(machine), &[&["--token", "t"], more].concat())
+        Self::start_at(address, Some(machine), &[&["--token", "t"], arguments].concat())
     }
 
-    fn at(address: SocketAddr, machine: Option<Machine>, more: &[&str]) -> Self {
-        let more = more.iter().map(|&one| one.to_owned()).collect();
+    fn start_at(address: SocketAddr, machine: Option<Machine>, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let cache = tempfile::tempdir().unwrap();
-        let mut worker = Self { process: None, address, machine, cache, more };
-        worker.again();
+        let mut worker = Self { process: None, address, machine, cache, arguments };
+        worker.restart();
         worker
     }
 
-    /// Starts it again, where it was, with what it kept.
-    pub fn again(&mut self) {
+    /// Starts the worker again at its address, with its cache.
+    pub fn restart(&mut self) {
         let mut command = match &self.machine {
             Some(machine) => machine.command(BINARY),
             None => Command::new(BINARY),
         };
-        environment(&mut command).args(["worker", "--threads", "1", "--listen", &self.address.to_string()]);
-        command.arg("--cache").arg(self.cache.path()).args(&self.more);
+        set_environment(&mut command).args([
+            "worker",
+            "--threads",
+            "1",
+            "--listen",
+            &self.address.to_string(),
+        ]);
+        command.arg("--cache-dir").arg(self.cache.path()).args(&self.arguments);
         let process = Process::start(&mut command);
         self.address = process.address.parse().unwrap();
         self.process = Some(process);
     }
 
-    /// As a power cut would.
+    /// Kills the worker without notice, like a power cut.
     pub fn kill(&mut self) {
         self.process.take();
     }
@@ -60,28 +66,28 @@ impl Worker {
     }
 }
 
-/// A machine of its own: a network namespace with a number that no test used lately, because networks that were just
-/// taken down linger for a moment.
-pub fn machine() -> Machine {
-    static NEXT: AtomicU8 = AtomicU8::new(0);
-    Machine::new(NEXT.fetch_add(1, Ordering::Relaxed) % 60).unwrap()
+/// Makes a network namespace. Its number is not one that a recent test used, because a removed network remains for a
+/// moment.
+pub fn new_machine() -> Machine {
+    static NEXT_NUMBER: AtomicU8 = AtomicU8::new(0);
+    Machine::new(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed) % 60).unwrap()
 }
 
-/// Workers on machines of their own, each behind a link.
-pub async fn workers(count: u8, more: &[&str]) -> Vec<(Worker, Proxy)> {
+/// Starts `count` workers on separate machines, each behind a link.
+pub async fn start_workers(count: u8, arguments: &[&str]) -> Vec<(Worker, Proxy)> {
     let mut workers = Vec::new();
     for _ in 0..count {
-        let worker = Worker::on(machine(), more);
+        let worker = Worker::start_on(new_machine(), arguments);
         let link = Proxy::start("127.0.0.1:0".parse().unwrap(), worker.address).await.unwrap();
         workers.push((worker, link));
     }
     workers
 }
 
-/// The `workers` of `tw.pooling`.
-pub fn listed(workers: &[(Worker, Proxy)]) -> String {
-    let one = |(index, (_, link)): (usize, &(Worker, Proxy))| {
+/// The elements of the list `workers` of `tw.pooling`. The workers are named `w1`, `w2` and so on.
+pub fn lua_workers(workers: &[(Worker, Proxy)]) -> String {
+    let lua_worker = |(index, (_, link)): (usize, &(Worker, Proxy))| {
         format!("{{ url = \"http://{}\", token = \"t\", name = \"w{}\" }}", link.address(), index + 1)
     };
-    workers.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
+    workers.iter().enumerate().map(lua_worker).collect::<Vec<_>>().join(", ")
 }

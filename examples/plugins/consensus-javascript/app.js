@@ -1,35 +1,37 @@
-// A consensus policy for tightwad, as a component of the world `tightwad:plugin/voting`.
+// A consensus policy for tightwad: a component of the world `tightwad:plugin/consensus-policy-plugin`.
 //
-// The rule: where two drafters say the same, and both are sure of it, believe them.
+// The rule: if two drafters propose the same token and both are sure of it, accept it.
 
-// The least probability that a drafter must have given a token.
-const SURE = 0.5;
+// The probability from which on a drafter is sure of a token.
+const MIN_PROBABILITY = 0.5;
 
-// The tokens from the start on that both ballots have and both drafters are sure of.
+// The tokens, from the first on, that both ballots propose and both drafters are sure of.
 function agreed(one, other) {
   const tokens = [];
   for (const [at, a] of one.proposals.entries()) {
     const b = other.proposals[at];
-    if (a.token !== b?.token || Math.min(a.probability, b.probability) < SURE) break;
+    if (a.token !== b?.token || Math.min(a.probability, b.probability) < MIN_PROBABILITY) break;
     tokens.push(a.token);
   }
   return tokens;
 }
 
-// The name of the export is the name of the interface that the world exports, in camel case.
-export const consensusPolicy = {
-  // Asked once, when the host loads the component.
+// Each export has the name of an interface that the world exports, in camel case.
+export const plugin = {
+  // The host calls it once, when it loads the component.
   describe: () => ({ name: "two-of-a-kind", version: "0.1.0" }),
+};
 
-  // Asked whenever drafters have proposed; `drafters` counts those without a ballot too.
-  rule(ballots, drafters) {
+export const consensusPolicy = {
+  // The host calls it in every round. `drafterCount` includes drafters without a ballot.
+  rule(ballots, drafterCount) {
     const pairs = ballots.flatMap((one, at) => ballots.slice(at + 1).map((other) => agreed(one, other)));
-    // Of several longest ones the first.
+    // The first of the longest.
     const best = pairs.reduce((best, next) => (next.length > best.length ? next : best), []);
     return best.length > 0
-      ? // Committed without asking the target: this is what makes consensus fast.
+      ? // Commits the tokens without the target: this makes consensus fast.
         { tag: "accept", val: best }
-      : // No agreement: the target looks at every ballot (an empty list stands for all).
+      : // No agreement: the target verifies every ballot (an empty list means all).
         { tag: "verify", val: [] };
   },
 };

@@ -1,12 +1,12 @@
-// A gate policy for tightwad, as a component of the world `tightwad:plugin/verdicts`.
+// A gate policy for tightwad: a component of the world `tightwad:plugin/gate-policy-plugin`.
 //
-// The verdict: the reviewer's own word, and its probabilities where nobody asked it.
+// The verdict: the reviewer's judgement, or its probabilities if it was not asked.
 
-// The least mean log-probability of a token with which an answer is approved unasked.
-const MEAN = -0.7;
-// A token with a log-probability below this is a bad one.
-const FLOOR = -4;
-// What the reviewer is asked, where the script wants its word. The host has it choose one of the three.
+// The mean log-probability from which on an answer is approved without a judgement.
+const MIN_MEAN_LOGPROB = -0.7;
+// A token with a lower log-probability is a bad one.
+const MIN_TOKEN_LOGPROB = -4;
+// The prompt for the reviewer. The host makes the reviewer choose one of the three words.
 const PROMPT = `\
 Take a second look at an answer. Somebody was asked:
 
@@ -22,29 +22,31 @@ it begins well and goes wrong, "reject" when it is wrong or off the point.`;
 // The mean log-probability of some tokens.
 const mean = (scores) => scores.reduce((sum, score) => sum + score.logprob, 0) / scores.length;
 
-// The name of the export is the name of the interface that the world exports, in camel case.
-export const gatePolicy = {
-  // Asked once, when the host loads the component.
+// Each export has the name of an interface that the world exports, in camel case.
+export const plugin = {
+  // The host calls it once, when it loads the component.
   describe: () => ({ name: "second-look", version: "0.1.0" }),
+};
 
-  // Asked once, too; `null` would leave it to the script.
+export const gatePolicy = {
+  // The host calls it once, when it loads the component. `null` means the script's prompt.
   reviewPrompt: () => PROMPT,
 
-  // Asked once a candidate that was reviewed; `candidate` says who wrote it, and how long it took.
+  // The host calls it once per reviewed candidate. `candidate` has the writer and the time.
   judge(candidate, { scores, judgement }) {
-    // How many tokens there are before the first bad one.
-    const bad = scores.findIndex(({ logprob }) => !(logprob >= FLOOR));
+    // The number of tokens before the first bad one.
+    const bad = scores.findIndex(({ logprob }) => !(logprob >= MIN_TOKEN_LOGPROB));
     const good = bad < 0 ? scores.length : bad;
     const approved =
       judgement !== null
-        ? judgement === "approve"
-        : // Without scores there is nothing to believe.
-          scores.length > 0 && good === scores.length && mean(scores) >= MEAN;
+        ? judgement.tag === "approve"
+        : // Without scores there is no reason to approve.
+          scores.length > 0 && good === scores.length && mean(scores) >= MIN_MEAN_LOGPROB;
     if (approved) return { tag: "approve" };
-    // Only where nobody says that it is wrong, or unclear.
-    const mayGoOn = judgement === null || judgement === "correct";
-    return mayGoOn && good < scores.length && 2 * good >= scores.length
-      ? // The reviewer goes on in front of the bad token: what is good need not be written again.
+    // Not if the reviewer rejects the answer, or is unclear.
+    const correctable = judgement === null || judgement.tag === "correct";
+    return correctable && good < scores.length && 2 * good >= scores.length
+      ? // The reviewer continues before the bad token: the good ones need not be generated again.
         { tag: "correct", val: good }
       : // The reviewer answers itself.
         { tag: "reject" };

@@ -1,16 +1,17 @@
-"""A gate policy for tightwad, as a component of the world `tightwad:plugin/verdicts`.
+"""A gate policy for tightwad: a component of the world `tightwad:plugin/gate-policy-plugin`.
 
-The verdict: the reviewer's own word, and its probabilities where nobody asked it.
+The verdict: the reviewer's judgement, or its probabilities if it was not asked.
 """
 
 from itertools import takewhile
 
 # These modules do not exist on disk: componentize-py makes them from the WIT files.
 from wit_world import exports
-from wit_world.exports.gate_policy import Info
+from wit_world.exports.plugin import Info
 from wit_world.imports.answers import (
     Candidate,
-    Judgement,
+    Judgement_Approve,
+    Judgement_Correct,
     Review,
     Verdict,
     Verdict_Approve,
@@ -18,11 +19,11 @@ from wit_world.imports.answers import (
     Verdict_Reject,
 )
 
-# The least mean log-probability of a token with which an answer is approved unasked.
-MEAN = -0.7
-# A token with a log-probability below this is a bad one.
-FLOOR = -4.0
-# What the reviewer is asked, where the script wants its word. The host has it choose one of the three.
+# The mean log-probability from which on an answer is approved without a judgement.
+MIN_MEAN_LOGPROB = -0.7
+# A token with a lower log-probability is a bad one.
+MIN_TOKEN_LOGPROB = -4.0
+# The prompt for the reviewer. The host makes the reviewer choose one of the three words.
 PROMPT = """\
 Take a second look at an answer. Somebody was asked:
 
@@ -36,32 +37,34 @@ Be strict about numbers: work each of them out again. Say "approve" when everyth
 it begins well and goes wrong, "reject" when it is wrong or off the point."""
 
 
-# The name of the class is the name of the interface that the world exports.
-class GatePolicy(exports.GatePolicy):
+# Each class has the name of an interface that the world exports.
+class Plugin(exports.Plugin):
     def describe(self) -> Info:
-        """Asked once, when the host loads the component."""
+        """The host calls it once, when it loads the component."""
         return Info(name="second-look", version="0.1.0")
 
+
+class GatePolicy(exports.GatePolicy):
     def review_prompt(self) -> str | None:
-        """Asked once, too; `None` would leave it to the script."""
+        """The host calls it once, when it loads the component. `None` means the script's prompt."""
         return PROMPT
 
     def judge(self, candidate: Candidate, review: Review) -> Verdict:
-        """Asked once a candidate that was reviewed; `candidate` says who wrote it, and how long it took."""
+        """The host calls it once per reviewed candidate. `candidate` has the writer and the time."""
         logprobs = [score.logprob for score in review.scores]
-        # How many tokens there are before the first bad one.
-        good = len(list(takewhile(lambda logprob: logprob >= FLOOR, logprobs)))
+        # The number of tokens before the first bad one.
+        good = len(list(takewhile(lambda logprob: logprob >= MIN_TOKEN_LOGPROB, logprobs)))
         if review.judgement is not None:
-            approved = review.judgement == Judgement.APPROVE
+            approved = isinstance(review.judgement, Judgement_Approve)
         else:
-            # Without scores there is nothing to believe.
-            approved = good > 0 and good == len(logprobs) and sum(logprobs) / good >= MEAN
+            # Without scores there is no reason to approve.
+            approved = good > 0 and good == len(logprobs) and sum(logprobs) / good >= MIN_MEAN_LOGPROB
         if approved:
             return Verdict_Approve()
-        # Only where nobody says that it is wrong, or unclear.
-        may_go_on = review.judgement in (None, Judgement.CORRECT)
-        if may_go_on and good < len(logprobs) <= 2 * good:
-            # The reviewer goes on in front of the bad token: what is good need not be written again.
+        # Not if the reviewer rejects the answer, or is unclear.
+        correctable = review.judgement is None or isinstance(review.judgement, Judgement_Correct)
+        if correctable and good < len(logprobs) <= 2 * good:
+            # The reviewer continues before the bad token: the good ones need not be generated again.
             return Verdict_Correct(good)
         # The reviewer answers itself.
         return Verdict_Reject()

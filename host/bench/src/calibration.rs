@@ -1,179 +1,197 @@
-//! From answers that were reviewed and checked to a threshold: pure, so that it can be tested.
+//! Computes the thresholds of a gate from reviewed and checked answers. Pure functions.
 
-/// Thresholds that are looked at, at most: more would only fit one file's noise.
-const STEPS: usize = 24;
+/// Greatest number of thresholds. More thresholds would fit the noise of one file.
+const MAX_THRESHOLDS: usize = 24;
 
-/// One question, answered by the fleet and by the reviewer.
+/// One question with the answers of the fleet and of the reviewer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Observation {
     /// The reviewer's mean log-probability of the fleet's tokens.
-    pub mean: f64,
-    /// That of the least probable one.
-    pub weakest: f64,
-    /// The fleet's answer is right.
+    pub mean_logprob: f64,
+    /// The reviewer's log-probability of the least probable token.
+    pub min_logprob: f64,
+    /// True if the fleet's answer is right.
     pub fleet_right: bool,
-    /// The reviewer's own answer is right.
-    pub own_right: bool,
-    /// Tokens of the reviewer's own answer.
-    pub own_tokens: u32,
+    /// True if the reviewer's own answer is right.
+    pub reviewer_right: bool,
+    /// Number of tokens of the reviewer's own answer.
+    pub reviewer_tokens: u32,
 }
 
-/// What the gate lets pass.
+/// The limits with which a gate approves an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Threshold {
-    /// `approve` of `tw.gate{}`.
-    pub approve: f64,
-    /// `floor` of `tw.gate{}`.
-    pub floor: f64,
+    /// `min_mean_logprob` of `tw.gate{}`.
+    pub min_mean_logprob: f64,
+    /// `min_token_logprob` of `tw.gate{}`.
+    pub min_token_logprob: f64,
 }
 
 impl Threshold {
-    /// Whether an answer with this mean and this least log-probability passes.
-    pub(crate) fn approves(self, mean: f64, weakest: f64) -> bool {
-        mean >= self.approve && weakest >= self.floor
+    /// True if the gate approves an answer with this mean and this least log-probability.
+    pub(crate) fn approves(self, mean_logprob: f64, min_logprob: f64) -> bool {
+        mean_logprob >= self.min_mean_logprob && min_logprob >= self.min_token_logprob
     }
 }
 
-/// What a threshold does to a file of questions, where everything that is not approved is rejected.
+/// The effect of a threshold on a file of questions. The gate rejects every answer that it does not approve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Point {
     /// The threshold.
     pub threshold: Threshold,
-    /// The share of answers approved.
-    pub approved: f64,
-    /// The share of right answers among all that go to the client.
+    /// Share of approved answers, 0 to 1.
+    pub approved_share: f64,
+    /// Share of right answers among all answers to the client.
     pub accuracy: f64,
-    /// The share of right answers among those approved; 1 where there are none.
+    /// Share of right answers among the approved ones. 1 without approved answers.
     pub precision: f64,
-    /// The reviewer's decoded tokens, as a share of what it decodes alone.
-    pub decoded: f64,
+    /// Tokens that the reviewer generates, as a share of those that it generates alone.
+    pub decoded_share: f64,
 }
 
-/// What `threshold` does to `seen`.
-pub(crate) fn point(seen: &[Observation], threshold: Threshold) -> Point {
-    let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 1.0 };
-    let (mut approved, mut right, mut good, mut decoded, mut alone) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for one in seen {
-        let passes = threshold.approves(one.mean, one.weakest);
-        let is_right = if passes { one.fleet_right } else { one.own_right };
+/// The effect of `threshold` on `observations`.
+pub(crate) fn point(observations: &[Observation], threshold: Threshold) -> Point {
+    let share = |part: f64, total: f64| if total > 0.0 { part / total } else { 1.0 };
+    let (mut approved, mut right, mut approved_right, mut decoded, mut reviewer_tokens) =
+        (0.0, 0.0, 0.0, 0.0, 0.0);
+    for observation in observations {
+        let passes = threshold.approves(observation.mean_logprob, observation.min_logprob);
+        let is_right = if passes { observation.fleet_right } else { observation.reviewer_right };
         approved += f64::from(u8::from(passes));
-        good += f64::from(u8::from(passes && one.fleet_right));
+        approved_right += f64::from(u8::from(passes && observation.fleet_right));
         right += f64::from(u8::from(is_right));
-        alone += f64::from(one.own_tokens);
-        decoded += if passes { 0.0 } else { f64::from(one.own_tokens) };
+        reviewer_tokens += f64::from(observation.reviewer_tokens);
+        decoded += if passes { 0.0 } else { f64::from(observation.reviewer_tokens) };
     }
-    let all = seen.len() as f64;
+    let count = observations.len() as f64;
     Point {
         threshold,
-        approved: share(approved, all),
-        accuracy: share(right, all),
-        precision: share(good, approved),
-        decoded: share(decoded, alone),
+        approved_share: share(approved, count),
+        accuracy: share(right, count),
+        precision: share(approved_right, approved),
+        decoded_share: share(decoded, reviewer_tokens),
     }
 }
 
-/// The curve of one floor, from approving nothing to approving everything above it.
-pub(crate) fn curve(seen: &[Observation], floor: f64) -> Vec<Point> {
-    let mut approve = vec![0.0];
-    approve.extend(steps(seen.iter().map(|one| one.mean)));
-    approve.into_iter().map(|approve| point(seen, Threshold { approve, floor })).collect()
+/// The points for one `min_token_logprob`, from the strictest to the loosest `min_mean_logprob`.
+pub(crate) fn curve(observations: &[Observation], min_token_logprob: f64) -> Vec<Point> {
+    let mut thresholds = vec![0.0];
+    thresholds.extend(quantiles(observations.iter().map(|observation| observation.mean_logprob)));
+    thresholds
+        .into_iter()
+        .map(|min_mean_logprob| point(observations, Threshold { min_mean_logprob, min_token_logprob }))
+        .collect()
 }
 
-/// The threshold that approves most, of those with at least the `wanted` accuracy; of equals the most
-/// accurate one. `None`: not even approving nothing is accurate enough.
-pub(crate) fn suggest(seen: &[Observation], wanted: f64) -> Option<Point> {
-    let mut floors = vec![-100.0];
-    floors.extend(steps(seen.iter().map(|one| one.weakest)));
-    let points = floors.into_iter().flat_map(|floor| curve(seen, floor));
-    let enough = points.filter(|point| point.accuracy >= wanted - 1e-9);
-    let better = |a: &Point, b: &Point| {
-        a.approved.total_cmp(&b.approved).then(a.accuracy.total_cmp(&b.accuracy)).then_with(|| {
-            // As strict as it can be: what comes later may be worse than what was seen.
-            a.threshold.approve.total_cmp(&b.threshold.approve)
-        })
+/// Suggests the threshold that approves the most answers and keeps `min_accuracy`. Of thresholds with equally many
+/// approvals, the most accurate one wins. `None`: no threshold reaches `min_accuracy`.
+pub(crate) fn suggest(observations: &[Observation], min_accuracy: f64) -> Option<Point> {
+    let mut limits = vec![-100.0];
+    limits.extend(quantiles(observations.iter().map(|observation| observation.min_logprob)));
+    let points = limits.into_iter().flat_map(|limit| curve(observations, limit));
+    let accurate = points.filter(|point| point.accuracy >= min_accuracy - 1e-9);
+    let order = |a: &Point, b: &Point| {
+        a.approved_share.total_cmp(&b.approved_share).then(a.accuracy.total_cmp(&b.accuracy)).then_with(
+            || {
+                // Of equal thresholds, the strictest wins: later answers can be worse than these.
+                a.threshold.min_mean_logprob.total_cmp(&b.threshold.min_mean_logprob)
+            },
+        )
     };
-    enough.max_by(better)
+    accurate.max_by(order)
 }
 
-/// What a suggestion is worth on questions that it was not chosen by: each half is judged by the other's.
-/// `None` where a half allows none.
-pub(crate) fn held_out(seen: &[Observation], wanted: impl Fn(&[Observation]) -> f64) -> Option<(f64, f64)> {
+/// Accuracy and approved share of a suggestion on held-out questions. The threshold of each half decides about the
+/// other half. `None` if one half gives no threshold.
+pub(crate) fn held_out(
+    observations: &[Observation],
+    min_accuracy: impl Fn(&[Observation]) -> f64,
+) -> Option<(f64, f64)> {
     let half = |odd: usize| -> Vec<Observation> {
-        seen.iter().enumerate().filter(|(index, _)| index % 2 == odd).map(|(_, one)| *one).collect()
+        observations
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| index % 2 == odd)
+            .map(|(_, observation)| *observation)
+            .collect()
     };
     let (even, odd) = (half(0), half(1));
-    let judged = |chosen: &[Observation], other: &[Observation]| {
-        suggest(chosen, wanted(chosen)).map(|found| point(other, found.threshold))
+    let evaluate = |chosen: &[Observation], other: &[Observation]| {
+        suggest(chosen, min_accuracy(chosen)).map(|suggestion| point(other, suggestion.threshold))
     };
-    let (a, b) = (judged(&even, &odd)?, judged(&odd, &even)?);
-    let all = seen.len() as f64;
-    let both = |of: fn(&Point) -> f64| (of(&a) * odd.len() as f64 + of(&b) * even.len() as f64) / all;
-    Some((both(|point| point.accuracy), both(|point| point.approved)))
+    let (a, b) = (evaluate(&even, &odd)?, evaluate(&odd, &even)?);
+    let count = observations.len() as f64;
+    let average =
+        |value: fn(&Point) -> f64| (value(&a) * odd.len() as f64 + value(&b) * even.len() as f64) / count;
+    Some((average(|point| point.accuracy), average(|point| point.approved_share)))
 }
 
-/// The share of right answers.
+/// Share of right answers, 0 to 1.
 pub(crate) fn accuracy(right: impl Iterator<Item = bool>) -> f64 {
-    let (mut all, mut good) = (0.0, 0.0);
+    let (mut count, mut right_count) = (0.0, 0.0);
     for is_right in right {
-        all += 1.0;
-        good += f64::from(u8::from(is_right));
+        count += 1.0;
+        right_count += f64::from(u8::from(is_right));
     }
-    if all > 0.0 { good / all } else { 0.0 }
+    if count > 0.0 { right_count / count } else { 0.0 }
 }
 
-/// Values that part `values` into equal shares, from the highest to the lowest.
-fn steps(values: impl Iterator<Item = f64>) -> Vec<f64> {
+/// Quantiles of `values`, from the highest to the lowest.
+fn quantiles(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(|a, b| b.total_cmp(a));
-    let all = values.len();
-    let at = |step: usize| values.get((step * all).div_ceil(STEPS).saturating_sub(1)).copied();
-    let mut steps: Vec<f64> = (1..=STEPS).filter_map(at).collect();
-    steps.dedup();
-    steps
+    let count = values.len();
+    let quantile =
+        |step: usize| values.get((step * count).div_ceil(MAX_THRESHOLDS).saturating_sub(1)).copied();
+    let mut quantiles: Vec<f64> = (1..=MAX_THRESHOLDS).filter_map(quantile).collect();
+    quantiles.dedup();
+    quantiles
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The fleet is right where the reviewer is sure, and wrong elsewhere; the reviewer is always right.
-    fn seen() -> Vec<Observation> {
-        let one = |index: u32| Observation {
-            mean: -0.01 * f64::from(index),
-            weakest: -0.1 * f64::from(index),
+    /// The first 60 answers of the fleet are right. Their scores fall from answer to answer. The reviewer is always right.
+    fn observations() -> Vec<Observation> {
+        let observation = |index: u32| Observation {
+            mean_logprob: -0.01 * f64::from(index),
+            min_logprob: -0.1 * f64::from(index),
             fleet_right: index < 60,
-            own_right: true,
-            own_tokens: 10,
+            reviewer_right: true,
+            reviewer_tokens: 10,
         };
-        (0..100).map(one).collect()
+        (0..100).map(observation).collect()
     }
 
     #[test]
-    fn the_suggestion_approves_what_is_right_and_no_more() {
-        let found = suggest(&seen(), 1.0).unwrap();
-        assert!((0.5..=0.6).contains(&found.approved), "{found:?}");
-        assert_eq!((found.accuracy, found.precision), (1.0, 1.0));
-        assert!((found.decoded - (1.0 - found.approved)).abs() < 1e-9);
-        let looser = suggest(&seen(), 0.9).unwrap();
-        assert!(looser.approved > found.approved && looser.accuracy >= 0.9, "{looser:?}");
-        let (accuracy, approved) = held_out(&seen(), |_| 1.0).unwrap();
-        assert!(accuracy > 0.95 && approved > 0.4, "{accuracy} {approved}");
+    fn suggestion_approves_exactly_the_right_answers() {
+        let suggestion = suggest(&observations(), 1.0).unwrap();
+        assert!((0.5..=0.6).contains(&suggestion.approved_share), "{suggestion:?}");
+        assert_eq!((suggestion.accuracy, suggestion.precision), (1.0, 1.0));
+        assert!((suggestion.decoded_share - (1.0 - suggestion.approved_share)).abs() < 1e-9);
+        let looser = suggest(&observations(), 0.9).unwrap();
+        assert!(looser.approved_share > suggestion.approved_share && looser.accuracy >= 0.9, "{looser:?}");
+        let (accuracy, approved_share) = held_out(&observations(), |_| 1.0).unwrap();
+        assert!(accuracy > 0.95 && approved_share > 0.4, "{accuracy} {approved_share}");
     }
 
     #[test]
-    fn approving_nothing_is_the_reviewer_alone() {
-        let nothing = curve(&seen(), 0.0)[0];
-        // One answer has probability 1.
-        assert!(nothing.approved <= 0.01 && nothing.decoded >= 0.99, "{nothing:?}");
-        let everything = *curve(&seen(), -100.0).last().unwrap();
-        assert_eq!((everything.approved, everything.accuracy, everything.decoded), (1.0, 0.6, 0.0));
+    fn threshold_zero_equals_the_reviewer_alone() {
+        let strictest = curve(&observations(), 0.0)[0];
+        // The first answer has the log-probability 0.
+        assert!(strictest.approved_share <= 0.01 && strictest.decoded_share >= 0.99, "{strictest:?}");
+        let loosest = *curve(&observations(), -100.0).last().unwrap();
+        assert_eq!((loosest.approved_share, loosest.accuracy, loosest.decoded_share), (1.0, 0.6, 0.0));
     }
 
     #[test]
-    fn a_reviewer_that_is_worse_than_what_is_wanted_leaves_no_threshold() {
-        let mut bad = seen();
-        bad.iter_mut().for_each(|one| (one.own_right, one.fleet_right) = (false, false));
-        assert_eq!(suggest(&bad, 0.5), None);
-        assert!(suggest(&[], 0.5).is_some(), "nothing asked, nothing wrong");
+    fn inaccurate_reviewer_gives_no_threshold() {
+        let mut wrong = observations();
+        wrong
+            .iter_mut()
+            .for_each(|observation| (observation.reviewer_right, observation.fleet_right) = (false, false));
+        assert_eq!(suggest(&wrong, 0.5), None);
+        assert!(suggest(&[], 0.5).is_some(), "no question gives no fault");
     }
 }

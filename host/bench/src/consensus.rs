@@ -1,5 +1,4 @@
-//! Consensus by every rule, against speculation and against the target alone. Each drafter is a process of
-//! its own.
+//! Compares every consensus rule with speculation and with the target alone. Each drafter is a process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,52 +7,51 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tightwad_core::{OnFailure, Prompt, SharedBackend};
+use tightwad_core::{OnFailure, PluginSpec, Prompt, SharedBackend};
 use tightwad_netlab::Proxy;
-use tightwad_script::{ConsensusSpec, Factory, PluginSpec};
+use tightwad_script::{ConsensusSpec, Factory};
 
-use crate::contest::{Contest, Lender, connected, made, model, stack, stack_all};
+use crate::contest::{ChildProcess, Contest, connect, into_anyhow, load_model, stack, stack_all};
 use crate::exact::{Question, arithmetic, extraction};
-use crate::prompts::set;
+use crate::prompts::prompt_set;
 
-/// Consensus by every rule, against speculation and the target alone.
+/// Compares every consensus rule with speculation and with the target alone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Consensus {
-    /// The target.
+    /// GGUF file of the target.
     #[arg(long, default_value = "models/smollm2-135m-instruct.gguf")]
     model: PathBuf,
-    /// A drafter's model; several, each in a process of its own.
+    /// GGUF file of a drafter, which runs in its own process. Repeatable.
     #[arg(long, required = true)]
-    draft: Vec<PathBuf>,
-    /// The rules.
+    drafter: Vec<PathBuf>,
+    /// Rules to measure.
     #[arg(long, value_delimiter = ',', default_values_t = ["strict", "majority", "any_disagree", "hedge"].map(str::to_owned))]
     rules: Vec<String>,
-    /// Policy plugins, by path.
+    /// Path of a policy plugin to measure. Repeatable.
     #[arg(long)]
-    plugin: Vec<PathBuf>,
-    /// Prompts of prose, and of each kind of question.
+    policy: Vec<PathBuf>,
+    /// Number of prompts of prose, and of each kind of question.
     #[arg(long, default_value_t = 6)]
     prompts: usize,
-    /// Tokens of each answer.
+    /// Tokens per answer.
     #[arg(long, default_value_t = 96)]
     tokens: u32,
-    /// Tokens of a ballot.
+    /// Tokens per ballot.
     #[arg(long, default_value_t = 8)]
-    block: u32,
-    /// 0: greedy.
+    max_draft_tokens: u32,
+    /// Sampling temperature. 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
-    /// The target is another process, so many milliseconds away each way.
+    /// Runs the target in another process, behind a link with this delay in milliseconds each way.
     #[arg(long, value_name = "MS")]
     delay: Option<u64>,
-    /// Compares trees: one verification for all branches, a call a branch, and each drafter alone. Everything
-    /// is exact then.
+    /// Compares exact trees: one verification for all paths, one call per path, and each drafter alone.
     #[arg(long)]
     trees: bool,
-    /// Length of a draft, when trees are compared.
+    /// Tokens per draft in the comparison of trees.
     #[arg(long, default_value_t = 4)]
-    fixed: u32,
-    /// Threads of each process: several that share cores must not have more than these.
+    fixed_draft_tokens: u32,
+    /// Threads of each process. Processes that share cores must not have more threads than cores.
     #[arg(long, default_value_t = 1)]
     threads: u32,
     /// Prints JSON.
@@ -61,20 +59,20 @@ pub(crate) struct Consensus {
     json: bool,
 }
 
-/// One way to answer, with its sums.
+/// One way to answer, with its totals.
 struct Way {
     name: String,
     backend: SharedBackend,
-    took: Duration,
+    total_time: Duration,
     tokens: u32,
     unverified: u32,
     rounds: u32,
     accepted: u32,
     answers: u32,
-    same: u32,
-    /// Sum of the token edit distances to the target's own answers, each a share of that answer.
-    distance: f64,
-    right: u32,
+    equal_answers: u32,
+    /// Sum of the token edit distances to the target's answers, each divided by the length of that answer.
+    distance_sum: f64,
+    right_answers: u32,
     questions: u32,
 }
 
@@ -83,63 +81,63 @@ impl Way {
         Self {
             name: name.to_owned(),
             backend,
-            took: Duration::ZERO,
+            total_time: Duration::ZERO,
             tokens: 0,
             unverified: 0,
             rounds: 0,
             accepted: 0,
             answers: 0,
-            same: 0,
-            distance: 0.0,
-            right: 0,
+            equal_answers: 0,
+            distance_sum: 0.0,
+            right_answers: 0,
             questions: 0,
         }
     }
 
-    fn json(&self, plain: &Self) -> Value {
-        let share = |a: u32, b: u32| f64::from(a) / f64::from(b.max(1));
+    fn json(&self, baseline: &Self) -> Value {
+        let share = |part: u32, total: u32| f64::from(part) / f64::from(total.max(1));
         json!({
             "name": self.name,
-            "speed": plain.took.as_secs_f64() / self.took.as_secs_f64().max(1e-9)
-                * share(self.tokens, plain.tokens),
+            "speed": baseline.total_time.as_secs_f64() / self.total_time.as_secs_f64().max(1e-9)
+                * share(self.tokens, baseline.tokens),
             "tokens": self.tokens, "skipped": share(self.unverified, self.tokens),
-            "accepted_a_verification": share(self.accepted, self.rounds),
-            "same": share(self.same, self.answers), "distance": self.distance / f64::from(self.answers.max(1)),
-            "right": share(self.right, self.questions), "tokens_per_second": f64::from(self.tokens) / self.took.as_secs_f64(),
+            "accepted_per_verification": share(self.accepted, self.rounds),
+            "same": share(self.equal_answers, self.answers), "distance": self.distance_sum / f64::from(self.answers.max(1)),
+            "right": share(self.right_answers, self.questions), "tokens_per_second": f64::from(self.tokens) / self.total_time.as_secs_f64(),
         })
     }
 }
 
 impl Consensus {
     pub(crate) async fn run(self, factory: &dyn Factory) -> Result<()> {
-        let (mut lenders, mut drafters) = (Vec::new(), Vec::new());
-        for (index, path) in self.draft.iter().enumerate() {
-            let (lender, address) = self.lend(path)?;
-            lenders.push(lender);
-            drafters.push(connected(factory, address, None, Some(&format!("drafter {}", index + 1))).await?);
+        let (mut nodes, mut drafters) = (Vec::new(), Vec::new());
+        for (index, path) in self.drafter.iter().enumerate() {
+            let (node, address) = self.start_node(path)?;
+            nodes.push(node);
+            drafters.push(connect(factory, address, None, Some(&format!("drafter {}", index + 1))).await?);
         }
-        // Kept until the end.
-        let link;
+        // The proxy must live until the end.
+        let proxy;
         let target = match self.delay {
-            None => model(factory, &self.model, Some(self.threads)).await?,
+            None => load_model(factory, &self.model, Some(self.threads)).await?,
             Some(delay) => {
-                let (lender, there) = self.lend(&self.model)?;
-                lenders.push(lender);
-                link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), there).await?;
-                // Measured at that distance, as it would be.
-                link.faults().delay(Duration::from_millis(delay));
-                connected(factory, link.address(), None, Some("target")).await?
+                let (node, address) = self.start_node(&self.model)?;
+                nodes.push(node);
+                proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), address).await?;
+                // The connection measures the round trip, so the delay is set first.
+                proxy.faults().delay(Duration::from_millis(delay));
+                connect(factory, proxy.address(), None, Some("target")).await?
             }
         };
         let mut ways = vec![Way::new("target alone", target.clone())];
         if self.trees {
-            self.trees(factory, &target, &drafters, &mut ways).await?;
+            self.add_trees(factory, &target, &drafters, &mut ways).await?;
         } else {
-            self.rules(factory, &target, &drafters, &mut ways).await?;
+            self.add_rules(factory, &target, &drafters, &mut ways).await?;
         }
         let questions: Vec<Question> =
             arithmetic(self.prompts).into_iter().chain(extraction(self.prompts)).collect();
-        for prompt in set("prose", self.prompts) {
+        for prompt in prompt_set("prose", self.prompts) {
             self.round(&mut ways, &target, &prompt, None).await?;
         }
         for question in &questions {
@@ -149,17 +147,17 @@ impl Consensus {
         Ok(())
     }
 
-    /// Starts a process that lends `path`, and where.
-    fn lend(&self, path: &Path) -> Result<(Lender, SocketAddr)> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// Starts a node that lends the model at `path`. Returns the process and its address.
+    fn start_node(&self, path: &Path) -> Result<(ChildProcess, SocketAddr)> {
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["node", "--quiet", "--context", "2048", "--threads", &self.threads.to_string()]);
-        command.args(["--listen", &free.to_string()]);
+        command.args(["node", "--no-announce", "--context", "2048", "--threads", &self.threads.to_string()]);
+        command.args(["--listen", &address.to_string()]);
         command.arg("--model").arg(format!("lent={}", path.display()));
-        Ok((Lender(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?), free))
+        Ok((ChildProcess(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?), address))
     }
 
-    async fn rules(
+    async fn add_rules(
         &self,
         factory: &dyn Factory,
         target: &SharedBackend,
@@ -170,12 +168,12 @@ impl Consensus {
             let backend = stack(factory, target, drafter.clone(), json!({})).await?;
             ways.push(Way::new(&format!("speculation, drafter {}", index + 1), backend));
         }
-        let all = stack_all(factory, target, drafters.to_vec(), json!({})).await?;
-        ways.push(Way::new("speculation, all", all));
+        let backend = stack_all(factory, target, drafters.to_vec(), json!({})).await?;
+        ways.push(Way::new("speculation, all", backend));
         for rule in &self.rules {
             ways.push(Way::new(rule, self.consensus(factory, target, drafters, Some(rule), None).await?));
         }
-        for path in &self.plugin {
+        for path in &self.policy {
             let backend = self.consensus(factory, target, drafters, None, Some(path)).await?;
             ways.push(Way::new(&path.display().to_string(), backend));
         }
@@ -188,38 +186,39 @@ impl Consensus {
         target: &SharedBackend,
         drafters: &[SharedBackend],
         rule: Option<&String>,
-        plugin: Option<&PathBuf>,
+        policy: Option<&PathBuf>,
     ) -> Result<SharedBackend> {
-        // Without a floor: what a rule costs is what is to be seen.
-        let mut settings = json!({"block": self.block, "floor": 0.0, "audit": 0.0});
+        // No audits and no minimum agreement: the rule must stay the same.
+        let mut settings =
+            json!({"max_draft_tokens": self.max_draft_tokens, "min_agreement": 0.0, "audit_rate": 0.0});
         if let Some(rule) = rule {
             settings["rule"] = json!(rule);
         }
         let spec = ConsensusSpec {
             target: target.clone(),
             drafters: drafters.to_vec(),
-            plugin: plugin.map(|path| PluginSpec { name: path.display().to_string(), sha256: None }),
-            on_failure: OnFailure::Error,
-            mode: None,
+            policy: policy.map(|path| PluginSpec { name: path.display().to_string(), sha256: None }),
+            on_policy_failure: OnFailure::Error,
+            driver: None,
             settings: settings.as_object().cloned().unwrap_or_default(),
         };
-        made(factory.consensus(spec).await)
+        into_anyhow(factory.consensus(spec).await)
     }
 
-    async fn trees(
+    async fn add_trees(
         &self,
         factory: &dyn Factory,
         target: &SharedBackend,
         drafters: &[SharedBackend],
         ways: &mut Vec<Way>,
     ) -> Result<()> {
-        let fixed = self.fixed;
+        let fixed = self.fixed_draft_tokens;
         for (index, drafter) in drafters.iter().enumerate() {
             let settings = json!({"fixed_draft": fixed});
             let backend = stack(factory, target, drafter.clone(), settings).await?;
             ways.push(Way::new(&format!("drafter {} alone, {fixed}", index + 1), backend));
         }
-        for (name, tree) in [("one pass a tree", "always"), ("one pass a branch", "calls")] {
+        for (name, tree) in [("one pass per tree", "always"), ("one pass per path", "calls")] {
             let settings = json!({"fixed_draft": fixed, "tree": tree});
             let backend = stack_all(factory, target, drafters.to_vec(), settings).await?;
             ways.push(Way::new(&format!("{name}, {fixed}"), backend));
@@ -231,7 +230,7 @@ impl Consensus {
         Ok(())
     }
 
-    /// One prompt, answered by all; the first way's answer is the target's own.
+    /// Answers one prompt in every way. The first way is the target alone.
     async fn round(
         &self,
         ways: &mut [Way],
@@ -244,23 +243,24 @@ impl Consensus {
             .as_target()
             .and_then(|target| target.tokenizer())
             .context("the target has no vocabulary")?;
-        let (truth, _, _) = contest.answer(&ways[0].backend, prompt).await?;
-        let own = tokenizer.tokenize(&truth).await?;
+        let (reference, _, _) = contest.answer(&ways[0].backend, prompt).await?;
+        let reference_tokens = tokenizer.tokenize(&reference).await?;
         for way in ways {
-            let (text, took, outcome) = contest.answer(&way.backend, prompt).await?;
+            let (text, time, outcome) = contest.answer(&way.backend, prompt).await?;
             let tokens = tokenizer.tokenize(&text).await?;
-            let distance = strsim::generic_levenshtein::<Vec<u32>, Vec<u32>, _, _>(&own, &tokens);
-            way.took += took;
+            let distance =
+                strsim::generic_levenshtein::<Vec<u32>, Vec<u32>, _, _>(&reference_tokens, &tokens);
+            way.total_time += time;
             way.tokens += outcome.usage.completion_tokens;
             way.unverified += outcome.report.unverified;
             way.rounds += outcome.report.rounds;
             way.accepted += outcome.report.accepted;
             way.answers += 1;
-            way.same += u32::from(text == truth);
-            way.distance += distance as f64 / own.len().max(1) as f64;
+            way.equal_answers += u32::from(text == reference);
+            way.distance_sum += distance as f64 / reference_tokens.len().max(1) as f64;
             if let Some(question) = question {
                 way.questions += 1;
-                way.right += u32::from(question.is_right(&text));
+                way.right_answers += u32::from(question.is_right(&text));
             }
         }
         Ok(())
@@ -275,12 +275,12 @@ impl Consensus {
             }
             let figure = |key: &str| figures[key].as_f64().unwrap_or_default();
             println!(
-                "{:28} {:5.2}x  {:6.1} tokens/s  {:3.0} % skipped  {:4.2} accepted a verification  {:3.0} % the same  {:5.3} edits a token  {:3.0} % right",
+                "{:28} {:5.2}x  {:6.1} tokens/s  {:3.0} % skipped  {:4.2} accepted per verification  {:3.0} % the same  {:5.3} edits per token  {:3.0} % right",
                 way.name,
                 figure("speed"),
                 figure("tokens_per_second"),
                 100.0 * figure("skipped"),
-                figure("accepted_a_verification"),
+                figure("accepted_per_verification"),
                 100.0 * figure("same"),
                 figure("distance"),
                 100.0 * figure("right")

@@ -1,35 +1,34 @@
-//! Ways to answer the same prompts, side by side: prompt by prompt, so that whatever slows the machine
-//! down slows all of them down.
+//! Compares backends on the same prompts. The backends take turns, so other load slows all of them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 use tightwad_core::{Outcome, Prompt, Request, Sampling, SamplingSpec, SharedBackend, Token, relay};
 use tightwad_node::NodeSpec;
-use tightwad_script::{Factory, FactoryError, LentSpec, LookupSpec, ModelSpec, SpeculationSpec};
+use tightwad_script::{Factory, FactoryError, LookupSpec, ModelSpec, NodeBackendSpec, SpeculationSpec};
 
-/// Requests that a model of a contest answers at once.
+/// Slots of a model in a comparison.
 pub(crate) const SLOTS: u32 = 4;
 
-/// One way to answer, with its sums.
+/// One backend of a comparison, with its totals.
 pub(crate) struct Contestant {
     pub name: String,
     backend: SharedBackend,
-    /// What each round took.
+    /// Time of each round.
     times: Vec<Duration>,
     pub tokens: u32,
     pub drafted: u32,
     pub accepted: u32,
     pub wasted: u32,
     pub ties: u32,
-    pub different: usize,
-    /// Bytes on the wire, where someone counts them.
-    pub bytes: u64,
+    pub different_answers: usize,
+    /// Bytes on the link, if a proxy counts them.
+    pub link_bytes: u64,
 }
 
 impl Contestant {
@@ -43,12 +42,12 @@ impl Contestant {
             accepted: 0,
             wasted: 0,
             ties: 0,
-            different: 0,
-            bytes: 0,
+            different_answers: 0,
+            link_bytes: 0,
         }
     }
 
-    fn count(&mut self, outcome: &Outcome) {
+    fn add_outcome(&mut self, outcome: &Outcome) {
         self.tokens += outcome.usage.completion_tokens;
         self.drafted += outcome.report.drafted;
         self.accepted += outcome.report.accepted;
@@ -56,83 +55,83 @@ impl Contestant {
         self.ties += outcome.report.ties;
     }
 
-    /// The share of drafted tokens that was accepted.
-    pub(crate) fn share(&self) -> f64 {
+    /// Share of accepted tokens among the drafted ones.
+    pub(crate) fn acceptance_rate(&self) -> f64 {
         f64::from(self.accepted) / f64::from(self.drafted.max(1))
     }
 
-    /// Bytes a committed token.
-    pub(crate) fn bytes_a_token(&self) -> f64 {
-        self.bytes as f64 / f64::from(self.tokens.max(1))
+    /// Bytes per committed token.
+    pub(crate) fn bytes_per_token(&self) -> f64 {
+        self.link_bytes as f64 / f64::from(self.tokens.max(1))
     }
 
-    /// The figures as JSON; `plain` is the time of the first contestant.
-    pub(crate) fn json(&self, set: &str, plain: Duration) -> Value {
+    /// The figures as JSON. `baseline_time` is the total time of the first contestant.
+    pub(crate) fn json(&self, set: &str, baseline_time: Duration) -> Value {
         json!({
-            "set": set, "name": self.name, "ratio": self.ratio(plain), "seconds": self.took().as_secs_f64(),
+            "set": set, "name": self.name, "ratio": self.ratio(baseline_time), "seconds": self.total_time().as_secs_f64(),
             "tokens": self.tokens, "drafted": self.drafted, "accepted": self.accepted, "wasted": self.wasted,
-            "ties": self.ties, "different": self.different, "bytes_a_token": self.bytes_a_token(),
+            "ties": self.ties, "different": self.different_answers, "bytes_per_token": self.bytes_per_token(),
         })
     }
 
-    /// What all rounds took.
-    pub(crate) fn took(&self) -> Duration {
+    /// Time of all rounds.
+    pub(crate) fn total_time(&self) -> Duration {
         self.times.iter().sum()
     }
 
-    /// How many times as fast as `other`, in the median of the rounds: where the machine did something else
-    /// meanwhile, it counts as one round, however long that took.
-    pub(crate) fn median(&self, other: &Self) -> f64 {
-        let both = other.times.iter().zip(&self.times);
-        let mut ratios: Vec<f64> = both.map(|(other, own)| other.as_secs_f64() / own.as_secs_f64()).collect();
+    /// Median over the rounds of the speed relative to `reference`. One disturbed round does not change the median much.
+    pub(crate) fn median_ratio(&self, reference: &Self) -> f64 {
+        let pairs = reference.times.iter().zip(&self.times);
+        let mut ratios: Vec<f64> =
+            pairs.map(|(reference, time)| reference.as_secs_f64() / time.as_secs_f64()).collect();
         ratios.sort_by(f64::total_cmp);
         ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    /// How many times as fast as `plain`.
-    pub(crate) fn ratio(&self, plain: Duration) -> f64 {
-        plain.as_secs_f64() / self.took().as_secs_f64().max(1e-9)
+    /// Speed relative to a contestant that takes `baseline_time`.
+    pub(crate) fn ratio(&self, baseline_time: Duration) -> f64 {
+        baseline_time.as_secs_f64() / self.total_time().as_secs_f64().max(1e-9)
     }
 }
 
-/// How answers are generated.
+/// Generation settings of all answers.
 pub(crate) struct Contest {
     pub tokens: u32,
     pub temperature: f32,
 }
 
 impl Contest {
-    /// Prompts, answered by all contestants, each of which answers all of them at once; the truth is what the
-    /// first one answers to each alone. A prompt is in the cache of all but that first, unmeasured run. Who
-    /// begins changes from round to round. `wire` counts bytes.
+    /// One round: every contestant answers all prompts concurrently. Before, the first contestant answers one prompt at a
+    /// time, unmeasured: these answers are the references, and fill the prefix cache. The order rotates from round to
+    /// round. `link_bytes` returns the bytes on the link so far.
     pub(crate) async fn round(
         &self,
         contestants: &mut [Contestant],
         prompts: &[Prompt],
-        wire: impl Fn() -> u64,
+        link_bytes: impl Fn() -> u64,
     ) -> Result<()> {
-        let mut truths = Vec::new();
+        let mut references = Vec::new();
         for prompt in prompts {
-            truths.push(self.answer(&contestants[0].backend, prompt).await?.0);
+            references.push(self.answer(&contestants[0].backend, prompt).await?.0);
         }
-        let begins = contestants[0].times.len() % contestants.len();
-        contestants.rotate_left(begins);
+        let first = contestants[0].times.len() % contestants.len();
+        contestants.rotate_left(first);
         for contestant in contestants.iter_mut() {
-            let (before, start) = (wire(), Instant::now());
+            let (bytes_before, start) = (link_bytes(), Instant::now());
             let answers = prompts.iter().map(|prompt| self.answer(&contestant.backend, prompt));
             let answers = try_join_all(answers).await?;
             contestant.times.push(start.elapsed());
-            contestant.bytes += wire() - before;
-            for ((text, _, outcome), truth) in answers.iter().zip(&truths) {
-                contestant.count(outcome);
-                contestant.different += usize::from(text != truth);
+            contestant.link_bytes += link_bytes() - bytes_before;
+            for ((text, _, outcome), reference) in answers.iter().zip(&references) {
+                contestant.add_outcome(outcome);
+                contestant.different_answers += usize::from(text != reference);
             }
         }
-        contestants.rotate_right(begins);
+        contestants.rotate_right(first);
         Ok(())
     }
 
-    /// What is asked.
+    /// The request for `prompt`.
     pub(crate) fn request(&self, prompt: &Prompt) -> Result<Request> {
         let spec =
             SamplingSpec { temperature: self.temperature, top_p: 0.95, seed: 5, ..SamplingSpec::default() };
@@ -145,7 +144,7 @@ impl Contest {
         })
     }
 
-    /// The text of an answer, and how it came to be.
+    /// Returns the text of an answer, its total time, and its outcome.
     pub(crate) async fn answer(
         &self,
         backend: &SharedBackend,
@@ -163,32 +162,39 @@ impl Contest {
     }
 }
 
-pub(crate) fn made(result: Result<SharedBackend, FactoryError>) -> Result<SharedBackend> {
+/// Converts a factory's error.
+pub(crate) fn into_anyhow(result: Result<SharedBackend, FactoryError>) -> Result<SharedBackend> {
     match result {
         Ok(backend) => Ok(backend),
         Err(error) => bail!("{error}"),
     }
 }
 
-pub(crate) async fn model(factory: &dyn Factory, path: &Path, threads: Option<u32>) -> Result<SharedBackend> {
+/// Loads the GGUF file `path`.
+pub(crate) async fn load_model(
+    factory: &dyn Factory,
+    path: &Path,
+    threads: Option<u32>,
+) -> Result<SharedBackend> {
     let spec = ModelSpec {
         path: path.to_owned(),
         swarm: None,
         name: None,
         context: Some(2048),
         slots: Some(SLOTS),
-        queue: None,
+        max_queue: None,
         threads,
         gpu_layers: None,
     };
-    made(factory.model(spec).await)
+    into_anyhow(factory.model(spec).await)
 }
 
-pub(crate) async fn lookup(factory: &dyn Factory) -> Result<SharedBackend> {
-    made(factory.lookup(LookupSpec { name: None, min_match: None }).await)
+/// A lookup with the default settings.
+pub(crate) async fn lookup_backend(factory: &dyn Factory) -> Result<SharedBackend> {
+    into_anyhow(factory.lookup(LookupSpec { name: None, min_match_tokens: None }).await)
 }
 
-/// Speculation with settings for the plugin.
+/// Speculation with one drafter, and settings for the driver.
 pub(crate) async fn stack(
     factory: &dyn Factory,
     target: &SharedBackend,
@@ -198,7 +204,7 @@ pub(crate) async fn stack(
     stack_all(factory, target, vec![drafter], settings).await
 }
 
-/// The same with several drafters.
+/// Speculation with several drafters, and settings for the driver.
 pub(crate) async fn stack_all(
     factory: &dyn Factory,
     target: &SharedBackend,
@@ -209,12 +215,12 @@ pub(crate) async fn stack_all(
         Value::Object(settings) => settings,
         _ => Map::new(),
     };
-    let spec = SpeculationSpec { target: target.clone(), drafters, plugin: None, settings };
-    made(factory.speculation(spec).await)
+    let spec = SpeculationSpec { target: target.clone(), drafters, driver: None, settings };
+    into_anyhow(factory.speculation(spec).await)
 }
 
-/// The only model of the node at `address`, once it answers.
-pub(crate) async fn connected(
+/// Waits for the node at `address`, and returns its only model.
+pub(crate) async fn connect(
     factory: &dyn Factory,
     address: SocketAddr,
     token: Option<&str>,
@@ -225,34 +231,37 @@ pub(crate) async fn connected(
         model: None,
         token: token.and_then(|token| Token::new(token).ok()),
         name: name.map(str::to_owned),
-        patience: Duration::from_secs(30),
-        watched: None,
+        wait_timeout: Duration::from_secs(30),
+        supervised_device: None,
     };
     let start = Instant::now();
     loop {
-        match factory.node(LentSpec { spec: spec.clone(), fallback: Vec::new() }).await {
+        match factory.node(NodeBackendSpec { node: spec.clone(), fallback: Vec::new() }).await {
             Err(_) if start.elapsed() < Duration::from_secs(60) => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            done => return made(done),
+            result => return into_anyhow(result),
         }
     }
 }
 
-/// What `text` says: the only model of a node, by its URL, or the model of a GGUF file.
+/// The only model of the node with the URL `text`, or the model of the GGUF file `text`.
 pub(crate) async fn connect_or_load(factory: &dyn Factory, text: &str, name: &str) -> Result<SharedBackend> {
     let Some(address) = text.strip_prefix("http://") else {
-        return model(factory, Path::new(text), None).await;
+        return load_model(factory, Path::new(text), None).await;
     };
-    let address = address.trim_end_matches('/').parse().with_context(|| format!("{text} is no address"))?;
-    connected(factory, address, None, Some(name)).await
+    let address = address
+        .trim_end_matches('/')
+        .parse()
+        .map_err(|error| anyhow!("'{text}' is not an address: {error}. Write http://HOST:PORT."))?;
+    connect(factory, address, None, Some(name)).await
 }
 
-/// A folder that is removed in the end.
+/// A temporary folder. Dropping the value removes the folder.
 pub(crate) struct Folder(pub PathBuf);
 
 impl Folder {
-    /// Makes one of this process; `name` tells several apart.
+    /// Creates the folder `name` of this process.
     pub(crate) fn new(name: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("tightwad-bench-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path)?;
@@ -266,12 +275,12 @@ impl Drop for Folder {
     }
 }
 
-/// A process that ends with the benchmark.
-pub(crate) struct Lender(pub Child);
+/// A child process. Dropping the value kills the process.
+pub(crate) struct ChildProcess(pub Child);
 
-impl Drop for Lender {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

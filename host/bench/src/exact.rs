@@ -8,14 +8,14 @@ use crate::prompts::user;
 const NAMES: [&str; 8] = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo"];
 const TOWNS: [&str; 7] = ["Bern", "Lyon", "Oslo", "Porto", "Riga", "Turin", "Ghent"];
 
-/// A question, and what tells a right answer.
+/// A question with its right answer.
 pub(crate) struct Question {
     pub prompt: Prompt,
     answer: Value,
 }
 
 impl Question {
-    /// True for the number that was asked for, or for the JSON object, in a code block or not.
+    /// True if `text` contains the right number last, or is the right JSON object, with or without a code block.
     pub(crate) fn is_right(&self, text: &str) -> bool {
         if self.answer.is_number() {
             let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
@@ -38,7 +38,7 @@ pub(crate) fn arithmetic(count: usize) -> Vec<Question> {
     (0..count).map(question).collect()
 }
 
-/// `count` sentences to be put into JSON.
+/// `count` sentences to convert into JSON.
 pub(crate) fn extraction(count: usize) -> Vec<Question> {
     let question = |index: usize| {
         let (name, town) = (NAMES[index % NAMES.len()], TOWNS[index * 3 % TOWNS.len()]);

@@ -1,7 +1,7 @@
-//! A fleet, a gate and its reviewer on questions with checkable answers: what each threshold would let pass,
-//! and what the gates then really do.
+//! Measures a gate on questions with checkable answers: the effect of each threshold, then the gates with the
+//! suggested one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,42 +20,42 @@ use crate::plot::{Line, plot};
 use crate::prompts::user;
 use crate::replay::Replay;
 
-/// A fleet, a gate and its reviewer on questions with checkable answers.
+/// Measures a gate on questions with checkable answers, and suggests its thresholds.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Gate {
-    /// The questions: a JSON object with a `question` a line, and `check.py` beside it.
+    /// File of questions: one JSON object with a `question` per line.
     #[arg(long, value_name = "FILE", default_value = "tests/questions/questions.jsonl")]
     calibrate: PathBuf,
-    /// What checks answers, in place of `check.py` beside the questions: it reads lines with `index` and
-    /// `answer`, and writes lines with `index` and `right`.
+    /// Program that checks answers. It reads JSON lines with `index` and `answer`, and writes lines with `index` and
+    /// `right`. Default: `check.py` beside the questions.
     #[arg(long, value_name = "FILE")]
     checker: Option<PathBuf>,
-    /// Who writes: a GGUF file or a node's address; several take turns.
+    /// Member of the fleet: a GGUF file or a node's address. Repeatable; the members take turns.
     #[arg(long, default_value = "models/qwen2.5-coder-0.5b-instruct.gguf")]
     fleet: Vec<String>,
-    /// Who reviews: a GGUF file or a node's address.
+    /// Reviewer: a GGUF file or a node's address.
     #[arg(long, default_value = "models/qwen2.5-coder-1.5b-instruct.gguf")]
     reviewer: String,
-    /// Asks only so many questions, spread over the file.
+    /// Number of questions, spread over the file. Default: all.
     #[arg(long)]
     questions: Option<usize>,
-    /// Tokens of an answer, at most.
+    /// Greatest number of tokens per answer.
     #[arg(long, default_value_t = 128)]
     tokens: u32,
-    /// Questions at once.
+    /// Number of concurrent questions.
     #[arg(long, default_value_t = 4)]
-    at_once: usize,
-    /// The accuracy that is wanted, 0 to 1; default: two points less than the reviewer's own.
+    concurrency: usize,
+    /// Accuracy to reach, 0 to 1. Default: two points less than the reviewer's own.
     #[arg(long)]
     accuracy: Option<f64>,
-    /// Gates to run with the suggested threshold: score, judge, both. Answers are greedy: they and their scores
-    /// are computed once, then repeated, and count with the time that they took.
+    /// Reviews to run with the suggested thresholds: score, judge, both. Answers and scores are computed once and
+    /// replayed; their time counts in each gate.
     #[arg(long, value_delimiter = ',', default_values_t = ["score", "judge", "both"].map(str::to_owned))]
     gates: Vec<String>,
-    /// Approved answers whose first text is timed, streamed and waited for, one at a time; 0: none.
+    /// Number of approved answers to time up to the first text, with and without streaming. 0: none.
     #[arg(long, default_value_t = 16)]
     streamed: usize,
-    /// Draws the curve.
+    /// File for a plot of the curve, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Prints JSON.
@@ -63,28 +63,28 @@ pub(crate) struct Gate {
     json: bool,
 }
 
-/// One answer of a way.
+/// One answer, with the reviewer's work for it.
 struct Answer {
     text: String,
     tokens: u32,
-    /// Tokens of the question.
-    asked: u32,
+    /// Tokens of the prompt.
+    prompt_tokens: u32,
     verdict: Option<String>,
-    decoded: u32,
-    read: u32,
+    reviewer_generated_tokens: u32,
+    reviewer_scored_tokens: u32,
 }
 
-/// What the reviewer thinks of an answer: mean and least log-probability of its tokens.
+/// The reviewer's scores of an answer: mean and least log-probability of its tokens.
 struct Scores {
-    mean: f64,
-    weakest: f64,
+    mean_logprob: f64,
+    min_logprob: f64,
     tokens: usize,
 }
 
-/// Every answer of a way, and how long all of them took.
+/// The answers of one backend to all questions, and their total time.
 struct Answers {
-    each: Vec<Answer>,
-    took: Duration,
+    answers: Vec<Answer>,
+    total_time: Duration,
 }
 
 impl Gate {
@@ -96,134 +96,154 @@ impl Gate {
             fleet.push(Arc::new(Replay::new(connect_or_load(factory, member, &name).await?)));
         }
         let reviewer = Arc::new(Replay::new(connect_or_load(factory, &self.reviewer, "reviewer").await?));
-        let note = |what: &str| eprintln!("{} questions: {what}", questions.asked.len());
+        let log_step = |step: &str| eprintln!("{} questions: {step}", questions.items.len());
 
-        note("the fleet answers");
-        let fleets = self.answers(&questions, |index| fleet[index % fleet.len()].clone()).await?;
-        let fleet_right = self.row("fleet alone", &questions, &fleets).await?;
-        note("the reviewer answers");
-        let mut owns = self.answers(&questions, |_| reviewer.clone()).await?;
-        owns.each.iter_mut().for_each(|own| (own.decoded, own.read) = (own.tokens, own.asked));
-        let own_right = self.row("reviewer alone", &questions, &owns).await?;
-        note("the reviewer scores what the fleet wrote");
-        let scores = self.scores(&questions, &fleets.each, reviewer.as_ref()).await?;
-        let seen = scores.iter().enumerate().map(|(index, scores)| Observation {
-            mean: scores.mean,
-            weakest: scores.weakest,
+        log_step("the fleet answers");
+        let fleet_answers = self.answers(&questions, |index| fleet[index % fleet.len()].clone()).await?;
+        let fleet_right = self.report_row("fleet alone", &questions, &fleet_answers).await?;
+        log_step("the reviewer answers");
+        let mut reviewer_answers = self.answers(&questions, |_| reviewer.clone()).await?;
+        for answer in &mut reviewer_answers.answers {
+            answer.reviewer_generated_tokens = answer.tokens;
+            answer.reviewer_scored_tokens = answer.prompt_tokens;
+        }
+        let reviewer_right = self.report_row("reviewer alone", &questions, &reviewer_answers).await?;
+        log_step("the reviewer scores the fleet's answers");
+        let scores = self.scores(&questions, &fleet_answers.answers, reviewer.as_ref()).await?;
+        let observations = scores.iter().enumerate().map(|(index, scores)| Observation {
+            mean_logprob: scores.mean_logprob,
+            min_logprob: scores.min_logprob,
             fleet_right: fleet_right[index],
-            own_right: own_right[index],
-            own_tokens: owns.each[index].tokens,
+            reviewer_right: reviewer_right[index],
+            reviewer_tokens: reviewer_answers.answers[index].tokens,
         });
-        let Some(point) = self.calibrated(&seen.collect::<Vec<_>>())? else {
-            eprintln!("no gate is run: there is no threshold to run it with");
+        let Some(point) = self.suggest_threshold(&observations.collect::<Vec<_>>())? else {
+            eprintln!("no threshold reaches the accuracy, so no gate is measured");
             return Ok(());
         };
         let gates = Gates { factory, fleet: &fleet, reviewer: &reviewer, point };
         self.run_gates(&questions, &gates, &scores).await
     }
 
-    /// The gates at work, and how soon the one by score begins to speak.
+    /// Runs the gates, and times the first text of the gate by score.
     async fn run_gates(&self, questions: &Questions, gates: &Gates<'_>, scores: &[Scores]) -> Result<()> {
-        let note = |what: &str| eprintln!("{} questions: {what}", questions.asked.len());
+        let log_step = |step: &str| eprintln!("{} questions: {step}", questions.items.len());
         for review in &self.gates {
-            note(&format!("the gate by {review}"));
-            let gate = gates.repeating(review).await?;
+            log_step(&format!("the gate by {review}"));
+            let gate = gates.replay_gate(review).await?;
             let mut answers = self.answers(questions, |_| gate.clone()).await?;
-            answers.took += gates.replayed() / (self.at_once.max(1) as u32);
-            self.row(&format!("gate by {review}"), questions, &answers).await?;
+            answers.total_time += gates.take_replayed_time() / (self.concurrency.max(1) as u32);
+            self.report_row(&format!("gate by {review}"), questions, &answers).await?;
         }
-        let prompts = self.approved(questions, gates.point, scores);
+        let prompts = self.approved_prompts(questions, gates.point, scores);
         if !prompts.is_empty() {
-            note("the gate by score, streaming and waiting");
-            gates.first_texts(&self.contest(), &prompts, self.json).await?;
+            log_step("the gate by score, streaming and waiting");
+            gates.time_first_texts(&self.contest(), &prompts, self.json).await?;
         }
         Ok(())
     }
 
-    /// Questions whose answers pass, spread over the file. Short answers are one part, streamed or not.
-    fn approved(&self, questions: &Questions, point: Point, scores: &[Scores]) -> Vec<Prompt> {
-        let passes =
-            |scores: &Scores| scores.tokens > 32 && point.threshold.approves(scores.mean, scores.weakest);
-        let all = questions.asked.iter().zip(scores).filter(|(_, scores)| passes(scores));
-        let all: Vec<Prompt> = all.map(|((_, question), _)| asked(question)).collect();
-        let wanted = self.streamed.min(all.len());
-        (0..wanted).map(|index| all[index * all.len() / wanted].clone()).collect()
+    /// Prompts whose answers the gate approves, spread over the file. Leaves out short answers, because a single review
+    /// covers them and streaming changes nothing.
+    fn approved_prompts(&self, questions: &Questions, point: Point, scores: &[Scores]) -> Vec<Prompt> {
+        let is_approved = |scores: &Scores| {
+            scores.tokens > 32 && point.threshold.approves(scores.mean_logprob, scores.min_logprob)
+        };
+        let approved = questions.items.iter().zip(scores).filter(|(_, scores)| is_approved(scores));
+        let approved: Vec<Prompt> = approved.map(|((_, question), _)| prompt_of(question)).collect();
+        let count = self.streamed.min(approved.len());
+        (0..count).map(|index| approved[index * approved.len() / count].clone()).collect()
     }
 
-    /// Shows the curve, and what it suggests.
-    fn calibrated(&self, seen: &[Observation]) -> Result<Option<Point>> {
-        let own = |seen: &[Observation]| calibration::accuracy(seen.iter().map(|one| one.own_right));
-        let wanted = |seen: &[Observation]| self.accuracy.unwrap_or_else(|| own(seen) - 0.02);
-        let suggested = suggest(seen, wanted(seen));
-        self.show_curve(seen, suggested, wanted(seen), held_out(seen, wanted))?;
+    /// Suggests a threshold, and prints it with the curve. `None`: no threshold reaches the accuracy.
+    fn suggest_threshold(&self, observations: &[Observation]) -> Result<Option<Point>> {
+        let reviewer_accuracy = |observations: &[Observation]| {
+            calibration::accuracy(observations.iter().map(|observation| observation.reviewer_right))
+        };
+        let min_accuracy = |observations: &[Observation]| {
+            self.accuracy.unwrap_or_else(|| reviewer_accuracy(observations) - 0.02)
+        };
+        let suggested = suggest(observations, min_accuracy(observations));
+        self.show_curve(
+            observations,
+            suggested,
+            min_accuracy(observations),
+            held_out(observations, min_accuracy),
+        )?;
         Ok(suggested)
     }
 
-    /// Answers are greedy.
+    /// The settings of all answers: greedy.
     fn contest(&self) -> Contest {
         Contest { tokens: self.tokens, temperature: 0.0 }
     }
 
-    /// Every question's answer, several at once.
-    async fn answers(&self, questions: &Questions, by: impl Fn(usize) -> SharedBackend) -> Result<Answers> {
+    /// The answers to all questions, several at the same time.
+    async fn answers(
+        &self,
+        questions: &Questions,
+        backend_of: impl Fn(usize) -> SharedBackend,
+    ) -> Result<Answers> {
         let contest = self.contest();
         let start = Instant::now();
-        let each = questions.asked.iter().enumerate().map(|(at, (_, question))| {
-            let (backend, contest) = (by(at), &contest);
-            let prompt = asked(question);
+        let answers = questions.items.iter().enumerate().map(|(index, (_, question))| {
+            let (backend, contest) = (backend_of(index), &contest);
+            let prompt = prompt_of(question);
             async move {
                 let (text, _, outcome) = contest.answer(&backend, &prompt).await?;
                 let gate = outcome.report.gate.as_deref();
                 anyhow::Ok(Answer {
                     text,
                     tokens: outcome.usage.completion_tokens,
-                    asked: outcome.usage.prompt_tokens,
+                    prompt_tokens: outcome.usage.prompt_tokens,
                     verdict: gate.map(|gate| gate.verdict.clone()),
-                    decoded: gate.map_or(0, |gate| gate.reviewer_decoded),
-                    read: gate.map_or(0, |gate| gate.reviewer_read),
+                    reviewer_generated_tokens: gate.map_or(0, |gate| gate.reviewer_generated_tokens),
+                    reviewer_scored_tokens: gate.map_or(0, |gate| gate.reviewer_scored_tokens),
                 })
             }
         });
-        let each = stream::iter(each).buffered(self.at_once.max(1)).try_collect().await?;
-        Ok(Answers { each, took: start.elapsed() })
+        let answers = stream::iter(answers).buffered(self.concurrency.max(1)).try_collect().await?;
+        Ok(Answers { answers, total_time: start.elapsed() })
     }
 
-    /// The reviewer's scores of each answer. An answer without a token is as bad as can be.
+    /// The reviewer's scores of each answer. An answer without tokens gets the worst scores.
     async fn scores(
         &self,
         questions: &Questions,
         answers: &[Answer],
         reviewer: &dyn Backend,
     ) -> Result<Vec<Scores>> {
-        let each = questions.asked.iter().zip(answers).map(|((_, question), answer)| async move {
-            let request = Arc::new(self.contest().request(&asked(question))?);
+        let scores = questions.items.iter().zip(answers).map(|((_, question), answer)| async move {
+            let request = Arc::new(self.contest().request(&prompt_of(question))?);
             let scored = reviewer.scorer()?.score(&request, &answer.text, 0..usize::MAX).await?;
-            let logprobs = || scored.iter().map(|one| f64::from(one.logprob));
-            let mean = logprobs().sum::<f64>() / scored.len() as f64;
-            let known = |value: f64| if scored.is_empty() { f64::NEG_INFINITY } else { value };
-            let weakest = known(logprobs().fold(0.0, f64::min));
-            anyhow::Ok(Scores { mean: known(mean), weakest, tokens: scored.len() })
+            let logprobs = || scored.iter().map(|score| f64::from(score.logprob));
+            let mean_logprob = logprobs().sum::<f64>() / scored.len() as f64;
+            let or_worst = |value: f64| if scored.is_empty() { f64::NEG_INFINITY } else { value };
+            let min_logprob = or_worst(logprobs().fold(0.0, f64::min));
+            anyhow::Ok(Scores { mean_logprob: or_worst(mean_logprob), min_logprob, tokens: scored.len() })
         });
-        stream::iter(each).buffered(self.at_once.max(1)).try_collect().await
+        stream::iter(scores).buffered(self.concurrency.max(1)).try_collect().await
     }
 
-    /// Shows what came of one way, and says which answers were right.
-    async fn row(&self, name: &str, questions: &Questions, answers: &Answers) -> Result<Vec<bool>> {
-        let texts: Vec<String> = answers.each.iter().map(|answer| answer.text.clone()).collect();
+    /// Prints the results of one backend. Returns true for each right answer.
+    async fn report_row(&self, name: &str, questions: &Questions, answers: &Answers) -> Result<Vec<bool>> {
+        let texts: Vec<String> = answers.answers.iter().map(|answer| answer.text.clone()).collect();
         let right = questions.check(&texts).await?;
-        let all = answers.each.len().max(1) as f64;
-        let verdict = |name: &str| {
-            let is = |answer: &&Answer| answer.verdict.as_deref() == Some(name);
-            answers.each.iter().filter(is).count() as f64 / all
+        let count = answers.answers.len().max(1) as f64;
+        let verdict_share = |name: &str| {
+            let has_verdict = |answer: &&Answer| answer.verdict.as_deref() == Some(name);
+            answers.answers.iter().filter(has_verdict).count() as f64 / count
         };
-        let gated = answers.each.iter().any(|answer| answer.verdict.is_some());
+        let is_gate = answers.answers.iter().any(|answer| answer.verdict.is_some());
+        let sum =
+            |tokens: fn(&Answer) -> u32| answers.answers.iter().map(|answer| u64::from(tokens(answer))).sum();
         let row = Row {
             name: name.to_owned(),
             accuracy: calibration::accuracy(right.iter().copied()),
-            verdicts: gated.then(|| ["approved", "corrected", "rejected"].map(verdict)),
-            decoded: answers.each.iter().map(|answer| u64::from(answer.decoded)).sum(),
-            read: answers.each.iter().map(|answer| u64::from(answer.read)).sum(),
-            took: answers.took,
+            verdicts: is_gate.then(|| ["approved", "corrected", "rejected"].map(verdict_share)),
+            reviewer_generated_tokens: sum(|answer| answer.reviewer_generated_tokens),
+            reviewer_scored_tokens: sum(|answer| answer.reviewer_scored_tokens),
+            total_time: answers.total_time,
         };
         row.show(self.json);
         Ok(right)
@@ -231,96 +251,103 @@ impl Gate {
 
     fn show_curve(
         &self,
-        seen: &[Observation],
+        observations: &[Observation],
         suggested: Option<Point>,
-        wanted: f64,
-        held: Option<(f64, f64)>,
+        min_accuracy: f64,
+        held_out: Option<(f64, f64)>,
     ) -> Result<()> {
-        let floor = suggested.map_or(-100.0, |point| point.threshold.floor);
-        let points = curve(seen, floor);
-        let alone = points[0].accuracy;
+        let min_token_logprob = suggested.map_or(-100.0, |point| point.threshold.min_token_logprob);
+        let points = curve(observations, min_token_logprob);
+        let reviewer_accuracy = points[0].accuracy;
         if self.json {
-            let points: Vec<Value> = points.iter().map(shown).collect();
+            let points: Vec<Value> = points.iter().map(point_json).collect();
             println!(
                 "{}",
-                json!({"curve": points, "suggested": suggested.as_ref().map(shown), "wanted": wanted,
-                    "held_out": held.map(|(accuracy, approved)| json!({"accuracy": accuracy, "approved": approved}))})
+                json!({"curve": points, "suggested": suggested.as_ref().map(point_json), "wanted": min_accuracy,
+                    "held_out": held_out.map(|(accuracy, approved)| json!({"accuracy": accuracy, "approved": approved}))})
             );
         } else {
-            println!("approve   floor  approved  right of those  accuracy  reviewer decodes");
+            println!("   mean  lowest  approved  right of those  accuracy  reviewer generates");
             for point in &points {
                 println!(
                     "{:7.3} {:7.2}  {:6.1} %  {:12.1} %  {:6.1} %  {:13.1} %",
-                    point.threshold.approve,
-                    point.threshold.floor,
-                    100.0 * point.approved,
+                    point.threshold.min_mean_logprob,
+                    point.threshold.min_token_logprob,
+                    100.0 * point.approved_share,
                     100.0 * point.precision,
                     100.0 * point.accuracy,
-                    100.0 * point.decoded
+                    100.0 * point.decoded_share
                 );
             }
-            println!("{}", self.sentence(suggested, wanted, alone, held));
+            println!("{}", self.summary(suggested, min_accuracy, reviewer_accuracy, held_out));
         }
-        if let Some(file) = &self.svg {
-            let line = |name: &str, points: Vec<(f64, f64)>| Line { name: name.to_owned(), points };
-            let percent = |of: &dyn Fn(&Point) -> f64| {
-                points.iter().map(|point| (100.0 * point.approved, 100.0 * of(point))).collect::<Vec<_>>()
-            };
-            let lines = [
-                line("accuracy", percent(&|point| point.accuracy)),
-                line("reviewer's decoding", percent(&|point| point.decoded)),
-                line("reviewer alone", vec![(0.0, 100.0 * alone), (100.0, 100.0 * alone)]),
-            ];
-            plot(file, "Gate by score", "answers approved, %", "%", &lines)?;
-            eprintln!("drawn: {}", file.display());
+        match &self.svg {
+            Some(file) => plot_curve(file, &points),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// What is suggested, in words; also where there is little to suggest.
-    fn sentence(
+    /// The suggestion as text, or the reason for its absence.
+    fn summary(
         &self,
         suggested: Option<Point>,
-        wanted: f64,
-        alone: f64,
-        held: Option<(f64, f64)>,
+        min_accuracy: f64,
+        reviewer_accuracy: f64,
+        held_out: Option<(f64, f64)>,
     ) -> String {
         let Some(point) = suggested else {
             return format!(
                 "no threshold reaches {:.1} %: the reviewer alone has {:.1} %. These models are too small for that accuracy",
-                100.0 * wanted,
-                100.0 * alone
+                100.0 * min_accuracy,
+                100.0 * reviewer_accuracy
             );
         };
-        let mut said = format!(
-            "suggested: approve = {:.3}, floor = {:.2}: {:.0} % approved, accuracy {:.1} % (wanted {:.1} %, reviewer alone {:.1} %)",
-            point.threshold.approve,
-            point.threshold.floor,
-            100.0 * point.approved,
+        let mut text = format!(
+            "suggested: min_mean_logprob = {:.3}, min_token_logprob = {:.2}: {:.0} % approved, accuracy {:.1} % (wanted {:.1} %, reviewer alone {:.1} %)",
+            point.threshold.min_mean_logprob,
+            point.threshold.min_token_logprob,
+            100.0 * point.approved_share,
             100.0 * point.accuracy,
-            100.0 * wanted,
-            100.0 * alone
+            100.0 * min_accuracy,
+            100.0 * reviewer_accuracy
         );
-        if let Some((accuracy, approved)) = held {
-            said += &format!(
+        if let Some((accuracy, approved)) = held_out {
+            text += &format!(
                 "\nchosen on one half, on the other half: accuracy {:.1} %, {:.0} % approved",
                 100.0 * accuracy,
                 100.0 * approved
             );
         }
-        if point.approved < 0.3 {
-            said += "\nthese models are too small, or too much alike, for a gate: the reviewer's probabilities say little about what is right";
+        if point.approved_share < 0.3 {
+            text += "\nthese models are too small, or too much alike, for a gate: the reviewer's probabilities do not separate right from wrong answers";
         }
-        said
+        text
     }
 }
 
-/// A question as it is asked.
-fn asked(question: &str) -> Prompt {
+/// Plots accuracy and decoding over the approved share. The first point is the reviewer alone.
+fn plot_curve(file: &Path, points: &[Point]) -> Result<()> {
+    let line = |name: &str, points: Vec<(f64, f64)>| Line { name: name.to_owned(), points };
+    let percent = |value: &dyn Fn(&Point) -> f64| {
+        points.iter().map(|point| (100.0 * point.approved_share, 100.0 * value(point))).collect::<Vec<_>>()
+    };
+    let reviewer_percent = 100.0 * points[0].accuracy;
+    let lines = [
+        line("accuracy", percent(&|point| point.accuracy)),
+        line("reviewer's decoding", percent(&|point| point.decoded_share)),
+        line("reviewer alone", vec![(0.0, reviewer_percent), (100.0, reviewer_percent)]),
+    ];
+    plot(file, "Gate by score", "answers approved, %", "%", &lines)?;
+    eprintln!("drawn: {}", file.display());
+    Ok(())
+}
+
+/// A question as a chat.
+fn prompt_of(question: &str) -> Prompt {
     Prompt::Chat(vec![user(question.to_owned())])
 }
 
-fn shown(point: &Point) -> Value {
-    json!({"approve": point.threshold.approve, "floor": point.threshold.floor, "approved": point.approved,
-        "accuracy": point.accuracy, "precision": point.precision, "decoded": point.decoded})
+fn point_json(point: &Point) -> Value {
+    json!({"min_mean_logprob": point.threshold.min_mean_logprob, "min_token_logprob": point.threshold.min_token_logprob, "approved": point.approved_share,
+        "accuracy": point.accuracy, "precision": point.precision, "decoded": point.decoded_share})
 }

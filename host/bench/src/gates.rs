@@ -1,27 +1,28 @@
-//! The gates of one benchmark, how they did, and how soon they begin to speak.
+//! The gates of one benchmark: their results, and the time to their first text.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tightwad_core::{OnReviewerLost, Prompt, SharedBackend, Ways, relay};
-use tightwad_script::{Factory, GateSpec, REVIEW_PROMPT};
+use tightwad_core::{OnReviewerLost, Prompt, ReviewMethods, SharedBackend, relay};
+use tightwad_script::{DEFAULT_JUDGE_PROMPT, Factory, GateSpec};
 
 use crate::calibration::Point;
-use crate::contest::{Contest, made};
+use crate::contest::{Contest, into_anyhow};
 use crate::replay::Replay;
 
-/// One way to answer all questions.
+/// The results of one backend on all questions.
 pub(crate) struct Row {
     pub name: String,
     pub accuracy: f64,
-    /// Shares approved, corrected, rejected; absent where there is no gate.
+    /// Shares of approved, corrected and rejected answers. `None` without a gate.
     pub verdicts: Option<[f64; 3]>,
-    /// Tokens that the reviewer decoded and read.
-    pub decoded: u64,
-    pub read: u64,
-    pub took: Duration,
+    /// Tokens that the reviewer generated.
+    pub reviewer_generated_tokens: u64,
+    /// Tokens that the reviewer scored.
+    pub reviewer_scored_tokens: u64,
+    pub total_time: Duration,
 }
 
 impl Row {
@@ -30,7 +31,7 @@ impl Row {
             println!(
                 "{}",
                 json!({"name": self.name, "accuracy": self.accuracy, "verdicts": self.verdicts,
-                    "reviewer_decoded": self.decoded, "reviewer_read": self.read, "seconds": self.took.as_secs_f64()})
+                    "reviewer_generated_tokens": self.reviewer_generated_tokens, "reviewer_scored_tokens": self.reviewer_scored_tokens, "seconds": self.total_time.as_secs_f64()})
             );
             return;
         }
@@ -46,14 +47,14 @@ impl Row {
             "{:16} {:5.1} % right  reviewer: {:6} decoded, {:6} read  {:6.1} s  {verdicts}",
             self.name,
             100.0 * self.accuracy,
-            self.decoded,
-            self.read,
-            self.took.as_secs_f64()
+            self.reviewer_generated_tokens,
+            self.reviewer_scored_tokens,
+            self.total_time.as_secs_f64()
         );
     }
 }
 
-/// Gates with one threshold.
+/// Creates gates with one threshold.
 pub(crate) struct Gates<'a> {
     pub factory: &'a dyn Factory,
     pub fleet: &'a [Arc<Replay>],
@@ -62,106 +63,112 @@ pub(crate) struct Gates<'a> {
 }
 
 impl Gates<'_> {
-    /// A gate that repeats what was computed already, by `score`, `judge` or `both`.
-    pub(crate) async fn repeating(&self, review: &str) -> Result<SharedBackend> {
-        let ways = match review {
-            "score" => Ways { score: true, judge: false },
-            "judge" => Ways { score: false, judge: true },
-            "both" => Ways { score: true, judge: true },
-            other => bail!("--gates {other}: it is score, judge or both"),
+    /// A gate that replays computed answers and scores. `review` is `score`, `judge` or `both`.
+    pub(crate) async fn replay_gate(&self, review: &str) -> Result<SharedBackend> {
+        let review_methods = match review {
+            "score" => ReviewMethods { score: true, judge: false },
+            "judge" => ReviewMethods { score: false, judge: true },
+            "both" => ReviewMethods { score: true, judge: true },
+            _ => bail!("--gates {review} is unknown. Use score, judge or both."),
         };
-        let fleet = self.fleet.iter().map(|one| one.clone() as SharedBackend).collect();
-        self.made(fleet, self.reviewer.clone(), ways, true).await
+        let fleet = self.fleet.iter().map(|backend| backend.clone() as SharedBackend).collect();
+        self.gate(fleet, self.reviewer.clone(), review_methods, true).await
     }
 
-    /// How long that took which was repeated since the last time.
-    pub(crate) fn replayed(&self) -> Duration {
-        self.fleet.iter().chain([self.reviewer]).map(|one| one.replayed()).sum()
+    /// Returns the computing time of the answers and scores that were replayed since the last call.
+    pub(crate) fn take_replayed_time(&self) -> Duration {
+        self.fleet.iter().chain([self.reviewer]).map(|backend| backend.take_replayed_time()).sum()
     }
 
-    /// A gate by score that computes everything anew.
-    async fn live(&self, stream: bool) -> Result<SharedBackend> {
-        let fleet = self.fleet.iter().map(|one| one.own()).collect();
-        self.made(fleet, self.reviewer.own(), Ways { score: true, judge: false }, stream).await
+    /// A gate by score without replay.
+    async fn live_gate(&self, stream: bool) -> Result<SharedBackend> {
+        let fleet = self.fleet.iter().map(|backend| backend.inner()).collect();
+        self.gate(fleet, self.reviewer.inner(), ReviewMethods { score: true, judge: false }, stream).await
     }
 
-    async fn made(
+    async fn gate(
         &self,
         fleet: Vec<SharedBackend>,
         reviewer: SharedBackend,
-        ways: Ways,
+        review_methods: ReviewMethods,
         stream: bool,
     ) -> Result<SharedBackend> {
         let threshold = self.point.threshold;
-        let settings = json!({"approve": threshold.approve, "floor": threshold.floor, "stream": stream});
+        let settings = json!({"min_mean_logprob": threshold.min_mean_logprob, "min_token_logprob": threshold.min_token_logprob, "stream": stream});
         let spec = GateSpec {
             fleet,
             reviewer,
-            ways,
-            prompt: REVIEW_PROMPT.to_owned(),
-            plugin: None,
-            mode: None,
-            on_lost: OnReviewerLost::Error,
+            review_methods,
+            judge_prompt: DEFAULT_JUDGE_PROMPT.to_owned(),
+            policy: None,
+            driver: None,
+            on_reviewer_lost: OnReviewerLost::Error,
             cache: None,
             settings: settings.as_object().cloned().context("no settings")?,
         };
-        made(self.factory.gate(spec).await)
+        into_anyhow(self.factory.gate(spec).await)
     }
 
-    /// Times the first text of the answers to `prompts`, one at a time, streamed and waited for in turns.
-    pub(crate) async fn first_texts(&self, contest: &Contest, prompts: &[Prompt], json: bool) -> Result<()> {
-        let (streaming, waiting) = (self.live(true).await?, self.live(false).await?);
-        let mut sums = [Sum::default(), Sum::default()];
+    /// Times the first text of the answers to `prompts`, one at a time, alternately with and without streaming.
+    pub(crate) async fn time_first_texts(
+        &self,
+        contest: &Contest,
+        prompts: &[Prompt],
+        json: bool,
+    ) -> Result<()> {
+        let (streaming, waiting) = (self.live_gate(true).await?, self.live_gate(false).await?);
+        let mut totals = [AnswerTimes::default(), AnswerTimes::default()];
         for (index, prompt) in prompts.iter().enumerate() {
-            // Another prompt than the one just asked: the reviewer still has that in its cache.
+            // A different prompt: the reviewer's cache still holds the last one.
             let other = &prompts[(index + prompts.len() / 2) % prompts.len()];
-            sums[0].add(contest, &streaming, prompt).await?;
-            sums[1].add(contest, &waiting, other).await?;
+            totals[0].add(contest, &streaming, prompt).await?;
+            totals[1].add(contest, &waiting, other).await?;
         }
-        for (sum, name) in sums.iter().zip(["streamed", "waited for"]) {
-            sum.show(name, prompts.len(), json);
+        for (total, name) in totals.iter().zip(["streamed", "waited for"]) {
+            total.show(name, prompts.len(), json);
         }
         Ok(())
     }
 }
 
-/// Seconds, over several answers.
+/// Sums over several answers.
 #[derive(Default)]
-struct Sum {
-    written: f64,
-    first: f64,
-    last: f64,
+struct AnswerTimes {
+    generation_seconds: f64,
+    first_text_seconds: f64,
+    end_seconds: f64,
     tokens: u32,
 }
 
-impl Sum {
+impl AnswerTimes {
     async fn add(&mut self, contest: &Contest, gate: &SharedBackend, prompt: &Prompt) -> Result<()> {
-        let (start, mut first) = (Instant::now(), None);
+        let (start, mut first_text_time) = (Instant::now(), None);
         let outcome = relay(gate.as_ref(), contest.request(prompt)?, |event| {
             if !event.text.is_empty() {
-                first.get_or_insert_with(|| start.elapsed());
+                first_text_time.get_or_insert_with(|| start.elapsed());
             }
             async { true }
         });
         let outcome = outcome.await?;
-        self.last += start.elapsed().as_secs_f64();
-        self.first += first.unwrap_or_else(|| start.elapsed()).as_secs_f64();
-        self.written += outcome.report.gate.map_or(0.0, |gate| gate.seconds[0]);
+        self.end_seconds += start.elapsed().as_secs_f64();
+        self.first_text_seconds += first_text_time.unwrap_or_else(|| start.elapsed()).as_secs_f64();
+        self.generation_seconds += outcome.report.gate.map_or(0.0, |gate| gate.seconds[0]);
         self.tokens += outcome.usage.completion_tokens;
         Ok(())
     }
 
     fn show(&self, name: &str, answers: usize, json: bool) {
-        let each = |sum: f64| sum / answers as f64;
-        let (written, first, last) = (each(self.written), each(self.first), each(self.last));
-        let tokens = each(f64::from(self.tokens));
+        let average = |total: f64| total / answers as f64;
+        let (generation_seconds, first_text_seconds, end_seconds) =
+            (average(self.generation_seconds), average(self.first_text_seconds), average(self.end_seconds));
+        let tokens = average(f64::from(self.tokens));
         if json {
-            let shown = json!({"name": name, "answers": answers, "tokens": tokens, "written": written,
-                "first_text": first, "end": last});
-            println!("{shown}");
+            let figures = json!({"name": name, "answers": answers, "tokens": tokens, "written": generation_seconds,
+                "first_text": first_text_seconds, "end": end_seconds});
+            println!("{figures}");
         } else {
             println!(
-                "{name:16} {answers} answers of {tokens:.0} tokens: written {written:.2} s, first text {first:.2} s, end {last:.2} s"
+                "{name:16} {answers} answers of {tokens:.0} tokens: written {generation_seconds:.2} s, first text {first_text_seconds:.2} s, end {end_seconds:.2} s"
             );
         }
     }

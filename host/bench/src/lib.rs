@@ -1,4 +1,4 @@
-//! `tightwad bench`: measurements, side by side in one run, as ratios.
+//! `tightwad bench`: measures side by side in one run and reports ratios.
 
 mod busy;
 mod calibration;

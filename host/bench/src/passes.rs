@@ -1,4 +1,4 @@
-//! What a target's passes take: reading a prompt, one token, a verification of every length.
+//! Measures the passes of a target: prefill, one token, verifications of several lengths.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use tightwad_script::Factory;
 
 use crate::contest::connect_or_load;
 
-/// Draft lengths that are measured.
-const LENGTHS: [usize; 6] = [1, 2, 4, 8, 16, 32];
-/// How often each is; the quickest counts.
-const TIMES: usize = 3;
-/// Words of the prompt, unless told otherwise.
-pub(crate) const WORDS: usize = 200;
+/// Measured draft lengths.
+const DRAFT_LENGTHS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+/// Repetitions of each measurement. The fastest counts.
+const REPETITIONS: usize = 3;
+/// Default number of words of the prompt.
+pub(crate) const DEFAULT_PROMPT_WORDS: usize = 200;
 
-/// What passes of several lengths take.
+/// Measures the passes of a target.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Measure {
-    /// GGUF files, or nodes' addresses.
+    /// GGUF file or node's address. Repeatable.
     #[arg(long, default_value = "models/smollm2-135m-instruct.gguf")]
     model: Vec<String>,
-    /// Words of the prompt, of several tokens each.
-    #[arg(long, default_value_t = WORDS)]
+    /// Number of words of the prompt. Each word has several tokens.
+    #[arg(long, default_value_t = DEFAULT_PROMPT_WORDS)]
     words: usize,
     /// Prints JSON.
     #[arg(long)]
@@ -39,26 +39,26 @@ impl Measure {
             if self.json {
                 println!("{}", json!({"model": name, "passes": passes.json()}));
             } else {
-                println!("{name}: {} tokens, {passes}", passes.prompt);
+                println!("{name}: {} tokens, {passes}", passes.prompt_tokens);
             }
         }
         Ok(())
     }
 }
 
-/// What passes take.
+/// Times of passes.
 pub(crate) struct Passes {
-    prompt: u32,
-    prefill: Duration,
-    token: Duration,
-    /// By draft length.
-    verify: Vec<(usize, Duration)>,
+    prompt_tokens: u32,
+    prefill_time: Duration,
+    token_time: Duration,
+    /// Time of a verification by draft length.
+    verification_times: Vec<(usize, Duration)>,
 }
 
 impl Passes {
-    /// Measures `target`, which nothing else uses.
+    /// Measures `target`. Nothing else may use it.
     pub(crate) async fn measure(target: &SharedBackend, words: usize) -> Result<Self> {
-        // Something that is in nobody's cache.
+        // The prompt is random, so that no prefix cache holds it.
         let salt = fastrand::u64(..);
         let words: Vec<String> =
             (0..words).map(|word| format!("{:x}", salt.wrapping_mul(word as u64 + 3) >> 40)).collect();
@@ -72,43 +72,46 @@ impl Passes {
         let start = Instant::now();
         let mut opened = target.target()?.open_target(&request, None).await?;
         opened.session.verify(&Draft::default()).await?;
-        let prefill = start.elapsed();
+        let prefill_time = start.elapsed();
         let mut passes = Self {
-            prompt: opened.task.prompt.len() as u32,
-            prefill,
-            token: Duration::MAX,
-            verify: Vec::new(),
+            prompt_tokens: opened.prepared.prompt.len() as u32,
+            prefill_time,
+            token_time: Duration::MAX,
+            verification_times: Vec::new(),
         };
-        // Tokens that the target would hardly choose: each pass commits one token, however long it is.
-        let junk: Vec<u32> = (0..64).map(|at| 1000 + 7 * at).collect();
-        for length in std::iter::once(0).chain(LENGTHS) {
-            let draft = Draft::of([junk[..length].to_vec()]);
-            let mut least = Duration::MAX;
-            for _ in 0..TIMES {
+        // The target accepts none of these unlikely tokens, so each pass commits one token.
+        let junk: Vec<u32> = (0..64).map(|index| 1000 + 7 * index).collect();
+        for length in std::iter::once(0).chain(DRAFT_LENGTHS) {
+            let draft = Draft::from_paths([junk[..length].to_vec()]);
+            let mut min_time = Duration::MAX;
+            for _ in 0..REPETITIONS {
                 let start = Instant::now();
                 opened.session.verify(&draft).await?;
-                least = least.min(start.elapsed());
+                min_time = min_time.min(start.elapsed());
             }
             match length {
-                0 => passes.token = least,
-                length => passes.verify.push((length, least)),
+                0 => passes.token_time = min_time,
+                length => passes.verification_times.push((length, min_time)),
             }
         }
         Ok(passes)
     }
 
     pub(crate) fn json(&self) -> Value {
-        let verify =
-            self.verify.iter().map(|(length, took)| (length.to_string(), json!(took.as_secs_f64() * 1e3)));
+        let verification_times = self
+            .verification_times
+            .iter()
+            .map(|(length, time)| (length.to_string(), json!(time.as_secs_f64() * 1e3)));
         json!({
-            "prompt_tokens": self.prompt, "prefill_tokens_a_second": self.rate(),
-            "token_ms": self.token.as_secs_f64() * 1e3,
-            "verify_ms": verify.collect::<serde_json::Map<_, _>>(),
+            "prompt_tokens": self.prompt_tokens, "prefill_tokens_per_second": self.prefill_rate(),
+            "token_ms": self.token_time.as_secs_f64() * 1e3,
+            "verify_ms": verification_times.collect::<serde_json::Map<_, _>>(),
         })
     }
 
-    fn rate(&self) -> f64 {
-        f64::from(self.prompt) / self.prefill.as_secs_f64()
+    /// Tokens per second of the prefill.
+    fn prefill_rate(&self) -> f64 {
+        f64::from(self.prompt_tokens) / self.prefill_time.as_secs_f64()
     }
 }
 
@@ -117,12 +120,12 @@ impl fmt::Display for Passes {
         let milliseconds = |time: &Duration| time.as_secs_f64() * 1e3;
         write!(
             f,
-            "prefill {:.0} tokens/s, a call for a token {:.1} ms, verifying",
-            self.rate(),
-            milliseconds(&self.token)
+            "prefill {:.0} tokens/s, one token {:.1} ms, verifying",
+            self.prefill_rate(),
+            milliseconds(&self.token_time)
         )?;
-        for (length, took) in &self.verify {
-            write!(f, " {length}: {:.1}", milliseconds(took))?;
+        for (length, time) in &self.verification_times {
+            write!(f, " {length}: {:.1}", milliseconds(time))?;
         }
         write!(f, " ms")
     }

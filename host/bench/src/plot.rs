@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-/// One line of a plot.
+/// One line of a plot: a label and points.
 pub(crate) struct Line {
     pub name: String,
     pub points: Vec<(f64, f64)>,

@@ -1,5 +1,5 @@
-//! One model over workers, over links of growing delay: alone, and with speculation on top. Each worker is
-//! a process on a machine of its own, a network namespace; each link a proxy that delays every byte.
+//! Measures a pool over links of growing delay, alone and with speculation. Each worker runs in its own network
+//! namespace. Each link is a proxy that delays every byte.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,51 +10,51 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use tightwad_core::{PoolSpec, SharedBackend, Token, WorkerSpec};
-use tightwad_modes::{KINDS, PlacementPlugin};
+use tightwad_modes::{KINDS, PlacementPolicy};
 use tightwad_netlab::{Machine, Proxy};
-use tightwad_pool::{Phase, Pooled, Pooling, Pools, memory_of};
+use tightwad_pool::{Phase, PoolBackend, Pools, pool_memory};
 use tightwad_sandbox::{Library, Limits, PluginEngine};
 use tightwad_script::Factory;
 
-use crate::contest::{Contest, Contestant, Folder, Lender, lookup, model, stack};
-use crate::passes::{Passes, WORDS};
+use crate::contest::{ChildProcess, Contest, Contestant, Folder, load_model, lookup_backend, stack};
+use crate::passes::{DEFAULT_PROMPT_WORDS, Passes};
 use crate::plot::{Line, plot};
-use crate::prompts::{SETS, set};
+use crate::prompts::{SETS, prompt_set};
 
-/// One model over workers, over links of growing delay.
+/// Measures a pool over links of growing delay, alone and with speculation.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pool {
-    /// The model.
+    /// GGUF file of the model.
     #[arg(long, default_value = "models/smollm2-135m-instruct.gguf")]
     model: PathBuf,
-    /// A drafter's model, on this machine.
+    /// GGUF file of a drafter, on this machine.
     #[arg(long)]
-    draft: Option<PathBuf>,
-    /// Workers that share the layers.
+    drafter: Option<PathBuf>,
+    /// Number of workers.
     #[arg(long, default_value_t = 2)]
     workers: u8,
     /// Delays each way, in milliseconds.
     #[arg(long, value_delimiter = ',', default_values_t = [0, 2, 5, 10, 20])]
     delays: Vec<u64>,
-    /// Only this set: prose, or repetitive.
+    /// Measures only this set of prompts: prose or repetitive.
     #[arg(long)]
     set: Option<String>,
-    /// Prompts of each set, at each delay.
+    /// Number of prompts per set and delay.
     #[arg(long, default_value_t = 4)]
     prompts: usize,
-    /// Tokens of each answer.
+    /// Tokens per answer.
     #[arg(long, default_value_t = 96)]
     tokens: u32,
-    /// 0: greedy.
+    /// Sampling temperature. 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
-    /// Also measures fixed draft lengths, to know the best one in hindsight.
+    /// Also measures these fixed draft lengths, to find the best one in hindsight.
     #[arg(long, value_delimiter = ',', default_values_t = [2, 4, 8, 16])]
-    fixed: Vec<u32>,
-    /// Threads of each machine: those that share cores must not have more than these.
+    fixed_draft_tokens: Vec<u32>,
+    /// Threads of each machine. Machines that share cores must not have more threads than cores.
     #[arg(long, default_value_t = 1)]
     threads: u32,
-    /// Writes a plot of the ratios over the delay.
+    /// File for a plot of the ratios over the delay, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Prints JSON.
@@ -62,16 +62,17 @@ pub(crate) struct Pool {
     json: bool,
 }
 
-/// Tokens a sequence may have, and sequences.
-const CONTEXT: u32 = 2048;
+/// Context length of the pool.
+const CONTEXT_TOKENS: u32 = 2048;
+/// Slots of the pool.
 const SLOTS: u32 = 2;
-/// How long a worker may take to begin.
-const STARTING: Duration = Duration::from_secs(30);
+/// Greatest time that a worker takes to start.
+const WORKER_START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A worker behind its link; ends with the benchmark.
+/// A worker behind its link.
 struct Worker {
-    // Dropped first.
-    _process: Lender,
+    // Fields drop in this order: the process ends first.
+    _process: ChildProcess,
     link: Proxy,
     _machine: Machine,
     _cache: Folder,
@@ -82,18 +83,18 @@ impl Pool {
         if !tightwad_netlab::available() {
             bail!("other machines are made of network namespaces, which need root and iproute2");
         }
-        let lenders = self.lend().await?;
+        let workers = self.start_workers().await?;
         for name in ["cold", "warm"] {
-            let pool = self.pool(&lenders).await?;
+            let pool = self.start_pool(&workers).await?;
             self.report_load(name, &pool);
-            // The memory must be free again before the next one.
+            // The workers must have freed the memory before the next pool starts.
             pool.unload().await;
         }
         let mut lines: Vec<Line> = Vec::new();
         for delay in &self.delays {
-            lenders.iter().for_each(|lender| lender.link.faults().delay(Duration::from_millis(*delay)));
-            let pool = self.pool(&lenders).await?;
-            self.at(*delay, factory, &pool, &lenders, &mut lines).await?;
+            workers.iter().for_each(|worker| worker.link.faults().delay(Duration::from_millis(*delay)));
+            let pool = self.start_pool(&workers).await?;
+            self.measure_delay(*delay, factory, &pool, &workers, &mut lines).await?;
             pool.unload().await;
         }
         if let Some(file) = &self.svg {
@@ -103,17 +104,17 @@ impl Pool {
         Ok(())
     }
 
-    /// Everything at one delay.
-    async fn at(
+    /// Measures one delay.
+    async fn measure_delay(
         &self,
         delay: u64,
         factory: &dyn Factory,
-        pool: &Arc<Pooling>,
-        lenders: &[Worker],
+        pool: &Arc<tightwad_pool::Pool>,
+        workers: &[Worker],
         lines: &mut Vec<Line>,
     ) -> Result<()> {
-        let target: SharedBackend = Arc::new(Pooled(pool.clone()));
-        let passes = Passes::measure(&target, WORDS).await?;
+        let target: SharedBackend = Arc::new(PoolBackend(pool.clone()));
+        let passes = Passes::measure(&target, DEFAULT_PROMPT_WORDS).await?;
         if self.json {
             println!("{}", json!({"delay_ms": delay, "passes": passes.json()}));
         } else {
@@ -121,13 +122,14 @@ impl Pool {
         }
         for name in SETS.into_iter().filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
             let mut contestants = self.contestants(factory, &target).await?;
-            let wire = || lenders.iter().map(|one| one.link.faults().bytes()).map(|(a, b)| a + b).sum();
+            let link_bytes =
+                || workers.iter().map(|worker| worker.link.faults().bytes()).map(|(a, b)| a + b).sum();
             let contest = Contest { tokens: self.tokens, temperature: self.temperature };
-            for prompt in set(name, self.prompts) {
-                contest.round(&mut contestants, &[prompt], wire).await?;
+            for prompt in prompt_set(name, self.prompts) {
+                contest.round(&mut contestants, &[prompt], link_bytes).await?;
             }
             self.report(name, delay, &contestants);
-            note(lines, name, delay, &contestants);
+            add_points(lines, name, delay, &contestants);
         }
         Ok(())
     }
@@ -137,144 +139,147 @@ impl Pool {
             path: self.model.clone(),
             name: "pool".to_owned(),
             workers,
-            local: false,
-            context: Some(CONTEXT),
+            include_host: false,
+            context: Some(CONTEXT_TOKENS),
             slots: SLOTS,
-            queue: None,
+            max_queue: None,
             threads: Some(self.threads),
-            plugin: None,
-            pins: Vec::new(),
-            ttl: None,
-            pinned: false,
+            policy: None,
+            override_tensors: Vec::new(),
+            idle_timeout: None,
+            keep_loaded: false,
             on_demand: false,
-            patience: Duration::from_secs(60),
+            wait_timeout: Duration::from_secs(60),
         }
     }
 
-    /// Workers with so much memory that all are needed.
-    async fn lend(&self) -> Result<Vec<Worker>> {
-        let memory = memory_of(&self.spec(Vec::new())).map_err(|error| anyhow!(error.to_string()))?;
-        let each = memory.each_of(u64::from(self.workers.max(1)));
-        let mut lenders = Vec::new();
+    /// Starts the workers. A worker lends so little memory that the pool needs all workers.
+    async fn start_workers(&self) -> Result<Vec<Worker>> {
+        let memory = pool_memory(&self.spec(Vec::new())).map_err(|error| anyhow!(error.to_string()))?;
+        let max_memory = memory.per_machine(u64::from(self.workers.max(1)));
+        let mut workers = Vec::new();
         for number in 0..self.workers.max(1) {
             let machine = Machine::new(number).context("cannot make a network namespace")?;
-            let there = SocketAddr::new(machine.address().into(), 7711);
+            let address = SocketAddr::new(machine.address().into(), 7711);
             let cache = Folder::new(&number.to_string())?;
             let mut command = machine.command(&std::env::current_exe()?.display().to_string());
-            command.args(["worker", "--token", "bench", "--listen", &there.to_string()]);
-            command.args(["--threads", &self.threads.to_string(), "--memory", &each.to_string()]);
-            command.arg("--cache").arg(&cache.0);
-            let process = Lender(command.stderr(Stdio::null()).spawn()?);
-            let link = Proxy::start(SocketAddr::new(machine.gateway().into(), 0), there).await?;
-            lenders.push(Worker { _process: process, link, _machine: machine, _cache: cache });
+            command.args(["worker", "--token", "bench", "--listen", &address.to_string()]);
+            command.args(["--threads", &self.threads.to_string(), "--max-memory", &max_memory.to_string()]);
+            command.arg("--cache-dir").arg(&cache.0);
+            let process = ChildProcess(command.stderr(Stdio::null()).spawn()?);
+            let link = Proxy::start(SocketAddr::new(machine.gateway().into(), 0), address).await?;
+            workers.push(Worker { _process: process, link, _machine: machine, _cache: cache });
         }
-        Ok(lenders)
+        Ok(workers)
     }
 
-    async fn pool(&self, lenders: &[Worker]) -> Result<Arc<Pooling>> {
-        let worker = |lender: &Worker| {
-            WorkerSpec::new(&lender.link.address().to_string(), Token::new("bench").ok().as_ref(), None)
+    async fn start_pool(&self, workers: &[Worker]) -> Result<Arc<tightwad_pool::Pool>> {
+        let worker_spec = |worker: &Worker| {
+            WorkerSpec::new(&worker.link.address().to_string(), Token::new("bench").ok().as_ref(), None)
         };
-        let spec = self.spec(lenders.iter().filter_map(worker).collect());
+        let spec = self.spec(workers.iter().filter_map(worker_spec).collect());
         let engine =
             Arc::new(PluginEngine::new(None, Limits::default()).map_err(|error| anyhow!("{error:#}"))?);
         let library = Library::new(engine, KINDS, Vec::new());
-        let plugin = library.load::<PlacementPlugin>("pooling", None).await?.current();
+        let plugin = library.load::<PlacementPolicy>("pooling", None).await?.current();
         let pools: Arc<Pools> = Arc::default();
         let start = Instant::now();
         loop {
             match pools.start(spec.clone(), plugin.clone()).await {
-                // The workers have only just begun.
-                Err(_) if start.elapsed() < STARTING => tokio::time::sleep(Duration::from_millis(200)).await,
-                made => return made.map_err(|error| anyhow!(error.to_string())),
+                // The workers have just started.
+                Err(_) if start.elapsed() < WORKER_START_TIMEOUT => {
+                    tokio::time::sleep(Duration::from_millis(200)).await
+                }
+                result => return result.map_err(|error| anyhow!(error.to_string())),
             }
         }
     }
 
-    async fn contestants(&self, factory: &dyn Factory, plain: &SharedBackend) -> Result<Vec<Contestant>> {
-        let lookup = lookup(factory).await?;
+    async fn contestants(&self, factory: &dyn Factory, target: &SharedBackend) -> Result<Vec<Contestant>> {
+        let lookup = lookup_backend(factory).await?;
         let mut contestants = vec![
-            Contestant::new("pool alone", plain.clone()),
-            Contestant::new("lookup", stack(factory, plain, lookup.clone(), Value::Null).await?),
+            Contestant::new("pool alone", target.clone()),
+            Contestant::new("lookup", stack(factory, target, lookup.clone(), Value::Null).await?),
         ];
-        for length in &self.fixed {
-            let backend = stack(factory, plain, lookup.clone(), json!({"fixed_draft": length})).await?;
+        for length in &self.fixed_draft_tokens {
+            let backend = stack(factory, target, lookup.clone(), json!({"fixed_draft": length})).await?;
             contestants.push(Contestant::new(&format!("lookup, always {length}"), backend));
         }
-        if let Some(path) = &self.draft {
-            let drafter = model(factory, path, Some(self.threads)).await?;
-            let backend = stack(factory, plain, drafter.clone(), Value::Null).await?;
+        if let Some(path) = &self.drafter {
+            let drafter = load_model(factory, path, Some(self.threads)).await?;
+            let backend = stack(factory, target, drafter.clone(), Value::Null).await?;
             contestants.push(Contestant::new("draft model", backend));
-            for length in &self.fixed {
-                let backend = stack(factory, plain, drafter.clone(), json!({"fixed_draft": length})).await?;
+            for length in &self.fixed_draft_tokens {
+                let backend = stack(factory, target, drafter.clone(), json!({"fixed_draft": length})).await?;
                 contestants.push(Contestant::new(&format!("draft model, always {length}"), backend));
             }
         }
         Ok(contestants)
     }
 
-    fn report_load(&self, name: &str, pool: &Pooling) {
+    fn report_load(&self, name: &str, pool: &tightwad_pool::Pool) {
         let Phase::Ready(running) = pool.phase() else { return };
-        let sum = |of: fn(&tightwad_tunnel::Meter) -> &std::sync::atomic::AtomicU64| -> u64 {
-            let one = |(_, meter): &(String, Arc<tightwad_tunnel::Meter>)| {
-                of(meter).load(std::sync::atomic::Ordering::Relaxed)
+        let sum = |counter: fn(&tightwad_tunnel::TrafficStats) -> &std::sync::atomic::AtomicU64| -> u64 {
+            let bytes = |(_, stats): &(String, Arc<tightwad_tunnel::TrafficStats>)| {
+                counter(stats).load(std::sync::atomic::Ordering::Relaxed)
             };
-            running.meters.iter().map(one).sum()
+            running.links.iter().map(bytes).sum()
         };
-        let (sent, known) = (sum(|meter| &meter.sent), sum(|meter| &meter.known));
-        let seconds = running.loading.as_secs_f64();
+        let (sent, cached) = (sum(|stats| &stats.sent_bytes), sum(|stats| &stats.cached_bytes));
+        let seconds = running.load_time.as_secs_f64();
         if self.json {
             println!(
                 "{}",
-                json!({"load": name, "seconds": seconds, "sent": sent, "known": known, "parts": running.parts})
+                json!({"load": name, "seconds": seconds, "sent_bytes": sent, "cached_bytes": cached,
+                       "assignments": running.assignments})
             );
             return;
         }
         println!(
-            "{name} load: {seconds:.2} s, {:.1} MB sent, {:.1} MB known already",
+            "{name} load: {seconds:.2} s, {:.1} MB sent, {:.1} MB cached on the workers",
             sent as f64 / 1e6,
-            known as f64 / 1e6
+            cached as f64 / 1e6
         );
         if name == "cold" {
-            for part in &running.parts {
-                println!("  {}: {} layers from {}", part.machine, part.layers, part.first);
+            for assignment in &running.assignments {
+                println!("  {}: {} layers from {}", assignment.machine, assignment.layers, assignment.first);
             }
         }
     }
 
     fn report(&self, set: &str, delay: u64, contestants: &[Contestant]) {
-        let plain = contestants[0].took();
+        let plain = contestants[0].total_time();
         if !self.json {
             let speed = f64::from(contestants[0].tokens) / plain.as_secs_f64();
             println!("{set}, {delay} ms each way: the pool alone at {speed:.1} tokens/s");
         }
-        for one in contestants {
+        for contestant in contestants {
             if self.json {
-                let mut figures = one.json(set, plain);
+                let mut figures = contestant.json(set, plain);
                 figures["delay_ms"] = json!(delay);
                 println!("{figures}");
                 continue;
             }
             println!(
-                "  {:24} {:5.2}x  {:6.0} bytes a token, {:5} drafted, {:3.0} % accepted, {:4} wasted, {} answers differ",
-                one.name,
-                one.ratio(plain),
-                one.bytes_a_token(),
-                one.drafted,
-                100.0 * one.share(),
-                one.wasted,
-                one.different
+                "  {:24} {:5.2}x  {:6.0} bytes per token, {:5} drafted, {:3.0} % accepted, {:4} wasted, {} answers differ",
+                contestant.name,
+                contestant.ratio(plain),
+                contestant.bytes_per_token(),
+                contestant.drafted,
+                100.0 * contestant.acceptance_rate(),
+                contestant.wasted,
+                contestant.different_answers
             );
         }
     }
 }
 
 /// Adds the ratios at one delay to the lines of the plot.
-fn note(lines: &mut Vec<Line>, set: &str, delay: u64, contestants: &[Contestant]) {
-    let plain = contestants[0].took();
-    for one in contestants.iter().filter(|one| !one.name.contains("always")) {
-        let name = format!("{set}: {}", one.name);
-        let point = (delay as f64, one.ratio(plain));
+fn add_points(lines: &mut Vec<Line>, set: &str, delay: u64, contestants: &[Contestant]) {
+    let plain = contestants[0].total_time();
+    for contestant in contestants.iter().filter(|contestant| !contestant.name.contains("always")) {
+        let name = format!("{set}: {}", contestant.name);
+        let point = (delay as f64, contestant.ratio(plain));
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
             None => lines.push(Line { name, points: vec![point] }),

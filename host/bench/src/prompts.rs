@@ -1,4 +1,4 @@
-//! What is asked. Each set is made of a few shapes and many subjects, so that prompts differ.
+//! The prompts of benchmarks, from templates and subjects.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ const SUBJECTS: [&str; 10] = [
 const NAMES: [&str; 10] =
     ["add", "scale", "parse", "load", "merge", "split", "count", "join", "sort", "trim"];
 
-/// Questions that are answered with prose: little stands there twice.
+/// A question whose answer is prose and repeats little text.
 pub(crate) fn prose(index: usize) -> String {
     let forms = [
         "Write a short story about",
@@ -32,18 +32,17 @@ pub(crate) fn prose(index: usize) -> String {
     format!("{} {}.", forms[index / SUBJECTS.len() % forms.len()], SUBJECTS[index % SUBJECTS.len()])
 }
 
-/// Text to be given back with small changes, begun already as small models need it: much of what
-/// follows stands there.
+/// A text to repeat with small changes. The prompt holds the beginning of the answer, which small models need.
 fn repetitive(index: usize) -> String {
     let name = NAMES[index % NAMES.len()];
     match index % 3 {
         0 => {
             let code = code(index);
             let renamed = code.lines().take(4).map(|line| line.replace("rows", "table"));
-            let begun: Vec<String> = renamed.collect();
+            let beginning: Vec<String> = renamed.collect();
             format!(
                 "```python\n{code}```\n\nThe same file, with `rows` renamed to `table`:\n\n```python\n{}\n",
-                begun.join("\n")
+                beginning.join("\n")
             )
         }
         1 => {
@@ -53,47 +52,47 @@ fn repetitive(index: usize) -> String {
         }
         _ => {
             let rows = |wide: bool| {
-                (0..14).fold(String::new(), |mut all, row| {
+                (0..14).fold(String::new(), |mut text, row| {
                     let (open, close) = if wide { ("{ ", " }") } else { ("{", "}") };
                     let (id, size) = (index * 100 + row, (row * 37 + index * 11) % 400);
-                    let _ = writeln!(all, "{open}\"id\": {id}, \"name\": \"{name}-{row}\", \"size\": {size}, \"owner\": \"team-{}\"{close}", row % 3);
-                    all
+                    let _ = writeln!(text, "{open}\"id\": {id}, \"name\": \"{name}-{row}\", \"size\": {size}, \"owner\": \"team-{}\"{close}", row % 3);
+                    text
                 })
             };
             let wide = rows(true);
-            let begun: Vec<&str> = wide.lines().take(3).collect();
-            format!("JSON:\n{}\nThe same JSON, reformatted:\n{}\n", rows(false), begun.join("\n"))
+            let beginning: Vec<&str> = wide.lines().take(3).collect();
+            format!("JSON:\n{}\nThe same JSON, reformatted:\n{}\n", rows(false), beginning.join("\n"))
         }
     }
 }
 
 fn code(index: usize) -> String {
-    (0..6).fold(String::new(), |mut all, offset| {
+    (0..6).fold(String::new(), |mut text, offset| {
         let name = NAMES[(index + offset) % NAMES.len()];
-        let other = NAMES[(index + offset * 3 + 1) % NAMES.len()];
+        let field = NAMES[(index + offset * 3 + 1) % NAMES.len()];
         let _ = writeln!(
-            all,
-            "def {name}_rows(rows, limit={}):\n    \"\"\"Returns the {name} of all rows.\"\"\"\n    result = []\n    for row in rows[:limit]:\n        if row.{other} is not None:\n            result.append({name}(row.{other}))\n    return result\n",
+            text,
+            "def {name}_rows(rows, limit={}):\n    \"\"\"Returns the {name} of all rows.\"\"\"\n    result = []\n    for row in rows[:limit]:\n        if row.{field} is not None:\n            result.append({name}(row.{field}))\n    return result\n",
             index * 7 + offset * 10 + 5
         );
-        all
+        text
     })
 }
 
 fn story(index: usize) -> String {
-    (0..9).fold(String::new(), |mut all, offset| {
+    (0..9).fold(String::new(), |mut text, offset| {
         let (a, b) = (SUBJECTS[(index + offset) % 10], SUBJECTS[(index * 3 + offset * 7 + 1) % 10]);
         let _ = writeln!(
-            all,
+            text,
             "In the year {}, the people of the valley spoke of {a} and of {b} as if they had never been apart.",
             1800 + index * 3 + offset * 11
         );
-        all
+        text
     })
 }
 
-/// The `count` first prompts of a set: prose is asked in a conversation, the rest is raw text.
-pub(crate) fn set(name: &str, count: usize) -> Vec<Prompt> {
+/// The first `count` prompts of a set. Prose is a chat; the others are raw text.
+pub(crate) fn prompt_set(name: &str, count: usize) -> Vec<Prompt> {
     let prompt = |index| match name {
         "repetitive" => Prompt::Text(repetitive(index)),
         _ => Prompt::Chat(vec![user(prose(index))]),

@@ -14,13 +14,13 @@ import libtorrent as lt
 def make(file, piece, torrent):
     storage = lt.file_storage()
     lt.add_files(storage, file)
-    made = lt.create_torrent(storage, piece_size=int(piece))
-    lt.set_piece_hashes(made, file.rsplit("/", 1)[0])
+    builder = lt.create_torrent(storage, piece_size=int(piece))
+    lt.set_piece_hashes(builder, file.rsplit("/", 1)[0])
     with open(torrent, "wb") as out:
-        out.write(lt.bencode(made.generate()))
+        out.write(lt.bencode(builder.generate()))
 
 
-def peer(torrent, folder, listen, up, *others):
+def peer(torrent, folder, listen, up, *peers):
     session = lt.session(
         {
             "listen_interfaces": listen,
@@ -36,26 +36,26 @@ def peer(torrent, folder, listen, up, *others):
             "unchoke_slots_limit": 16,
         }
     )
-    # Without this, private addresses are in a class that has no limit.
-    everybody = lt.ip_filter()
-    everybody.add_rule("0.0.0.0", "255.255.255.255", 1 << lt.session.global_peer_class_id)
-    session.set_peer_class_filter(everybody)
+    # libtorrent's default filter puts private addresses into a class without a rate limit.
+    all_addresses = lt.ip_filter()
+    all_addresses.add_rule("0.0.0.0", "255.255.255.255", 1 << lt.session.global_peer_class_id)
+    session.set_peer_class_filter(all_addresses)
     start = time.monotonic()
     handle = session.add_torrent({"ti": lt.torrent_info(torrent), "save_path": folder})
-    for other in others:
+    for other in peers:
         address, port = other.rsplit(":", 1)
         handle.connect_peer((address, int(port)))
-    again = start
+    last_attempt = start
     while not handle.status().is_seeding:
         time.sleep(0.02)
-        # Who was not there yet may be there now.
-        if time.monotonic() - again > 1.0:
-            again = time.monotonic()
-            for other in others:
+        # A peer that did not listen before can listen now.
+        if time.monotonic() - last_attempt > 1.0:
+            last_attempt = time.monotonic()
+            for other in peers:
                 address, port = other.rsplit(":", 1)
                 handle.connect_peer((address, int(port)))
     print(json.dumps({"path": folder, "seconds": time.monotonic() - start}), flush=True)
-    # Seeds on until it is ended; nobody reads what it would print.
+    # The benchmark ends this process. Until then, the process seeds.
     while True:
         time.sleep(1)
 

@@ -1,11 +1,11 @@
-//! The worst drafter there is: confident, free, and always wrong.
+//! The worst possible drafter: its proposals cost nothing, look probable, and are wrong.
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Drafter, DrafterSource, Expected, Processor, Proposal, Task, TokenId,
+    Backend, BackendError, Device, DraftCost, Drafter, DrafterSource, PreparedRequest, Proposal, TokenId,
 };
 
-/// Proposes nonsense.
+/// Proposes wrong tokens with high confidence.
 pub(crate) struct Useless;
 
 impl Backend for Useless {
@@ -20,7 +20,7 @@ impl Backend for Useless {
 
 #[async_trait]
 impl DrafterSource for Useless {
-    async fn open_drafter(&self, _task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+    async fn open_drafter(&self, _task: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
         Ok(Box::new(Self))
     }
 }
@@ -31,21 +31,23 @@ impl Drafter for Useless {
         "useless"
     }
 
-    fn processor(&self) -> Processor {
-        Processor::Nothing
+    fn device(&self) -> Device {
+        Device::None
     }
 
-    fn expected(&self) -> Expected {
-        Expected::default()
+    fn expected_cost(&self) -> DraftCost {
+        DraftCost::default()
     }
 
     async fn propose(
         &mut self,
         output: &[TokenId],
-        max: u32,
+        max_tokens: u32,
         _min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError> {
-        let first = output.len() as u32 % 997;
-        Ok((0..max).map(|offset| Proposal { token: 1000 + first + offset, probability: 0.95 }).collect())
+        let token_offset = output.len() as u32 % 997;
+        Ok((0..max_tokens)
+            .map(|offset| Proposal { token: 1000 + token_offset + offset, probability: 0.95 })
+            .collect())
     }
 }

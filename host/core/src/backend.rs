@@ -1,7 +1,7 @@
-//! A backend runs a model, or stacks on another backend.
+//! Backends and their roles.
 //!
-//! A backend offers roles: it generates, verifies, drafts or scores. A script that needs a missing role is refused when
-//! it is loaded.
+//! A backend runs a model, or a mode over other backends. A backend offers roles: it generates, verifies, drafts or
+//! scores. The host refuses to load a script that needs a missing role.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,34 +13,35 @@ use crate::error::BackendError;
 use crate::event::{Event, Outcome};
 use crate::facts::{Load, ModelFacts};
 use crate::request::Request;
-use crate::session::{Drafter, Left, OpenTarget, Task, Tokenizer};
-use crate::tokens::Scored;
+use crate::session::{Drafter, OpenedTarget, PreparedRequest, ResumePoint, Tokenizer};
+use crate::tokens::TokenScore;
 
-/// Receives the events of one request. A closed channel means that the client left: backends stop.
+/// Receives the events of one request. When the client disconnects, the channel closes and the backend stops.
 pub type Sink = mpsc::Sender<Event>;
 
-/// A backend; shared by all requests.
+/// A backend. All requests share it.
 pub trait Backend: Send + Sync {
-    /// The name used in reports, logs and metrics.
+    /// The name in reports, logs and metrics.
     fn name(&self) -> &str;
 
-    /// A digest of the vocabulary: two backends exchange token ids only when theirs are equal.
-    /// `None`: works on any vocabulary (lookup), or has no tokens of its own.
+    /// The digest of the vocabulary. Two backends exchange token ids only if their digests are equal.
+    ///
+    /// `None`: the backend works on any vocabulary (lookup), or has no tokens of its own.
     fn vocabulary(&self) -> Option<[u8; 32]> {
         None
     }
 
-    /// What another machine must know of the model; `None`: there is no single one.
+    /// The properties of the model; `None`: the backend has no single model.
     fn facts(&self) -> Option<ModelFacts> {
         None
     }
 
-    /// Tokens that prompt and answer may have together; `None`: it depends, or is not known.
+    /// The maximum number of tokens of prompt and answer together; `None`: the number varies or is not known.
     fn context(&self) -> Option<u32> {
         self.facts().map(|facts| facts.context)
     }
 
-    /// How busy it is.
+    /// The load of the backend.
     fn load(&self) -> Load {
         Load::default()
     }
@@ -69,7 +70,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    /// Returns [`BackendError::Unsupported`] if the backend lacks the role.
     fn generator(&self) -> Result<&dyn Generator, BackendError> {
         self.as_generator().ok_or_else(|| BackendError::unsupported(self.name(), "generate"))
     }
@@ -78,7 +79,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    /// Returns [`BackendError::Unsupported`] if the backend lacks the role.
     fn target(&self) -> Result<&dyn TargetSource, BackendError> {
         self.as_target().ok_or_else(|| BackendError::unsupported(self.name(), "verify"))
     }
@@ -87,7 +88,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    /// Returns [`BackendError::Unsupported`] if the backend lacks the role.
     fn drafter(&self) -> Result<&dyn DrafterSource, BackendError> {
         self.as_drafter().ok_or_else(|| BackendError::unsupported(self.name(), "propose"))
     }
@@ -96,7 +97,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`BackendError::Unsupported`] where the backend lacks the role.
+    /// Returns [`BackendError::Unsupported`] if the backend lacks the role.
     fn scorer(&self) -> Result<&dyn Scorer, BackendError> {
         self.as_scorer().ok_or_else(|| BackendError::unsupported(self.name(), "score"))
     }
@@ -105,80 +106,81 @@ pub trait Backend: Send + Sync {
 /// Answers whole requests.
 #[async_trait]
 pub trait Generator: Send + Sync {
-    /// Answers a whole request; events go to `sink` as they become final.
+    /// Answers a request. Sends each event to `sink` as soon as the event is final.
     ///
     /// # Errors
     ///
-    /// [`BackendError`] says whose fault it is and what to do.
+    /// Returns a [`BackendError`] that names the party that must act.
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError>;
 }
 
-/// Opens targets, which modes drive.
+/// Opens target sessions, which modes drive.
 #[async_trait]
 pub trait TargetSource: Send + Sync {
-    /// True when the targets verify drafts. A recurrent state cannot be rolled back: a target with one only decodes.
+    /// True when the targets verify drafts. A target with a recurrent state only decodes, because such a state cannot
+    /// be rolled back.
     fn verifies(&self) -> bool {
         true
     }
 
-    /// True when the targets continue after tokens that they did not choose, such as tokens of another target.
+    /// True when the targets can continue after tokens of another target.
     fn resumes(&self) -> bool {
         false
     }
 
-    /// The tokenizer of the vocabulary; `None`: the vocabulary is not known.
+    /// The tokenizer of the model's vocabulary; `None`: the vocabulary is not known.
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
         None
     }
 
-    /// Reads a request without opening anything: renders and tokenizes its prompt.
+    /// Renders and tokenizes the prompt of a request. Opens no session.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Invalid`] where the request cannot be read, [`BackendError::Unsupported`]
-    /// where the backend has no tokens.
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError>;
+    /// Returns [`BackendError::Invalid`] if the request is invalid for this model, and [`BackendError::Unsupported`] if
+    /// the backend has no tokens.
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError>;
 
-    /// Opens a target's session; with `left`, the session continues from there.
+    /// Opens a target session. The session continues from `resume_point` if there is one.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Invalid`] where the request cannot be read, [`BackendError::Unsupported`] where `left` is given
-    /// and the target does not resume. Other errors say whose fault the failure is.
+    /// Returns [`BackendError::Invalid`] if the request is invalid for this model. Returns
+    /// [`BackendError::Unsupported`] if there is a `resume_point` and the targets do not resume.
     async fn open_target(
         &self,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError>;
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError>;
 }
 
 /// Opens drafters.
 #[async_trait]
 pub trait DrafterSource: Send + Sync {
-    /// Opens a drafter's session.
+    /// Opens a drafter session for `request`.
     ///
     /// # Errors
     ///
-    /// [`BackendError`] says whose fault it is and what to do.
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError>;
+    /// Returns a [`BackendError`] that names the party that must act.
+    async fn open_drafter(&self, request: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError>;
 }
 
 /// Scores whole answers.
 #[async_trait]
 pub trait Scorer: Send + Sync {
-    /// Scores `answer` as an answer to `request`, token by token: the `part` of its tokens, by number. Fewer
-    /// scores than asked for: the answer ends there.
+    /// Scores the tokens of `answer` at the positions `range` as an answer to `request`. Returns fewer scores if the
+    /// answer has fewer tokens.
     ///
     /// # Errors
     ///
-    /// [`BackendError`] says whose fault it is and what to do.
+    /// Returns a [`BackendError`] that names the party that must act.
     async fn score(
         &self,
         request: &Arc<Request>,
         answer: &str,
-        part: Range<usize>,
-    ) -> Result<Vec<Scored>, BackendError>;
+        range: Range<usize>,
+    ) -> Result<Vec<TokenScore>, BackendError>;
 }
 
-/// A backend as scripts and modes hold it.
+/// A backend that scripts and modes share.
 pub type SharedBackend = Arc<dyn Backend>;

@@ -1,8 +1,8 @@
-//! Waits that grow while something fails.
+//! Growing delays between attempts.
 
 use std::time::Duration;
 
-/// Exponential back-off: the delay doubles with every failure, up to a maximum.
+/// Exponential backoff: the delay doubles with every failure, up to a maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
@@ -23,10 +23,10 @@ impl Backoff {
         self.base.saturating_mul(factor).min(self.max)
     }
 
-    /// [`Backoff::delay`], shortened by up to a quarter at random: callers that failed together do not all try again
-    /// together.
+    /// [`Backoff::delay`], shortened by a random part of up to a quarter. Callers that failed together then do not all
+    /// try again at the same time.
     #[must_use]
-    pub fn jittered(&self, failure: u32) -> Duration {
+    pub fn jittered_delay(&self, failure: u32) -> Duration {
         self.delay(failure).mul_f64(0.75 + 0.25 * fastrand::f64())
     }
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_the_maximum() {
+    fn delay_doubles_up_to_the_maximum() {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         let delays: Vec<u128> = (0..6).map(|failure| backoff.delay(failure).as_millis()).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1000, 1000]);
@@ -44,10 +44,10 @@ mod tests {
     }
 
     #[test]
-    fn jitter_shortens_by_a_quarter_at_most() {
+    fn jitter_shortens_the_delay_by_at_most_a_quarter() {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for _ in 0..100 {
-            let delay = backoff.jittered(1);
+            let delay = backoff.jittered_delay(1);
             assert!((Duration::from_millis(150)..=Duration::from_millis(200)).contains(&delay), "{delay:?}");
         }
     }

@@ -1,6 +1,6 @@
-//! When to stop calling something that fails.
+//! Stops calls to a party that keeps failing.
 //!
-//! Invariant: `open_until` is set exactly while the failures in a row reach the threshold.
+//! Invariant: `open_until` is set exactly while the consecutive failures reach the threshold.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -8,29 +8,33 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::sync::lock;
 
-/// A circuit breaker. It is closed while calls succeed. Failures in a row open it: calls are refused for a cool-down,
-/// then one call finds out whether it can close. Each further failure makes the cool-down longer.
+/// A circuit breaker. Consecutive failures open the breaker, and an open breaker refuses calls for a cooldown.
+///
+/// After the cooldown the breaker allows one call. A success closes the breaker; a failure starts a longer cooldown.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     threshold: u32,
-    cool_down: Backoff,
+    cooldown: Backoff,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    failures: u32,
+    consecutive_failures: u32,
     open_until: Option<Instant>,
 }
 
 impl CircuitBreaker {
-    /// A closed breaker that `threshold` failures in a row open.
+    /// A closed breaker, which opens after `threshold` consecutive failures.
     #[must_use]
-    pub const fn new(threshold: u32, cool_down: Backoff) -> Self {
-        Self { threshold, cool_down, state: Mutex::new(State { failures: 0, open_until: None }) }
+    pub const fn new(threshold: u32, cooldown: Backoff) -> Self {
+        Self { threshold, cooldown, state: Mutex::new(State { consecutive_failures: 0, open_until: None }) }
     }
 
-    /// True when a call may be made. After a cool-down that is one call; others wait for its result.
+    /// True when the breaker allows a call.
+    ///
+    /// After a cooldown the breaker allows one call. The breaker refuses further calls until [`Self::record`] receives
+    /// the result of that call, or until another cooldown ends.
     #[must_use]
     pub fn allows(&self) -> bool {
         let mut state = lock(&self.state);
@@ -38,28 +42,28 @@ impl CircuitBreaker {
             None => true,
             Some(until) if Instant::now() < until => false,
             Some(_) => {
-                state.open_until = Some(Instant::now() + self.delay(state.failures));
+                state.open_until = Some(Instant::now() + self.delay(state.consecutive_failures));
                 true
             }
         }
     }
 
-    /// True during a cool-down.
+    /// True during a cooldown.
     #[must_use]
     pub fn is_open(&self) -> bool {
         lock(&self.state).open_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Records how a call ended.
+    /// Records the result of a call.
     pub fn record(&self, succeeded: bool) {
         let mut state = lock(&self.state);
-        state.failures = if succeeded { 0 } else { state.failures.saturating_add(1) };
-        let open = state.failures >= self.threshold;
-        state.open_until = open.then(|| Instant::now() + self.delay(state.failures));
+        state.consecutive_failures = if succeeded { 0 } else { state.consecutive_failures.saturating_add(1) };
+        let open = state.consecutive_failures >= self.threshold;
+        state.open_until = open.then(|| Instant::now() + self.delay(state.consecutive_failures));
     }
 
     fn delay(&self, failures: u32) -> Duration {
-        self.cool_down.delay(failures.saturating_sub(self.threshold))
+        self.cooldown.delay(failures.saturating_sub(self.threshold))
     }
 }
 
@@ -67,11 +71,11 @@ impl CircuitBreaker {
 mod tests {
     use super::*;
 
-    const LONG: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(60));
+    const LONG_COOLDOWN: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(60));
 
     #[test]
-    fn failures_in_a_row_open_it_and_a_success_closes_it() {
-        let breaker = CircuitBreaker::new(3, LONG);
+    fn breaker_opens_after_consecutive_failures_and_closes_after_a_success() {
+        let breaker = CircuitBreaker::new(3, LONG_COOLDOWN);
         breaker.record(false);
         breaker.record(false);
         breaker.record(true);
@@ -85,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn one_call_probes_after_a_cool_down() {
+    fn breaker_allows_one_call_after_a_cooldown() {
         let breaker = CircuitBreaker::new(1, Backoff::new(Duration::ZERO, Duration::from_secs(60)));
         breaker.record(false);
-        assert!(breaker.allows(), "the first cool-down has no length");
-        let breaker = CircuitBreaker::new(1, LONG);
+        assert!(breaker.allows(), "the first cooldown has no length");
+        let breaker = CircuitBreaker::new(1, LONG_COOLDOWN);
         breaker.record(false);
         lock(&breaker.state).open_until = Some(Instant::now());
         assert!(breaker.allows());
-        assert!(!breaker.allows(), "others wait for the result of the first");
+        assert!(!breaker.allows(), "another call waits for the result of the first");
     }
 }

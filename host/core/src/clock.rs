@@ -1,21 +1,21 @@
-//! The clock by which calls are timed.
+//! The clock that times calls.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Where the time comes from: the system, or a test. Cheap to clone.
+/// The system's clock, or the clock of a test. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Clock(Option<Arc<dyn Fn() -> Instant + Send + Sync>>);
 
 impl Clock {
-    /// A clock that says what `now` says.
+    /// A clock that reads `now`.
     #[must_use]
-    pub fn of(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+    pub fn from_fn(now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(now)))
     }
 
-    /// The time.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.0.as_ref().map_or_else(Instant::now, |now| now())
@@ -30,6 +30,6 @@ impl Clock {
 
 impl fmt::Debug for Clock {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.0.is_some() { "Clock(of a test)" } else { "Clock" })
+        formatter.write_str(if self.0.is_some() { "Clock(test)" } else { "Clock" })
     }
 }

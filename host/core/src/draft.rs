@@ -1,35 +1,35 @@
-//! What a verification looks at: a list of proposed tokens, or a tree of them.
+//! Drafts: chains and trees of proposed tokens.
 //!
-//! Invariant: the paths are the ways from the root to the leaves, none of them begins another, and
-//! the first is the one that is verified when there is no room for all.
+//! Invariant: the paths lead from the root to the leaves, and no path is a prefix of another one. The target verifies
+//! the first path when its batch has no room for all paths.
 
 use crate::tokens::TokenId;
 
-/// Proposed continuations.
+/// The proposed continuations of one round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Draft {
     paths: Vec<Vec<TokenId>>,
 }
 
-/// A tree whose parents are not before their children.
+/// The tree has a token before its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("token {0} of the draft must come after its parent")]
 pub struct InvalidTree(pub usize);
 
 impl From<Vec<TokenId>> for Draft {
-    /// A list: each token follows the one before it.
+    /// A chain: each token follows the previous one.
     fn from(tokens: Vec<TokenId>) -> Self {
         Self { paths: if tokens.is_empty() { Vec::new() } else { vec![tokens] } }
     }
 }
 
 impl Draft {
-    /// A tree: `parents[i]` is the place of the token before `tokens[i]`; -1: it comes first.
+    /// A tree: `parents[i]` is the index of the parent of `tokens[i]`; -1 marks a child of the root.
     ///
     /// # Errors
     ///
-    /// [`InvalidTree`] names the first token whose parent does not come before it.
-    pub fn tree(tokens: &[TokenId], parents: &[i32]) -> Result<Self, InvalidTree> {
+    /// Returns [`InvalidTree`] with the index of the first token that has no earlier parent.
+    pub fn from_tree(tokens: &[TokenId], parents: &[i32]) -> Result<Self, InvalidTree> {
         let mut leaf = vec![true; tokens.len()];
         for index in 0..tokens.len() {
             match parents.get(index).map(|parent| usize::try_from(*parent)) {
@@ -39,94 +39,96 @@ impl Draft {
             }
         }
         let path = |leaf: usize| {
-            let before = |at: &usize| usize::try_from(parents[*at]).ok();
+            let parent = |index: &usize| usize::try_from(parents[*index]).ok();
             let mut path: Vec<TokenId> =
-                std::iter::successors(Some(leaf), before).map(|at| tokens[at]).collect();
+                std::iter::successors(Some(leaf), parent).map(|index| tokens[index]).collect();
             path.reverse();
             path
         };
-        Ok(Self::of((0..tokens.len()).filter(|index| leaf[*index]).map(path)))
+        Ok(Self::from_paths((0..tokens.len()).filter(|index| leaf[*index]).map(path)))
     }
 
-    /// The tree of `paths`; those that begin another are left out.
+    /// The tree of `paths`. Paths that are prefixes of other paths are dropped.
     #[must_use]
-    pub fn of(paths: impl IntoIterator<Item = Vec<TokenId>>) -> Self {
-        let mut kept: Vec<Vec<TokenId>> = Vec::new();
+    pub fn from_paths(paths: impl IntoIterator<Item = Vec<TokenId>>) -> Self {
+        let mut leaf_paths: Vec<Vec<TokenId>> = Vec::new();
         for path in paths {
-            if path.is_empty() || kept.iter().any(|other| other.starts_with(&path)) {
+            if path.is_empty() || leaf_paths.iter().any(|other| other.starts_with(&path)) {
                 continue;
             }
-            kept.retain(|other| !path.starts_with(other));
-            kept.push(path);
+            leaf_paths.retain(|other| !path.starts_with(other));
+            leaf_paths.push(path);
         }
-        Self { paths: kept }
+        Self { paths: leaf_paths }
     }
 
-    /// The ways from the root to the leaves.
+    /// The paths from the root to the leaves.
     #[must_use]
     pub fn paths(&self) -> &[Vec<TokenId>] {
         &self.paths
     }
 
-    /// Tokens of the longest path.
+    /// The number of tokens of the longest path.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.paths.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// Proposed tokens, those that paths share counted once.
+    /// The number of proposed tokens. A token that several paths share counts once.
     #[must_use]
-    pub fn nodes(&self) -> usize {
+    pub fn node_count(&self) -> usize {
         let common = |a: &[TokenId], b: &[TokenId]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        let own = |(index, path): (usize, &Vec<TokenId>)| {
+        let unshared_tokens = |(index, path): (usize, &Vec<TokenId>)| {
             path.len() - self.paths[..index].iter().map(|other| common(other, path)).max().unwrap_or(0)
         };
-        self.paths.iter().enumerate().map(own).sum()
+        self.paths.iter().enumerate().map(unshared_tokens).sum()
     }
 
-    /// True when nothing is proposed.
+    /// True when the draft has no token.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// The first path.
+    /// The first path; empty if the draft has no token.
     #[must_use]
-    pub fn first(&self) -> &[TokenId] {
+    pub fn first_path(&self) -> &[TokenId] {
         self.paths.first().map_or(&[], Vec::as_slice)
     }
 
-    /// Cuts every path to `most` tokens.
-    pub fn truncate(&mut self, most: usize) {
-        if self.depth() > most {
+    /// Cuts every path to `max_depth` tokens.
+    pub fn truncate(&mut self, max_depth: usize) {
+        if self.depth() > max_depth {
             let cut = |mut path: Vec<TokenId>| {
-                path.truncate(most);
+                path.truncate(max_depth);
                 path
             };
-            *self = Self::of(std::mem::take(&mut self.paths).into_iter().map(cut));
+            *self = Self::from_paths(std::mem::take(&mut self.paths).into_iter().map(cut));
         }
     }
 
-    /// Cuts every path before the first number that is no token of a vocabulary of `size`.
-    pub fn keep_known(&mut self, size: u32) {
-        let known = |path: Vec<TokenId>| path.into_iter().take_while(|token| *token < size).collect();
-        if self.paths.iter().flatten().any(|token| *token >= size) {
-            *self = Self::of(std::mem::take(&mut self.paths).into_iter().map(known));
+    /// Cuts every path before the first token that a vocabulary of `vocabulary_size` tokens lacks.
+    pub fn cut_at_unknown_tokens(&mut self, vocabulary_size: u32) {
+        let known_prefix =
+            |path: Vec<TokenId>| path.into_iter().take_while(|token| *token < vocabulary_size).collect();
+        if self.paths.iter().flatten().any(|token| *token >= vocabulary_size) {
+            *self = Self::from_paths(std::mem::take(&mut self.paths).into_iter().map(known_prefix));
         }
     }
 
-    /// Leaves out last paths until no more than `most` rows are left, `each` of them before every path,
-    /// or one path.
-    pub fn keep_rows(&mut self, most: usize, each: usize) {
-        let rows = |paths: &[Vec<TokenId>]| paths.iter().map(|path| path.len() + each).sum::<usize>();
-        while self.paths.len() > 1 && rows(&self.paths) > most {
+    /// Drops paths from the end until the draft needs at most `max_rows` rows, or has one path. Each path needs
+    /// `extra_rows_per_path` rows beside those of its tokens.
+    pub fn limit_rows(&mut self, max_rows: usize, extra_rows_per_path: usize) {
+        let rows =
+            |paths: &[Vec<TokenId>]| paths.iter().map(|path| path.len() + extra_rows_per_path).sum::<usize>();
+        while self.paths.len() > 1 && rows(&self.paths) > max_rows {
             self.paths.pop();
         }
     }
 
-    /// Leaves out all paths but the first `most`.
-    pub fn keep_paths(&mut self, most: usize) {
-        self.paths.truncate(most);
+    /// Keeps only the first `max_paths` paths.
+    pub fn limit_paths(&mut self, max_paths: usize) {
+        self.paths.truncate(max_paths);
     }
 }
 
@@ -138,18 +140,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_is_its_paths() {
+    fn tree_has_one_path_per_leaf() {
         // 1 -> 2 -> 3, 1 -> 4, 5
-        let draft = Draft::tree(&[1, 2, 3, 4, 5], &[-1, 0, 1, 0, -1]).unwrap();
+        let draft = Draft::from_tree(&[1, 2, 3, 4, 5], &[-1, 0, 1, 0, -1]).unwrap();
         assert_eq!(draft.paths(), [vec![1, 2, 3], vec![1, 4], vec![5]]);
         assert_eq!(draft.depth(), 3);
-        assert_eq!(Draft::tree(&[1, 2], &[1, -1]), Err(InvalidTree(0)));
-        assert_eq!(Draft::tree(&[1, 2], &[-1]), Err(InvalidTree(1)));
+        assert_eq!(Draft::from_tree(&[1, 2], &[1, -1]), Err(InvalidTree(0)));
+        assert_eq!(Draft::from_tree(&[1, 2], &[-1]), Err(InvalidTree(1)));
     }
 
     #[test]
-    fn what_begins_another_path_is_no_path() {
-        let mut draft = Draft::of([vec![1], vec![1, 2, 3], vec![1, 2], vec![4, 5]]);
+    fn prefixes_of_other_paths_are_dropped() {
+        let mut draft = Draft::from_paths([vec![1], vec![1, 2, 3], vec![1, 2], vec![4, 5]]);
         assert_eq!(draft.paths(), [vec![1, 2, 3], vec![4, 5]]);
         draft.truncate(1);
         assert_eq!(draft.paths(), [vec![1], vec![4]]);

@@ -1,19 +1,19 @@
-//! Why a backend could not answer.
+//! Failures of backends.
 
-/// A failure of a backend, by whose turn it is to act.
+/// A failure of a backend. The variants differ in the party that must act.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BackendError {
-    /// The request cannot be answered as it is: the client must change it (HTTP 400).
+    /// The client must change the request (HTTP 400).
     #[error("{message}")]
     Invalid {
-        /// What is wrong and how to mend it.
+        /// The fault and its remedy.
         message: String,
-        /// The request's field, where one is to blame.
+        /// The request's invalid field, if the fault lies in one.
         parameter: Option<&'static str>,
-        /// OpenAI's error code, where there is one.
+        /// OpenAI's error code, if OpenAI defines one.
         code: Option<&'static str>,
     },
-    /// Too much work is queued: try again later (HTTP 429).
+    /// The backend's queue is full (HTTP 429).
     #[error("{backend} is overloaded: {waiting} requests are already waiting; try again later")]
     Overloaded {
         /// The backend's name.
@@ -21,12 +21,12 @@ pub enum BackendError {
         /// Requests in its queue.
         waiting: usize,
     },
-    /// The backend has enough to do, in its own words: try again later (HTTP 429).
+    /// A server behind the backend refused the request because of its load (HTTP 429).
     #[error("{backend}: {message}")]
     Busy {
         /// The backend's name.
         backend: String,
-        /// What it said.
+        /// The server's message.
         message: String,
     },
     /// The backend lacks a role.
@@ -34,47 +34,47 @@ pub enum BackendError {
     Unsupported {
         /// The backend's name.
         backend: String,
-        /// The verb of the missing role.
+        /// The verb that names the missing role.
         action: &'static str,
     },
-    /// The client left; nobody reads the answer.
+    /// The client disconnected.
     #[error("the client disconnected")]
     Cancelled,
-    /// The backend broke (HTTP 503).
+    /// The backend failed (HTTP 503).
     #[error("{backend} failed: {message}")]
     Failed {
         /// The backend's name.
         backend: String,
-        /// What happened.
+        /// The cause.
         message: String,
     },
 }
 
 impl BackendError {
-    /// `backend` cannot do `action`, a verb.
+    /// The error of a `backend` that lacks the role named by the verb `action`.
     #[must_use]
     pub fn unsupported(backend: &str, action: &'static str) -> Self {
         Self::Unsupported { backend: backend.to_owned(), action }
     }
 
-    /// True when another backend may do what this one did not.
+    /// True when another backend can possibly answer the same call.
     #[must_use]
-    pub fn is_loss(&self) -> bool {
+    pub fn allows_failover(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Overloaded { .. } | Self::Busy { .. })
     }
 
-    /// `backend` broke.
+    /// The failure of `backend` with the cause `message`.
     #[must_use]
     pub fn failed(backend: &str, message: impl ToString) -> Self {
         Self::Failed { backend: backend.to_owned(), message: message.to_string() }
     }
 }
 
-/// The reason at the bottom: the ones above only say that a request failed.
-pub fn innermost(error: &dyn std::error::Error) -> String {
-    let mut reason = error;
-    while let Some(source) = reason.source() {
-        reason = source;
+/// Returns the message of the innermost cause. The outer errors of HTTP clients only say that a request failed.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
-    reason.to_string()
+    cause.to_string()
 }

@@ -1,16 +1,17 @@
-//! What comes back: pieces of text while it runs, an outcome at the end.
+//! The results of a generation: pieces of text while it runs, and an outcome at the end.
 
 use serde::Serialize;
 
-use crate::tokens::Finish;
+use crate::tokens::FinishReason;
 
-/// One piece of an answer on its way to the client. Text is whole UTF-8 and final: no part of a
-/// stop string is ever in it.
+/// One piece of an answer on its way to the client.
+///
+/// The text is complete UTF-8 and final. The text contains no part of a stop string.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// The new text; may be empty when it only carries log-probabilities.
+    /// The new text; empty when the event only carries log-probabilities.
     pub text: String,
-    /// One entry a committed token, when the request asked for them.
+    /// One entry per committed token, when the request asked for log-probabilities.
     pub logprobs: Vec<TextLogprobs>,
 }
 
@@ -19,93 +20,93 @@ pub struct Event {
 pub struct TextLogprobs {
     /// The token's bytes.
     pub bytes: Vec<u8>,
-    /// Natural logarithm of its probability.
+    /// The natural logarithm of the token's probability.
     pub logprob: f32,
-    /// The best tokens at this position: bytes and log-probability.
+    /// The most probable tokens at this position: bytes and log-probability.
     pub top: Vec<(Vec<u8>, f32)>,
 }
 
-/// Tokens read and written.
+/// The token counts of a generation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
     /// Tokens generated.
     pub completion_tokens: u32,
-    /// Tokens of the prompt that were already in the cache.
+    /// Tokens of the prompt that were already in the KV cache.
     pub cached_tokens: u32,
 }
 
-/// How an answer came to be: the `tightwad` object of a response.
+/// Describes how an answer was generated: the `tightwad` object of a response.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
     /// `plain`, `speculation`, ...
     pub mode: String,
-    /// True when every token was committed by the target.
+    /// True when the target committed every token.
     pub exact: bool,
-    /// Propose-verify rounds.
+    /// Rounds of a draft and its verification.
     pub rounds: u32,
-    /// Tokens proposed.
+    /// Proposed tokens.
     pub drafted: u32,
     /// Proposed tokens that the target committed.
     pub accepted: u32,
-    /// Tokens proposed and not verified: drafted ahead in vain, or not worth it.
+    /// Proposed tokens without verification, because they were outdated or their verification did not pay off.
     pub wasted: u32,
-    /// Positions decided again by the one-token path.
+    /// Positions that the one-token path decided again.
     pub ties: u32,
     /// Tokens committed without the target.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub unverified: u32,
     /// The rule of the consensus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// The share of audited tokens that the target would have chosen too, over all requests.
+    /// The share of audited tokens that the target would have chosen, over all requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
-    /// What a gate did.
+    /// The gate's report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<Box<GateReport>>,
-    /// Names of the drafters.
+    /// The names of the drafters.
     pub drafters: Vec<String>,
-    /// The plugins that took part, by name, with the SHA-256 of their component.
+    /// The plugins of this request: name, and SHA-256 of the component.
     pub plugins: Vec<(String, String)>,
-    /// Why the plugin was left before the end, when it was.
+    /// The failure of the plugin, if the host finished the answer without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
 }
 
-/// How a gate came to an answer.
+/// Describes how a gate generated an answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct GateReport {
-    /// `approved`, `corrected`, `rejected` (the reviewer's own answer) or `unreviewed` (it was lost).
+    /// `approved`, `corrected`, `rejected` (the reviewer answers itself) or `unreviewed` (the reviewer was lost).
     pub verdict: String,
-    /// Who wrote what was passed on.
+    /// The member of the fleet that wrote the released candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
-    /// The share of it that was kept.
-    pub kept: f64,
-    /// Tokens of it that went out before the review was over.
-    #[serde(skip_serializing_if = "is_none")]
-    pub passed_early: u32,
-    /// Reviews that had been made for another request.
-    #[serde(skip_serializing_if = "is_none")]
+    /// The share of the candidate's tokens that stayed in the answer.
+    pub kept_share: f64,
+    /// Tokens of the candidate that the client received before the review ended.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub released_early_tokens: u32,
+    /// Reviews that came from the cache.
+    #[serde(skip_serializing_if = "is_zero")]
     pub reviews_cached: u32,
     /// Tokens that the reviewer generated.
-    pub reviewer_decoded: u32,
-    /// Tokens that the reviewer only read.
-    pub reviewer_read: u32,
-    /// Seconds of writing, of reviewing, and until the end after that.
+    pub reviewer_generated_tokens: u32,
+    /// Tokens that the reviewer scored without generating them.
+    pub reviewer_scored_tokens: u32,
+    /// Seconds of the fleet's generation, of the reviews, and of the reviewer's correction or own answer.
     pub seconds: [f64; 3],
 }
 
-/// True for counts that go without saying.
+/// True if the count is 0. A response leaves out such counts.
 #[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_none(count: &u32) -> bool {
+fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
 impl Report {
-    /// Adds the figures of another part of the same answer.
+    /// Adds the counts of another part of the same answer.
     pub fn add(&mut self, other: &Self) {
         self.exact &= other.exact;
         self.rounds += other.rounds;
@@ -121,10 +122,10 @@ impl Report {
 /// The end of a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Why it ended.
-    pub finish: Finish,
-    /// Tokens read and written.
+    /// The reason why the generation ended.
+    pub finish_reason: FinishReason,
+    /// The token counts.
     pub usage: Usage,
-    /// How the answer came to be.
+    /// Describes how the answer was generated.
     pub report: Report,
 }

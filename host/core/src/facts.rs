@@ -1,51 +1,51 @@
-//! What other machines and the endpoint know of a model.
+//! The properties of a model that other machines and the HTTP endpoint use.
 
 use serde::{Deserialize, Serialize};
 
-/// What a model is, as far as another machine must know.
+/// The properties of a model that another machine needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
-    /// SHA-256 over all tokens, in hexadecimal: equal digests exchange token ids.
+    /// SHA-256 over all tokens, in hexadecimal. Models with equal digests exchange token ids.
     pub vocabulary: String,
-    /// SHA-256 over samples of the weights' file, in hexadecimal: equal digests generate the same.
+    /// SHA-256 over samples of the weights file, in hexadecimal. Models with equal digests generate the same tokens.
     pub weights: String,
-    /// As the GGUF says it: `llama 135M Q4_1`.
+    /// Architecture, size and quantization from the GGUF file, such as `llama 135M Q4_1`.
     pub description: String,
-    /// Bytes of the weights.
+    /// The size of the weights in bytes.
     pub bytes: u64,
-    /// Tokens a sequence may have.
+    /// The maximum number of tokens of a sequence.
     pub context: u32,
-    /// Sequences that run at once.
+    /// The number of sequences that run at the same time.
     pub slots: u32,
-    /// True when the chat template knows tools.
+    /// True when the chat template supports tools.
     pub tools: bool,
-    /// True for models with recurrent layers: their state cannot be rolled back.
+    /// True for models with recurrent layers. Their state cannot be rolled back.
     #[serde(default, skip_serializing_if = "is_default")]
     pub recurrent: bool,
-    /// Nanoseconds of a forward pass over one row.
-    pub token_ns: u64,
-    /// Nanoseconds of each row of a pass over many.
-    pub row_ns: u64,
+    /// The time of a forward pass over one row, in nanoseconds.
+    pub time_per_token_ns: u64,
+    /// The time per row of a forward pass over many rows, in nanoseconds.
+    pub time_per_row_ns: u64,
 }
 
 impl ModelFacts {
-    /// [`ModelFacts::vocabulary`] as bytes; `None` where it is no digest.
+    /// [`ModelFacts::vocabulary`] as bytes; `None` if the text is not a digest.
     #[must_use]
     pub fn vocabulary_digest(&self) -> Option<[u8; 32]> {
-        crate::digest::digest(&self.vocabulary)
+        crate::digest::parse_digest(&self.vocabulary)
     }
 }
 
-/// How busy a model is.
+/// The load of a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
-    /// Sequences that are open.
+    /// Open sequences.
     pub active: usize,
-    /// Requests that wait for one.
+    /// Requests that wait for a free slot.
     pub waiting: usize,
 }
 
-/// True for the default value: serde leaves such fields out.
+/// True for the default value. Serde leaves such fields out.
 pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -1,5 +1,4 @@
-//! Backends in order: when one is lost, the next goes on from the last committed token, in the same
-//! stream.
+//! A backend with standbys: when a backend is lost, the next one continues the stream from the last committed token.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,102 +10,106 @@ use crate::backend::{Backend, DrafterSource, Generator, Scorer, SharedBackend, S
 use crate::error::BackendError;
 use crate::event::Outcome;
 use crate::facts::{Load, ModelFacts};
-use crate::follow::{Followed, Successor};
-use crate::output::generate_plainly;
+use crate::failover::{FailoverTarget, StandbySource};
+use crate::output::generate_by_decoding;
 use crate::request::Request;
-use crate::session::{Drafter, Left, OpenTarget, Task, Tokenizer};
-use crate::tokens::Scored;
+use crate::session::{Drafter, OpenedTarget, PreparedRequest, ResumePoint, Tokenizer};
+use crate::tokens::TokenScore;
 
-/// The first backend answers; the others stand by, in order.
+/// A primary backend and its standbys, in order.
 pub struct Fallback {
-    first: SharedBackend,
-    others: Vec<SharedBackend>,
+    primary: SharedBackend,
+    standbys: Vec<SharedBackend>,
 }
 
 impl Fallback {
-    /// Stands `others` by for `first`; all of them go on from its tokens, with the same vocabulary.
+    /// Adds `standbys` to `primary`. All backends must have the same vocabulary and resume from each other's tokens.
     #[must_use]
-    pub fn new(first: SharedBackend, others: Vec<SharedBackend>) -> Self {
-        Self { first, others }
+    pub fn new(primary: SharedBackend, standbys: Vec<SharedBackend>) -> Self {
+        Self { primary, standbys }
     }
 
-    fn order(&self) -> impl Iterator<Item = &SharedBackend> {
-        std::iter::once(&self.first).chain(&self.others)
+    /// The primary, then the standbys in order.
+    fn backends(&self) -> impl Iterator<Item = &SharedBackend> {
+        std::iter::once(&self.primary).chain(&self.standbys)
     }
 
     /// True when all backends pass `test`.
-    fn all(&self, test: impl Fn(&dyn Backend) -> bool) -> bool {
-        self.order().all(|backend| test(backend.as_ref()))
+    fn all_backends(&self, test: impl Fn(&dyn Backend) -> bool) -> bool {
+        self.backends().all(|backend| test(backend.as_ref()))
     }
 
     /// True when the targets of all backends pass `test`.
     fn all_targets(&self, test: impl Fn(&dyn TargetSource) -> bool) -> bool {
-        self.all(|backend| backend.as_target().is_some_and(&test))
+        self.all_backends(|backend| backend.as_target().is_some_and(&test))
     }
 
-    /// The answer of the first that is not lost.
-    async fn first_answer<'a, T, F>(&'a self, ask: impl Fn(&'a SharedBackend) -> F) -> Result<T, BackendError>
+    /// The result of `call` on the first backend that is not lost.
+    async fn first_result<'a, T, F>(
+        &'a self,
+        call: impl Fn(&'a SharedBackend) -> F,
+    ) -> Result<T, BackendError>
     where
         F: Future<Output = Result<T, BackendError>>,
     {
-        let mut last = None;
-        for backend in self.order() {
-            match ask(backend).await {
-                Err(error) if error.is_loss() => {
-                    tracing::warn!(backend = backend.name(), %error, "lost; asking the next one");
-                    last = Some(error);
+        let mut last_error = None;
+        for backend in self.backends() {
+            match call(backend).await {
+                Err(error) if error.allows_failover() => {
+                    tracing::warn!(backend = backend.name(), %error, "backend is lost; trying the next one");
+                    last_error = Some(error);
                 }
                 other => return other,
             }
         }
-        Err(last.unwrap_or_else(|| BackendError::failed(self.name(), "there is no backend")))
+        Err(last_error.unwrap_or_else(|| BackendError::failed(self.name(), "no backend is left")))
     }
 
-    fn follow(
+    /// Adds `standbys` to the target that `backend` opened.
+    fn with_standbys(
         &self,
-        opened: OpenTarget,
+        opened: OpenedTarget,
         backend: &SharedBackend,
-        rest: VecDeque<SharedBackend>,
-        left: Option<&Left>,
-    ) -> OpenTarget {
+        standbys: VecDeque<SharedBackend>,
+        resume_point: Option<&ResumePoint>,
+    ) -> OpenedTarget {
         let weights = |backend: &SharedBackend| backend.facts().map(|facts| facts.weights);
-        let others = Others {
-            request: opened.task.request.clone(),
-            weights: weights(&self.first),
-            // Nothing was committed yet: whoever answers now is the one whose answer it is, but only
-            // the first one is what the script promised.
-            exact: weights(&self.first) == weights(backend),
-            rest,
+        let source = Standbys {
+            request: opened.prepared.request.clone(),
+            weights: weights(&self.primary),
+            // The script promises the tokens of the primary. Only targets with its weights are exact.
+            exact: weights(&self.primary) == weights(backend),
+            standbys,
         };
-        Followed::open(opened, Box::new(others), left)
+        FailoverTarget::open(opened, Box::new(source), resume_point)
     }
 }
 
-/// A fallback has a role where all its backends have that role.
+/// A fallback has a role if all its backends have the role.
 impl Backend for Fallback {
     fn name(&self) -> &str {
-        self.first.name()
+        self.primary.name()
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
-        self.first.vocabulary()
+        self.primary.vocabulary()
     }
 
     fn facts(&self) -> Option<ModelFacts> {
-        self.first.facts()
+        self.primary.facts()
     }
 
-    /// A request must fit all of them.
+    /// The shortest context of all backends, because each backend may have to take over the request.
     fn context(&self) -> Option<u32> {
-        self.order().filter_map(|backend| backend.context()).min()
+        self.backends().filter_map(|backend| backend.context()).min()
     }
 
     fn load(&self) -> Load {
-        self.first.load()
+        self.primary.load()
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {
-        if self.all(|backend| backend.as_generator().is_some()) { Some(self) } else { None }
+        if self.all_backends(|backend| backend.as_generator().is_some()) { Some(self) } else { None }
     }
 
     fn as_target(&self) -> Option<&dyn TargetSource> {
@@ -114,18 +117,18 @@ impl Backend for Fallback {
     }
 
     fn as_drafter(&self) -> Option<&dyn DrafterSource> {
-        if self.all(|backend| backend.as_drafter().is_some()) { Some(self) } else { None }
+        if self.all_backends(|backend| backend.as_drafter().is_some()) { Some(self) } else { None }
     }
 
     fn as_scorer(&self) -> Option<&dyn Scorer> {
-        if self.all(|backend| backend.as_scorer().is_some()) { Some(self) } else { None }
+        if self.all_backends(|backend| backend.as_scorer().is_some()) { Some(self) } else { None }
     }
 }
 
 #[async_trait]
 impl Generator for Fallback {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        generate_plainly(self, request, sink).await
+        generate_by_decoding(self, request, sink).await
     }
 }
 
@@ -140,38 +143,38 @@ impl TargetSource for Fallback {
     }
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        self.first.as_target()?.tokenizer()
+        self.primary.as_target()?.tokenizer()
     }
 
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        self.first_answer(|backend| async move { backend.target()?.read(request).await }).await
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
+        self.first_result(|backend| async move { backend.target()?.prepare(request).await }).await
     }
 
     async fn open_target(
         &self,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        let mut rest: VecDeque<SharedBackend> = self.order().cloned().collect();
-        let mut last = None;
-        while let Some(backend) = rest.pop_front() {
-            match open_target(&backend, request, left).await {
-                Err(error) if error.is_loss() && !rest.is_empty() => {
-                    tracing::warn!(backend = backend.name(), %error, "lost; asking the next one");
-                    last = Some(error);
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
+        let mut untried: VecDeque<SharedBackend> = self.backends().cloned().collect();
+        let mut last_error = None;
+        while let Some(backend) = untried.pop_front() {
+            match open_target(&backend, request, resume_point).await {
+                Err(error) if error.allows_failover() && !untried.is_empty() => {
+                    tracing::warn!(backend = backend.name(), %error, "backend is lost; trying the next one");
+                    last_error = Some(error);
                 }
                 Err(error) => return Err(error),
-                Ok(opened) => return Ok(self.follow(opened, &backend, rest, left)),
+                Ok(opened) => return Ok(self.with_standbys(opened, &backend, untried, resume_point)),
             }
         }
-        Err(last.unwrap_or_else(|| BackendError::failed(self.name(), "there is no backend")))
+        Err(last_error.unwrap_or_else(|| BackendError::failed(self.name(), "no backend is left")))
     }
 }
 
 #[async_trait]
 impl DrafterSource for Fallback {
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        self.first_answer(|backend| async move { backend.drafter()?.open_drafter(task).await }).await
+    async fn open_drafter(&self, request: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
+        self.first_result(|backend| async move { backend.drafter()?.open_drafter(request).await }).await
     }
 }
 
@@ -181,11 +184,11 @@ impl Scorer for Fallback {
         &self,
         request: &Arc<Request>,
         answer: &str,
-        part: Range<usize>,
-    ) -> Result<Vec<Scored>, BackendError> {
-        self.first_answer(|backend| {
-            let part = part.clone();
-            async move { backend.scorer()?.score(request, answer, part).await }
+        range: Range<usize>,
+    ) -> Result<Vec<TokenScore>, BackendError> {
+        self.first_result(|backend| {
+            let range = range.clone();
+            async move { backend.scorer()?.score(request, answer, range).await }
         })
         .await
     }
@@ -194,34 +197,37 @@ impl Scorer for Fallback {
 async fn open_target(
     backend: &SharedBackend,
     request: &Arc<Request>,
-    left: Option<&Left>,
-) -> Result<OpenTarget, BackendError> {
-    backend.target()?.open_target(request, left).await
+    resume_point: Option<&ResumePoint>,
+) -> Result<OpenedTarget, BackendError> {
+    backend.target()?.open_target(request, resume_point).await
 }
 
-/// The backends that stand by.
-struct Others {
+/// The standbys of one request.
+struct Standbys {
     request: Arc<Request>,
-    /// Digest of the weights that the script promised.
+    /// The digest of the primary's weights.
     weights: Option<String>,
     exact: bool,
-    rest: VecDeque<SharedBackend>,
+    standbys: VecDeque<SharedBackend>,
 }
 
 #[async_trait]
-impl Successor for Others {
-    async fn next(&mut self, lost: BackendError, left: &Left) -> Result<OpenTarget, BackendError> {
-        let mut error = lost;
-        while error.is_loss() {
-            let Some(backend) = self.rest.pop_front() else { return Err(error) };
+impl StandbySource for Standbys {
+    async fn open_next(
+        &mut self,
+        mut error: BackendError,
+        resume_point: &ResumePoint,
+    ) -> Result<OpenedTarget, BackendError> {
+        while error.allows_failover() {
+            let Some(backend) = self.standbys.pop_front() else { return Err(error) };
             tracing::warn!(
                 request = self.request.id,
-                committed = left.output.len(),
+                committed = resume_point.output.len(),
                 next = backend.name(),
                 %error,
-                "the target is lost; the next one goes on"
+                "target is lost; the next backend takes over"
             );
-            match open_target(&backend, &self.request, Some(left)).await {
+            match open_target(&backend, &self.request, Some(resume_point)).await {
                 Ok(opened) => {
                     self.exact &= backend.facts().map(|facts| facts.weights) == self.weights;
                     return Ok(opened);
@@ -248,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_goes_on_with_the_backend_that_stands_by() {
+    async fn standby_continues_the_stream() {
         let lost = FakeModel::new("first", "one two three").failing_after(5);
         let standby = FakeModel::new("second", "one two three");
         let (sink, mut events) = Events::new();
@@ -258,20 +264,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_opened_is_passed_over_until_none_is_left() {
+    async fn fallback_skips_backends_that_cannot_be_opened() {
         let lost = |name: &str| FakeModel::new(name, "x").failing_after(0);
         let (sink, mut events) = Events::new();
-        let both = fallback(vec![lost("first"), lost("second"), FakeModel::new("third", "ok")]);
-        both.generate(Request::default(), sink).await.unwrap();
+        let usable = fallback(vec![lost("first"), lost("second"), FakeModel::new("third", "ok")]);
+        usable.generate(Request::default(), sink).await.unwrap();
         assert_eq!(events.text(), "ok");
         let (sink, _events) = Events::new();
-        let none = fallback(vec![lost("first"), lost("second")]);
-        let error = none.generate(Request::default(), sink).await.unwrap_err();
+        let unusable = fallback(vec![lost("first"), lost("second")]);
+        let error = unusable.generate(Request::default(), sink).await.unwrap_err();
         assert!(error.to_string().contains("is lost"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_score_is_asked_of_the_next_backend_where_the_first_is_lost() {
+    async fn standby_scores_when_the_primary_is_lost() {
         let lost = FakeModel::new("first", "x").failing_after(0);
         let scored = fallback(vec![lost, FakeModel::new("second", "abc")]);
         let scores = scored.score(&Arc::new(Request::default()), "abd", 1..3).await.unwrap();
@@ -279,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_there_where_all_backends_have_it() {
+    fn fallback_has_a_role_if_all_backends_have_it() {
         let model = || FakeModel::new("model", "x");
         let two = |ability| {
             let pairs = [[model().lacking(ability), model()], [model(), model().lacking(ability)]];
@@ -304,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_verify_and_resume_where_all_of_them_do() {
+    fn fallback_verifies_and_resumes_if_all_targets_do() {
         let model = || FakeModel::new("model", "x");
         let two = |ability| fallback(vec![model(), model().lacking(ability)]);
         let (resuming, verifying) = (two(Ability::Verify), two(Ability::Resume));
@@ -315,13 +321,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_role_is_refused_by_its_verb() {
+    fn missing_role_is_named_by_its_verb() {
         let missing = [Ability::Generate, Ability::Target, Ability::Draft, Ability::Score];
         let bare = missing.into_iter().fold(FakeModel::new("bare", "x"), FakeModel::lacking);
-        let said = |error: Option<BackendError>| error.unwrap().to_string();
-        assert_eq!(said(bare.generator().err()), "bare cannot generate");
-        assert_eq!(said(Backend::target(&bare).err()), "bare cannot verify");
-        assert_eq!(said(Backend::drafter(&bare).err()), "bare cannot propose");
-        assert_eq!(said(bare.scorer().err()), "bare cannot score");
+        let message = |error: Option<BackendError>| error.unwrap().to_string();
+        assert_eq!(message(bare.generator().err()), "bare cannot generate");
+        assert_eq!(message(Backend::target(&bare).err()), "bare cannot verify");
+        assert_eq!(message(Backend::drafter(&bare).err()), "bare cannot propose");
+        assert_eq!(message(bare.scorer().err()), "bare cannot score");
     }
 }

@@ -1,7 +1,7 @@
-//! The way from committed tokens to the client's text.
+//! Turns committed tokens into the client's text.
 //!
-//! Invariant: `pending` holds the bytes that were committed and not sent; nothing in it that could
-//! still become a stop string, or the rest of a character, is ever sent.
+//! Invariant: `pending` holds the committed bytes that were not sent. Bytes stay there while they may become a stop
+//! string or belong to an incomplete character.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::backend::{Sink, TargetSource};
 use crate::error::BackendError;
 use crate::event::{Event, Outcome, Report, TextLogprobs, Usage};
 use crate::request::Request;
-use crate::session::{OpenTarget, Target};
-use crate::tokens::{Committed, Finish, TokenId, Verified};
+use crate::session::{OpenedTarget, Target};
+use crate::tokens::{CommittedToken, FinishReason, StepResult, TokenId};
 
-/// Streams the committed tokens of one request: whole UTF-8 characters, no part of a stop string.
+/// Streams the text of one request's committed tokens: complete UTF-8 characters, without any part of a stop string.
 pub struct Output {
     sink: Sink,
     stop: Vec<Vec<u8>>,
@@ -20,62 +20,62 @@ pub struct Output {
     usage: Usage,
     tokens: Vec<TokenId>,
     pending: Vec<u8>,
-    /// Log-probabilities of tokens whose text is not all sent, with the bytes still to send
-    /// before the token begins.
-    waiting: Vec<(usize, TextLogprobs)>,
-    finish: Option<Finish>,
-    /// Bytes at the beginning that the client has already.
-    given: usize,
+    /// The log-probabilities of tokens whose text was not sent completely, each with the offset of its token in
+    /// `pending`.
+    pending_logprobs: Vec<(usize, TextLogprobs)>,
+    finish_reason: Option<FinishReason>,
+    /// The number of bytes that the client already has. The output sends the text after them.
+    bytes_to_skip: usize,
 }
 
 impl Output {
-    /// For the request that `opened` answers.
+    /// The output of the request that `opened` answers.
     #[must_use]
-    pub fn new(opened: &OpenTarget, sink: Sink) -> Self {
-        let task = &opened.task;
+    pub fn new(opened: &OpenedTarget, sink: Sink) -> Self {
+        let prepared = &opened.prepared;
         let usage = Usage {
-            prompt_tokens: u32::try_from(task.prompt.len()).unwrap_or(u32::MAX),
+            prompt_tokens: u32::try_from(prepared.prompt.len()).unwrap_or(u32::MAX),
             completion_tokens: 0,
-            cached_tokens: opened.cached,
+            cached_tokens: opened.cached_tokens,
         };
         Self {
             sink,
-            stop: task.request.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
-            max_tokens: task.max_tokens,
+            stop: prepared.request.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
+            max_tokens: prepared.max_tokens,
             usage,
             tokens: Vec::new(),
             pending: Vec::new(),
-            waiting: Vec::new(),
-            finish: None,
-            given: 0,
+            pending_logprobs: Vec::new(),
+            finish_reason: None,
+            bytes_to_skip: 0,
         }
     }
 
-    /// Goes on behind the first `bytes` of the text, which the client has already.
+    /// Skips the first `bytes` of the text, because the client already has them.
     #[must_use]
-    pub fn behind(mut self, bytes: usize) -> Self {
-        self.given = bytes;
+    pub fn skip_bytes(mut self, bytes: usize) -> Self {
+        self.bytes_to_skip = bytes;
         self
     }
 
-    /// Takes what the target committed and streams its text; true when the request is over.
+    /// Streams the text of the tokens that `step` committed. Returns true when the request is finished.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Cancelled`] when the client has left.
-    pub async fn commit(&mut self, verified: &Verified, target: &dyn Target) -> Result<bool, BackendError> {
-        for committed in &verified.committed {
-            if self.finish.is_some() {
+    /// Returns [`BackendError::Cancelled`] if the client has disconnected.
+    pub async fn commit(&mut self, step: &StepResult, target: &dyn Target) -> Result<bool, BackendError> {
+        for committed in &step.committed {
+            if self.finish_reason.is_some() {
                 break;
             }
             self.push(committed, target);
         }
-        if self.finish.is_none() {
-            self.finish = verified.finish;
+        if self.finish_reason.is_none() {
+            self.finish_reason = step.finish_reason;
         }
-        let safe = if self.finish.is_some() { self.pending.len() } else { self.safe_length() };
+        let safe = if self.finish_reason.is_some() { self.pending.len() } else { self.safe_length() };
         self.send(safe).await?;
-        Ok(self.finish.is_some())
+        Ok(self.finish_reason.is_some())
     }
 
     /// The tokens committed so far.
@@ -84,81 +84,76 @@ impl Output {
         &self.tokens
     }
 
-    /// How many more tokens may be committed.
+    /// The number of tokens that may still be committed.
     #[must_use]
-    pub fn remaining(&self) -> u32 {
-        if self.is_over() { 0 } else { self.max_tokens.saturating_sub(self.usage.completion_tokens) }
+    pub fn remaining_tokens(&self) -> u32 {
+        if self.is_finished() { 0 } else { self.max_tokens.saturating_sub(self.usage.completion_tokens) }
     }
 
-    /// True after the end of the turn, a stop string or the last token.
+    /// True after the end of the turn, a stop string or the last allowed token.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.finish.is_some()
+    pub fn is_finished(&self) -> bool {
+        self.finish_reason.is_some()
     }
 
-    /// True when the client has left.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.sink.is_closed()
-    }
-
-    /// Completes when the client has left.
-    pub async fn abandoned(&self) {
+    /// Completes when the client has disconnected.
+    pub async fn client_disconnected(&self) {
         self.sink.closed().await;
     }
 
-    /// Why the request ended and what it used.
+    /// The reason why the request ended, and its token counts.
     #[must_use]
-    pub fn end(self) -> (Finish, Usage) {
-        (self.finish.unwrap_or(Finish::Length), self.usage)
+    pub fn finish(self) -> (FinishReason, Usage) {
+        (self.finish_reason.unwrap_or(FinishReason::Length), self.usage)
     }
 
-    fn push(&mut self, committed: &Committed, target: &dyn Target) {
+    fn push(&mut self, committed: &CommittedToken, target: &dyn Target) {
         let bytes = target.bytes(committed.token);
         let start = self.pending.len();
         self.tokens.push(committed.token);
         self.usage.completion_tokens += 1;
         if let Some(logprobs) = &committed.logprobs {
             let top = logprobs.top.iter().map(|(token, value)| (target.bytes(*token), *value)).collect();
-            let own = TextLogprobs { bytes: bytes.clone(), logprob: logprobs.logprob, top };
-            self.waiting.push((start, own));
+            let entry = TextLogprobs { bytes: bytes.clone(), logprob: logprobs.logprob, top };
+            self.pending_logprobs.push((start, entry));
         }
         self.pending.extend_from_slice(&bytes);
-        if let Some(at) = self.stop_at() {
-            self.pending.truncate(at);
-            self.waiting.retain(|(start, _)| *start < at);
-            self.finish = Some(Finish::Stop);
+        if let Some(stop) = self.stop_offset() {
+            self.pending.truncate(stop);
+            self.pending_logprobs.retain(|(start, _)| *start < stop);
+            self.finish_reason = Some(FinishReason::Stop);
         } else if self.usage.completion_tokens >= self.max_tokens {
-            self.finish = Some(Finish::Length);
+            self.finish_reason = Some(FinishReason::Length);
         }
     }
 
-    /// Where the first stop string begins.
-    fn stop_at(&self) -> Option<usize> {
+    /// The offset of the first stop string in `pending`.
+    fn stop_offset(&self) -> Option<usize> {
         let find = |stop: &Vec<u8>| self.pending.windows(stop.len()).position(|window| window == stop);
         self.stop.iter().filter_map(find).min()
     }
 
-    /// How many pending bytes can be sent whatever follows.
+    /// The number of pending bytes that cannot belong to a stop string or to an incomplete character.
     fn safe_length(&self) -> usize {
-        let held = |stop: &Vec<u8>| {
-            let most = self.pending.len().min(stop.len() - 1);
-            (1..=most).rev().find(|length| self.pending.ends_with(&stop[..*length])).unwrap_or(0)
+        let prefix_bytes = |stop: &Vec<u8>| {
+            let max = self.pending.len().min(stop.len() - 1);
+            (1..=max).rev().find(|length| self.pending.ends_with(&stop[..*length])).unwrap_or(0)
         };
-        let held = self.stop.iter().map(held).max().unwrap_or(0);
-        let safe = self.pending.len() - held;
+        let partial_stop_bytes = self.stop.iter().map(prefix_bytes).max().unwrap_or(0);
+        let safe = self.pending.len() - partial_stop_bytes;
         safe - incomplete_tail(&self.pending[..safe])
     }
 
     async fn send(&mut self, length: usize) -> Result<(), BackendError> {
-        let given = self.given.min(length);
-        self.given -= given;
-        let text = String::from_utf8_lossy(&self.pending[given..length]).into_owned();
+        let skipped = self.bytes_to_skip.min(length);
+        self.bytes_to_skip -= skipped;
+        let text = String::from_utf8_lossy(&self.pending[skipped..length]).into_owned();
         self.pending.drain(..length);
-        let begun = |(start, _): &&(usize, TextLogprobs)| self.finish.is_some() || *start < length;
-        let ready = self.waiting.iter().take_while(begun).count();
-        let logprobs: Vec<TextLogprobs> = self.waiting.drain(..ready).map(|(_, logprobs)| logprobs).collect();
-        for (start, _) in &mut self.waiting {
+        let begun = |(start, _): &&(usize, TextLogprobs)| self.finish_reason.is_some() || *start < length;
+        let ready = self.pending_logprobs.iter().take_while(begun).count();
+        let logprobs: Vec<TextLogprobs> =
+            self.pending_logprobs.drain(..ready).map(|(_, logprobs)| logprobs).collect();
+        for (start, _) in &mut self.pending_logprobs {
             *start -= length.min(*start);
         }
         if text.is_empty() && logprobs.is_empty() {
@@ -168,12 +163,12 @@ impl Output {
     }
 }
 
-/// Opens a session on `target` and lets it decode: every target can do that.
+/// Answers `request` by decoding on `target`, without drafts. Every target can decode.
 ///
 /// # Errors
 ///
-/// The target's, and [`BackendError::Cancelled`] when the client has left.
-pub async fn generate_plainly(
+/// Returns the target's error, or [`BackendError::Cancelled`] if the client has disconnected.
+pub async fn generate_by_decoding(
     target: &dyn TargetSource,
     request: Request,
     sink: Sink,
@@ -186,47 +181,48 @@ pub async fn generate_plainly(
     let mut output = Output::new(&opened, sink);
     let mut session = opened.session;
     let ties = decode_to_end(session.as_mut(), &mut output).await?;
-    let (finish, usage) = output.end();
+    let (finish_reason, usage) = output.finish();
     let exact = session.is_exact();
     Ok(Outcome {
-        finish,
+        finish_reason,
         usage,
         report: Report { mode: "plain".to_owned(), exact, ties, ..Report::default() },
     })
 }
 
-/// Generates plainly until `output` is over; returns the ties that were decided again.
+/// Decodes until `output` is finished. Returns the number of ties that the one-token path decided again.
 ///
 /// # Errors
 ///
-/// What the target answers, and [`BackendError::Cancelled`] when the client has left.
+/// Returns the target's error, or [`BackendError::Cancelled`] if the client has disconnected.
 pub async fn decode_to_end(target: &mut dyn Target, output: &mut Output) -> Result<u32, BackendError> {
     let mut ties = 0;
-    while !output.is_over() {
-        target.decode(output.remaining()).await?;
-        let mut any = false;
-        while let Some(step) = next(target, output).await? {
-            any = true;
+    while !output.is_finished() {
+        target.decode(output.remaining_tokens()).await?;
+        let mut progressed = false;
+        while let Some(step) = next_step(target, output).await? {
+            progressed = true;
             ties += step.ties;
             if output.commit(&step, &*target).await? {
                 break;
             }
         }
-        if !any {
-            return Err(BackendError::failed("the target", "it ended a decode without a token"));
+        if !progressed {
+            return Err(BackendError::failed("the target", "the decode ended without a token"));
         }
     }
     Ok(ties)
 }
 
-async fn next(target: &mut dyn Target, output: &Output) -> Result<Option<Verified>, BackendError> {
+/// The next step of a decode, unless the client disconnects first.
+async fn next_step(target: &mut dyn Target, output: &Output) -> Result<Option<StepResult>, BackendError> {
     tokio::select! {
         step = target.step() => step,
-        () = output.abandoned() => Err(BackendError::Cancelled),
+        () = output.client_disconnected() => Err(BackendError::Cancelled),
     }
 }
 
-/// Bytes at the end of `bytes` that begin a character and do not finish it.
+/// The number of bytes at the end of `bytes` that belong to an incomplete character.
 fn incomplete_tail(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let byte = bytes[bytes.len() - back];
@@ -250,58 +246,62 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::testing::{FakeModel, task};
+    use crate::testing::{FakeModel, prepare};
 
-    /// Commits `text` byte by byte; returns what was sent after each and the finish.
-    async fn run(text: &[u8], stop: &[&str], max_tokens: u32) -> (Vec<String>, Option<Finish>) {
+    /// Commits `text` byte by byte. Returns the text that was sent after each byte, and the finish reason.
+    async fn run(text: &[u8], stop: &[&str], max_tokens: u32) -> (Vec<String>, Option<FinishReason>) {
         let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
         let request = Request { stop, max_tokens: Some(max_tokens), ..Request::default() };
-        let target = FakeModel::new("bytes", "").target(0, max_tokens);
-        let opened = OpenTarget { session: Box::new(target), cached: 0, task: task(Arc::new(request)) };
+        let session = FakeModel::new("bytes", "").target(0, max_tokens);
+        let opened = OpenedTarget {
+            session: Box::new(session),
+            cached_tokens: 0,
+            prepared: prepare(Arc::new(request)),
+        };
         let (sink, mut events) = mpsc::channel(100);
         let mut output = Output::new(&opened, sink);
         let mut sent = Vec::new();
         for byte in text {
-            let committed = vec![Committed { token: u32::from(*byte), logprobs: None }];
-            let verified = Verified { committed, ..Verified::default() };
-            let over = output.commit(&verified, opened.session.as_ref()).await.unwrap();
+            let committed = vec![CommittedToken { token: u32::from(*byte), logprobs: None }];
+            let step = StepResult { committed, ..StepResult::default() };
+            let finished = output.commit(&step, opened.session.as_ref()).await.unwrap();
             sent.push(events.try_recv().map(|event| event.text).unwrap_or_default());
-            if over {
+            if finished {
                 break;
             }
         }
-        (sent, output.finish)
+        (sent, output.finish_reason)
     }
 
     #[tokio::test]
-    async fn characters_are_sent_whole() {
+    async fn output_sends_complete_characters() {
         let (sent, _) = run("aé🦀".as_bytes(), &[], 100).await;
         assert_eq!(sent, ["a", "", "é", "", "", "", "🦀"]);
     }
 
     #[tokio::test]
-    async fn invalid_bytes_become_replacement_characters() {
+    async fn output_replaces_invalid_bytes() {
         let (sent, _) = run(b"a\xffb", &[], 100).await;
         assert_eq!(sent.concat(), "a\u{fffd}b");
     }
 
     #[tokio::test]
-    async fn no_part_of_a_stop_string_leaks() {
-        let (sent, finish) = run(b"say STOP now", &["STOP"], 100).await;
+    async fn output_holds_back_every_part_of_a_stop_string() {
+        let (sent, finish_reason) = run(b"say STOP now", &["STOP"], 100).await;
         assert_eq!(sent.concat(), "say ");
-        assert_eq!(finish, Some(Finish::Stop));
+        assert_eq!(finish_reason, Some(FinishReason::Stop));
     }
 
     #[tokio::test]
-    async fn a_stop_string_that_does_not_come_is_sent_late() {
+    async fn output_sends_an_unfinished_stop_string_late() {
         let (sent, _) = run(b"STxSS!", &["STOP", "SS?"], 100).await;
         assert_eq!(sent, ["", "", "STx", "", "", "SS!"]);
     }
 
     #[tokio::test]
-    async fn held_text_is_sent_at_the_last_token() {
-        let (sent, finish) = run(b"abST", &["STOP"], 4).await;
+    async fn output_sends_held_text_at_the_last_token() {
+        let (sent, finish_reason) = run(b"abST", &["STOP"], 4).await;
         assert_eq!(sent.concat(), "abST");
-        assert_eq!(finish, Some(Finish::Length));
+        assert_eq!(finish_reason, Some(FinishReason::Length));
     }
 }

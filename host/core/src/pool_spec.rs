@@ -1,57 +1,58 @@
-//! What a script asks for.
+//! The pools and workers that a script configures.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::spec::PluginSpec;
 use crate::token::Token;
 
-/// `tw.pooling{}`.
+/// The configuration of one pool: the keys of `tw.pooling`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolSpec {
-    /// The GGUF file, on this machine.
+    /// The GGUF file on the host.
     pub path: PathBuf,
     /// The name in reports and metrics.
     pub name: String,
-    /// The machines that may be used.
+    /// The workers that may hold layers.
     pub workers: Vec<WorkerSpec>,
-    /// Layers may also lie on this machine.
-    pub local: bool,
-    /// Tokens a sequence may have.
+    /// True when the host may hold layers too.
+    pub include_host: bool,
+    /// The maximum number of tokens of a sequence.
     pub context: Option<u32>,
-    /// Sequences that run at once.
+    /// The number of sequences that run at the same time.
     pub slots: u32,
-    /// Requests that may wait for a slot.
-    pub queue: Option<u32>,
-    /// Threads of a forward pass on this machine.
+    /// The maximum number of requests that wait for a slot.
+    pub max_queue: Option<u32>,
+    /// The threads of a forward pass on the host.
     pub threads: Option<u32>,
-    /// The placement plugin; default: the built-in one.
-    pub plugin: Option<String>,
-    /// Tensors, by regular expression, and the worker that has them; `None`: this machine.
-    pub pins: Vec<(String, Option<String>)>,
-    /// Unloads the model when nobody used it for so long.
-    pub ttl: Option<Duration>,
-    /// Never unloads it to make room for another.
-    pub pinned: bool,
-    /// Loads it with the first request, not with the script.
+    /// The placement policy; `None`: the built-in one.
+    pub policy: Option<PluginSpec>,
+    /// Regular expressions of tensor names, each with the worker that holds these tensors; `None`: the host.
+    pub override_tensors: Vec<(String, Option<String>)>,
+    /// The idle time after which the pool unloads the model; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// True when the host must not unload the model, neither for another pool nor after the idle time.
+    pub keep_loaded: bool,
+    /// True when the first request loads the model; false when the script does.
     pub on_demand: bool,
-    /// How long a request waits for the pool to be ready.
-    pub patience: Duration,
+    /// The maximum time that a request waits until the pool is ready.
+    pub wait_timeout: Duration,
 }
 
-/// A worker.
+/// The configuration of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkerSpec {
-    /// `http://HOST:PORT`.
+    /// The address: `http://HOST:PORT`.
     pub url: String,
-    /// The token it was started with.
+    /// The bearer token of the worker.
     pub token: Option<Token>,
     /// The name in plans and errors.
     pub name: String,
 }
 
 impl WorkerSpec {
-    /// A worker at `url`, which may leave `http://` out; named after its address unless `name` says
-    /// otherwise. `None`: that is no address.
+    /// A worker at `url`, with or without `http://`. The default name is the address. Returns `None` if `url` is not a
+    /// valid address.
     #[must_use]
     pub fn new(url: &str, token: Option<&Token>, name: Option<String>) -> Option<Self> {
         let url = url.trim_end_matches('/');
@@ -73,12 +74,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_are_named_after_their_address() {
+    fn worker_name_defaults_to_its_address() {
         let worker = WorkerSpec::new("10.0.0.2:7711/", Token::new("t").ok().as_ref(), None).unwrap();
         assert_eq!((worker.url.as_str(), worker.name.as_str()), ("http://10.0.0.2:7711", "10.0.0.2:7711"));
         assert!(WorkerSpec::new("http://[::1]:7711", None, None).is_some());
-        for wrong in ["", "10.0.0.2", "ftp://10.0.0.2:1", "10.0.0.2:port", ":7711"] {
-            assert_eq!(WorkerSpec::new(wrong, None, None), None, "{wrong}");
+        for invalid in ["", "10.0.0.2", "ftp://10.0.0.2:1", "10.0.0.2:port", ":7711"] {
+            assert_eq!(WorkerSpec::new(invalid, None, None), None, "{invalid}");
         }
     }
 }

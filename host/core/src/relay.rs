@@ -1,4 +1,4 @@
-//! Running a generation and handing its events on.
+//! Runs a generation and relays its events.
 
 use std::pin::pin;
 
@@ -9,30 +9,31 @@ use crate::error::BackendError;
 use crate::event::{Event, Outcome};
 use crate::request::Request;
 
-/// Events that wait for a slow reader before the generation pauses.
-const BUFFER: usize = 64;
+/// The number of events that wait for a slow reader before the generation pauses.
+const MAX_PENDING_EVENTS: usize = 64;
 
-/// Lets `backend` answer and gives each event to `each`, which says whether to go on. The answer is
-/// over when the backend says so, even if something keeps its sink.
+/// Generates an answer with `backend` and calls `on_event` with each event, until `on_event` returns false.
+///
+/// The answer ends when the backend returns, even if a copy of its sink is still open.
 ///
 /// # Errors
 ///
-/// The backend's, and [`BackendError::Cancelled`] where `each` wants no more.
+/// Returns the backend's error, or [`BackendError::Cancelled`] if `on_event` returned false.
 pub async fn relay<F>(
     backend: &dyn Backend,
     request: Request,
-    mut each: impl FnMut(Event) -> F,
+    mut on_event: impl FnMut(Event) -> F,
 ) -> Result<Outcome, BackendError>
 where
     F: Future<Output = bool>,
 {
-    let (sink, mut events) = mpsc::channel(BUFFER);
+    let (sink, mut events) = mpsc::channel(MAX_PENDING_EVENTS);
     let mut generating = pin!(backend.generator()?.generate(request, sink));
     let outcome = loop {
         tokio::select! {
             outcome = &mut generating => break outcome,
             Some(event) = events.recv() => {
-                if !each(event).await {
+                if !on_event(event).await {
                     return Err(BackendError::Cancelled);
                 }
             }
@@ -40,7 +41,7 @@ where
     };
     events.close();
     while let Some(event) = events.recv().await {
-        if !each(event).await {
+        if !on_event(event).await {
             return Err(BackendError::Cancelled);
         }
     }

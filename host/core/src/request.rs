@@ -1,4 +1,4 @@
-//! One request, independent of the protocol it came by.
+//! A request, independent of the protocol that carried it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,14 +9,14 @@ use crate::sampling::Sampling;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
-    /// Rendered with the model's chat template.
+    /// Messages that the model's chat template renders.
     Chat(Vec<Message>),
-    /// Taken as it is.
+    /// Text that is used without a template.
     Text(String),
 }
 
 impl Prompt {
-    /// The raw text, or the text of all messages, one a line.
+    /// The raw text, or the text of all messages, joined by line breaks.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -29,85 +29,85 @@ impl Prompt {
     }
 }
 
-/// One message of a conversation, in OpenAI's shape: `role`, `content`, and whatever else the
-/// template knows (`name`, `tool_calls`, `tool_call_id`). Content parts are joined to one string.
+/// One message of a conversation, in OpenAI's form: `role`, `content`, and other fields that the template uses (`name`,
+/// `tool_calls`, `tool_call_id`). Content parts are joined to one string.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Message(pub serde_json::Map<String, Value>);
 
-/// A function the model may call, in OpenAI's shape.
+/// A function that the model may call, in OpenAI's form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
     /// The function's name.
     pub name: String,
-    /// The whole OpenAI object: `{"type": "function", "function": {...}}`.
+    /// The complete OpenAI object: `{"type": "function", "function": {...}}`.
     pub definition: Value,
-    /// JSON schema of the arguments.
+    /// The JSON schema of the arguments.
     pub parameters: Value,
 }
 
-/// Whether and which tool must be called.
+/// The tool that the model must call, if any.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolChoice {
     /// The model decides.
     #[default]
     Auto,
-    /// Tools are not shown to the model.
+    /// The prompt does not mention the tools.
     None,
-    /// Some tool must be called.
+    /// The model must call a tool.
     Required,
-    /// This tool must be called.
+    /// The model must call this tool.
     Named(String),
 }
 
-/// The form the output must have.
+/// The format of the output.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Any text.
     #[default]
     Text,
-    /// Some JSON object.
+    /// A JSON object.
     JsonObject,
     /// JSON that satisfies this schema.
     JsonSchema(Value),
-    /// Text of this grammar, in llguidance's Lark syntax.
+    /// Text that matches this grammar, in llguidance's Lark syntax.
     Grammar(String),
 }
 
-/// One generation.
+/// A request for one generation.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Identifies the request in logs.
     pub id: String,
-    /// What to answer.
+    /// The conversation or text to continue.
     pub prompt: Prompt,
-    /// How to choose tokens; validated.
+    /// The validated sampling settings.
     pub sampling: Sampling,
-    /// Most tokens to generate; `None`: until the model stops or its context is full.
+    /// The maximum number of generated tokens; `None`: until the model stops or its context is full.
     pub max_tokens: Option<u32>,
-    /// Generation ends before the first of these; never empty strings.
+    /// Stop strings. The answer ends before the first stop string. No stop string is empty.
     pub stop: Vec<String>,
-    /// The form of the output.
+    /// The format of the output.
     pub format: Format,
-    /// Tools the model may call.
+    /// The tools that the model may call.
     pub tools: Vec<Tool>,
-    /// Whether and which tool must be called.
+    /// The tool that the model must call, if any.
     pub tool_choice: ToolChoice,
 }
 
 impl Request {
-    /// True when the output must have some form.
+    /// True when a grammar, a schema or a tool call restricts the output.
     #[must_use]
     pub fn is_constrained(&self) -> bool {
-        let called = !matches!(self.tool_choice, ToolChoice::Auto | ToolChoice::None);
-        !matches!(self.format, Format::Text) || (called && !self.tools.is_empty())
+        let must_call = !matches!(self.tool_choice, ToolChoice::Auto | ToolChoice::None);
+        !matches!(self.format, Format::Text) || (must_call && !self.tools.is_empty())
     }
 }
 
 impl Default for Request {
-    /// An empty text, answered freely.
+    /// An empty text without restrictions.
     fn default() -> Self {
         Self {
             id: String::new(),

@@ -1,4 +1,4 @@
-//! What a request may ask of the sampler, validated once.
+//! Sampling settings, validated once.
 
 use std::sync::Arc;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::tokens::TokenId;
 
-/// Sampling settings as a caller states them; [`Sampling::new`] validates them.
+/// Sampling settings before their validation by [`Sampling::new`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingSpec {
-    /// 0 is greedy; otherwise logits are divided by it.
+    /// The divisor of the logits; 0 selects greedy sampling.
     pub temperature: f32,
-    /// Keep the best `top_k` tokens; 0 keeps all.
+    /// Keeps the `top_k` most probable tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keep the smallest set of best tokens whose probabilities reach this sum.
+    /// Keeps the smallest set of most probable tokens whose probabilities add up to `top_p`.
     pub top_p: f32,
-    /// Drop tokens less probable than `min_p` times the best one.
+    /// Drops tokens that are less probable than `min_p` times the most probable one.
     pub min_p: f32,
-    /// Divides (or multiplies, when negative) the logits of tokens already seen, prompt included.
+    /// Divides positive logits, and multiplies negative ones, of tokens that occur in the prompt or the output.
     pub repeat_penalty: f32,
-    /// Subtracted once from the logits of tokens already generated.
+    /// Subtracted once from the logit of each generated token.
     pub presence_penalty: f32,
-    /// Subtracted from the logits of generated tokens, once an occurrence.
+    /// Subtracted from the logit of each generated token, once per occurrence.
     pub frequency_penalty: f32,
-    /// Added to the logits of single tokens.
+    /// Added to the logits of these tokens.
     pub logit_bias: Vec<(TokenId, f32)>,
-    /// Seed of the noise.
+    /// The seed of the Gumbel noise.
     pub seed: u64,
-    /// `Some(n)`: report log-probabilities, with the `n` best alternatives.
+    /// `Some(n)`: reports log-probabilities, with the `n` most probable alternatives.
     pub logprobs: Option<u8>,
 }
 
@@ -49,7 +49,7 @@ impl Default for SamplingSpec {
     }
 }
 
-/// A sampling setting outside its range.
+/// A sampling setting is outside its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{parameter} must be {expected}, got {got}")]
 pub struct InvalidSampling {
@@ -102,13 +102,13 @@ impl Sampling {
         Ok(Self(Arc::new(spec)))
     }
 
-    /// True when nothing but the logits decides: temperature 0.
+    /// True when the temperature is 0: sampling then chooses the largest logit.
     #[must_use]
     pub fn is_greedy(&self) -> bool {
         self.0.temperature == 0.0
     }
 
-    /// True when some token's logit depends on the tokens before it.
+    /// True when logits depend on earlier tokens.
     #[must_use]
     pub fn has_penalties(&self) -> bool {
         self.0.repeat_penalty != 1.0 || self.0.presence_penalty != 0.0 || self.0.frequency_penalty != 0.0
@@ -128,14 +128,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_out_of_range_is_named_with_its_range() {
+    fn error_names_the_setting_and_its_range() {
         let spec = SamplingSpec { top_p: 1.5, ..SamplingSpec::default() };
         let error = Sampling::new(spec).unwrap_err().to_string();
         assert_eq!(error, "top_p must be above 0 and at most 1, got 1.5");
     }
 
     #[test]
-    fn not_a_number_is_refused() {
+    fn sampling_refuses_nan() {
         let spec = SamplingSpec { temperature: f32::NAN, ..SamplingSpec::default() };
         assert_eq!(Sampling::new(spec).unwrap_err().parameter, "temperature");
     }

@@ -1,4 +1,4 @@
-//! Sessions: one sequence on a backend, driven by a mode.
+//! Sessions: one sequence on a backend, open for several calls of a mode.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,190 +9,191 @@ use crate::constraint::Constraint;
 use crate::draft::Draft;
 use crate::error::BackendError;
 use crate::request::Request;
-use crate::tokens::{Proposal, TokenId, Verified};
+use crate::tokens::{Proposal, StepResult, TokenId};
 
-/// A target's session. Dropping it frees its sequence.
+/// A target session. Dropping the session frees its sequence.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Verifies `draft` (may be empty) after the committed tokens, in one forward pass, and
-    /// commits what the target itself would have generated.
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError>;
+    /// Verifies `draft` after the committed tokens, in one forward pass. The draft can be empty. Commits the tokens
+    /// that the target would have generated itself.
+    async fn verify(&mut self, draft: &Draft) -> Result<StepResult, BackendError>;
 
-    /// Appends tokens that were not verified, as if they had been committed, up to the first that the
-    /// request forbids or that ends the turn; how many. 0 where [`TargetSource::resumes`] is false.
+    /// Appends unverified tokens to the committed ones. Stops before the first token that the request forbids or that
+    /// ends the turn. Returns the number of appended tokens: 0 if [`TargetSource::resumes`] is false.
     ///
     /// [`TargetSource::resumes`]: crate::TargetSource::resumes
-    async fn accept(&mut self, _tokens: &[TokenId]) -> Result<usize, BackendError> {
+    async fn append_unverified(&mut self, _tokens: &[TokenId]) -> Result<usize, BackendError> {
         Ok(0)
     }
 
-    /// Begins to generate up to `max` tokens plainly.
-    async fn decode(&mut self, max: u32) -> Result<(), BackendError>;
+    /// Starts to decode up to `max_tokens` tokens without drafts.
+    async fn decode(&mut self, max_tokens: u32) -> Result<(), BackendError>;
 
-    /// The next step of the decode: one token, and perhaps the finish. `None`: it is over, after
-    /// `max` tokens or a finish.
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError>;
+    /// Returns the next step of the decode: one token, and the finish reason at the end. `None` after the last step.
+    async fn step(&mut self) -> Result<Option<StepResult>, BackendError>;
 
-    /// The bytes of a committed `token` (empty for special tokens).
+    /// The bytes of a committed `token`; empty for special tokens.
     fn bytes(&self, token: TokenId) -> Vec<u8>;
 
-    /// How long a forward pass is expected to take.
-    fn expected(&self) -> Pass;
+    /// The expected time of a forward pass.
+    fn expected_cost(&self) -> PassCost;
 
-    /// Where it computes.
-    fn processor(&self) -> Processor;
+    /// The device that computes the forward passes.
+    fn device(&self) -> Device;
 
-    /// False once tokens came from other weights than the first ones.
+    /// False after a target with other weights than the primary took part.
     fn is_exact(&self) -> bool {
         true
     }
 }
 
-/// Where something computes: what shares a processor takes turns.
+/// The device that runs a model. Models on the same device run one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Processor {
-    /// Nowhere in particular: it takes next to nothing.
-    Nothing,
-    /// This machine's processor.
-    Here,
-    /// A processor that nothing else of ours uses, such as a GPU of its own.
-    Own,
-    /// Another machine, by its address.
-    At(String),
+pub enum Device {
+    /// No device: the computation takes almost no time.
+    None,
+    /// The CPU of this machine.
+    LocalCpu,
+    /// A device that no other model uses, such as a GPU.
+    Dedicated,
+    /// Another machine or a pool, by its address or name.
+    Remote(String),
 }
 
-impl Processor {
-    /// Of the machine that `url` names.
+impl Device {
+    /// The device of the machine in `url`. Loopback addresses are the CPU of this machine.
     #[must_use]
-    pub fn of(url: &str) -> Self {
-        let rest = url.split("://").last().unwrap_or_default();
-        let host = rest.split('/').next().unwrap_or_default();
+    pub fn from_url(url: &str) -> Self {
+        let authority_and_path = url.split("://").last().unwrap_or_default();
+        let host = authority_and_path.split('/').next().unwrap_or_default();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        let here = host.starts_with("127.") || host == "localhost" || host == "[::1]";
-        if here { Self::Here } else { Self::At(host.to_owned()) }
+        let is_local = host.starts_with("127.") || host == "localhost" || host == "[::1]";
+        if is_local { Self::LocalCpu } else { Self::Remote(host.to_owned()) }
     }
 
-    /// True when drafting here while the target computes there gains nothing.
+    /// True when drafting on this device during a pass on `target` saves no time.
     #[must_use]
     pub fn is_shared_with(&self, target: &Self) -> bool {
-        *self == Self::Nothing || (self == target && *self != Self::Own)
+        *self == Self::None || (self == target && *self != Self::Dedicated)
     }
 }
 
-/// How long a target's forward pass is expected to take; zero: unknown.
+/// The expected time of a target's forward pass. Zero means unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pass {
-    /// Over one row.
-    pub token: Duration,
-    /// Each row of a pass over many.
-    pub row: Duration,
-    /// What a call takes besides the pass: the way there and back.
+pub struct PassCost {
+    /// The time of a pass over one row.
+    pub time_per_token: Duration,
+    /// The time per row of a pass over many rows.
+    pub time_per_row: Duration,
+    /// The round trip of a call, without the pass.
     pub round_trip: Duration,
 }
 
-/// How long drafting is expected to take.
+/// The expected time of drafting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Expected {
-    /// Until the first token can be drafted: the prompt must be read.
+pub struct DraftCost {
+    /// The time until the first token can be drafted, mainly the prefill of the prompt.
     pub startup: Duration,
-    /// One token.
-    pub token: Duration,
-    /// What a call takes besides: the way there and back.
+    /// The time per drafted token.
+    pub time_per_token: Duration,
+    /// The round trip of a call, without the drafting.
     pub round_trip: Duration,
 }
 
-/// A drafter's session. Dropping it frees its sequence.
+/// A drafter session. Dropping the session frees its sequence.
 #[async_trait]
 pub trait Drafter: Send + Sync {
     /// The drafter's name.
     fn name(&self) -> &str;
 
-    /// Where it computes: where the target does, drafting ahead gains nothing.
-    fn processor(&self) -> Processor;
+    /// The device that computes the drafts. Drafting ahead saves no time on the target's device.
+    fn device(&self) -> Device;
 
-    /// How long drafting is expected to take, as measured in earlier work.
-    fn expected(&self) -> Expected;
+    /// The expected time of drafting, from earlier measurements.
+    fn expected_cost(&self) -> DraftCost;
 
-    /// Proposes up to `max` tokens after the prompt and the `output` committed so far (the whole
-    /// output, every time: the drafter finds out what is new), stopping after a token less
-    /// probable than `min_probability`.
+    /// Proposes up to `max_tokens` tokens after the prompt and `output`. Stops after a token that is less probable than
+    /// `min_probability`.
+    ///
+    /// `output` holds all committed tokens in each call. The drafter itself finds the tokens that are new since its
+    /// last call.
     async fn propose(
         &mut self,
         output: &[TokenId],
-        max: u32,
+        max_tokens: u32,
         min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError>;
 }
 
-/// Text to tokens and back, in one vocabulary.
+/// Converts between text and the tokens of one vocabulary.
 #[async_trait]
 pub trait Tokenizer: Send + Sync {
-    /// The tokens of `text`; special tokens written out in it are plain text.
+    /// Returns the tokens of `text`. Names of special tokens in `text` are treated as plain text.
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError>;
 
-    /// The bytes of `tokens`, which need not be whole characters.
+    /// Returns the bytes of `tokens`. The bytes can begin or end inside a character.
     async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError>;
 }
 
-/// Vocabulary and chat template of a model without its weights: reads requests as the model does.
+/// The vocabulary and chat template of a model, without its weights. Prepares requests as the model does.
 #[async_trait]
 pub trait PromptReader: Send + Sync {
     /// The digest of the vocabulary.
     fn vocabulary(&self) -> [u8; 32];
 
-    /// The vocabulary at work.
+    /// The tokenizer of the vocabulary.
     fn tokenizer(&self) -> Arc<dyn Tokenizer>;
 
-    /// Renders and tokenizes the prompt of `request`; no constraint is compiled.
+    /// Renders and tokenizes the prompt of `request`. Compiles no constraint.
     ///
     /// # Errors
     ///
-    /// [`BackendError::Invalid`] where the template refuses the request, or the prompt is too long.
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError>;
+    /// Returns [`BackendError::Invalid`] if the template refuses the request, or if the prompt is too long.
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError>;
 
     /// The bytes of `token`; empty for special tokens.
     fn bytes(&self, token: TokenId) -> Vec<u8>;
 
-    /// True for tokens that end the model's turn.
+    /// True if `token` ends the model's turn.
     fn ends_turn(&self, token: TokenId) -> bool;
 }
 
-/// A request as one model reads it: what a drafter must know to follow its target.
+/// A request with its prompt, rendered and tokenized for one model. A drafter needs this prompt to follow its target.
 #[derive(Clone)]
-pub struct Task {
+pub struct PreparedRequest {
     /// The request.
     pub request: Arc<Request>,
     /// The prompt's tokens.
     pub prompt: Arc<[TokenId]>,
-    /// The prompt's text, with the special tokens of the model's chat template.
+    /// The prompt's text, including the special tokens of the chat template.
     pub text: Arc<str>,
-    /// Most tokens that will be generated.
+    /// The maximum number of generated tokens.
     pub max_tokens: u32,
-    /// The constraint on the output, compiled for the model's vocabulary, where it was compiled here.
+    /// The constraint on the output, if this process compiled one for the model's vocabulary.
     pub constraint: Option<Constraint>,
-    /// The model's vocabulary, at work.
+    /// The tokenizer of the model's vocabulary.
     pub tokenizer: Arc<dyn Tokenizer>,
 }
 
-/// Where another target was left: generation goes on from there.
+/// The state of an interrupted generation, from which another target continues.
 #[derive(Clone)]
-pub struct Left {
+pub struct ResumePoint {
     /// The prompt's tokens.
     pub prompt: Arc<[TokenId]>,
-    /// What was committed after it.
+    /// The committed tokens.
     pub output: Vec<TokenId>,
-    /// Most tokens to generate, `output` included.
+    /// The maximum number of generated tokens, including `output`.
     pub max_tokens: u32,
 }
 
-/// An open target.
-pub struct OpenTarget {
+/// A target session that was just opened.
+pub struct OpenedTarget {
     /// The session.
     pub session: Box<dyn Target>,
-    /// Tokens of the prompt found in the cache.
-    pub cached: u32,
-    /// The request as the target reads it.
-    pub task: Task,
+    /// Tokens of the prompt that were already in the KV cache.
+    pub cached_tokens: u32,
+    /// The request with the target's prompt.
+    pub prepared: PreparedRequest,
 }
 
 #[cfg(test)]
@@ -200,14 +201,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_told_apart_by_machine() {
-        let node = Processor::of("http://10.0.0.2:7710");
-        assert_eq!(node, Processor::At("10.0.0.2".to_owned()));
-        assert_eq!(Processor::of("http://127.0.0.1:7710/v1"), Processor::Here);
-        assert_eq!(Processor::of("http://[::1]:80"), Processor::Here);
+    fn device_is_identified_by_its_machine() {
+        let node = Device::from_url("http://10.0.0.2:7710");
+        assert_eq!(node, Device::Remote("10.0.0.2".to_owned()));
+        assert_eq!(Device::from_url("http://127.0.0.1:7710/v1"), Device::LocalCpu);
+        assert_eq!(Device::from_url("http://[::1]:80"), Device::LocalCpu);
         assert!(node.is_shared_with(&node.clone()));
-        assert!(!Processor::Here.is_shared_with(&node));
-        assert!(!Processor::Own.is_shared_with(&Processor::Own));
-        assert!(Processor::Nothing.is_shared_with(&node));
+        assert!(!Device::LocalCpu.is_shared_with(&node));
+        assert!(!Device::Dedicated.is_shared_with(&Device::Dedicated));
+        assert!(Device::None.is_shared_with(&node));
     }
 }

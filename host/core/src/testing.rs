@@ -1,7 +1,7 @@
-//! Fakes for tests of logic: a model whose tokens are bytes and whose answer is known.
+//! Fakes for unit tests: a model with a known answer, whose tokens are bytes.
 //!
-//! [`FakeModel`] behaves as a real backend does: it verifies, decodes, proposes, answers and scores, all from one text.
-//! It can be made to fail after a number of tokens, as a machine that is lost does.
+//! [`FakeModel`] behaves like a real backend: it verifies, decodes, proposes, answers and scores. The fake can fail
+//! after a number of tokens, like a machine that is lost.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,17 +16,19 @@ use crate::draft::Draft;
 use crate::error::BackendError;
 use crate::event::{Event, Outcome};
 use crate::facts::ModelFacts;
-use crate::output::generate_plainly;
+use crate::output::generate_by_decoding;
 use crate::request::{Prompt, Request};
-use crate::session::{Drafter, Expected, Left, OpenTarget, Pass, Processor, Target, Task, Tokenizer};
-use crate::tokens::{Committed, Finish, Proposal, Scored, TokenId, Verified};
+use crate::session::{
+    Device, DraftCost, Drafter, OpenedTarget, PassCost, PreparedRequest, ResumePoint, Target, Tokenizer,
+};
+use crate::tokens::{CommittedToken, FinishReason, Proposal, StepResult, TokenId, TokenScore};
 
-/// A vocabulary whose tokens are the 256 bytes.
+/// The tokenizer of a vocabulary with one token per byte.
 #[derive(Debug, Clone, Copy)]
-pub struct Bytes;
+pub struct ByteTokenizer;
 
 #[async_trait]
-impl Tokenizer for Bytes {
+impl Tokenizer for ByteTokenizer {
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
         Ok(tokens(text))
     }
@@ -36,7 +38,7 @@ impl Tokenizer for Bytes {
     }
 }
 
-/// The tokens of `text`.
+/// The tokens of `text`: one per byte.
 #[must_use]
 pub fn tokens(text: &str) -> Vec<TokenId> {
     text.bytes().map(u32::from).collect()
@@ -45,41 +47,41 @@ pub fn tokens(text: &str) -> Vec<TokenId> {
 /// An ability that a [`FakeModel`] can lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ability {
-    /// It has the role of a [`Generator`].
+    /// The role of a [`Generator`].
     Generate,
-    /// It has the role of a [`TargetSource`].
+    /// The role of a [`TargetSource`].
     Target,
-    /// Its targets verify.
+    /// Targets that verify.
     Verify,
-    /// Its targets resume.
+    /// Targets that resume.
     Resume,
-    /// It has the role of a [`DrafterSource`].
+    /// The role of a [`DrafterSource`].
     Draft,
-    /// It has the role of a [`Scorer`].
+    /// The role of a [`Scorer`].
     Score,
 }
 
 /// A model that always gives the same answer.
 #[derive(Debug, Clone)]
 pub struct FakeModel {
-    /// Its name in reports.
+    /// The name in reports.
     pub name: String,
-    /// What it answers to everything.
+    /// The answer to every request.
     pub answer: String,
-    /// The abilities that it lacks.
+    /// The abilities that the model lacks.
     pub lacks: Vec<Ability>,
-    /// Tokens after which every call of a session fails; `None`: never.
+    /// The number of tokens after which each call of a session fails; `None`: never.
     pub fails_after: Option<usize>,
-    /// It proposes nothing, ever: its calls do not return.
+    /// True when calls of a drafter never return.
     pub stuck: bool,
-    /// What a pass costs its request.
+    /// The attributed cost of a pass.
     pub cost: Duration,
-    /// Sessions that were opened.
+    /// The number of opened sessions.
     pub opened: Arc<AtomicUsize>,
 }
 
 impl FakeModel {
-    /// A model that answers `answer` and can do everything.
+    /// A model with all abilities that answers `answer`.
     #[must_use]
     pub fn new(name: &str, answer: &str) -> Self {
         Self {
@@ -93,7 +95,7 @@ impl FakeModel {
         }
     }
 
-    /// The same model, lost after `tokens` tokens of an answer.
+    /// The same model, which fails after `tokens` tokens of an answer.
     #[must_use]
     pub fn failing_after(self, tokens: usize) -> Self {
         Self { fails_after: Some(tokens), ..self }
@@ -110,49 +112,54 @@ impl FakeModel {
         !self.lacks.contains(&ability)
     }
 
-    /// A session that goes on behind `output`.
+    /// A target session after `output_tokens` committed tokens.
     #[must_use]
-    pub fn target(&self, output: usize, max_tokens: u32) -> FakeTarget {
+    pub fn target(&self, output_tokens: usize, max_tokens: u32) -> FakeTarget {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        FakeTarget { model: self.clone(), at: output, max_tokens: max_tokens as usize, decoding: 0 }
+        FakeTarget {
+            model: self.clone(),
+            output_tokens,
+            max_tokens: max_tokens as usize,
+            remaining_tokens: 0,
+        }
     }
 
-    /// A session that proposes.
+    /// A drafter session.
     #[must_use]
     pub fn drafter(&self) -> FakeDrafter {
         FakeDrafter { model: self.clone() }
     }
 }
 
-/// The request `request` as a [`FakeModel`] reads it.
+/// Prepares `request` as a [`FakeModel`] does.
 #[must_use]
-pub fn task(request: Arc<Request>) -> Task {
+pub fn prepare(request: Arc<Request>) -> PreparedRequest {
     let text = match &request.prompt {
         Prompt::Text(text) => text.clone(),
         Prompt::Chat(_) => request.prompt.text(),
     };
-    Task {
+    PreparedRequest {
         prompt: tokens(&text).into(),
         text: text.into(),
         max_tokens: request.max_tokens.unwrap_or(1000),
         constraint: None,
-        tokenizer: Arc::new(Bytes),
+        tokenizer: Arc::new(ByteTokenizer),
         request,
     }
 }
 
-/// Where events go, and how to see them: the text that has come so far.
+/// Collects the events of a sink.
 pub struct Events(mpsc::Receiver<Event>);
 
 impl Events {
-    /// A sink and its events.
+    /// A sink and the collector of its events.
     #[must_use]
     pub fn new() -> (Sink, Self) {
         let (sink, events) = mpsc::channel(1024);
         (sink, Self(events))
     }
 
-    /// The text that has come and was not taken before.
+    /// Takes the text that has arrived since the last call.
     pub fn text(&mut self) -> String {
         let mut text = String::new();
         while let Ok(event) = self.0.try_recv() {
@@ -162,98 +169,102 @@ impl Events {
     }
 }
 
-/// A session of a [`FakeModel`] that verifies.
+/// A target session of a [`FakeModel`].
 #[derive(Debug)]
 pub struct FakeTarget {
     model: FakeModel,
-    at: usize,
+    output_tokens: usize,
     max_tokens: usize,
-    decoding: u32,
+    /// The number of tokens that the current decode may still commit.
+    remaining_tokens: u32,
 }
 
 impl FakeTarget {
-    fn lost(&self) -> Result<(), BackendError> {
+    fn check_failure(&self) -> Result<(), BackendError> {
         match self.model.fails_after {
-            Some(after) if self.at >= after => Err(BackendError::failed(&self.model.name, "it is lost")),
+            Some(after) if self.output_tokens >= after => {
+                Err(BackendError::failed(&self.model.name, "it is lost"))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Commits what the model says next; false at its end.
-    fn advance(&mut self, verified: &mut Verified) -> bool {
-        match self.model.answer.as_bytes().get(self.at) {
-            None => verified.finish = Some(Finish::Stop),
+    /// Commits the next token of the answer. Returns false at the end of the answer.
+    fn advance(&mut self, step: &mut StepResult) -> bool {
+        match self.model.answer.as_bytes().get(self.output_tokens) {
+            None => step.finish_reason = Some(FinishReason::Stop),
             Some(byte) => {
-                verified.committed.push(Committed { token: u32::from(*byte), logprobs: None });
-                self.at += 1;
-                if self.at >= self.max_tokens {
-                    verified.finish = Some(Finish::Length);
+                step.committed.push(CommittedToken { token: u32::from(*byte), logprobs: None });
+                self.output_tokens += 1;
+                if self.output_tokens >= self.max_tokens {
+                    step.finish_reason = Some(FinishReason::Length);
                 }
             }
         }
-        verified.finish.is_none()
+        step.finish_reason.is_none()
     }
 
-    fn agreement(&self, path: &[TokenId]) -> usize {
-        let rest = self.model.answer.as_bytes().get(self.at..).unwrap_or_default();
-        path.iter().zip(rest).take_while(|(token, byte)| **token == u32::from(**byte)).count()
+    /// The number of tokens at the start of `path` that equal the answer.
+    fn equal_tokens(&self, path: &[TokenId]) -> usize {
+        let next_tokens = self.model.answer.as_bytes().get(self.output_tokens..).unwrap_or_default();
+        path.iter().zip(next_tokens).take_while(|(token, byte)| **token == u32::from(**byte)).count()
     }
 }
 
 #[async_trait]
 impl Target for FakeTarget {
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
-        self.lost()?;
-        let agreed = draft.paths().iter().map(|path| self.agreement(path)).max().unwrap_or(0);
-        let mut verified = Verified { cost: self.model.cost, ..Verified::default() };
+    async fn verify(&mut self, draft: &Draft) -> Result<StepResult, BackendError> {
+        self.check_failure()?;
+        let agreed = draft.paths().iter().map(|path| self.equal_tokens(path)).max().unwrap_or(0);
+        let mut step = StepResult { cost: self.model.cost, ..StepResult::default() };
         for _ in 0..agreed {
-            if !self.advance(&mut verified) {
+            if !self.advance(&mut step) {
                 break;
             }
         }
-        verified.accepted = u32::try_from(verified.committed.len()).unwrap_or(u32::MAX);
-        verified.rows = u32::try_from(draft.nodes() + 1).unwrap_or(u32::MAX);
-        if verified.finish.is_none() {
-            self.advance(&mut verified);
+        step.accepted = u32::try_from(step.committed.len()).unwrap_or(u32::MAX);
+        step.rows = u32::try_from(draft.node_count() + 1).unwrap_or(u32::MAX);
+        if step.finish_reason.is_none() {
+            self.advance(&mut step);
         }
-        Ok(verified)
+        Ok(step)
     }
 
-    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
-        self.lost()?;
-        let accepted = tokens.len().min(self.max_tokens - self.at);
-        self.at += accepted;
-        Ok(accepted)
+    async fn append_unverified(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+        self.check_failure()?;
+        let appended = tokens.len().min(self.max_tokens - self.output_tokens);
+        self.output_tokens += appended;
+        Ok(appended)
     }
 
-    async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        self.lost()?;
-        self.decoding = max;
+    async fn decode(&mut self, max_tokens: u32) -> Result<(), BackendError> {
+        self.check_failure()?;
+        self.remaining_tokens = max_tokens;
         Ok(())
     }
 
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
-        let Some(left) = self.decoding.checked_sub(1) else { return Ok(None) };
-        self.lost()?;
-        let mut verified = Verified { cost: self.model.cost, ..Verified::default() };
-        self.decoding = if self.advance(&mut verified) { left } else { 0 };
-        Ok(Some(verified))
+    async fn step(&mut self) -> Result<Option<StepResult>, BackendError> {
+        let Some(left) = self.remaining_tokens.checked_sub(1) else { return Ok(None) };
+        self.check_failure()?;
+        let mut step = StepResult { cost: self.model.cost, ..StepResult::default() };
+        self.remaining_tokens = if self.advance(&mut step) { left } else { 0 };
+        Ok(Some(step))
     }
 
     fn bytes(&self, token: TokenId) -> Vec<u8> {
         vec![token as u8]
     }
 
-    fn expected(&self) -> Pass {
-        Pass::default()
+    fn expected_cost(&self) -> PassCost {
+        PassCost::default()
     }
 
-    fn processor(&self) -> Processor {
-        Processor::Here
+    fn device(&self) -> Device {
+        Device::LocalCpu
     }
 }
 
-/// A session of a [`FakeModel`] that proposes.
+/// A drafter session of a [`FakeModel`].
 #[derive(Debug)]
 pub struct FakeDrafter {
     model: FakeModel,
@@ -265,18 +276,18 @@ impl Drafter for FakeDrafter {
         &self.model.name
     }
 
-    fn processor(&self) -> Processor {
-        Processor::Nothing
+    fn device(&self) -> Device {
+        Device::None
     }
 
-    fn expected(&self) -> Expected {
-        Expected::default()
+    fn expected_cost(&self) -> DraftCost {
+        DraftCost::default()
     }
 
     async fn propose(
         &mut self,
         output: &[TokenId],
-        max: u32,
+        max_tokens: u32,
         _min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError> {
         if self.model.stuck {
@@ -285,8 +296,8 @@ impl Drafter for FakeDrafter {
         if self.model.fails_after.is_some_and(|after| output.len() >= after) {
             return Err(BackendError::failed(&self.model.name, "it is lost"));
         }
-        let rest = self.model.answer.bytes().skip(output.len()).take(max as usize);
-        Ok(rest.map(|byte| Proposal { token: u32::from(byte), probability: 0.9 }).collect())
+        let next_tokens = self.model.answer.bytes().skip(output.len()).take(max_tokens as usize);
+        Ok(next_tokens.map(|byte| Proposal { token: u32::from(byte), probability: 0.9 }).collect())
     }
 }
 
@@ -323,7 +334,7 @@ impl Backend for FakeModel {
 #[async_trait]
 impl Generator for FakeModel {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        generate_plainly(self, request, sink).await
+        generate_by_decoding(self, request, sink).await
     }
 }
 
@@ -338,50 +349,50 @@ impl TargetSource for FakeModel {
     }
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(Bytes))
+        Some(Arc::new(ByteTokenizer))
     }
 
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        Ok(task(request.clone()))
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
+        Ok(prepare(request.clone()))
     }
 
     async fn open_target(
         &self,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        let task = task(request.clone());
-        let session = self.target(left.map_or(0, |left| left.output.len()), task.max_tokens);
-        session.lost()?;
-        Ok(OpenTarget { session: Box::new(session), cached: 0, task })
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
+        let prepared = prepare(request.clone());
+        let session = self.target(resume_point.map_or(0, |point| point.output.len()), prepared.max_tokens);
+        session.check_failure()?;
+        Ok(OpenedTarget { session: Box::new(session), cached_tokens: 0, prepared })
     }
 }
 
 #[async_trait]
 impl DrafterSource for FakeModel {
-    async fn open_drafter(&self, _task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+    async fn open_drafter(&self, _request: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
         Ok(Box::new(self.drafter()))
     }
 }
 
 #[async_trait]
 impl Scorer for FakeModel {
-    /// Where the answer is the model's own, each token is certain; elsewhere it is the tenth best.
+    /// Tokens of the model's own answer are certain. Other tokens have rank 10.
     async fn score(
         &self,
         _request: &Arc<Request>,
         answer: &str,
-        part: Range<usize>,
-    ) -> Result<Vec<Scored>, BackendError> {
+        range: Range<usize>,
+    ) -> Result<Vec<TokenScore>, BackendError> {
         if self.fails_after == Some(0) {
             return Err(BackendError::failed(&self.name, "it is lost"));
         }
-        let own = self.answer.as_bytes();
-        let score = |(at, byte): (usize, u8)| {
-            let best = own.get(at).copied().unwrap_or_default();
+        let own_answer = self.answer.as_bytes();
+        let score = |(position, byte): (usize, u8)| {
+            let best = own_answer.get(position).copied().unwrap_or_default();
             let (logprob, rank) = if best == byte { (0.0, 0) } else { (-9.0, 10) };
-            Scored { token: u32::from(byte), logprob, rank, best: u32::from(best), best_logprob: 0.0 }
+            TokenScore { token: u32::from(byte), logprob, rank, best: u32::from(best), best_logprob: 0.0 }
         };
-        Ok(answer.bytes().enumerate().map(score).skip(part.start).take(part.len()).collect())
+        Ok(answer.bytes().enumerate().map(score).skip(range.start).take(range.len()).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! Bearer tokens (RFC 6750).
 //!
-//! Invariant: a [`Token`] has at least one character, and all of them are visible ASCII. An empty setting can
-//! therefore never switch authentication off: it is an error where it is read.
+//! Invariant: a [`Token`] has at least one character, and all of its characters are visible ASCII. An empty setting
+//! therefore cannot switch authentication off: parsing it fails.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,23 +13,23 @@ use subtle::ConstantTimeEq;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token(Arc<str>);
 
-/// Why a text cannot be a token. The messages never contain the text.
+/// The text cannot be a token. The messages never contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// It has no character, or only white space.
-    #[error("the token is empty; give a secret, or leave the setting out")]
+    /// The text is empty or has only white space.
+    #[error("the token is empty; set a secret or remove the setting")]
     Empty,
-    /// It has a character that an HTTP header cannot carry.
+    /// The text has a character that is not allowed in an HTTP header.
     #[error("the token has white space or a character outside ASCII; use letters, digits and punctuation")]
     Characters,
 }
 
 impl Token {
-    /// The token `text`.
+    /// Makes a token of `text`.
     ///
     /// # Errors
     ///
-    /// [`InvalidToken`] for texts that are blank or that a header cannot carry.
+    /// Returns [`InvalidToken`] if the text is blank or not allowed in a header.
     pub fn new(text: &str) -> Result<Self, InvalidToken> {
         if text.trim().is_empty() {
             return Err(InvalidToken::Empty);
@@ -40,14 +40,14 @@ impl Token {
         Ok(Self(text.into()))
     }
 
-    /// The secret itself, for the header of a request.
+    /// The secret, for the header of a request.
     #[must_use]
     pub fn secret(&self) -> &str {
         &self.0
     }
 
-    /// True when the value of an `Authorization` header carries this token. The scheme's case does not matter
-    /// (RFC 9110, 11.1). The comparison takes the same time whatever the header says.
+    /// True when the value of an `Authorization` header contains this token. The case of the scheme does not matter
+    /// (RFC 9110, 11.1). The time of the comparison does not depend on the header.
     #[must_use]
     pub fn admits(&self, authorization: Option<&[u8]>) -> bool {
         const SCHEME: &[u8] = b"bearer";
@@ -55,10 +55,10 @@ impl Token {
         else {
             return false;
         };
-        let given = rest.trim_ascii();
+        let secret = rest.trim_ascii();
         scheme.eq_ignore_ascii_case(SCHEME)
             && rest.first().is_some_and(u8::is_ascii_whitespace)
-            && bool::from(given.ct_eq(self.0.as_bytes()))
+            && bool::from(secret.ct_eq(self.0.as_bytes()))
     }
 }
 
@@ -82,18 +82,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blank_texts_and_texts_that_no_header_carries_are_refused() {
+    fn token_refuses_blank_and_non_header_texts() {
         for blank in ["", " ", "\t\n", "\u{a0}"] {
             assert_eq!(Token::new(blank), Err(InvalidToken::Empty), "{blank:?}");
         }
-        for odd in ["a b", " a", "a\n", "schlüssel", "a\0"] {
-            assert_eq!(Token::new(odd), Err(InvalidToken::Characters), "{odd:?}");
+        for invalid in ["a b", " a", "a\n", "schlüssel", "a\0"] {
+            assert_eq!(Token::new(invalid), Err(InvalidToken::Characters), "{invalid:?}");
         }
         assert_eq!(Token::new("s3cret-._~+/=").unwrap().secret(), "s3cret-._~+/=");
     }
 
     #[test]
-    fn only_the_same_bearer_token_is_admitted() {
+    fn token_admits_only_the_same_bearer_token() {
         let token = Token::new("secret").unwrap();
         for good in ["Bearer secret", "bearer secret", "BEARER   secret", "Bearer secret "] {
             assert!(token.admits(Some(good.as_bytes())), "{good:?}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_not_shown() {
+    fn debug_output_hides_the_secret() {
         assert_eq!(format!("{:?}", Token::new("secret")), "Ok(Token(hidden))");
     }
 }

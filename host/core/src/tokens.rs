@@ -1,4 +1,4 @@
-//! Token ids, and what backends say of tokens.
+//! Token ids, and the results of backends per token.
 
 use std::time::Duration;
 
@@ -7,84 +7,84 @@ use serde::{Deserialize, Serialize};
 /// The id of a token in a model's vocabulary.
 pub type TokenId = u32;
 
-/// What the model itself thought at one position: before temperature, filters and penalties.
+/// The model's log-probabilities at one position, before temperature, filters and penalties.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprobs {
-    /// Natural logarithm of the chosen token's probability.
+    /// The natural logarithm of the chosen token's probability.
     pub logprob: f32,
-    /// The best tokens, most probable first, with their log-probabilities.
+    /// The most probable tokens, in falling order, with their log-probabilities.
     pub top: Vec<(TokenId, f32)>,
 }
 
-/// A token that is final.
+/// A final token of the answer.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Committed {
+pub struct CommittedToken {
     /// The token.
     pub token: TokenId,
-    /// Log-probabilities, when the settings ask for them.
+    /// Log-probabilities, if the request asks for them.
     pub logprobs: Option<TokenLogprobs>,
 }
 
-/// Why a sequence ended.
+/// The reason why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// The model ended its turn, or a stop string was reached.
+pub enum FinishReason {
+    /// The model ended its turn, or the text reached a stop string.
     Stop,
-    /// `max_tokens` was reached.
+    /// The sequence reached `max_tokens`.
     Length,
 }
 
-/// The outcome of one verification, or of one step of a decode.
+/// The result of one verification, or of one step of a decode.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Verified {
-    /// What was committed: accepted proposals and one token more, unless the sequence ended. The
-    /// token that ends a turn is not among them.
-    pub committed: Vec<Committed>,
-    /// How many proposals were accepted: of a tree, on one path.
+pub struct StepResult {
+    /// The committed tokens: the accepted proposals and one further token, unless the sequence ended. The token that
+    /// ends the turn is not included.
+    pub committed: Vec<CommittedToken>,
+    /// The number of accepted proposals. The accepted proposals of a tree lie on one path.
     pub accepted: u32,
-    /// Positions decided again by the one-token path.
+    /// Positions that the one-token path decided again.
     pub ties: u32,
-    /// Rows of the pass over the proposals: each path behind rows of its own for what came before it. 0 where
-    /// there were none.
+    /// The rows of the pass over the proposals, including the rows of committed tokens before each path. 0 without
+    /// proposals.
     pub rows: u32,
-    /// Time from the call to its answer, by the clock of the machine that owns the pass.
-    pub took: Duration,
-    /// What the request is charged for that time. It differs from `took` where requests share a pass: each pays for
-    /// its own rows, at the price of a model that does nothing else.
+    /// The time from the call to its reply, by the clock of the machine that runs the pass.
+    pub elapsed: Duration,
+    /// The attributed cost of the request. The cost differs from `elapsed` if requests share a pass. Each request then
+    /// pays for its own rows, as if the model had no other request.
     pub cost: Duration,
-    /// Set when the sequence ended.
-    pub finish: Option<Finish>,
+    /// The reason why the sequence ended; `None` if the sequence continues.
+    pub finish_reason: Option<FinishReason>,
 }
 
-impl Verified {
-    /// What a caller is charged who waited `wall` for this: the way there and back, and the cost.
+impl StepResult {
+    /// The round trip and the attributed cost, for a caller that waited `wall_time` for this step.
     #[must_use]
-    pub fn charged(&self, wall: Duration) -> Duration {
-        wall.saturating_sub(self.took) + self.cost
+    pub fn charged_time(&self, wall_time: Duration) -> Duration {
+        wall_time.saturating_sub(self.elapsed) + self.cost
     }
 }
 
-/// A proposed token and the drafter's own probability for it.
+/// A proposed token and the drafter's probability for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Proposal {
     /// The token.
     pub token: TokenId,
-    /// 0 to 1.
+    /// The drafter's probability, 0 to 1.
     pub probability: f32,
 }
 
-/// What the model thinks of one token of a given text.
+/// The model's score of one token of a given text.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scored {
+pub struct TokenScore {
     /// The token.
     pub token: TokenId,
-    /// Natural logarithm of the model's probability for it.
+    /// The natural logarithm of the token's probability.
     pub logprob: f32,
-    /// How many tokens were more probable.
+    /// The number of more probable tokens.
     pub rank: u32,
-    /// The most probable token there.
+    /// The most probable token at this position.
     pub best: TokenId,
-    /// Its log-probability.
+    /// The log-probability of `best`.
     pub best_logprob: f32,
 }

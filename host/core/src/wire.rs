@@ -1,4 +1,4 @@
-//! A request as it travels.
+//! The wire format of requests between machines.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,33 +7,37 @@ use crate::facts::is_default;
 use crate::request::{Format, Prompt, Request, Tool, ToolChoice};
 use crate::sampling::{InvalidSampling, Sampling, SamplingSpec};
 
-/// A request on its way to another machine. Stop strings stay: text is made where the client is.
+/// A request in the messages between machines. The wire format has no stop strings, because the client's host turns
+/// tokens into text and stops there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WireRequest {
-    /// Identifies the request in both logs.
+    /// Identifies the request in the logs of both machines.
     pub id: String,
-    /// What to answer.
+    /// The conversation or text to continue.
     pub prompt: Prompt,
-    /// How to choose tokens; only what is not the default.
-    #[serde(default, serialize_with = "unusual")]
+    /// The sampling settings. Settings with default values are left out.
+    #[serde(default, serialize_with = "serialize_non_defaults")]
     pub sampling: SamplingSpec,
-    /// Most tokens to generate.
+    /// The maximum number of generated tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// The form of the output.
+    /// The format of the output.
     #[serde(default, skip_serializing_if = "is_default")]
     pub format: Format,
-    /// Tools the model may call.
+    /// The tools that the model may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
-    /// Whether and which tool must be called.
+    /// The tool that the model must call, if any.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tool_choice: ToolChoice,
 }
 
-/// The settings that differ from the defaults.
-fn unusual<S: serde::Serializer>(spec: &SamplingSpec, serializer: S) -> Result<S::Ok, S::Error> {
-    // By way of text, so that 0.8 stays 0.8: as a value it would become a number of twice the digits.
+/// Serializes the settings that differ from the defaults.
+fn serialize_non_defaults<S: serde::Serializer>(
+    spec: &SamplingSpec,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    // The conversion through text keeps 0.8 as 0.8. A direct conversion would widen the f32 to 0.800000011920929.
     let text = |spec: &SamplingSpec| serde_json::to_string(spec);
     let map = |spec: &SamplingSpec| text(spec).and_then(|text| serde_json::from_str::<Value>(&text));
     let map = |spec: &SamplingSpec| map(spec).map_err(serde::ser::Error::custom);
@@ -59,7 +63,7 @@ impl From<&Request> for WireRequest {
 }
 
 impl WireRequest {
-    /// `request` for a session whose prompt travels as tokens.
+    /// `request` without its prompt, for a session that receives the prompt as tokens.
     #[must_use]
     pub fn without_prompt(request: &Request) -> Self {
         Self { prompt: Prompt::Text(String::new()), ..Self::from(request) }
@@ -88,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_travels_without_what_is_usual() {
+    fn wire_request_leaves_out_default_settings() {
         let spec = SamplingSpec { temperature: 0.8, seed: 7, ..SamplingSpec::default() };
         let request = Request { sampling: Sampling::new(spec.clone()).unwrap(), ..Request::default() };
         let text = serde_json::to_string(&WireRequest::from(&request)).unwrap();

@@ -1,7 +1,7 @@
 //! Grammars and JSON schemas as token masks (llguidance).
 //!
-//! Invariant: the matcher has consumed exactly the tokens generated so far, less the `idle` last
-//! ones, which came after it had stopped.
+//! Invariant: the matcher has consumed all generated tokens except the last `tokens_after_stop`. The sequence
+//! appended these tokens after the matcher had stopped.
 
 use std::sync::Arc;
 
@@ -10,22 +10,26 @@ use llguidance::toktrie::{SimpleVob, TokEnv};
 use llguidance::{Matcher, ParserFactory};
 use tightwad_core::TokenId;
 
-/// A grammar that cannot be used.
+/// A grammar or JSON schema that cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the grammar or JSON schema cannot be used: {0}")]
+#[error("the grammar or JSON schema is unusable: {0}")]
 pub struct ConstraintError(pub(crate) String);
 
-/// A compiled constraint on the output, at its start; clone it for each session.
+/// A compiled constraint on the output, in its initial state. Each session gets a clone.
 pub struct Constraint {
     matcher: Matcher,
-    tokens: TokEnv,
-    idle: usize,
+    token_env: TokEnv,
+    tokens_after_stop: usize,
 }
 
 impl Clone for Constraint {
-    /// Clones share nothing but the grammar: a plain clone of the matcher would share its lexer.
+    /// A deep clone: a plain clone of the matcher would share the lexer's state.
     fn clone(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), tokens: self.tokens.clone(), idle: self.idle }
+        Self {
+            matcher: self.matcher.deep_clone(),
+            token_env: self.token_env.clone(),
+            tokens_after_stop: self.tokens_after_stop,
+        }
     }
 }
 
@@ -39,39 +43,40 @@ impl Constraint {
         let matcher = Matcher::new(parser);
         match matcher.get_error() {
             Some(error) => Err(ConstraintError(error)),
-            None => Ok(Self { matcher, tokens: factory.tok_env().clone(), idle: 0 }),
+            None => Ok(Self { matcher, token_env: factory.tok_env().clone(), tokens_after_stop: 0 }),
         }
     }
 
-    /// The tokens allowed next; the end-of-sequence token is among them where the output may end.
+    /// The tokens that are allowed next. The mask contains the end-of-sequence token if the output may end
+    /// here.
     pub(crate) fn mask(&mut self) -> Result<SimpleVob, ConstraintError> {
         if self.matcher.is_stopped() {
-            return Ok(self.tokens.tok_trie().singleton_token_set(self.tokens.tok_trie().eos_token()));
+            return Ok(self.token_env.tok_trie().singleton_token_set(self.token_env.tok_trie().eos_token()));
         }
         self.matcher.compute_mask().map_err(|error| ConstraintError(error.to_string()))
     }
 
-    /// True when nothing may follow.
+    /// True if the output must end here.
     pub(crate) fn is_complete(&self) -> bool {
         self.matcher.is_stopped()
     }
 
-    /// Advances over a generated token.
+    /// Advances the matcher over a generated token.
     pub(crate) fn push(&mut self, token: TokenId) -> Result<(), ConstraintError> {
         if self.matcher.is_stopped() {
-            self.idle += 1;
+            self.tokens_after_stop += 1;
             return Ok(());
         }
         self.matcher.consume_token(token).map_err(|error| ConstraintError(error.to_string()))
     }
 
-    /// Takes back the last `count` tokens.
+    /// Removes the last `count` tokens.
     pub(crate) fn rollback(&mut self, count: usize) -> Result<(), ConstraintError> {
-        let idle = count.min(self.idle);
-        self.idle -= idle;
-        if count == idle {
+        let uncounted = count.min(self.tokens_after_stop);
+        self.tokens_after_stop -= uncounted;
+        if count == uncounted {
             return Ok(());
         }
-        self.matcher.rollback(count - idle).map_err(|error| ConstraintError(error.to_string()))
+        self.matcher.rollback(count - uncounted).map_err(|error| ConstraintError(error.to_string()))
     }
 }

@@ -10,62 +10,65 @@ use tokio::sync::oneshot;
 use crate::config::EngineConfig;
 use crate::error::{LoadError, SessionError};
 use crate::memory::Reservation;
-use crate::open_session::OpenSession;
 use crate::scheduler;
-use crate::scheduler::command::{Command, Commands};
+use crate::scheduler::command::{Command, CommandSender};
 use crate::scheduler::stats::Stats;
 use crate::session::Session;
+use crate::session_params::SessionParams;
 use crate::sizing::Sizing;
 use crate::weights::Weights;
 
-/// A running model; cheap to clone. The thread ends when the last clone and session are gone.
+/// A running model; cheap to clone. Its thread ends with the last clone and session.
 #[derive(Clone)]
 pub struct Engine {
     weights: Arc<Weights>,
-    commands: Commands,
+    commands: CommandSender,
     stats: Arc<Stats>,
-    sequences: Arc<AtomicU64>,
+    next_id: Arc<AtomicU64>,
     config: EngineConfig,
     tie_threshold: f32,
     _reservation: Arc<Reservation>,
 }
 
 impl Engine {
-    /// Loads the GGUF at `path` and starts its thread; blocks for as long as that takes.
+    /// Loads the GGUF file at `path` and starts the engine's thread; blocks until both are done.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] says what is wrong with the file or the configuration.
+    /// [`LoadError`] if the file or the configuration is unusable.
     pub fn load(path: &Path, config: EngineConfig) -> Result<Self, LoadError> {
         Self::start(Weights::load(path, config.gpu_layers)?, config)
     }
 
-    /// Starts a thread for weights that are loaded; blocks until it was measured.
+    /// Starts a thread for loaded weights; blocks until the calibration ends.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] when there is no memory for the sequences.
+    /// [`LoadError`] if the sequences do not fit into memory.
     pub fn start(weights: Arc<Weights>, mut config: EngineConfig) -> Result<Self, LoadError> {
-        let sizing = Sizing::of(&weights, &config);
+        let sizing = Sizing::for_model(&weights, &config);
         (config.context, config.slots) = (sizing.context, sizing.slots);
-        // What a GPU holds takes nothing of this machine's memory.
-        let (own, caches) = if config.takes_turns() { weights.memory(sizing.cache_bytes) } else { (0, 0) };
-        let reservation = Arc::new(Reservation::new(own, caches));
+        // Weights and caches on a GPU use no memory of this machine.
+        let (weight_bytes, cache_bytes) =
+            if config.shares_cpu() { weights.local_memory(sizing.cache_bytes) } else { (0, 0) };
+        let reservation = Arc::new(Reservation::new(weight_bytes, cache_bytes));
         if config.threads == 0 {
-            config.threads = u32::try_from(crate::runtime::processors()).unwrap_or(1);
+            config.threads = u32::try_from(crate::runtime::cpu_count()).unwrap_or(1);
         }
-        let (commands, inbox) = mpsc::channel();
-        let (ready, started) = mpsc::sync_channel(1);
+        let (commands, command_rx) = mpsc::channel();
+        let (ready_tx, ready_rx) = mpsc::sync_channel(1);
         let stats = Arc::new(Stats::default());
-        let (held, counted, settings) = (weights.clone(), stats.clone(), config.clone());
+        let (thread_weights, thread_stats, thread_config) = (weights.clone(), stats.clone(), config.clone());
         thread::Builder::new()
             .name("engine".to_owned())
-            .spawn(move || scheduler::run(&held, &settings, inbox, &ready, &counted))
+            .spawn(move || {
+                scheduler::run(&thread_weights, &thread_config, command_rx, &ready_tx, &thread_stats)
+            })
             .map_err(|error| LoadError::Runtime(error.to_string()))?;
-        let gone = |_| LoadError::Runtime("its thread ended".to_owned());
-        let tie_threshold = started.recv().map_err(gone)??;
-        let sequences = Arc::new(AtomicU64::new(0));
-        Ok(Self { weights, commands, stats, sequences, config, tie_threshold, _reservation: reservation })
+        let thread_ended = |_| LoadError::Runtime("the engine's thread ended".to_owned());
+        let tie_threshold = ready_rx.recv().map_err(thread_ended)??;
+        let next_id = Arc::new(AtomicU64::new(0));
+        Ok(Self { weights, commands, stats, next_id, config, tie_threshold, _reservation: reservation })
     }
 
     /// The model.
@@ -74,74 +77,75 @@ impl Engine {
         &self.weights
     }
 
-    /// Tokens a sequence may have.
+    /// Context length of a sequence in tokens.
     #[must_use]
     pub fn context(&self) -> u32 {
         self.config.context
     }
 
-    /// Sequences that run at once.
+    /// Number of sequences that run at the same time.
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.config.slots
     }
 
-    /// True when forward passes run on this machine's processor, where models take turns.
+    /// True if forward passes run on this machine's CPU. On the CPU, models compute one at a time.
     #[must_use]
-    pub fn takes_turns(&self) -> bool {
-        self.config.takes_turns()
+    pub fn shares_cpu(&self) -> bool {
+        self.config.shares_cpu()
     }
 
-    /// Counters, live.
+    /// Live counters.
     #[must_use]
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
     }
 
-    /// Greatest difference in a logit between batched and one-token passes, with a margin,
-    /// measured when the model was loaded. 0: the kernels do not depend on the batch, and no
-    /// position is ever decided twice.
+    /// The configured tie threshold. Otherwise the measured logit difference between batched and one-token
+    /// passes, with a safety factor. 0: the kernels are row-invariant, and every position is decided once.
     #[must_use]
     pub fn tie_threshold(&self) -> f32 {
         self.tie_threshold
     }
 
-    /// Opens a session; waits in the queue for a free sequence.
+    /// Opens a session; waits in the queue for a free slot.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Overloaded`] when the queue is full, [`SessionError::TooLong`] before any
-    /// work when the context is too small.
-    pub async fn open(&self, open: OpenSession) -> Result<Session, SessionError> {
-        self.check(&open)?;
-        let waiting = self.stats.waiting.fetch_add(1, Ordering::AcqRel);
-        if waiting >= self.config.queue + self.config.slots as usize {
-            self.stats.waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(SessionError::Overloaded { waiting });
+    /// [`SessionError::Overloaded`] if the queue is full, [`SessionError::TooLong`] if prompt and output do
+    /// not fit the context.
+    pub async fn open(&self, params: SessionParams) -> Result<Session, SessionError> {
+        self.check_params(&params)?;
+        let queued = self.stats.queued_requests.fetch_add(1, Ordering::AcqRel);
+        if queued >= self.config.max_queue + self.config.slots as usize {
+            self.stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
+            return Err(SessionError::Overloaded { waiting: queued });
         }
-        let id = self.sequences.fetch_add(1, Ordering::Relaxed);
-        let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(Command::Open { id, open: Box::new(open), reply });
-        // From here on the session closes itself, also when this future is dropped.
-        let mut session = Session { id, commands: self.commands.clone(), reused: 0 };
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (reply, reply_rx) = oneshot::channel();
+        let sent = self.commands.send(Command::Open { id, params: Box::new(params), reply });
+        // From here on, the session closes itself on drop, even if the caller drops this future.
+        let mut session = Session { id, commands: self.commands.clone(), reused_tokens: 0 };
         sent.map_err(|_| SessionError::Stopped)?;
-        session.reused = answer.await.map_err(|_| SessionError::Stopped)??;
+        session.reused_tokens = reply_rx.await.map_err(|_| SessionError::Stopped)??;
         Ok(session)
     }
 
-    fn check(&self, open: &OpenSession) -> Result<(), SessionError> {
-        let prompt = u32::try_from(open.prompt.len()).unwrap_or(u32::MAX);
+    fn check_params(&self, params: &SessionParams) -> Result<(), SessionError> {
+        let prompt = u32::try_from(params.prompt.len()).unwrap_or(u32::MAX);
         if prompt == 0 {
             return Err(SessionError::EmptyPrompt);
         }
-        let size = self.weights.vocabulary_size();
-        if let Some(token) = open.prompt.iter().chain(&open.output).find(|token| **token >= size) {
+        let vocabulary_size = self.weights.vocabulary_size();
+        if let Some(token) =
+            params.prompt.iter().chain(&params.output).find(|token| **token >= vocabulary_size)
+        {
             return Err(SessionError::UnknownToken(*token));
         }
-        if !open.output.is_empty() && open.output.len() >= open.max_tokens as usize {
+        if !params.output.is_empty() && params.output.len() >= params.max_tokens as usize {
             return Err(SessionError::Finished);
         }
-        let (context, generate) = (self.config.context, open.max_tokens);
+        let (context, generate) = (self.config.context, params.max_tokens);
         if prompt.saturating_add(generate) > context {
             return Err(SessionError::TooLong { context, prompt, generate });
         }

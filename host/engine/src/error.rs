@@ -1,8 +1,8 @@
-//! What can go wrong, by who must act.
+//! Errors of loading and of sessions.
 
 use std::path::PathBuf;
 
-/// A model that cannot be loaded.
+/// An error of loading a model.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
@@ -13,28 +13,28 @@ pub enum LoadError {
         /// The operating system's reason.
         reason: String,
     },
-    /// The file is not a whole GGUF model.
-    #[error("{path} is not a whole GGUF model: {reason}; download it again and compare its SHA-256", path = .path.display())]
+    /// The file is not a complete GGUF model.
+    #[error("{path} is not a complete GGUF model: {reason}. Download it again and compare its SHA-256", path = .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// The context does not fit into memory.
-    #[error("no memory for {slots} sequences of {context} tokens: lower `context` or `slots`")]
-    Context {
-        /// Sequences asked for.
+    #[error("not enough memory for {slots} sequences of {context} tokens. Lower `context` or `slots`")]
+    OutOfMemory {
+        /// The number of sequences.
         slots: u32,
-        /// Tokens a sequence.
+        /// Context length of a sequence in tokens.
         context: u32,
     },
-    /// llama.cpp itself did not start.
+    /// llama.cpp failed to start.
     #[error("llama.cpp did not start: {0}")]
     Runtime(String),
 }
 
-/// A session that cannot be opened, or whose work failed.
+/// An error of a session.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
     /// The queue is full.
@@ -43,31 +43,31 @@ pub enum SessionError {
         /// Requests in the queue.
         waiting: usize,
     },
-    /// The prompt and the tokens asked for do not fit.
+    /// Prompt and output do not fit the context.
     #[error(
-        "this model's context is {context} tokens; the prompt has {prompt} and {generate} more were asked for"
+        "this model's context is {context} tokens; the prompt has {prompt}, and the request asks for {generate} more"
     )]
     TooLong {
-        /// Tokens a sequence may have.
+        /// Context length in tokens.
         context: u32,
-        /// Tokens of the prompt.
+        /// Prompt length in tokens.
         prompt: u32,
         /// Tokens to generate.
         generate: u32,
     },
-    /// The prompt has no token.
+    /// The prompt is empty.
     #[error("the prompt is empty")]
     EmptyPrompt,
     /// A token id outside the vocabulary.
     #[error("token {0} is not in the vocabulary")]
     UnknownToken(u32),
-    /// The session has finished.
+    /// The session has already finished.
     #[error("the session has finished")]
     Finished,
-    /// No token satisfies the constraint, or it broke.
-    #[error("the output's grammar allows no token here: {0}")]
+    /// No token satisfies the constraint, or the constraint failed.
+    #[error("the constraint on the output allows no token: {0}")]
     Constraint(String),
-    /// llama.cpp refused a forward pass.
+    /// llama.cpp failed to compute a forward pass.
     #[error("llama.cpp failed: {0}")]
     Decode(String),
     /// The engine's thread has ended.

@@ -1,4 +1,4 @@
-//! The first bytes of a model file.
+//! Checks of a GGUF file's first bytes.
 
 use std::io::Read;
 use std::path::Path;

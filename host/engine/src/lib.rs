@@ -1,14 +1,14 @@
 //! llama.cpp in process: continuous batching, exact verification, sampling.
 //!
-//! An [`Engine`] is one model, one llama.cpp context and the thread that owns it. A [`Session`] is
-//! one sequence on it. Each tick the thread merges the ready work of all sessions (prefill chunks,
-//! decodes, proposals, verifications) into one batch.
+//! An [`Engine`] is one model, one llama.cpp context and the thread that owns the context. A [`Session`] is
+//! one sequence on an engine. For each forward pass, the thread merges the ready work of all sessions into
+//! one batch: prefill chunks, decodes, proposals and verifications.
 //!
-//! **Exactness.** On CPUs a row's result does not depend on how many rows share the batch, by kernels of
-//! this crate (`llama/kernels`) and, where they do not apply, by those of ggml's that are so. Verifying many
-//! tokens in one pass then gives bit for bit the logits of many one-token passes. Each engine measures that
-//! when it loads; where it does not hold (GPUs), positions closer than the measured threshold are decided
-//! again by a one-token pass.
+//! **Exactness.** On CPUs, a row's result does not depend on the number of rows in the batch. The
+//! row-invariant kernels of this crate (`llama/kernels`) ensure this. Other operations use row-invariant
+//! kernels of ggml. One verification pass over many tokens then gives the same logits, bit for bit, as many
+//! one-token passes. Each engine measures the difference when it loads. If there is a difference (GPUs), a
+//! one-token pass decides a position again when its margin is below the measured threshold.
 
 mod backend;
 mod config;
@@ -18,15 +18,15 @@ mod error;
 mod header;
 mod llama;
 mod memory;
-mod open_session;
 pub mod pool;
 mod quantize;
 mod runtime;
 pub mod sampling;
 mod scheduler;
 mod session;
+mod session_params;
 mod sizing;
-mod specials;
+mod special_tokens;
 mod template;
 mod text;
 mod weights;
@@ -38,11 +38,11 @@ pub use config::EngineConfig;
 pub use constraint::{Constraint, ConstraintError};
 pub use engine::Engine;
 pub use error::{LoadError, SessionError};
-pub use open_session::OpenSession;
 pub use quantize::{InvalidQuantization, Quantization, quantize};
-pub use runtime::{exit, prepare, processors};
+pub use runtime::{cpu_count, exit, select_row_invariant_kernels};
 pub use scheduler::stats::Stats;
 pub use session::Session;
+pub use session_params::SessionParams;
 pub use template::{ChatTemplate, TemplateError};
 pub use text::{TextError, TextThread, on_text_thread};
 pub use weights::Weights;

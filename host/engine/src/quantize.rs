@@ -1,4 +1,4 @@
-//! Making a smaller or faster copy of a model: the cheapest drafter is the target itself, re-quantized.
+//! Quantizes a model again. The cheapest drafter is a re-quantized copy of the target.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -9,23 +9,23 @@ use llama_cpp_sys_2 as sys;
 use crate::error::LoadError;
 use crate::runtime;
 
-/// A text does not name a kind of quantization.
+/// A text that does not name a quantization type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is none of q2_k, q3_k_m, q4_k_m, q8_0, f16")]
+#[error("'{0}' is not a quantization type. Use q2_k, q3_k_m, q4_k_m, q8_0 or f16")]
 pub struct InvalidQuantization(pub String);
 
-/// A kind of quantization, by llama.cpp's names.
+/// A quantization type, by llama.cpp's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantization {
-    /// About 2.6 bits a weight: drafters.
+    /// About 2.6 bits per weight, for drafters.
     Q2K,
-    /// About 3.9 bits a weight.
+    /// About 3.9 bits per weight.
     Q3KM,
-    /// About 4.8 bits a weight.
+    /// About 4.8 bits per weight.
     Q4KM,
-    /// 8.5 bits a weight.
+    /// 8.5 bits per weight.
     Q8,
-    /// 16 bits a weight.
+    /// 16 bits per weight.
     F16,
 }
 
@@ -44,36 +44,37 @@ impl FromStr for Quantization {
     }
 }
 
-/// Writes a copy of the GGUF at `source`, quantized anew, to `target`.
+/// Quantizes the GGUF file `input` again and writes the result to `output`.
 ///
 /// # Errors
 ///
-/// [`LoadError`] when a path is unusable or llama.cpp refuses the file.
-pub fn quantize(source: &Path, target: &Path, kind: Quantization) -> Result<(), LoadError> {
-    runtime::backend()?;
-    let (from, to) = (c_path(source)?, c_path(target)?);
-    // SAFETY: returns plain data.
+/// [`LoadError`] if a path is unusable or llama.cpp rejects the file.
+pub fn quantize(input: &Path, output: &Path, quantization: Quantization) -> Result<(), LoadError> {
+    runtime::llama_backend()?;
+    let (input_path, output_path) = (c_path(input)?, c_path(output)?);
+    // SAFETY: the function returns plain data.
     let mut params = unsafe { sys::llama_model_quantize_default_params() };
     params.allow_requantize = true;
-    params.ftype = match kind {
+    params.ftype = match quantization {
         Quantization::Q2K => sys::LLAMA_FTYPE_MOSTLY_Q2_K,
         Quantization::Q3KM => sys::LLAMA_FTYPE_MOSTLY_Q3_K_M,
         Quantization::Q4KM => sys::LLAMA_FTYPE_MOSTLY_Q4_K_M,
         Quantization::Q8 => sys::LLAMA_FTYPE_MOSTLY_Q8_0,
         Quantization::F16 => sys::LLAMA_FTYPE_MOSTLY_F16,
     };
-    // SAFETY: both paths are C strings and `params` is initialized, all three outliving the call.
-    let status = unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
+    // SAFETY: both paths are C strings and `params` is initialized; all three outlive the call.
+    let status =
+        unsafe { sys::llama_model_quantize(input_path.as_ptr(), output_path.as_ptr(), &raw const params) };
     if status == 0 {
         return Ok(());
     }
-    let reason = format!("llama.cpp could not quantize it (status {status})");
-    Err(LoadError::Malformed { path: source.to_owned(), reason })
+    let reason = format!("llama.cpp failed to quantize it (status {status})");
+    Err(LoadError::Malformed { path: input.to_owned(), reason })
 }
 
 fn c_path(path: &Path) -> Result<CString, LoadError> {
     CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| LoadError::Unreadable {
         path: path.to_owned(),
-        reason: "the path has a zero byte in it".to_owned(),
+        reason: "the path contains a zero byte".to_owned(),
     })
 }

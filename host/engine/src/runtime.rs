@@ -1,4 +1,4 @@
-//! Process-wide set-up of llama.cpp.
+//! Process-wide setup of llama.cpp.
 
 use std::sync::OnceLock;
 
@@ -7,29 +7,30 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 use crate::error::LoadError;
 
-/// Chooses kernels whose result for a row does not depend on the batch. Call it first thing in
-/// `main`, before any thread is started; later calls have no effect on kernels already chosen.
-pub fn prepare() {
-    // SAFETY: callers do this while the process has one thread, as documented, so that no other
-    // thread reads the environment meanwhile.
+/// Makes ggml choose kernels whose result for a row does not depend on the batch. Call this function first in
+/// `main`, before any thread starts. Later calls do not affect kernels that ggml has already chosen.
+pub fn select_row_invariant_kernels() {
+    // SAFETY: the documentation asks callers to do this while the process has one thread, so no other thread
+    // reads the environment.
     unsafe { std::env::set_var("GGML_CPU_TILED_MM", "0") };
 }
 
-/// Ends the process at once, whatever its threads do. Nothing is flushed and no destructor runs, not even those of
-/// C++'s static objects as with [`std::process::exit`]: ggml's free what a thread may be computing with.
+/// Ends the process immediately, without flushing and without destructors. [`std::process::exit`] would run
+/// the destructors of C++'s static objects. ggml's destructors would free memory that a thread may still
+/// compute with.
 pub fn exit(code: i32) -> ! {
-    // SAFETY: `_exit` may be called at any time, by any thread.
+    // SAFETY: any thread may call `_exit` at any time.
     unsafe { libc::_exit(code) }
 }
 
-/// Processor cores that this process may use: the threads of a forward pass unless told otherwise.
+/// CPU cores that this process may use: the default number of threads of a forward pass.
 #[must_use]
-pub fn processors() -> usize {
+pub fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The llama.cpp backend, started once a process.
-pub(crate) fn backend() -> Result<&'static LlamaBackend, LoadError> {
+/// The llama.cpp backend, started once per process.
+pub(crate) fn llama_backend() -> Result<&'static LlamaBackend, LoadError> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     BACKEND
         .get_or_init(|| {
@@ -40,11 +41,11 @@ pub(crate) fn backend() -> Result<&'static LlamaBackend, LoadError> {
         .map_err(|error| LoadError::Runtime(error.clone()))
 }
 
-/// Runs `work` while no other model computes on this machine's processor: two thread pools on the
-/// same cores slow each other down far more than taking turns does.
-pub(crate) fn on_processor<T>(work: impl FnOnce() -> T) -> T {
-    // Tokio's mutex is fair: whoever waits longest is next, so that no model starves.
-    static PROCESSOR: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-    let _turn = PROCESSOR.blocking_lock();
+/// Runs `work` while no other model computes on this machine's CPU. Two thread pools on the same cores slow
+/// each other down far more than waiting does.
+pub(crate) fn with_cpu_lock<T>(work: impl FnOnce() -> T) -> T {
+    // Tokio's mutex is fair: the longest waiting model is next, so no model starves.
+    static CPU: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _guard = CPU.blocking_lock();
     work()
 }

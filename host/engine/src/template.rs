@@ -1,5 +1,5 @@
-//! Chat templates from the GGUF, rendered as the model's authors wrote them: Jinja with Python's
-//! string and list methods, as Hugging Face's `apply_chat_template` runs them.
+//! Chat templates of GGUF files: Jinja with Python's string and list methods, as in Hugging Face's
+//! `apply_chat_template`.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -8,29 +8,29 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use crate::text::TextThread;
 use crate::weights::Weights;
 
-/// A template that is missing, broken, or refuses the conversation.
+/// An error of a chat template.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TemplateError {
-    /// The model has none: it is a base model.
-    #[error("this model has no chat template: use /v1/completions, or a model tuned for chat")]
+    /// The model has no chat template: it is a base model.
+    #[error("this model has no chat template. Use /v1/completions, or a model that is tuned for chat")]
     Missing,
-    /// The template refused or failed.
-    #[error("the model's chat template refuses these messages: {0}")]
+    /// The template failed or rejected the messages.
+    #[error("the model's chat template rejects these messages: {0}")]
     Refused(String),
-    /// The text became longer than it may be; its bytes until then.
+    /// The rendered text is too long; it had this number of bytes when rendering stopped.
     #[error("the messages are too long: their text has more than {0} bytes")]
-    Long(usize),
+    TooLong(usize),
 }
 
-/// A model's chat template, compiled.
+/// A model's compiled chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    edges: (String, String),
-    tools: bool,
+    bos_eos: (String, String),
+    mentions_tools: bool,
 }
 
-const NAME: &str = "chat";
-/// Most instructions of one rendering. A model file is a download: its template must end.
+const TEMPLATE_NAME: &str = "chat";
+/// The maximum number of instructions per rendering. A downloaded template can loop forever.
 const MAX_INSTRUCTIONS: u64 = 50_000_000;
 
 impl ChatTemplate {
@@ -38,15 +38,15 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`TemplateError::Missing`] for base models, [`TemplateError::Refused`] for templates that
-    /// do not compile.
-    pub fn of(weights: &Weights) -> Result<Self, TemplateError> {
+    /// [`TemplateError::Missing`] for base models, [`TemplateError::Refused`] if the template does not
+    /// compile.
+    pub fn from_weights(weights: &Weights) -> Result<Self, TemplateError> {
         let source = weights.model.chat_template(None).map_err(|_| TemplateError::Missing)?;
         let source = source.to_string().map_err(|error| TemplateError::Refused(error.to_string()))?;
-        Self::new(source, weights.edges())
+        Self::new(source, weights.bos_eos_text())
     }
 
-    fn new(source: String, edges: (String, String)) -> Result<Self, TemplateError> {
+    fn new(source: String, bos_eos: (String, String)) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         let syntax =
             SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(refused)?;
@@ -56,61 +56,61 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        let tools = source.contains("tools");
-        environment.add_template_owned(NAME, source).map_err(refused)?;
-        Ok(Self { environment, edges, tools })
+        let mentions_tools = source.contains("tools");
+        environment.add_template_owned(TEMPLATE_NAME, source).map_err(refused)?;
+        Ok(Self { environment, bos_eos, mentions_tools })
     }
 
-    /// True when the template mentions tools.
+    /// True if the template mentions tools.
     #[must_use]
-    pub fn knows_tools(&self) -> bool {
-        self.tools
+    pub fn supports_tools(&self) -> bool {
+        self.mentions_tools
     }
 
-    /// Renders `messages` (OpenAI objects) and `tools`, ending where the assistant begins.
+    /// Renders `messages` (OpenAI objects) and `tools`. The text ends where the assistant's answer begins.
     ///
     /// # Errors
     ///
-    /// [`TemplateError::Refused`] with the template's own words, [`TemplateError::Long`] for a text of more than
-    /// `most_bytes`.
+    /// [`TemplateError::Refused`] with the template's message, [`TemplateError::TooLong`] for a text of more
+    /// than `max_bytes` bytes.
     pub fn render(
         &self,
         _: &TextThread,
         messages: &serde_json::Value,
         tools: Option<&serde_json::Value>,
-        most_bytes: usize,
+        max_bytes: usize,
     ) -> Result<String, TemplateError> {
-        let template = self.environment.get_template(NAME).map_err(refused)?;
+        let template = self.environment.get_template(TEMPLATE_NAME).map_err(refused)?;
         let context = minijinja::context! {
             messages => Value::from(Serde(messages)),
             tools => tools.map(|tools| Value::from(Serde(tools))),
             add_generation_prompt => true,
-            bos_token => self.edges.0.as_str(),
-            eos_token => self.edges.1.as_str(),
+            bos_token => self.bos_eos.0.as_str(),
+            eos_token => self.bos_eos.1.as_str(),
         };
-        let mut text = Bounded { bytes: Vec::new(), most: most_bytes };
+        let mut text = BoundedText { bytes: Vec::new(), max_bytes };
         let rendered = template.render_captured_to(context, &mut text).map(drop);
-        if text.bytes.len() > most_bytes {
-            return Err(TemplateError::Long(text.bytes.len()));
+        if text.bytes.len() > max_bytes {
+            return Err(TemplateError::TooLong(text.bytes.len()));
         }
         rendered.map_err(refused)?;
         String::from_utf8(text.bytes).map_err(|error| TemplateError::Refused(error.to_string()))
     }
 }
 
-/// Takes a text up to the write that makes it longer than `most` bytes.
-struct Bounded {
+/// A buffer that fails on the write that makes it longer than `max_bytes` bytes.
+struct BoundedText {
     bytes: Vec<u8>,
-    most: usize,
+    max_bytes: usize,
 }
 
-impl std::io::Write for Bounded {
-    fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
-        self.bytes.extend_from_slice(more);
-        if self.bytes.len() > self.most {
+impl std::io::Write for BoundedText {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() > self.max_bytes {
             return Err(std::io::Error::other("the text is too long"));
         }
-        Ok(more.len())
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -120,7 +120,9 @@ impl std::io::Write for Bounded {
 
 fn refused(error: Error) -> TemplateError {
     if error.kind() == ErrorKind::OutOfFuel {
-        return TemplateError::Refused(format!("it does not end within {MAX_INSTRUCTIONS} instructions"));
+        return TemplateError::Refused(format!(
+            "the template does not end within {MAX_INSTRUCTIONS} instructions"
+        ));
     }
     let text = error.detail().map_or_else(|| error.to_string(), str::to_owned);
     TemplateError::Refused(text)
@@ -139,22 +141,22 @@ mod tests {
     }
 
     #[test]
-    fn python_methods_and_raise_exception_work() {
+    fn template_supports_python_methods_and_raise_exception() {
         let source = "{% for m in messages %}{% if m.role not in ['user'] %}{{ raise_exception('only users') }}{% endif %}{{ m.content.strip() }}{% endfor %}";
         let template = template(source);
-        let good = serde_json::json!([{"role": "user", "content": " hi "}]);
-        assert_eq!(render(&template, &good).unwrap(), "hi");
-        let bad = serde_json::json!([{"role": "robot", "content": ""}]);
-        assert!(render(&template, &bad).unwrap_err().to_string().contains("only users"));
+        let allowed = serde_json::json!([{"role": "user", "content": " hi "}]);
+        assert_eq!(render(&template, &allowed).unwrap(), "hi");
+        let forbidden = serde_json::json!([{"role": "robot", "content": ""}]);
+        assert!(render(&template, &forbidden).unwrap_err().to_string().contains("only users"));
     }
 
     #[test]
-    fn a_template_that_does_not_end_and_a_text_that_is_too_long_are_refused() {
+    fn endless_template_and_long_text_are_rejected() {
         let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
         let error = render(&template(endless), &serde_json::json!([])).unwrap_err().to_string();
         assert!(error.contains("does not end"), "{error}");
         let long = serde_json::json!([{"role": "user", "content": "x".repeat(1001)}]);
         let error = render(&template("{{ messages[0].content }}"), &long);
-        assert!(matches!(error, Err(TemplateError::Long(1001))), "{error:?}");
+        assert!(matches!(error, Err(TemplateError::TooLong(1001))), "{error:?}");
     }
 }

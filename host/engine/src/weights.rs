@@ -1,4 +1,4 @@
-//! A loaded model: its weights, its vocabulary and what is known about it.
+//! A loaded model: its weights, its vocabulary and its metadata.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -16,41 +16,42 @@ use tightwad_core::TokenId;
 use crate::constraint::{Constraint, ConstraintError};
 use crate::error::LoadError;
 use crate::header::{check_header, unreadable};
-use crate::llama::model::{self, parameters};
+use crate::llama::model::{self, default_params};
 use crate::pool;
 use crate::pool::config::PoolConfig;
-use crate::specials::Specials;
-use crate::text::{Reach, TextError, TextThread};
+use crate::special_tokens::SpecialTokens;
+use crate::text::{MatchReach, TextError, TextThread};
 
-/// Weights and vocabulary; immutable.
+/// Weights and vocabulary of a model; immutable.
 pub struct Weights {
     pub(crate) model: LlamaModel,
     path: PathBuf,
-    vocabulary: [u8; 32],
-    /// Bytes of the longest token; `None` where the tokenizer drops text, so that bytes say nothing about tokens.
-    longest_token: Option<usize>,
-    reach: Reach,
-    specials: OnceLock<Specials>,
-    /// Its layers lie on other machines too.
+    vocabulary_digest: [u8; 32],
+    /// Bytes of the longest token. `None` if the tokenizer drops text: then bytes are not a measure of
+    /// tokens.
+    max_token_bytes: Option<usize>,
+    match_reach: MatchReach,
+    special_tokens: OnceLock<SpecialTokens>,
+    /// True if some layers lie on other machines.
     pooled: bool,
-    digest: [u8; 32],
-    grammars: OnceLock<Result<Arc<ParserFactory>, String>>,
+    file_digest: [u8; 32],
+    grammar_factory: OnceLock<Result<Arc<ParserFactory>, String>>,
 }
 
 impl Weights {
-    /// Loads a GGUF file, with `gpu_layers` layers on a GPU where there is one.
+    /// Loads a GGUF file, with `gpu_layers` layers on a GPU if there is one.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] when the file is missing, is no GGUF or is not whole.
+    /// [`LoadError`] if the file is missing, incomplete, or not a GGUF file.
     pub fn load(path: &Path, gpu_layers: u32) -> Result<Arc<Self>, LoadError> {
-        let mut params = parameters();
+        let mut params = default_params();
         params.n_gpu_layers = i32::try_from(gpu_layers).unwrap_or(i32::MAX);
-        Self::read(path, params)
+        Self::load_with(path, params)
     }
 
-    /// Loads a GGUF file whose layers lie on the workers of `pool`; `progress` is told how much is
-    /// loaded, from 0 to 1. The process ends when a worker is lost.
+    /// Loads a GGUF file whose layers lie on the workers of `pool`. `progress` receives the loaded share,
+    /// from 0 to 1. llama.cpp ends the process if a worker is lost.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ impl Weights {
         progress: impl FnMut(f32) + 'static,
     ) -> Result<Arc<Self>, LoadError> {
         check_header(path)?;
-        Self::known(path, pool::load::load(path, pool, Box::new(progress))?, true)
+        Self::from_model(path, pool::load::load(path, pool, Box::new(progress))?, true)
     }
 
     /// Loads only the vocabulary and the chat template of a GGUF file.
@@ -69,60 +70,60 @@ impl Weights {
     /// # Errors
     ///
     /// As [`Weights::load`].
-    pub fn vocabulary_of(path: &Path) -> Result<Arc<Self>, LoadError> {
-        let mut params = parameters();
+    pub fn load_vocabulary(path: &Path) -> Result<Arc<Self>, LoadError> {
+        let mut params = default_params();
         params.vocab_only = true;
-        Self::read(path, params)
+        Self::load_with(path, params)
     }
 
-    fn read(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>, LoadError> {
+    fn load_with(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>, LoadError> {
         check_header(path)?;
-        // SAFETY: nothing was added to the parameters that points anywhere.
+        // SAFETY: the parameters contain no pointers of the caller.
         let model = unsafe { model::load(path, params)? };
-        Self::known(path, model, false)
+        Self::from_model(path, model, false)
     }
 
-    fn known(path: &Path, model: LlamaModel, pooled: bool) -> Result<Arc<Self>, LoadError> {
-        let (vocabulary, longest) = vocabulary_digest(&model);
-        let digest = file_digest(path).map_err(|error| unreadable(path, &error))?;
+    fn from_model(path: &Path, model: LlamaModel, pooled: bool) -> Result<Arc<Self>, LoadError> {
+        let (vocabulary_digest, max_token_bytes) = hash_vocabulary(&model);
+        let file_digest = hash_file_samples(path).map_err(|error| unreadable(path, &error))?;
         let key = |key: &str| model.meta_val_str(key).unwrap_or_default();
         let (tokenizer, pre) = (key("tokenizer.ggml.model"), key("tokenizer.ggml.pre"));
-        // Those two normalize: they drop white space and accents.
-        let longest_token = Some(longest).filter(|_| !matches!(tokenizer.as_str(), "bert" | "t5"));
-        let reach = Reach::of(&tokenizer, &pre);
+        // These two tokenizers normalize text: they drop white space and accents.
+        let max_token_bytes = Some(max_token_bytes).filter(|_| !matches!(tokenizer.as_str(), "bert" | "t5"));
+        let match_reach = MatchReach::for_tokenizer(&tokenizer, &pre);
         Ok(Arc::new(Self {
             model,
             path: path.to_owned(),
-            vocabulary,
-            longest_token,
-            reach,
-            specials: OnceLock::new(),
+            vocabulary_digest,
+            max_token_bytes,
+            match_reach,
+            special_tokens: OnceLock::new(),
             pooled,
-            digest,
-            grammars: OnceLock::new(),
+            file_digest,
+            grammar_factory: OnceLock::new(),
         }))
     }
 
-    /// The file the model came from.
+    /// The path of the model file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// SHA-256 over all tokens: two models with equal digests may exchange token ids.
+    /// SHA-256 over all tokens. Models with equal digests can exchange token ids.
     #[must_use]
-    pub fn vocabulary(&self) -> [u8; 32] {
-        self.vocabulary
+    pub fn vocabulary_digest(&self) -> [u8; 32] {
+        self.vocabulary_digest
     }
 
-    /// What the model is: `llama 135M Q4_1`.
+    /// Architecture, size and quantization, such as `llama 135M Q4_1`.
     #[must_use]
     pub fn description(&self) -> String {
         let architecture = self.model.meta_val_str("general.architecture").unwrap_or_default();
         format!("{architecture} {} {}", size_label(self.model.n_params()), self.quantization())
     }
 
-    /// How the weights are stored, as the GGUF says it.
+    /// The quantization type, as the GGUF file states it.
     fn quantization(&self) -> &'static str {
         let kind = self.model.meta_val_str("general.file_type").ok().and_then(|kind| kind.parse().ok());
         let named = kind.and_then(|kind: usize| FILE_TYPES.get(kind).copied());
@@ -131,14 +132,14 @@ impl Weights {
 
     /// Bytes of the weights.
     #[must_use]
-    pub fn size(&self) -> u64 {
+    pub fn size_bytes(&self) -> u64 {
         self.model.size()
     }
 
-    /// SHA-256 over samples of the file: files with equal digests generate the same.
+    /// SHA-256 over samples of the file. Models with equal digests generate the same tokens.
     #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
-        self.digest
+    pub fn file_digest(&self) -> [u8; 32] {
+        self.file_digest
     }
 
     /// Number of tokens in the vocabulary.
@@ -147,31 +148,31 @@ impl Weights {
         self.model.n_vocab().unsigned_abs()
     }
 
-    /// Tokens the model was trained to attend to.
+    /// The trained context length in tokens.
     #[must_use]
     pub fn trained_context(&self) -> u32 {
         self.model.n_ctx_train()
     }
 
-    /// Bytes of the weights and of full caches that this machine holds for sequences like these; 0 for a pool, where
-    /// machines lend what they have.
-    pub(crate) fn memory(&self, cache_bytes: u64) -> (u64, u64) {
-        if self.pooled { (0, 0) } else { (self.size(), cache_bytes) }
+    /// Bytes of the weights and of full caches on this machine; 0 for a pool, because its workers lend the
+    /// memory.
+    pub(crate) fn local_memory(&self, cache_bytes: u64) -> (u64, u64) {
+        if self.pooled { (0, 0) } else { (self.size_bytes(), cache_bytes) }
     }
 
-    /// True for models with recurrent layers (Mamba, LFM2, Qwen3.5, ...). Their state cannot be cut: what is
-    /// rejected must be evaluated again from the beginning.
+    /// True for models with recurrent layers (Mamba, LFM2, Qwen3.5, ...). Their state cannot be cut, so a
+    /// rejection means evaluating all tokens again.
     #[must_use]
     pub fn has_recurrent_state(&self) -> bool {
         self.model.is_recurrent() || self.model.is_hybrid()
     }
 
-    /// Splits `text` into tokens. Special tokens written out in it are recognized, and the
-    /// model's own beginning token is added, where `special` says so.
+    /// Tokenizes `text`. With `special`, it recognizes written-out special tokens and adds the model's
+    /// beginning token.
     ///
     /// # Errors
     ///
-    /// [`TextError`] for a text that cannot fit `context` tokens, or that the tokenizer's stack cannot hold.
+    /// [`TextError`] if the text does not fit `context` tokens, or if the tokenizer's stack cannot hold it.
     pub fn tokenize(
         &self,
         _: &TextThread,
@@ -180,10 +181,10 @@ impl Weights {
         context: u32,
     ) -> Result<Vec<TokenId>, TextError> {
         self.check_text(text, context)?;
-        Ok(self.split(text, special, special))
+        Ok(self.tokenize_checked(text, special, special))
     }
 
-    /// Splits a rendered chat template, which writes its special tokens itself.
+    /// Tokenizes a rendered chat template. The template can already contain the beginning token.
     ///
     /// # Errors
     ///
@@ -195,65 +196,65 @@ impl Weights {
         context: u32,
     ) -> Result<Vec<TokenId>, TextError> {
         self.check_text(text, context)?;
-        let bos = self.special(self.model.vocab().bos());
-        let adds = self.model.vocab().should_add_bos() && (bos.is_empty() || !text.starts_with(&bos));
-        Ok(self.split(text, adds, true))
+        let bos = self.special_token_text(self.model.vocab().bos());
+        let add_bos = self.model.vocab().should_add_bos() && (bos.is_empty() || !text.starts_with(&bos));
+        Ok(self.tokenize_checked(text, add_bos, true))
     }
 
-    /// Most bytes of a text that can fit `context` tokens.
+    /// The maximum number of bytes of a text that fits `context` tokens.
     #[must_use]
-    pub fn most_bytes(&self, context: u32) -> usize {
-        self.longest_token.map_or(usize::MAX, |longest| longest.saturating_mul(context as usize))
+    pub fn max_text_bytes(&self, context: u32) -> usize {
+        self.max_token_bytes.map_or(usize::MAX, |max_bytes| max_bytes.saturating_mul(context as usize))
     }
 
-    /// Refuses what llama.cpp must not see.
+    /// Rejects text that llama.cpp cannot process safely.
     fn check_text(&self, text: &str, context: u32) -> Result<(), TextError> {
-        if text.len() > self.most_bytes(context) {
-            return Err(self.too_long(text.len(), context));
+        if text.len() > self.max_text_bytes(context) {
+            return Err(self.too_long_error(text.len(), context));
         }
-        self.reach.check(text)?;
-        self.specials.get_or_init(|| Specials::of(&self.model)).check(text)
+        self.match_reach.check(text)?;
+        self.special_tokens.get_or_init(|| SpecialTokens::for_model(&self.model)).check(text)
     }
 
-    /// The refusal of a text of `bytes` bytes.
+    /// The error for a text of `bytes` bytes.
     #[must_use]
-    pub fn too_long(&self, bytes: usize, context: u32) -> TextError {
-        TextError::TooLong { tokens: bytes.div_ceil(self.longest_token.unwrap_or(1).max(1)), context }
+    pub fn too_long_error(&self, bytes: usize, context: u32) -> TextError {
+        TextError::TooLong { tokens: bytes.div_ceil(self.max_token_bytes.unwrap_or(1).max(1)), context }
     }
 
-    fn split(&self, text: &str, begin: bool, special: bool) -> Vec<TokenId> {
-        let tokens = self.model.vocab().tokenize(text.as_bytes(), begin, special);
+    fn tokenize_checked(&self, text: &str, add_bos: bool, parse_special: bool) -> Vec<TokenId> {
+        let tokens = self.model.vocab().tokenize(text.as_bytes(), add_bos, parse_special);
         tokens.into_iter().map(|token| token.0.unsigned_abs()).collect()
     }
 
-    /// The bytes of `token`; empty for special tokens, and for numbers that are no tokens.
+    /// The bytes of `token`; empty for special tokens and for ids outside the vocabulary.
     #[must_use]
-    pub fn bytes(&self, token: TokenId) -> Vec<u8> {
+    pub fn token_bytes(&self, token: TokenId) -> Vec<u8> {
         if token >= self.vocabulary_size() {
             return Vec::new();
         }
-        self.model.vocab().token_to_piece(llama(token), false, None)
+        self.model.vocab().token_to_piece(llama_token(token), false, None)
     }
 
-    /// True for tokens that end a turn.
+    /// True if `token` ends a turn.
     #[must_use]
-    pub fn ends(&self, token: TokenId) -> bool {
-        self.model.vocab().is_eog(llama(token))
+    pub fn ends_turn(&self, token: TokenId) -> bool {
+        self.model.vocab().is_eog(llama_token(token))
     }
 
-    /// The text of the beginning and end tokens, for chat templates.
-    pub(crate) fn edges(&self) -> (String, String) {
+    /// The texts of the beginning and end tokens, for chat templates.
+    pub(crate) fn bos_eos_text(&self) -> (String, String) {
         let vocab = self.model.vocab();
-        (self.special(vocab.bos()), self.special(vocab.eos()))
+        (self.special_token_text(vocab.bos()), self.special_token_text(vocab.eos()))
     }
 
     /// Compiles a constraint on the output.
     ///
     /// # Errors
     ///
-    /// [`ConstraintError`] says what the grammar's compiler did not like.
+    /// [`ConstraintError`] if the grammar does not compile.
     pub fn constraint(&self, grammar: TopLevelGrammar) -> Result<Constraint, ConstraintError> {
-        let factory = self.grammars.get_or_init(|| {
+        let factory = self.grammar_factory.get_or_init(|| {
             let tokens = LlamaSampler::llguidance_tok_env(&self.model);
             ParserFactory::new_simple(&tokens).map(Arc::new).map_err(|error| error.to_string())
         });
@@ -261,7 +262,7 @@ impl Weights {
         Constraint::new(factory, grammar)
     }
 
-    fn special(&self, token: LlamaToken) -> String {
+    fn special_token_text(&self, token: LlamaToken) -> String {
         if token.0 < 0 {
             return String::new();
         }
@@ -269,38 +270,38 @@ impl Weights {
     }
 }
 
-pub(crate) fn llama(token: TokenId) -> LlamaToken {
+pub(crate) fn llama_token(token: TokenId) -> LlamaToken {
     LlamaToken(token.cast_signed())
 }
 
-/// SHA-256 over all tokens, and the bytes of the longest one.
-fn vocabulary_digest(model: &LlamaModel) -> ([u8; 32], usize) {
+/// SHA-256 over all tokens, and the number of bytes of the longest token.
+fn hash_vocabulary(model: &LlamaModel) -> ([u8; 32], usize) {
     let mut hash = Sha256::new();
-    let mut longest = 0;
+    let mut max_bytes = 0;
     for (_, bytes) in model.tokens(true) {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);
-        longest = longest.max(bytes.len());
+        max_bytes = max_bytes.max(bytes.len());
     }
-    (hash.finalize().into(), longest)
+    (hash.finalize().into(), max_bytes)
 }
 
-/// Bytes of one sample of the file, and how many there are: reading all of a large file would take
-/// longer than loading it.
-const SAMPLE: u64 = 64 << 10;
-const SAMPLES: u64 = 64;
+/// Bytes of one sample, and number of samples of a file. Reading all of a large file would take longer than
+/// loading it.
+const SAMPLE_BYTES: u64 = 64 << 10;
+const SAMPLE_COUNT: u64 = 64;
 
-/// Over the length, the first samples' worth of bytes (all metadata of most models), and samples
-/// spread evenly over the rest.
-fn file_digest(path: &Path) -> std::io::Result<[u8; 32]> {
+/// SHA-256 over the length, the beginning (all metadata of most models), and samples spread evenly over the
+/// rest.
+fn hash_file_samples(path: &Path) -> std::io::Result<[u8; 32]> {
     let mut file = std::fs::File::open(path)?;
     let length = file.metadata()?.len();
     let mut hash = Sha256::new();
     hash.update(length.to_le_bytes());
     let mut sample = Vec::new();
-    let head = SAMPLE * SAMPLES;
-    let rest = length.saturating_sub(head);
-    let spread = (0..SAMPLES).map(|index| (head + rest / SAMPLES * index, SAMPLE));
+    let head = SAMPLE_BYTES * SAMPLE_COUNT;
+    let sampled_bytes = length.saturating_sub(head);
+    let spread = (0..SAMPLE_COUNT).map(|index| (head + sampled_bytes / SAMPLE_COUNT * index, SAMPLE_BYTES));
     for (start, bytes) in std::iter::once((0, head)).chain(spread) {
         sample.clear();
         file.seek(SeekFrom::Start(start))?;
@@ -310,7 +311,7 @@ fn file_digest(path: &Path) -> std::io::Result<[u8; 32]> {
     Ok(hash.finalize().into())
 }
 
-/// `llama_ftype` of llama.h, by number; empty: not used any more.
+/// The names of `llama_ftype` in `llama.h`, by number; empty for unused numbers.
 const FILE_TYPES: [&str; 39] = [
     "F32", "F16", "Q4_0", "Q4_1", "", "", "", "Q8_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L",
     "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS",
@@ -318,7 +319,7 @@ const FILE_TYPES: [&str; 39] = [
     "TQ2_0", "MXFP4",
 ];
 
-/// A number of parameters as model names write it.
+/// A number of parameters in the style of model names.
 fn size_label(parameters: u64) -> String {
     match parameters as f64 {
         many @ 1e9.. => format!("{:.1}B", many / 1e9),

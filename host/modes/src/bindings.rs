@@ -1,10 +1,11 @@
-//! Generated from `wit/`. The world of approximate modes is that of exact ones with more imports.
+//! Bindings generated from `wit/`. This module has the world of approximate modes, which is the world of exact modes
+//! with further imports. The modules below have the other worlds. Shared interfaces are generated once.
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "approximate-mode",
-    // Functions that wait.
+    world: "approximate-mode-plugin",
+    // The functions that wait are async.
     imports: {
         "tightwad:plugin/decoding.[method]job.propose": async | trappable,
         "tightwad:plugin/decoding.[method]job.race": async | trappable,
@@ -16,11 +17,12 @@ wasmtime::component::bindgen!({
         "tightwad:plugin/decoding.[method]pending-commit.wait": async | trappable,
         "tightwad:plugin/decoding.[drop]pending-commit": async | trappable,
         "tightwad:plugin/unverified.accept-unverified": async | trappable,
-        "tightwad:plugin/policy.rule": async | trappable,
+        "tightwad:plugin/active-policy.rule": async | trappable,
         default: trappable,
     },
     exports: { default: async },
     with: {
+        "tightwad:plugin/types": tightwad_sandbox::bindings::tightwad::plugin::types,
         "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
         "tightwad:plugin/clock": tightwad_sandbox::bindings::tightwad::plugin::clock,
         "tightwad:plugin/decoding.job": crate::decoding::handles::JobHandle,
@@ -29,37 +31,39 @@ wasmtime::component::bindgen!({
     },
 });
 
-/// The world of consensus policies. Its log and its types are the modes' own.
-pub mod voting {
+/// Bindings of the world of consensus policies.
+pub mod consensus_policy {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        world: "voting",
+        world: "consensus-policy-plugin",
         exports: { default: async },
         with: {
+            "tightwad:plugin/types": tightwad_sandbox::bindings::tightwad::plugin::types,
             "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
             "tightwad:plugin/ballots": super::tightwad::plugin::ballots,
         },
     });
 }
 
-/// The world of gates. Its log, its clock and its errors are the modes' own.
-pub mod gating {
+/// Bindings of the world of gate modes.
+pub mod gate_mode {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        world: "gating",
+        world: "gate-mode-plugin",
         imports: {
-            "tightwad:plugin/reviewing.[method]task.write": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.generate": async | trappable,
             "tightwad:plugin/reviewing.[method]task.score": async | trappable,
-            "tightwad:plugin/reviewing.[method]task.ask": async | trappable,
-            "tightwad:plugin/reviewing.[method]task.judge": async | trappable,
-            "tightwad:plugin/reviewing.[method]task.pass": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.release-prefix": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.ask-reviewer": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.ask-policy": async | trappable,
             "tightwad:plugin/reviewing.[method]task.approve": async | trappable,
             "tightwad:plugin/reviewing.[method]task.correct": async | trappable,
-            "tightwad:plugin/reviewing.[method]task.rewrite": async | trappable,
+            "tightwad:plugin/reviewing.[method]task.reject": async | trappable,
             default: trappable,
         },
         exports: { default: async },
         with: {
+            "tightwad:plugin/types": tightwad_sandbox::bindings::tightwad::plugin::types,
             "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
             "tightwad:plugin/clock": tightwad_sandbox::bindings::tightwad::plugin::clock,
             "tightwad:plugin/ballots": super::tightwad::plugin::ballots,
@@ -69,35 +73,42 @@ pub mod gating {
     });
 }
 
-/// The world of gate policies. Its log and its types are the gates' own.
-pub mod verdicts {
+/// Bindings of the world of gate policies.
+pub mod gate_policy {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        world: "verdicts",
+        world: "gate-policy-plugin",
         exports: { default: async },
         with: {
+            "tightwad:plugin/types": tightwad_sandbox::bindings::tightwad::plugin::types,
             "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
-            "tightwad:plugin/answers": super::gating::tightwad::plugin::answers,
+            "tightwad:plugin/answers": super::gate_mode::tightwad::plugin::answers,
         },
     });
 }
 
-/// The world of swarm policies. Its log is the modes' own.
-pub mod picking {
+/// Bindings of the world of piece pickers.
+pub mod piece_picker {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        world: "picking",
+        world: "piece-picker-plugin",
         exports: { default: async },
-        with: { "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log },
+        with: {
+            "tightwad:plugin/types": tightwad_sandbox::bindings::tightwad::plugin::types,
+            "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
+        },
     });
 }
 
-/// The world of pooling policies. Its log is the modes' own.
-pub mod placement {
+/// Bindings of the world of placement policies.
+pub mod placement_policy {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        world: "placement",
+        world: "placement-policy-plugin",
         exports: { default: async },
-        with: { "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log },
+        with: {
+            "tightwad:plugin/types": tightwad_sandbox::bindings::tightwad::plugin::types,
+            "tightwad:plugin/log": tightwad_sandbox::bindings::tightwad::plugin::log,
+        },
     });
 }

@@ -1,8 +1,8 @@
-//! The modes: backends made of other backends and a component that decides.
+//! The modes: backends that consist of other backends and a component that decides.
 //!
-//! Each mode owns its job, its WIT host functions, its component and its backend. An instance serves one request, or
-//! one question to a policy. Whatever a component does, the request's [`Job`] comes back from [`Plugin::run`], so that
-//! the host can finish it by plain decoding.
+//! Each mode has its own request state, WIT host functions, component type and backend. An instance of a driver serves
+//! one request. [`ModeDriver::run`] always returns the request's [`Job`], even if the component fails. The host then
+//! completes the request by plain decoding.
 
 mod bindings;
 mod consensus;
@@ -10,23 +10,25 @@ mod decoding;
 mod gate;
 mod kinds;
 mod pooling;
+mod settings;
 mod speculation;
 pub mod swarm;
 
-pub use bindings::tightwad::plugin::ballots::{Ballot, Proposal as Vote, Ruling};
-pub use consensus::at_work::PolicyAtWork;
+pub use bindings::tightwad::plugin::ballots::{Ballot, Proposal as BallotProposal, Ruling};
 pub use consensus::backend::Consensus;
-pub use consensus::policy::PolicyPlugin;
-pub use decoding::component::Plugin;
+pub use consensus::policy::ConsensusPolicy;
+pub use consensus::policy_handle::PolicyHandle;
+pub use decoding::component::ModeDriver;
+pub use decoding::drafter_slot::RaceStats;
 pub use decoding::job::Job;
-pub use decoding::seat::Raced;
 pub use decoding::totals::Totals;
 pub use gate::backend::{Gate, GateParts, GateTotals};
 pub use gate::cache::ReviewCache;
-pub use gate::component::GatePlugin;
-pub use gate::policy::GatePolicyPlugin;
+pub use gate::component::GateDriver;
+pub use gate::policy::GatePolicy;
 pub use kinds::KINDS;
-pub use pooling::component::PlacementPlugin;
-pub use pooling::plan::{Layer, Machine, Plan, Refusal, Shape, Share, Shortage};
-pub use speculation::{ApproximatePlugin, Speculation};
-pub use swarm::component::SwarmPlugin;
+pub use pooling::component::PlacementPolicy;
+pub use pooling::plan::{Assignment, Layer, Machine, Plan, Refusal, Shape, Shortage};
+pub use settings::Settings;
+pub use speculation::{ApproximateDriver, Speculation};
+pub use swarm::component::PiecePicker;

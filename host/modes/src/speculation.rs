@@ -1,5 +1,5 @@
-//! Speculation: drafters propose, the target verifies, a component decides. Exact whatever the
-//! component does: tokens leave only because the target committed them.
+//! Speculation: drafters propose, the target verifies, and a component decides when. Speculation is exact for every
+//! component, because only the target commits tokens.
 
 use std::sync::Arc;
 
@@ -8,48 +8,49 @@ use tightwad_core::{
     Backend, BackendError, DrafterSource, Generator, Load, ModelFacts, Outcome, Request, Scorer,
     SharedBackend, Sink, TargetSource,
 };
-use tightwad_sandbox::{Loaded, Slot};
+use tightwad_sandbox::{Plugin, ReloadablePlugin};
 
-use crate::decoding::component::Plugin;
-use crate::decoding::driven::Driven;
+use crate::decoding::component::ModeDriver;
+use crate::decoding::driven_target::DrivenTarget;
 use crate::decoding::totals::Totals;
+use crate::settings::Settings;
 
-/// A plugin that can commit tokens without the target cannot drive speculation, which is exact.
+/// A driver that can commit tokens without the target. Speculation is exact, so it cannot use the driver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "plugin {plugin} can commit tokens without the target, and speculation is exact: use it in tw.consensus{{}}"
+    "plugin {plugin} can commit tokens without the target, but speculation is exact. Use the plugin in tw.consensus{{}}."
 )]
-pub struct ApproximatePlugin {
-    /// Name and version.
+pub struct ApproximateDriver {
+    /// The plugin's name and version.
     pub plugin: String,
 }
 
-/// A target with drafters and the plugin that drives them.
+/// A target with drafters and a driver.
 pub struct Speculation {
     name: String,
-    driven: Driven,
+    driven: DrivenTarget,
 }
 
 impl Speculation {
-    /// Stacks `drafters` on `target`; `settings` is a JSON object that the plugin reads.
+    /// Stacks `drafters` on `target`. The driver reads `settings`.
     ///
     /// # Errors
     ///
-    /// [`ApproximatePlugin`], where the plugin could change the output.
+    /// Returns [`ApproximateDriver`] if the driver can change the output.
     pub fn new(
         target: SharedBackend,
         drafters: Vec<SharedBackend>,
-        plugin: Arc<Slot<Plugin>>,
-        settings: String,
-    ) -> Result<Self, ApproximatePlugin> {
-        if !plugin.current().is_exact_mode() {
-            return Err(ApproximatePlugin { plugin: plugin.current().label().to_owned() });
+        driver: Arc<ReloadablePlugin<ModeDriver>>,
+        settings: Settings,
+    ) -> Result<Self, ApproximateDriver> {
+        if !driver.current().is_exact_mode() {
+            return Err(ApproximateDriver { plugin: driver.current().label().to_owned() });
         }
         let name = format!("speculation({})", target.name());
-        Ok(Self { name, driven: Driven::new(target, drafters, plugin, settings) })
+        Ok(Self { name, driven: DrivenTarget::new(target, drafters, driver, settings) })
     }
 
-    /// The sums over all requests, live.
+    /// The live totals of all requests.
     #[must_use]
     pub fn totals(&self) -> &Arc<Totals> {
         &self.driven.totals
@@ -60,7 +61,7 @@ impl Speculation {
     }
 }
 
-/// Speculation has the roles of its target: modes stack.
+/// Speculation has the roles of its target, so modes can be stacked.
 impl Backend for Speculation {
     fn name(&self) -> &str {
         &self.name

@@ -1,7 +1,7 @@
 //! HTTP clients.
 //!
-//! Two kinds: one for other machines of tightwad, which nothing may come between, and one for servers that
-//! belong to somebody else, which may be on the internet.
+//! [`machine_client`] reaches other tightwad machines directly. [`server_client`] reaches other people's
+//! servers, which may be on the internet.
 
 use std::net::IpAddr;
 use std::sync::Once;
@@ -10,30 +10,31 @@ use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, RequestBuilder};
 use tightwad_core::Token;
 
-use crate::roots::roots;
+use crate::roots::certificates;
 
-/// A client for nodes, workers, seeders and endpoints of tightwad. Proxies of the environment are not used: a
-/// bearer token must not reach them, and they break tunnels. Redirects are not followed: a machine must not send
-/// its caller elsewhere.
+/// A client for nodes, workers, seeders and endpoints of tightwad.
+///
+/// The client ignores proxy variables, because a bearer token must not reach a proxy and proxies break
+/// tunnels. The client follows no redirects, because a machine must not send its caller elsewhere.
 pub fn machine_client() -> ClientBuilder {
-    builder().no_proxy().redirect(Policy::none())
+    base_builder().no_proxy().redirect(Policy::none())
 }
 
-/// A client for the text server or web server at `url`. `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count for
-/// servers on the internet; servers of the local network are reached directly.
+/// A client for the text server or web server at `url`. The variables `HTTP_PROXY`, `HTTPS_PROXY` and
+/// `NO_PROXY` apply to servers on the internet. The client reaches servers of the local network directly.
 pub fn server_client(url: &str) -> ClientBuilder {
-    if is_local(url) { builder().no_proxy() } else { builder() }
+    if is_local(url) { base_builder().no_proxy() } else { base_builder() }
 }
 
-#[allow(clippy::disallowed_methods)] // The one place that may.
-fn builder() -> ClientBuilder {
+#[allow(clippy::disallowed_methods)] // Every client starts here.
+fn base_builder() -> ClientBuilder {
     static PROVIDER: Once = Once::new();
-    // Fails where a provider is installed already, which is as good.
+    // The call fails when a provider is already installed, which serves as well.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    reqwest::Client::builder().tcp_nodelay(true).tls_certs_only(roots().iter().cloned())
+    reqwest::Client::builder().tcp_nodelay(true).tls_certs_only(certificates().iter().cloned())
 }
 
-/// `request` with the token, where there is one.
+/// Adds the bearer token, if any.
 pub fn authorized(request: RequestBuilder, token: Option<&Token>) -> RequestBuilder {
     match token {
         Some(token) => request.bearer_auth(token.secret()),
@@ -41,10 +42,11 @@ pub fn authorized(request: RequestBuilder, token: Option<&Token>) -> RequestBuil
     }
 }
 
-/// Endings of names that the public DNS does not have (RFC 6762, 8375, 9476, and what home routers use).
-const LOCAL_ENDINGS: [&str; 6] = [".local", ".lan", ".home.arpa", ".internal", ".localhost", ".localdomain"];
+/// Name suffixes that the public DNS does not have. Sources: RFC 6762, RFC 8375, RFC 9476 and common home
+/// routers.
+const LOCAL_SUFFIXES: [&str; 6] = [".local", ".lan", ".home.arpa", ".internal", ".localhost", ".localdomain"];
 
-/// True for addresses of this machine and of private networks, and for names without a public domain.
+/// True for loopback and private addresses, and for names without a public domain.
 #[must_use]
 pub fn is_local(url: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(url) else { return false };
@@ -60,7 +62,7 @@ pub fn is_local(url: &str) -> bool {
         Ok(IpAddr::V6(address)) => {
             address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
         }
-        Err(_) => !host.contains('.') || LOCAL_ENDINGS.iter().any(|ending| host.ends_with(ending)),
+        Err(_) => !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)),
     }
 }
 
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_servers_are_told_from_those_on_the_internet() {
+    fn is_local_separates_local_servers_from_the_internet() {
         for local in [
             "http://127.0.0.1:8080",
             "http://localhost:11434/v1",
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn both_clients_can_be_built() {
+    fn clients_build() {
         assert!(machine_client().build().is_ok());
         assert!(server_client("https://api.example.com").build().is_ok());
     }

@@ -1,5 +1,4 @@
-//! Nodes on the local network make themselves known by multicast DNS (RFC 6762, RFC 6763), so that
-//! addresses need not be typed.
+//! Discovery of nodes and seeders on the local network by multicast DNS (RFC 6762, RFC 6763).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,78 +6,86 @@ use std::time::{Duration, Instant};
 
 use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 
-/// The type of service under which nodes are found.
-const SERVICE: &str = "_tightwad._tcp.local.";
-/// The same of seeders of models.
-const SEEDERS: &str = "_tightwad-swarm._tcp.local.";
-/// The properties of the record.
-const VERSION: &str = "version";
-const MODELS: &str = "models";
+/// The DNS-SD service type of nodes.
+const NODE_SERVICE: &str = "_tightwad._tcp.local.";
+/// The DNS-SD service type of seeders.
+const SEEDER_SERVICE: &str = "_tightwad-swarm._tcp.local.";
+/// The keys of the TXT record.
+const VERSION_KEY: &str = "version";
+const MODELS_KEY: &str = "models";
 
-/// Why this machine cannot send or receive multicasts.
+/// The reason why this machine cannot send or receive multicasts.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
-    /// The record of a service is not valid.
+    /// The service record is not valid.
     #[error(transparent)]
     Record(mdns_sd::Error),
-    /// The daemon for multicast DNS does not start.
+    /// The multicast DNS daemon does not start.
     #[error(transparent)]
     Daemon(mdns_sd::Error),
-    /// The daemon does not announce a service.
+    /// The daemon cannot announce the service.
     #[error(transparent)]
     Announce(mdns_sd::Error),
-    /// The daemon does not look for services.
+    /// The daemon cannot browse for services.
     #[error(transparent)]
     Browse(mdns_sd::Error),
 }
 
-/// A node that was found.
+/// A node on the local network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct DiscoveredNode {
     /// The machine's name.
     pub name: String,
     /// `http://HOST:PORT`, for `tw.node{}`.
     pub url: String,
-    /// The version it runs.
+    /// The node's version of tightwad.
     pub version: String,
-    /// The models it lends.
+    /// The models that the node lends.
     pub models: Vec<String>,
 }
 
-/// A node's own announcement; it ends when this is dropped.
+/// An announcement of this machine's service. Dropping it withdraws the announcement.
 pub struct Announcement {
     daemon: ServiceDaemon,
     name: String,
 }
 
 impl Announcement {
-    /// Announces a node that listens on `address` and lends `models`: on every network of this machine
-    /// where it listens on all of them.
+    /// Announces a node that listens on `address` and lends `models`. A node that listens on all addresses is
+    /// announced on every network of this machine.
     ///
     /// # Errors
     ///
-    /// [`DiscoveryError`], where this machine cannot send multicasts.
-    pub fn new(address: SocketAddr, models: &[String]) -> Result<Self, DiscoveryError> {
+    /// [`DiscoveryError`] if this machine cannot send multicasts.
+    pub fn node(address: SocketAddr, models: &[String]) -> Result<Self, DiscoveryError> {
         let models = models.join(",");
-        Self::of(SERVICE, address, &[(VERSION, env!("CARGO_PKG_VERSION")), (MODELS, models.as_str())])
+        Self::register(
+            NODE_SERVICE,
+            address,
+            &[(VERSION_KEY, env!("CARGO_PKG_VERSION")), (MODELS_KEY, models.as_str())],
+        )
     }
 
     /// Announces a seeder that listens on `address`.
     ///
     /// # Errors
     ///
-    /// [`DiscoveryError`], where this machine cannot send multicasts.
+    /// [`DiscoveryError`] if this machine cannot send multicasts.
     pub fn seeder(address: SocketAddr) -> Result<Self, DiscoveryError> {
-        Self::of(SEEDERS, address, &[(VERSION, env!("CARGO_PKG_VERSION"))])
+        Self::register(SEEDER_SERVICE, address, &[(VERSION_KEY, env!("CARGO_PKG_VERSION"))])
     }
 
-    fn of(service: &str, address: SocketAddr, properties: &[(&str, &str)]) -> Result<Self, DiscoveryError> {
+    fn register(
+        service: &str,
+        address: SocketAddr,
+        properties: &[(&str, &str)],
+    ) -> Result<Self, DiscoveryError> {
         let (ip, port) = (address.ip(), address.port());
         let host = hostname();
         let instance = format!("{host}-{port}");
         let dns = format!("{host}.local.");
-        let own = if ip.is_unspecified() { String::new() } else { ip.to_string() };
-        let info = ServiceInfo::new(service, &instance, &dns, own.as_str(), port, properties);
+        let host_ip = if ip.is_unspecified() { String::new() } else { ip.to_string() };
+        let info = ServiceInfo::new(service, &instance, &dns, host_ip.as_str(), port, properties);
         let info = info.map_err(DiscoveryError::Record)?;
         let info = if ip.is_unspecified() { info.enable_addr_auto() } else { info };
         let name = info.get_fullname().to_owned();
@@ -90,7 +97,7 @@ impl Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // What cannot be taken back expires by itself.
+        // An announcement that cannot be withdrawn expires by itself.
         if let Ok(done) = self.daemon.unregister(&self.name) {
             let _ = done.recv_timeout(Duration::from_millis(300));
         }
@@ -98,43 +105,43 @@ impl Drop for Announcement {
     }
 }
 
-/// Listens for `wait` and returns the nodes that answered, by name.
+/// Browses for `wait` and returns the nodes that replied, sorted by name.
 ///
 /// # Errors
 ///
-/// [`DiscoveryError`], where this machine cannot receive multicasts.
-pub async fn discover(wait: Duration) -> Result<Vec<Found>, DiscoveryError> {
+/// [`DiscoveryError`] if this machine cannot receive multicasts.
+pub async fn discover_nodes(wait: Duration) -> Result<Vec<DiscoveredNode>, DiscoveryError> {
     let daemon = ServiceDaemon::new().map_err(DiscoveryError::Daemon)?;
-    let events = daemon.browse(SERVICE).map_err(DiscoveryError::Browse)?;
-    let until = Instant::now() + wait;
-    let mut found = BTreeMap::new();
-    while let Ok(Ok(event)) = tokio::time::timeout_at(until.into(), events.recv_async()).await {
+    let events = daemon.browse(NODE_SERVICE).map_err(DiscoveryError::Browse)?;
+    let deadline = Instant::now() + wait;
+    let mut nodes = BTreeMap::new();
+    while let Ok(Ok(event)) = tokio::time::timeout_at(deadline.into(), events.recv_async()).await {
         match event {
             ServiceEvent::ServiceResolved(service) => {
-                if let Some(node) = node(&service) {
-                    found.insert(service.get_fullname().to_owned(), node);
+                if let Some(node) = parse_node(&service) {
+                    nodes.insert(service.get_fullname().to_owned(), node);
                 }
             }
-            ServiceEvent::ServiceRemoved(_, name) => drop(found.remove(&name)),
+            ServiceEvent::ServiceRemoved(_, name) => drop(nodes.remove(&name)),
             _ => {}
         }
     }
     let _ = daemon.shutdown();
-    Ok(found.into_values().collect())
+    Ok(nodes.into_values().collect())
 }
 
-/// Seeders, as they make themselves known.
-pub struct Announced {
+/// A running search for seeders.
+pub struct SeederDiscovery {
     daemon: ServiceDaemon,
     events: mdns_sd::Receiver<ServiceEvent>,
 }
 
-impl Announced {
-    /// The next one, as `http://HOST:PORT`; `None` when this machine hears no more.
+impl SeederDiscovery {
+    /// The URL of the next seeder, `http://HOST:PORT`; `None` after the multicast DNS daemon has ended.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             if let ServiceEvent::ServiceResolved(service) = self.events.recv_async().await.ok()?
-                && let Some(found) = node(&service)
+                && let Some(found) = parse_node(&service)
             {
                 return Some(found.url);
             }
@@ -142,38 +149,39 @@ impl Announced {
     }
 }
 
-impl Drop for Announced {
+impl Drop for SeederDiscovery {
     fn drop(&mut self) {
         let _ = self.daemon.shutdown();
     }
 }
 
-/// Listens for seeders of models.
+/// Starts to browse for seeders.
 ///
 /// # Errors
 ///
-/// [`DiscoveryError`], where this machine cannot receive multicasts.
-pub fn discover_seeders() -> Result<Announced, DiscoveryError> {
+/// [`DiscoveryError`] if this machine cannot receive multicasts.
+pub fn discover_seeders() -> Result<SeederDiscovery, DiscoveryError> {
     let daemon = ServiceDaemon::new().map_err(DiscoveryError::Daemon)?;
-    let events = daemon.browse(SEEDERS).map_err(DiscoveryError::Browse)?;
-    Ok(Announced { daemon, events })
+    let events = daemon.browse(SEEDER_SERVICE).map_err(DiscoveryError::Browse)?;
+    Ok(SeederDiscovery { daemon, events })
 }
 
-/// Of several addresses one that other machines reach, where there is one.
-fn node(service: &ResolvedService) -> Option<Found> {
+/// The node that a service record describes. An address that other machines can reach comes before a loopback
+/// address.
+fn parse_node(service: &ResolvedService) -> Option<DiscoveredNode> {
     let addresses = service.get_addresses_v4();
     let address = addresses.iter().min_by_key(|address| (address.is_loopback(), **address))?;
     let property = |key| service.get_property_val_str(key).unwrap_or_default();
     let name = service.get_hostname().trim_end_matches('.').trim_end_matches(".local");
-    Some(Found {
+    Some(DiscoveredNode {
         name: name.to_owned(),
         url: format!("http://{address}:{}", service.get_port()),
-        version: property(VERSION).to_owned(),
-        models: property(MODELS).split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        version: property(VERSION_KEY).to_owned(),
+        models: property(MODELS_KEY).split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
     })
 }
 
-/// This machine's name, of characters that DNS takes.
+/// This machine's name, restricted to letters, digits and `-`, at most 40 characters.
 fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();

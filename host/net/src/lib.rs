@@ -1,15 +1,17 @@
-//! How machines talk to each other: HTTP clients, what all our servers share, and discovery.
+//! HTTP clients, shared parts of HTTP servers, and discovery on the local network.
 //!
-//! Every HTTP client of the project is built here, so that no client can leak a token to a proxy.
+//! This crate builds every HTTP client of the project, so that no client can leak a token to a proxy.
 
-mod allow;
+mod allowed_network;
 mod client;
 mod discovery;
 pub mod http;
 mod lines;
 mod roots;
 
-pub use allow::{Allowed, InvalidNetwork};
+pub use allowed_network::{AllowedNetwork, InvalidNetwork};
 pub use client::{authorized, is_local, machine_client, server_client};
-pub use discovery::{Announced, Announcement, DiscoveryError, Found, discover, discover_seeders};
+pub use discovery::{
+    Announcement, DiscoveredNode, DiscoveryError, SeederDiscovery, discover_nodes, discover_seeders,
+};
 pub use lines::{LineError, Lines};

@@ -1,5 +1,7 @@
-//! Networks for tests and benchmarks, on one machine: a [`Machine`] is a network namespace with a wire of
-//! its own, a [`Proxy`] a link with delay, faults and a meter. Kernels without `netem` know no delay.
+//! Networks for tests and benchmarks on one machine.
+//!
+//! A [`Machine`] is a network namespace with its own link. A [`Proxy`] is a link with a delay, faults and byte
+//! counters. The proxy delays bytes itself, because some kernels lack `netem`.
 
 mod machine;
 mod proxy;

@@ -1,6 +1,6 @@
-//! A TCP link with delay, faults and a meter.
+//! A TCP link with a delay, faults and byte counters.
 //!
-//! Invariant: without faults every byte arrives, in order, no earlier than the delay after it was sent.
+//! Invariant: without faults each byte arrives in order, and not before its delay has passed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,65 +15,66 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Pieces on their way in one direction; a fuller link makes the sender wait.
-const ON_THE_WAY: usize = 1024;
-/// Largest piece.
-const PIECE: usize = 16 << 10;
-/// How often a cut link looks whether it is whole again.
-const LOOK: Duration = Duration::from_millis(5);
+/// The maximum number of chunks in flight per direction. A full link makes the sender wait.
+const MAX_CHUNKS_IN_FLIGHT: usize = 1024;
+/// The maximum size of a chunk.
+const MAX_CHUNK_BYTES: usize = 16 << 10;
+/// The time between two checks whether a stall has ended or refusing has begun.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What goes wrong on a link; may be changed at any time.
+/// The faults of a link, and its byte counters. The faults can change at any time.
 #[derive(Debug, Default)]
 pub struct Faults {
     delay_us: AtomicU64,
-    cut: AtomicBool,
-    refuse: AtomicBool,
-    garble_every: AtomicU32,
+    stalled: AtomicBool,
+    refusing: AtomicBool,
+    corrupt_every: AtomicU32,
     truncate_every: AtomicU32,
-    pieces: AtomicU32,
-    up: AtomicU64,
-    down: AtomicU64,
+    reply_chunks: AtomicU32,
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
 }
 
 impl Faults {
-    /// Every byte takes this long, each way.
+    /// Delays each byte by `delay`, in both directions.
     pub fn delay(&self, delay: Duration) {
         self.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// While cut, nothing arrives; nothing is lost either.
-    pub fn cut(&self, cut: bool) {
-        self.cut.store(cut, Ordering::Relaxed);
+    /// Stalls the link, or ends the stall. A stalled link delivers no bytes and loses none.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
     }
 
-    /// While refusing, connections are closed as soon as they come, and those there are break.
-    pub fn refuse(&self, refuse: bool) {
-        self.refuse.store(refuse, Ordering::Relaxed);
+    /// Refuses connections, or accepts them again. Refusing also closes open connections.
+    pub fn refuse(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::Relaxed);
     }
 
-    /// Changes one bit in every n-th piece of what comes back; 0: in none.
-    pub fn garble_every(&self, n: u32) {
-        self.garble_every.store(n, Ordering::Relaxed);
+    /// Flips one bit in each `n`-th chunk from the server; 0: in no chunk.
+    pub fn corrupt_every(&self, n: u32) {
+        self.corrupt_every.store(n, Ordering::Relaxed);
     }
 
-    /// Breaks the connection in the middle of every n-th piece of what comes back; 0: never.
+    /// Closes the connection in the middle of each `n`-th chunk from the server; 0: never.
     pub fn truncate_every(&self, n: u32) {
         self.truncate_every.store(n, Ordering::Relaxed);
     }
 
-    /// Bytes that went through so far, there and back.
+    /// The numbers of bytes to the server and from the server so far.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+        (self.sent_bytes.load(Ordering::Relaxed), self.received_bytes.load(Ordering::Relaxed))
     }
 
-    fn is_due(&self, every: &AtomicU32, piece: u32) -> bool {
+    /// True if the fault hits chunk number `chunk`.
+    fn is_due(&self, every: &AtomicU32, chunk: u32) -> bool {
         let every = every.load(Ordering::Relaxed);
-        every > 0 && piece.is_multiple_of(every)
+        every > 0 && chunk.is_multiple_of(every)
     }
 }
 
-/// A link to one address. It ends when dropped.
+/// A link to one server. Dropping the proxy closes its connections.
 pub struct Proxy {
     address: SocketAddr,
     faults: Arc<Faults>,
@@ -81,118 +82,121 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on `listen` (port 0: a free one) and carries connections to `to`.
+    /// Listens on `listen` (port 0: a free port) and relays connections to `server`.
     ///
     /// # Errors
     ///
-    /// The listener's.
-    pub async fn start(listen: SocketAddr, to: SocketAddr) -> io::Result<Self> {
+    /// Returns the operating system's error if the port cannot be opened.
+    pub async fn start(listen: SocketAddr, server: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let faults = Arc::new(Faults::default());
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, to, faults.clone()));
+        serving.spawn(serve(listener, server, faults.clone()));
         Ok(Self { address, faults, _serving: serving })
     }
 
-    /// Where the link begins.
+    /// The address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What goes wrong on it.
+    /// The faults of the link.
     #[must_use]
     pub fn faults(&self) -> &Arc<Faults> {
         &self.faults
     }
 }
 
-async fn serve(listener: TcpListener, to: SocketAddr, faults: Arc<Faults>) {
+async fn serve(listener: TcpListener, server: SocketAddr, faults: Arc<Faults>) {
     // Connections end with the listener.
     let mut connections = JoinSet::new();
     loop {
-        let Ok((near, _)) = listener.accept().await else { return };
+        let Ok((client, _)) = listener.accept().await else { return };
         while connections.try_join_next().is_some() {}
-        if !faults.refuse.load(Ordering::Relaxed) {
-            connections.spawn(connection(near, to, faults.clone()));
+        if !faults.refusing.load(Ordering::Relaxed) {
+            connections.spawn(relay(client, server, faults.clone()));
         }
     }
 }
 
-async fn connection(near: TcpStream, to: SocketAddr, faults: Arc<Faults>) {
-    // A machine that is not there refuses, and so does the link to it.
-    let Ok(far) = TcpStream::connect(to).await else { return };
-    if near.set_nodelay(true).is_err() || far.set_nodelay(true).is_err() {
+async fn relay(client: TcpStream, server: SocketAddr, faults: Arc<Faults>) {
+    // If the server refuses the connection, the client's connection closes too.
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return;
     }
-    let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let refused = async {
-        while !faults.refuse.load(Ordering::Relaxed) {
-            sleep(LOOK).await;
+        while !faults.refusing.load(Ordering::Relaxed) {
+            sleep(POLL_INTERVAL).await;
         }
     };
-    let both = async {
-        tokio::join!(carry(near_in, far_out, &faults, false), carry(far_in, near_out, &faults, true));
+    let relaying = async {
+        tokio::join!(
+            relay_direction(from_client, to_server, &faults, false),
+            relay_direction(from_server, to_client, &faults, true)
+        );
     };
     tokio::select! {
-        () = both => {}
+        () = relaying => {}
         () = refused => {}
     }
 }
 
-/// Carries one direction to its end; `back`: from the far end.
-async fn carry(from: OwnedReadHalf, to: OwnedWriteHalf, faults: &Faults, back: bool) {
-    let (sender, pieces) = mpsc::channel(ON_THE_WAY);
-    tokio::join!(take(from, sender, faults, back), give(to, pieces, faults, back));
+/// Relays one direction to its end. `is_reply` is true for bytes from the server.
+async fn relay_direction(from: OwnedReadHalf, to: OwnedWriteHalf, faults: &Faults, is_reply: bool) {
+    let (sender, chunks) = mpsc::channel(MAX_CHUNKS_IN_FLIGHT);
+    tokio::join!(read_chunks(from, sender, faults, is_reply), write_chunks(to, chunks, faults, is_reply));
 }
 
-async fn take(
+async fn read_chunks(
     mut from: OwnedReadHalf,
-    pieces: mpsc::Sender<(Instant, Vec<u8>)>,
+    chunks: mpsc::Sender<(Instant, Vec<u8>)>,
     faults: &Faults,
-    back: bool,
+    is_reply: bool,
 ) {
-    let meter = if back { &faults.down } else { &faults.up };
-    let mut buffer = vec![0; PIECE];
-    while let Ok(read) = from.read(&mut buffer).await {
-        if read == 0 {
+    let counter = if is_reply { &faults.received_bytes } else { &faults.sent_bytes };
+    let mut buffer = vec![0; MAX_CHUNK_BYTES];
+    while let Ok(count) = from.read(&mut buffer).await {
+        if count == 0 {
             return;
         }
-        meter.fetch_add(read as u64, Ordering::Relaxed);
+        counter.fetch_add(count as u64, Ordering::Relaxed);
         let due = Instant::now() + Duration::from_micros(faults.delay_us.load(Ordering::Relaxed));
-        if pieces.send((due, buffer[..read].to_vec())).await.is_err() {
+        if chunks.send((due, buffer[..count].to_vec())).await.is_err() {
             return;
         }
     }
 }
 
-async fn give(
+async fn write_chunks(
     mut to: OwnedWriteHalf,
-    mut pieces: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut chunks: mpsc::Receiver<(Instant, Vec<u8>)>,
     faults: &Faults,
-    back: bool,
+    is_reply: bool,
 ) {
-    while let Some((due, mut piece)) = pieces.recv().await {
+    while let Some((due, mut chunk)) = chunks.recv().await {
         sleep_until(due).await;
-        while faults.cut.load(Ordering::Relaxed) {
-            sleep(LOOK).await;
+        while faults.stalled.load(Ordering::Relaxed) {
+            sleep(POLL_INTERVAL).await;
         }
-        if back {
-            let number = faults.pieces.fetch_add(1, Ordering::Relaxed);
-            if faults.is_due(&faults.garble_every, number) {
-                let at = fastrand::usize(..piece.len());
-                piece[at] ^= 1 << fastrand::u8(..7);
+        if is_reply {
+            let number = faults.reply_chunks.fetch_add(1, Ordering::Relaxed);
+            if faults.is_due(&faults.corrupt_every, number) {
+                let index = fastrand::usize(..chunk.len());
+                chunk[index] ^= 1 << fastrand::u8(..7);
             }
             if faults.is_due(&faults.truncate_every, number) {
-                let half = piece.len() / 2;
-                let _ = to.write_all(&piece[..half]).await;
-                // Dropping both halves breaks the connection.
-                pieces.close();
+                let half = chunk.len() / 2;
+                let _ = to.write_all(&chunk[..half]).await;
+                // Dropping both halves closes the connection.
+                chunks.close();
                 return;
             }
         }
-        if to.write_all(&piece).await.is_err() {
+        if to.write_all(&chunk).await.is_err() {
             return;
         }
     }

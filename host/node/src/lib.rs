@@ -1,6 +1,7 @@
-//! Models on other machines: the protocol of `tightwad node`, its client and its server.
+//! Models on other machines: the node protocol, its client and its server.
 //!
-//! Token ids, their text and single probabilities travel; `host/PROTOCOL.md` has every field.
+//! Token ids, their text and single probabilities cross the network. `host/book/src/protocols/node.md` documents every
+//! field.
 
 mod client;
 mod protocol;
@@ -9,11 +10,11 @@ mod server;
 mod testing;
 
 pub use client::error::ConnectError;
-pub use client::link::Counts as NodeCounts;
+pub use client::link::NodeCounters;
 pub use client::model::{Node, NodeSpec};
 pub use client::probe::{NodeHealth, probe};
 pub use protocol::facts::{NodeFacts, NodeModel};
 pub use protocol::hash::TokenHash;
-pub use server::lent::Lent;
 pub use server::registry::SessionLimits;
 pub use server::routes::routes;
+pub use server::service::NodeService;

@@ -1,4 +1,4 @@
-//! Why a pool cannot be planned or started.
+//! Errors of planning and starting a pool.
 
 use tightwad_engine::LoadError;
 use tightwad_node::ConnectError;
@@ -6,77 +6,77 @@ use tightwad_sandbox::PluginError;
 use tokio::task::JoinError;
 
 use crate::child::ChildError;
-use crate::layout::WrongPlan;
-use crate::survey::Absent;
+use crate::layout::InvalidPlan;
+use crate::probe::WorkerError;
 
-/// Why a pool cannot be planned or started.
+/// The failure of planning or starting a pool.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// The file is not a model, or llama.cpp cannot use this machine.
     #[error(transparent)]
     Engine(#[from] LoadError),
-    /// A thread that reads the file or measures this machine panicked.
+    /// A thread that read the file or measured the host panicked.
     #[error(transparent)]
     Thread(#[from] JoinError),
     /// An HTTP client cannot be built.
     #[error(transparent)]
     Client(#[from] reqwest::Error),
-    /// A worker answers, and cannot be used as it is.
+    /// A worker cannot be used.
     #[error(transparent)]
-    Worker(#[from] Absent),
-    /// Not one worker answers, and this machine may not hold layers.
+    Worker(#[from] WorkerError),
+    /// No worker answers, and the script does not let the host hold layers.
     #[error("no worker answers: {reasons}")]
     NoWorker {
         /// The failure of each worker.
         reasons: String,
     },
-    /// The placement plugin fails.
+    /// The placement policy failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
-    /// The placement plugin makes a plan that cannot be loaded.
-    #[error("plugin {plugin} made a wrong plan: {source}")]
+    /// The placement policy returned an invalid plan.
+    #[error("plugin {plugin} returned an invalid plan: {source}")]
     Plan {
-        /// Name and version of the plugin.
+        /// The name and version of the plugin.
         plugin: String,
         /// The mistake.
-        source: WrongPlan,
+        source: InvalidPlan,
     },
-    /// The model does not fit on the machines that are there: what is missing, and what to do.
+    /// The model does not fit on the machines that answered. The text names the missing memory and the remedies.
     #[error("{0}")]
     TooBig(String),
-    /// The placement plugin refuses to place the model, in its own words.
+    /// The placement policy refuses to place the model. The text is the policy's reason.
     #[error("{0}")]
     Refused(String),
-    /// The plan cannot be loaded with the pins and tunnels of this pool.
+    /// The plan does not match the tensor overrides and tunnels of this pool.
     #[error(transparent)]
-    Config(#[from] WrongPlan),
+    Config(#[from] InvalidPlan),
     /// A tunnel to a worker cannot be opened.
     #[error(transparent)]
     Tunnel(std::io::Error),
-    /// A tunnel broke while the model was loaded: the worker, and the fault.
+    /// A tunnel failed while the model was loaded. The text names the worker and the failure.
     #[error("{0}")]
-    TunnelBroke(String),
+    TunnelFailed(String),
     /// The process of the pool cannot be started.
     #[error(transparent)]
     Process(std::io::Error),
-    /// The process of the pool ended while it loaded.
+    /// The process of the pool ended while it loaded the model.
     #[error(transparent)]
     Child(#[from] ChildError),
     /// The process of the pool reports that the model cannot be loaded.
     #[error("{0}")]
     NotLoaded(String),
-    /// The process of the pool does not answer as a node.
+    /// The connection to the process of the pool failed.
     #[error(transparent)]
     Node(#[from] ConnectError),
-    /// The task that supervises the pool is gone.
-    #[error("channel closed")]
+    /// The supervisor of the pool has ended.
+    #[error("the supervisor of the pool has ended")]
     NoSupervisor,
     /// The first start of a pool failed.
     #[error("the pool '{pool}' does not start: {reason}")]
     NotStarted {
-        /// The pool.
+        /// The name of the pool.
         pool: String,
-        /// The failure, as the pool's phase names it.
+        /// The reason in the pool's phase.
         reason: String,
     },
 }

@@ -1,33 +1,33 @@
-//! Pooling: one model's layers over many machines, through llama.cpp's RPC.
+//! Pools: models whose layers lie on several machines, connected by llama.cpp's RPC.
 //!
-//! A plugin says which layers go where; the model runs in a process of its own, which ends when a worker
-//! is lost; a supervisor then starts it anew over what is left, and every stream goes on from its last
-//! committed token.
+//! A placement policy chooses the machine of each layer. The model runs in a child process, which ends when a worker is
+//! lost. A supervisor then starts the process again over the remaining machines, and each stream continues from its
+//! last committed token.
 
+mod backend;
 mod child;
 mod error;
-mod kept;
-mod launch;
+mod launcher;
 mod layout;
-mod pooled;
-mod pooling;
+mod pool;
+mod pool_launcher;
 mod pools;
-mod start;
+mod probe;
+mod saved_plan;
 mod state;
 mod status;
 mod supervisor;
-mod survey;
 mod worker;
 
-pub use child::{ChildError, PoolSaid};
+pub use backend::PoolBackend;
+pub use child::{ChildError, ChildMessage};
 pub use error::PoolError;
-pub use layout::{Placed, WrongPlan};
-pub use pooled::Pooled;
-pub use pooling::Pooling;
+pub use layout::{InvalidPlan, LayerAssignment};
+pub use pool::Pool;
 pub use pools::Pools;
-pub use state::{Phase, Running};
-pub use status::{PoolMemory, PoolPlan, PoolStatus, memory_of, plan_pool, status_of};
-pub use survey::{Absent, Found, survey};
-pub use worker::lender::{Lender, LenderConfig};
+pub use probe::{ProbedWorker, WorkerError, probe_worker};
+pub use state::{Phase, RunningPool};
+pub use status::{PoolMemory, PoolPlan, PoolStatus, plan_pool, pool_memory, pool_status};
 pub use worker::server::serve_worker;
+pub use worker::service::{WorkerConfig, WorkerService};
 pub use worker::state::WorkerState;

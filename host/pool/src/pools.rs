@@ -1,65 +1,68 @@
-//! The pools of a host: when one needs room, others that nobody uses go.
+//! The pools of a host. A pool that needs memory evicts idle pools.
 
 use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
-use tightwad_core::{PoolSpec, sync};
-use tightwad_modes::PlacementPlugin;
+use tightwad_core::{PoolSpec, WorkerSpec, sync};
+use tightwad_modes::PlacementPolicy;
 
 use crate::error::PoolError;
-use crate::pooling::Pooling;
-use crate::supervisor::MakeRoom;
+use crate::pool::Pool;
+use crate::supervisor::Evictor;
 
 /// All pools of a host.
 #[derive(Default)]
-pub struct Pools(Mutex<Vec<Weak<Pooling>>>);
+pub struct Pools(Mutex<Vec<Weak<Pool>>>);
 
 impl Pools {
-    /// The pools that are there.
+    /// The pools that exist.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Pooling>> {
+    pub fn all(&self) -> Vec<Arc<Pool>> {
         let mut pools = sync::lock(&self.0);
         pools.retain(|pool| pool.strong_count() > 0);
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Makes a pool, and loads it unless the script says that the first request does.
+    /// Creates a pool, and loads it unless the pool loads on demand.
     ///
     /// # Errors
     ///
-    /// [`PoolError`], where the file is not a model, or the pool does not start.
+    /// Returns [`PoolError`] if the file is not a model, or if the pool does not start.
     pub async fn start(
         self: &Arc<Self>,
         spec: PoolSpec,
-        plugin: Arc<PlacementPlugin>,
-    ) -> Result<Arc<Pooling>, PoolError> {
-        let pool = Pooling::new(spec, plugin, self.clone()).await?;
+        plugin: Arc<PlacementPolicy>,
+    ) -> Result<Arc<Pool>, PoolError> {
+        let pool = Pool::new(spec, plugin, self.clone()).await?;
         sync::lock(&self.0).push(Arc::downgrade(&pool));
-        pool.begin().await?;
+        pool.load_at_startup().await?;
         Ok(pool)
     }
 
-    /// The pool that was made of the same words.
+    /// The pool with exactly this configuration.
     #[must_use]
-    pub fn find(&self, spec: &PoolSpec) -> Option<Arc<Pooling>> {
+    pub fn find(&self, spec: &PoolSpec) -> Option<Arc<Pool>> {
         self.all().into_iter().find(|pool| pool.spec() == spec)
     }
 }
 
 #[async_trait]
-impl MakeRoom for Pools {
-    async fn make_room(&self, spec: &PoolSpec) -> bool {
-        let in_the_way = |pool: &Arc<Pooling>| {
-            let own = pool.spec();
-            let url =
-                |worker: &tightwad_core::WorkerSpec| spec.workers.iter().any(|other| other.url == worker.url);
-            own != spec && !own.pinned && pool.is_loaded() && own.workers.iter().any(url)
+impl Evictor for Pools {
+    async fn evict_for(&self, spec: &PoolSpec) -> bool {
+        let is_candidate = |pool: &Arc<Pool>| {
+            let candidate = pool.spec();
+            let is_shared = |worker: &WorkerSpec| spec.workers.iter().any(|other| other.url == worker.url);
+            candidate != spec
+                && !candidate.keep_loaded
+                && pool.is_loaded()
+                && candidate.workers.iter().any(is_shared)
         };
         let pools = self.all();
-        let Some(pool) = pools.iter().filter(|pool| in_the_way(pool)).max_by_key(|pool| pool.idle()) else {
+        let Some(pool) = pools.iter().filter(|pool| is_candidate(pool)).max_by_key(|pool| pool.idle_time())
+        else {
             return false;
         };
-        tracing::info!(model = pool.spec().name, "makes room for {}", spec.name);
+        tracing::info!(model = pool.spec().name, "evicted to free memory for {}", spec.name);
         pool.unload().await;
         true
     }

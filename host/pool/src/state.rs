@@ -1,4 +1,4 @@
-//! What a pool is doing.
+//! The state of a pool.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,44 +6,44 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tightwad_core::{Backend, sync};
-use tightwad_tunnel::Meter;
+use tightwad_tunnel::TrafficStats;
 use tokio::time::Instant;
 
-use crate::layout::Placed;
+use crate::layout::LayerAssignment;
 
-/// What a pool is doing.
+/// The phase of a pool.
 #[derive(Clone)]
 pub enum Phase {
-    /// Nothing: the next request loads it.
+    /// The model is not loaded. The next request loads it.
     Unloaded,
-    /// Loading; how much of it is done, from 0 to 1.
+    /// The pool loads the model. The value is the loaded share, from 0 to 1.
     Loading(f32),
-    /// Answering.
-    Ready(Arc<Running>),
-    /// Finishing what runs, to unload after that.
+    /// The pool answers requests.
+    Ready(Arc<RunningPool>),
+    /// The pool finishes its requests and unloads the model afterwards.
     Draining,
-    /// Starting again, because of this.
+    /// The pool starts again, for this reason.
     Replanning(String),
-    /// Not to be had, because of this.
+    /// The pool cannot start, for this reason.
     Failed(String),
 }
 
-/// A pool that answers.
-pub struct Running {
-    /// Counts up with every start.
+/// A pool that answers requests.
+pub struct RunningPool {
+    /// The number of the start, from 1.
     pub generation: u64,
-    /// The process that holds the model.
+    /// The child process that runs the model.
     pub node: Arc<dyn Backend>,
-    /// Its process id.
+    /// The id of the child process.
     pub process: Option<u32>,
-    /// What lies where.
-    pub parts: Vec<Placed>,
-    /// Workers that should be there and are not.
-    pub absent: Vec<String>,
-    /// How long it took to load.
-    pub loading: Duration,
-    /// What goes to and from each worker.
-    pub meters: Vec<(String, Arc<Meter>)>,
+    /// The layers of each machine.
+    pub assignments: Vec<LayerAssignment>,
+    /// The workers of the script that the pool could not use when it started.
+    pub unreachable: Vec<String>,
+    /// The duration of the load.
+    pub load_time: Duration,
+    /// The traffic to and from each worker.
+    pub links: Vec<(String, Arc<TrafficStats>)>,
 }
 
 impl fmt::Display for Phase {
@@ -51,8 +51,8 @@ impl fmt::Display for Phase {
         match self {
             Self::Unloaded => write!(f, "unloaded"),
             Self::Loading(done) => write!(f, "loading {:.0} %", 100.0 * done),
-            Self::Ready(running) if running.absent.is_empty() => write!(f, "ready"),
-            Self::Ready(running) => write!(f, "degraded: without {}", running.absent.join(", ")),
+            Self::Ready(running) if running.unreachable.is_empty() => write!(f, "ready"),
+            Self::Ready(running) => write!(f, "degraded: without {}", running.unreachable.join(", ")),
             Self::Draining => write!(f, "finishing its requests"),
             Self::Replanning(reason) => write!(f, "replanning: {reason}"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),
@@ -60,52 +60,53 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How often a pool that is to be unloaded is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// The time between two checks whether a pool is unused.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How much a pool is used.
+/// Counts the users of a pool.
 pub(crate) struct Usage {
     active: AtomicUsize,
-    last: Mutex<Instant>,
+    last_use: Mutex<Instant>,
 }
 
 impl Usage {
     pub(crate) fn new() -> Self {
-        Self { active: AtomicUsize::new(0), last: Mutex::new(Instant::now()) }
+        Self { active: AtomicUsize::new(0), last_use: Mutex::new(Instant::now()) }
     }
 
-    /// Sessions that are open.
+    /// The number of open sessions.
     pub(crate) fn active(&self) -> usize {
         self.active.load(Ordering::Acquire)
     }
 
-    /// How long nobody has used it.
-    pub(crate) fn idle(&self) -> Duration {
+    /// The time since the last use; zero while the pool is in use.
+    pub(crate) fn idle_time(&self) -> Duration {
         if self.active() > 0 {
             return Duration::ZERO;
         }
-        sync::lock(&self.last).elapsed()
+        sync::lock(&self.last_use).elapsed()
     }
 
-    /// Completes when nobody uses it.
+    /// Completes when the pool has no users.
     pub(crate) async fn unused(&self) {
         while self.active() > 0 {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    pub(crate) fn begin(self: &Arc<Self>) -> InUse {
+    /// Counts a user until the guard is dropped.
+    pub(crate) fn acquire(self: &Arc<Self>) -> UsageGuard {
         self.active.fetch_add(1, Ordering::AcqRel);
-        InUse(self.clone())
+        UsageGuard(self.clone())
     }
 }
 
-/// Counts as use until it is dropped.
-pub(crate) struct InUse(Arc<Usage>);
+/// One user of a pool. Dropping the guard ends the use.
+pub(crate) struct UsageGuard(Arc<Usage>);
 
-impl Drop for InUse {
+impl Drop for UsageGuard {
     fn drop(&mut self) {
-        *sync::lock(&self.0.last) = Instant::now();
+        *sync::lock(&self.0.last_use) = Instant::now();
         self.0.active.fetch_sub(1, Ordering::AcqRel);
     }
 }

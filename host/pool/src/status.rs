@@ -1,4 +1,4 @@
-//! What people see of a pool.
+//! The status and the plan of a pool, for users.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,43 +7,44 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tightwad_core::PoolSpec;
 use tightwad_engine::pool::ModelShape;
-use tightwad_modes::{Layer, PlacementPlugin};
-use tightwad_sandbox::Loaded;
+use tightwad_modes::{Layer, PlacementPolicy};
+use tightwad_sandbox::Plugin;
+use tightwad_tunnel::TrafficStats;
 
 use crate::error::PoolError;
 use crate::layout;
-use crate::layout::{Placed, placed};
-use crate::pooling::Pooling;
-use crate::start::{Planned, Starter};
+use crate::layout::{LayerAssignment, assignments};
+use crate::pool::Pool;
+use crate::pool_launcher::{PlannedPool, PoolLauncher};
+use crate::probe::{ProbedWorker, WorkerError};
 use crate::state::Phase;
-use crate::survey::Found;
 
-/// A pool as `GET /v1/tightwad/status` shows it.
+/// A pool in the response of `GET /v1/tightwad/status`.
 #[derive(Debug, Clone, Serialize)]
 pub struct PoolStatus {
-    /// Its name.
+    /// The name of the pool.
     pub model: String,
-    /// One word: `unloaded`, `loading`, `ready`, `degraded`, `draining`, `replanning`, `failed`.
+    /// The phase in one word: `unloaded`, `loading`, `ready`, `degraded`, `draining`, `replanning`, `failed`.
     pub state: &'static str,
-    /// The same for people.
+    /// The phase as text, with its reason.
     pub detail: String,
-    /// Sessions that are open.
+    /// The number of requests and sessions that use the pool.
     pub active: usize,
-    /// True: it is never unloaded to make room.
-    pub pinned: bool,
-    /// More of a pool that answers.
+    /// True when the model is never unloaded to free memory for another pool.
+    pub keep_loaded: bool,
+    /// Further fields of a pool that answers requests.
     #[serde(flatten)]
     pub running: Value,
 }
 
-/// What people see of it.
+/// Returns the status of `pool`.
 #[must_use]
-pub fn status_of(pool: &Pooling) -> PoolStatus {
+pub fn pool_status(pool: &Pool) -> PoolStatus {
     let phase = pool.phase();
     let state = match &phase {
         Phase::Unloaded => "unloaded",
         Phase::Loading(_) => "loading",
-        Phase::Ready(running) if running.absent.is_empty() => "ready",
+        Phase::Ready(running) if running.unreachable.is_empty() => "ready",
         Phase::Ready(_) => "degraded",
         Phase::Draining => "draining",
         Phase::Replanning(_) => "replanning",
@@ -51,21 +52,21 @@ pub fn status_of(pool: &Pooling) -> PoolStatus {
     };
     let running = match &phase {
         Phase::Ready(running) => {
-            let link = |(name, meter): &(String, Arc<tightwad_tunnel::Meter>)| {
+            let link = |(name, stats): &(String, Arc<TrafficStats>)| {
                 json!({
                     "worker": name,
-                    "sent": meter.sent.load(Ordering::Relaxed),
-                    "received": meter.received.load(Ordering::Relaxed),
-                    "known": meter.known.load(Ordering::Relaxed),
+                    "sent_bytes": stats.sent_bytes.load(Ordering::Relaxed),
+                    "received_bytes": stats.received_bytes.load(Ordering::Relaxed),
+                    "cached_bytes": stats.cached_bytes.load(Ordering::Relaxed),
                 })
             };
             json!({
                 "generation": running.generation,
                 "process": running.process,
-                "loading_seconds": running.loading.as_secs_f64(),
-                "parts": running.parts,
-                "absent": running.absent,
-                "links": running.meters.iter().map(link).collect::<Vec<_>>(),
+                "loading_seconds": running.load_time.as_secs_f64(),
+                "assignments": running.assignments,
+                "unreachable": running.unreachable,
+                "links": running.links.iter().map(link).collect::<Vec<_>>(),
             })
         }
         _ => json!({}),
@@ -75,80 +76,83 @@ pub fn status_of(pool: &Pooling) -> PoolStatus {
         state,
         detail: phase.to_string(),
         active: pool.active(),
-        pinned: pool.spec().pinned,
+        keep_loaded: pool.spec().keep_loaded,
         running,
     }
 }
 
-/// A plan for people: what `tightwad pool plan` shows.
+/// The plan of a pool, for `tightwad pool plan`.
 pub struct PoolPlan {
-    /// What lies where.
-    pub parts: Vec<Placed>,
-    /// Expected nanoseconds of a token; the plugin's guess.
-    pub token: u64,
-    /// Name and version of the plugin.
+    /// The layers of each machine.
+    pub assignments: Vec<LayerAssignment>,
+    /// The policy's estimate of the time per token in nanoseconds.
+    pub time_per_token_ns: u64,
+    /// The name and version of the placement policy.
     pub plugin: String,
     /// The workers that answered, by name.
-    pub workers: Vec<(String, Found)>,
+    pub workers: Vec<(String, ProbedWorker)>,
+    /// The workers that did not answer, by name, each with its error.
+    pub unreachable: Vec<(String, WorkerError)>,
 }
 
 /// Plans a pool without starting it.
 ///
 /// # Errors
 ///
-/// [`PoolError`], where the file is not a model, a worker refuses, or the model cannot be placed.
-pub async fn plan_pool(spec: PoolSpec, plugin: Arc<PlacementPlugin>) -> Result<PoolPlan, PoolError> {
+/// Returns [`PoolError`] if the file is not a model, a worker is unusable, or the model cannot be placed.
+pub async fn plan_pool(spec: PoolSpec, plugin: Arc<PlacementPolicy>) -> Result<PoolPlan, PoolError> {
     let path = spec.path.clone();
     let model = tokio::task::spawn_blocking(move || ModelShape::read(&path)).await??;
     let label = plugin.label().to_owned();
-    let starter = Starter::new(spec, model, plugin, false)?;
-    let survey = starter.survey().await;
-    if let Some(refused) = survey.refused() {
-        return Err(refused.into());
+    let launcher = PoolLauncher::new(spec, model, plugin, false)?;
+    let probes = launcher.probe_workers().await;
+    if let Some(error) = probes.unusable() {
+        return Err(error.into());
     }
-    let planned = starter.plan(&survey).await?;
-    let Planned { plan, shape, machines, .. } = &planned;
-    let named = |(index, found): (usize, Found)| (starter.spec.workers[index].name.clone(), found);
+    let planned = launcher.plan(&probes).await?;
+    let PlannedPool { plan, shape, machines, .. } = &planned;
+    let name = |index: usize| launcher.spec.workers[index].name.clone();
     Ok(PoolPlan {
-        parts: placed(plan, shape, machines),
-        token: plan.token,
+        assignments: assignments(plan, shape, machines),
+        time_per_token_ns: plan.time_per_token_ns,
         plugin: label,
-        workers: survey.found.into_iter().map(named).collect(),
+        workers: probes.usable.into_iter().map(|(index, worker)| (name(index), worker)).collect(),
+        unreachable: probes.failed.into_iter().map(|(index, error)| (name(index), error)).collect(),
     })
 }
 
-/// The memory that a model takes of the machines of a pool, in bytes.
+/// The memory that a pool needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolMemory {
-    /// All layers, with their cache.
+    /// All layers with their KV cache.
     pub layers: u64,
-    /// The largest layer, with its cache.
-    pub layer: u64,
-    /// Each machine besides.
-    pub scratch: u64,
+    /// The largest layer with its KV cache.
+    pub largest_layer: u64,
+    /// The compute buffer of each machine.
+    pub compute_buffer: u64,
 }
 
 impl PoolMemory {
-    /// So much of each of `machines` that all of them are needed.
+    /// The memory per machine with which a pool needs all of `machines`.
     #[must_use]
-    pub fn each_of(&self, machines: u64) -> u64 {
-        self.layers / machines + self.layer + self.scratch
+    pub fn per_machine(&self, machines: u64) -> u64 {
+        self.layers / machines + self.largest_layer + self.compute_buffer
     }
 }
 
-/// The memory that a pool takes.
+/// Returns the memory that a pool needs.
 ///
 /// # Errors
 ///
-/// [`PoolError`], where the file is not a model.
-pub fn memory_of(spec: &PoolSpec) -> Result<PoolMemory, PoolError> {
+/// Returns [`PoolError`] if the file is not a model.
+pub fn pool_memory(spec: &PoolSpec) -> Result<PoolMemory, PoolError> {
     let model = ModelShape::read(&spec.path)?;
-    let context = layout::contexts(spec, &model).first().copied().unwrap_or_default();
+    let context = layout::context_candidates(spec, &model).first().copied().unwrap_or_default();
     let shape = layout::shape(spec, &model, context);
     let bytes = |layer: &Layer| layer.weights + layer.cache;
     Ok(PoolMemory {
         layers: shape.layers.iter().map(bytes).sum(),
-        layer: shape.layers.iter().map(bytes).max().unwrap_or_default(),
-        scratch: shape.scratch,
+        largest_layer: shape.layers.iter().map(bytes).max().unwrap_or_default(),
+        compute_buffer: shape.compute_buffer,
     })
 }

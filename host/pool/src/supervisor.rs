@@ -1,7 +1,7 @@
-//! Keeps a pool going: starts it, starts it anew over what is left when a worker or the process is lost,
-//! and takes workers that come back.
+//! The supervisor of a pool. After the loss of a worker or of the process, the supervisor launches the pool again over the
+//! remaining workers. When a lost worker returns, the supervisor launches the pool over all workers.
 //!
-//! Invariant: at most one process of the pool runs, and `Phase::Ready` names it.
+//! Invariant: at most one process of the pool runs, and `Phase::Ready` describes that process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,203 +11,207 @@ use tightwad_core::{Backoff, PoolSpec};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::launch::{Alive, NoStart, Start};
-use crate::state::{Phase, Running, Usage};
+use crate::launcher::{LaunchError, Launcher, PoolHandle};
+use crate::state::{Phase, RunningPool, Usage};
 
-/// Where a pool that does not fit asks for memory.
+/// Frees memory for a pool that does not fit.
 #[async_trait]
-pub(crate) trait MakeRoom: Send + Sync {
-    /// Unloads the pool that was not used for the longest time, shares a machine with `spec`, and is not pinned, once
-    /// its requests are finished; false: there is none.
-    async fn make_room(&self, spec: &PoolSpec) -> bool;
+pub(crate) trait Evictor: Send + Sync {
+    /// Unloads the least recently used pool that shares a worker with `spec` and may be unloaded. Its requests finish
+    /// first. Returns false if there is no such pool.
+    async fn evict_for(&self, spec: &PoolSpec) -> bool;
 }
 
-/// Between starts that fail.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
-/// A pool that ran for so long was well: the next loss is a new one.
-const WELL: Duration = Duration::from_secs(60);
-/// How often lost workers and idle time are looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// A worker finds out a moment later that a pool is gone and its memory free.
-const SETTLING: Duration = Duration::from_secs(5);
-/// A pool that is used takes a worker back only after so long: everything must be read again.
-const BUSY: Duration = Duration::from_secs(30);
+/// The delay between launches that fail.
+const LAUNCH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+/// The run time after which a pool counts as stable. The next failure then starts with the shortest delay.
+const STABLE_RUN_TIME: Duration = Duration::from_secs(60);
+/// The time between two checks of lost workers and of the idle time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The maximum time until workers have freed the memory of an evicted pool.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The minimum run time before a pool in use restarts for a returned worker. The restart loads the model again.
+const MIN_RUN_TIME_IN_USE: Duration = Duration::from_secs(30);
 
-/// What a supervisor may be told.
-pub(crate) enum Order {
-    /// Load, if it is not loaded.
+/// A command for a supervisor.
+pub(crate) enum Command {
+    /// Loads the model if it is not loaded.
     Load,
-    /// Finish what runs, and unload.
+    /// Finishes the running requests, unloads the model and replies.
     Unload(oneshot::Sender<()>),
 }
 
 pub(crate) struct Supervisor<S> {
-    pub starter: Arc<S>,
-    pub room: Arc<dyn MakeRoom>,
+    pub launcher: Arc<S>,
+    pub evictor: Arc<dyn Evictor>,
     pub usage: Arc<Usage>,
     pub phase: watch::Sender<Phase>,
-    pub orders: mpsc::Receiver<Order>,
+    pub commands: mpsc::Receiver<Command>,
     pub generation: u64,
 }
 
-/// Who is told when the model is unloaded; `None`: nobody, the pool itself is gone.
-type Told = Option<oneshot::Sender<()>>;
+/// The channel for the reply after an unload. `None`: the pool was dropped.
+type UnloadReply = Option<oneshot::Sender<()>>;
 
-/// Why a pool that ran does not run any more.
-enum End {
-    /// It starts again, because of this.
-    Again(String),
-    Unused,
+/// The reason why a pool stops running.
+enum StopReason {
+    /// The pool starts again, for this reason.
+    Restart(String),
+    /// The pool was idle for too long.
+    Idle,
 }
 
-impl<S: Start> Supervisor<S> {
+impl<S: Launcher> Supervisor<S> {
+    /// Executes commands until the pool is dropped.
     pub(crate) async fn run(mut self) {
-        while let Some(order) = self.orders.recv().await {
-            let told = match order {
-                Order::Load => self.loaded().await.err().flatten(),
-                Order::Unload(done) => Some(done),
+        while let Some(command) = self.commands.recv().await {
+            let reply = match command {
+                Command::Load => self.keep_running().await.err().flatten(),
+                Command::Unload(reply) => Some(reply),
             };
             if !matches!(*self.phase.borrow(), Phase::Failed(_) | Phase::Unloaded) {
                 self.set(Phase::Unloaded);
             }
-            if let Some(done) = told {
-                // Whoever gave the order may have left.
-                let _ = done.send(());
+            if let Some(reply) = reply {
+                // The sender of the command may have ended.
+                let _ = reply.send(());
             }
         }
     }
 
     fn set(&self, phase: Phase) {
-        let name = &self.starter.spec().name;
+        let name = &self.launcher.spec().name;
         match &phase {
             Phase::Loading(_) => {}
-            Phase::Replanning(reason) => tracing::warn!(model = name, reason, "replanning"),
-            Phase::Failed(reason) => tracing::error!(model = name, reason, "the pool failed"),
+            Phase::Replanning(reason) => tracing::warn!(model = name, reason, "pool is replanned"),
+            Phase::Failed(reason) => tracing::error!(model = name, reason, "pool failed"),
             other => tracing::info!(model = name, "{other}"),
         }
         self.phase.send_replace(phase);
     }
 
-    /// Keeps it loaded until it is told otherwise, nobody uses it, or nothing helps.
-    async fn loaded(&mut self) -> Result<(), Told> {
+    /// Keeps the pool running until it is idle, fails for good, or must unload.
+    async fn keep_running(&mut self) -> Result<(), UnloadReply> {
         let mut failures = 0;
         loop {
-            match self.start().await? {
-                Ok(live) => {
-                    let since = Instant::now();
-                    self.set(Phase::Ready(live.running().clone()));
-                    if let End::Unused = self.watch(live).await? {
+            match self.launch().await? {
+                Ok(handle) => {
+                    let start = Instant::now();
+                    self.set(Phase::Ready(handle.running().clone()));
+                    if let StopReason::Idle = self.watch(handle).await? {
                         return Ok(());
                     }
-                    // The first try comes at once.
-                    failures = if since.elapsed() > WELL { 0 } else { failures };
+                    // The first launch after a failure has no delay.
+                    failures = if start.elapsed() > STABLE_RUN_TIME { 0 } else { failures };
                 }
-                Err(NoStart::Never(error) | NoStart::TooBig { error, lost: false }) => {
+                Err(
+                    LaunchError::Permanent(error) | LaunchError::TooBig { error, workers_missing: false },
+                ) => {
                     self.set(Phase::Failed(error.to_string()));
                     return Ok(());
                 }
-                // With the workers that are lost, it may fit later.
-                Err(NoStart::Again(error) | NoStart::TooBig { error, lost: true }) => {
+                // The model may fit when the missing workers return.
+                Err(LaunchError::Retry(error) | LaunchError::TooBig { error, workers_missing: true }) => {
                     self.set(Phase::Replanning(error.to_string()));
-                    unless_told(&mut self.orders, sleep(BACKOFF.delay(failures))).await?;
+                    unless_unloaded(&mut self.commands, sleep(LAUNCH_BACKOFF.delay(failures))).await?;
                     failures += 1;
                 }
             }
         }
     }
 
-    /// One start.
-    async fn start(&mut self) -> Result<Result<S::Live, NoStart>, Told> {
+    /// Launches the pool once. Evicts other pools while the model does not fit.
+    async fn launch(&mut self) -> Result<Result<S::Handle, LaunchError>, UnloadReply> {
         self.generation += 1;
-        let (starter, room, phase) = (self.starter.clone(), self.room.clone(), self.phase.clone());
+        let (launcher, evictor, phase) = (self.launcher.clone(), self.evictor.clone(), self.phase.clone());
         let generation = self.generation;
-        let starting = async move {
-            let mut made_room = None;
+        let launching = async move {
+            let mut last_eviction: Option<Instant> = None;
             loop {
-                let shown = |now: Phase| {
-                    let before = phase.send_replace(now.clone());
-                    if let (Phase::Loading(done), Phase::Loading(was)) = (&now, &before)
-                        && (4.0 * done).floor() > (4.0 * was).floor()
+                let set_phase = |new: Phase| {
+                    let old = phase.send_replace(new.clone());
+                    if let (Phase::Loading(new_share), Phase::Loading(old_share)) = (&new, &old)
+                        && (4.0 * new_share).floor() > (4.0 * old_share).floor()
                     {
-                        tracing::info!(model = starter.spec().name, "{now}");
+                        tracing::info!(model = launcher.spec().name, "{new}");
                     }
                 };
-                match starter.start(generation, &shown).await {
-                    Err(NoStart::TooBig { .. }) if room.make_room(starter.spec()).await => {
-                        made_room = Some(Instant::now());
+                match launcher.launch(generation, &set_phase).await {
+                    Err(LaunchError::TooBig { .. }) if evictor.evict_for(launcher.spec()).await => {
+                        last_eviction = Some(Instant::now());
                     }
-                    Err(NoStart::TooBig { .. })
-                        if made_room.is_some_and(|made| made.elapsed() < SETTLING) =>
+                    Err(LaunchError::TooBig { .. })
+                        if last_eviction.is_some_and(|eviction| eviction.elapsed() < EVICTION_TIMEOUT) =>
                     {
-                        sleep(LOOK / 4).await;
+                        sleep(CHECK_INTERVAL / 4).await;
                     }
                     other => return other,
                 }
             }
         };
-        unless_told(&mut self.orders, starting).await
+        unless_unloaded(&mut self.commands, launching).await
     }
 
-    /// Watches a pool that runs, to its end.
-    async fn watch(&mut self, mut live: S::Live) -> Result<End, Told> {
-        let running = live.running().clone();
-        let by_itself = async {
+    /// Watches a pool that runs until it stops.
+    async fn watch(&mut self, mut handle: S::Handle) -> Result<StopReason, UnloadReply> {
+        let running = handle.running().clone();
+        let stopping = async {
             tokio::select! {
-                reason = live.lost() => End::Again(reason),
-                end = end(&*self.starter, &self.usage, &running) => end,
+                reason = handle.wait_for_failure() => StopReason::Restart(reason),
+                reason = stop_reason(&*self.launcher, &self.usage, &running) => reason,
             }
         };
-        let end = unless_told(&mut self.orders, by_itself).await;
-        match &end {
-            Ok(End::Again(reason)) => self.set(Phase::Replanning(reason.clone())),
+        let result = unless_unloaded(&mut self.commands, stopping).await;
+        match &result {
+            Ok(StopReason::Restart(reason)) => self.set(Phase::Replanning(reason.clone())),
             Err(Some(_)) => {
                 self.set(Phase::Draining);
                 tokio::select! {
-                    _ = live.lost() => {}
+                    _ = handle.wait_for_failure() => {}
                     () = self.usage.unused() => {}
                 }
             }
-            Ok(End::Unused) | Err(None) => {}
+            Ok(StopReason::Idle) | Err(None) => {}
         }
-        live.stop().await;
-        end
+        handle.stop().await;
+        result
     }
 }
 
-/// Does `work`, unless told to unload meanwhile.
-async fn unless_told<T>(
-    orders: &mut mpsc::Receiver<Order>,
+/// Runs `work` to its end, or stops it when a command to unload arrives.
+async fn unless_unloaded<T>(
+    commands: &mut mpsc::Receiver<Command>,
     work: impl Future<Output = T>,
-) -> Result<T, Told> {
+) -> Result<T, UnloadReply> {
     tokio::pin!(work);
     loop {
         tokio::select! {
-            done = &mut work => return Ok(done),
-            order = orders.recv() => match order {
-                Some(Order::Load) => {}
-                Some(Order::Unload(done)) => return Err(Some(done)),
+            result = &mut work => return Ok(result),
+            command = commands.recv() => match command {
+                Some(Command::Load) => {}
+                Some(Command::Unload(reply)) => return Err(Some(reply)),
                 None => return Err(None),
             },
         }
     }
 }
 
-/// Completes when the pool should end by itself: unused for too long, or workers came back.
-async fn end(starter: &impl Start, usage: &Usage, running: &Running) -> End {
-    let since = Instant::now();
+/// Completes when the pool was idle for too long, or when a missing worker has returned.
+async fn stop_reason(launcher: &impl Launcher, usage: &Usage, running: &RunningPool) -> StopReason {
+    let start = Instant::now();
     loop {
-        sleep(LOOK).await;
-        let spec = starter.spec();
-        let ttl = spec.ttl.filter(|_| !spec.pinned);
-        if ttl.is_some_and(|ttl| usage.idle() > ttl) {
-            return End::Unused;
+        sleep(CHECK_INTERVAL).await;
+        let spec = launcher.spec();
+        let idle_timeout = spec.idle_timeout.filter(|_| !spec.keep_loaded);
+        if idle_timeout.is_some_and(|timeout| usage.idle_time() > timeout) {
+            return StopReason::Idle;
         }
-        if running.absent.is_empty() || (usage.active() > 0 && since.elapsed() < BUSY) {
+        if running.unreachable.is_empty() || (usage.active() > 0 && start.elapsed() < MIN_RUN_TIME_IN_USE) {
             continue;
         }
-        for worker in spec.workers.iter().filter(|worker| running.absent.contains(&worker.name)) {
-            if starter.answers(worker).await {
-                return End::Again(format!("worker '{}' is back", worker.name));
+        for worker in spec.workers.iter().filter(|worker| running.unreachable.contains(&worker.name)) {
+            if launcher.is_usable(worker).await {
+                return StopReason::Restart(format!("worker '{}' has returned", worker.name));
             }
         }
     }

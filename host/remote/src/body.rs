@@ -1,12 +1,12 @@
-//! A request as such servers take it.
+//! Builds the request bodies of text servers.
 
 use serde_json::{Map, Value, json};
 use tightwad_core::{Format, Prompt, Request, ToolChoice};
 
 use crate::dialect::Dialect;
 
-/// Path and body that ask for a whole answer, streamed.
-pub(crate) fn whole(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Value) {
+/// Path and body of a request for a whole, streamed answer.
+pub(crate) fn generation_request(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Value) {
     match dialect {
         Dialect::Ollama => ollama(model, request),
         Dialect::LlamaServer | Dialect::OpenAi => openai(dialect, model, request),
@@ -22,7 +22,7 @@ fn messages(request: &Request) -> Option<Value> {
     }
 }
 
-fn text(request: &Request) -> &str {
+fn prompt_text(request: &Request) -> &str {
     match &request.prompt {
         Prompt::Text(text) => text,
         Prompt::Chat(_) => "",
@@ -36,7 +36,7 @@ fn openai(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Va
     set("stream", true.into());
     set("stream_options", json!({"include_usage": true}));
     sampling(request, &mut set);
-    form(request, &mut set);
+    response_format(request, &mut set);
     let chat = messages(request);
     if let Some(top) = request.sampling.logprobs {
         set("logprobs", if chat.is_some() { true.into() } else { top.into() });
@@ -54,15 +54,15 @@ fn openai(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Va
             "/v1/chat/completions"
         }
         None => {
-            set("prompt", text(request).into());
+            set("prompt", prompt_text(request).into());
             "/v1/completions"
         }
     };
-    dialect.add_own(&mut body, request);
+    dialect.add_own_settings(&mut body, request);
     (path, Value::Object(body))
 }
 
-/// How tokens are chosen, and how many.
+/// Sets the sampling fields and the limits of the answer.
 fn sampling(request: &Request, set: &mut impl FnMut(&str, Value)) {
     let sampling = &request.sampling;
     set("temperature", sampling.temperature.into());
@@ -70,8 +70,8 @@ fn sampling(request: &Request, set: &mut impl FnMut(&str, Value)) {
     set("seed", (sampling.seed & i64::MAX.cast_unsigned()).into());
     set("presence_penalty", sampling.presence_penalty.into());
     set("frequency_penalty", sampling.frequency_penalty.into());
-    if let Some(most) = request.max_tokens {
-        set("max_tokens", most.into());
+    if let Some(max_tokens) = request.max_tokens {
+        set("max_tokens", max_tokens.into());
     }
     if !request.stop.is_empty() {
         set("stop", json!(request.stop));
@@ -82,8 +82,8 @@ fn sampling(request: &Request, set: &mut impl FnMut(&str, Value)) {
     }
 }
 
-/// The form of the answer.
-fn form(request: &Request, set: &mut impl FnMut(&str, Value)) {
+/// Sets the response format.
+fn response_format(request: &Request, set: &mut impl FnMut(&str, Value)) {
     match &request.format {
         Format::Text | Format::Grammar(_) => {}
         Format::JsonObject => set("response_format", json!({"type": "json_object"})),
@@ -111,8 +111,8 @@ fn ollama(model: &str, request: &Request) -> (&'static str, Value) {
         "repeat_penalty": sampling.repeat_penalty, "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
     });
-    if let Some(most) = request.max_tokens {
-        options["num_predict"] = most.into();
+    if let Some(max_tokens) = request.max_tokens {
+        options["num_predict"] = max_tokens.into();
     }
     if !request.stop.is_empty() {
         options["stop"] = json!(request.stop);
@@ -132,7 +132,7 @@ fn ollama(model: &str, request: &Request) -> (&'static str, Value) {
             ("/api/chat", body)
         }
         None => {
-            body["prompt"] = text(request).into();
+            body["prompt"] = prompt_text(request).into();
             body["raw"] = true.into();
             ("/api/generate", body)
         }

@@ -1,39 +1,39 @@
-//! What a server speaks: its paths and the names of its fields.
+//! The API of a server: its paths and field names.
 
 use serde_json::{Map, Value, json};
 use tightwad_core::Request;
 
-/// A kind of server.
+/// The API of a text server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// llama.cpp's llama-server.
     LlamaServer,
     /// Ollama: `/api/chat`, `/api/generate`, `/api/tags`.
     Ollama,
-    /// OpenAI's interface, as vLLM, LM Studio, tightwad itself and many others have it.
+    /// OpenAI's API: vLLM, LM Studio, tightwad itself and many others.
     OpenAi,
 }
 
 impl Dialect {
-    /// Where the models are listed.
-    pub(crate) fn models(self) -> &'static str {
+    /// The path of the list of models.
+    pub(crate) fn models_path(self) -> &'static str {
         match self {
             Self::Ollama => "/api/tags",
             Self::LlamaServer | Self::OpenAi => "/v1/models",
         }
     }
 
-    /// The names in such a list.
-    pub(crate) fn names(self, list: &Value) -> Vec<String> {
+    /// The names in the list of models.
+    pub(crate) fn model_names(self, list: &Value) -> Vec<String> {
         let (field, key) = match self {
             Self::Ollama => ("models", "name"),
             Self::LlamaServer | Self::OpenAi => ("data", "id"),
         };
-        let all = list[field].as_array().into_iter().flatten();
-        all.filter_map(|model| model[key].as_str().map(str::to_owned)).collect()
+        let models = list[field].as_array().into_iter().flatten();
+        models.filter_map(|model| model[key].as_str().map(str::to_owned)).collect()
     }
 
-    /// Path and body that ask for a continuation of `text`, greedily and not streamed.
+    /// Path and body of a request that continues `text`, greedily and without streaming.
     pub(crate) fn continuation(self, model: &str, text: &str, tokens: u32) -> (&'static str, Value) {
         match self {
             Self::LlamaServer => (
@@ -53,8 +53,8 @@ impl Dialect {
         }
     }
 
-    /// The text of such a continuation.
-    pub(crate) fn continued(self, answer: &Value) -> Option<&str> {
+    /// The text in the reply to a continuation.
+    pub(crate) fn continuation_text(self, answer: &Value) -> Option<&str> {
         match self {
             Self::LlamaServer => answer["content"].as_str(),
             Self::Ollama => answer["response"].as_str(),
@@ -62,18 +62,18 @@ impl Dialect {
         }
     }
 
-    /// The probabilities of its tokens, where the server says them.
+    /// The probabilities of the tokens in the reply, if the server reports them.
     pub(crate) fn probabilities(self, answer: &Value) -> Vec<f32> {
         let list = match self {
             Self::LlamaServer => answer["completion_probabilities"].as_array(),
             Self::Ollama | Self::OpenAi => None,
         };
-        let one = |token: &Value| Some(token["logprob"].as_f64()?.exp() as f32);
-        list.into_iter().flatten().filter_map(one).collect()
+        let probability = |token: &Value| Some(token["logprob"].as_f64()?.exp() as f32);
+        list.into_iter().flatten().filter_map(probability).collect()
     }
 
-    /// Adds the settings that only this kind of server knows.
-    pub(crate) fn add_own(self, body: &mut Map<String, Value>, request: &Request) {
+    /// Adds the settings that only this API has.
+    pub(crate) fn add_own_settings(self, body: &mut Map<String, Value>, request: &Request) {
         let sampling = &request.sampling;
         if self == Self::LlamaServer {
             body.insert("top_k".to_owned(), sampling.top_k.into());

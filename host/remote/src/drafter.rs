@@ -1,43 +1,51 @@
-//! A drafter that writes text.
+//! A drafter that generates text. The target's vocabulary splits the text into tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tightwad_core::{BackendError, Drafter, Expected, Processor, Proposal, Task, TokenId, aligned};
+use tightwad_core::{
+    BackendError, Device, DraftCost, Drafter, PreparedRequest, Proposal, TokenId, tokenize_draft,
+};
 
 use crate::client::Client;
 
-/// How long a draft may take, and how many times what is usual.
-const PATIENCE: (Duration, f64) = (Duration::from_secs(3), 20.0);
-/// What a token is given where the server does not say how sure it is.
-const UNKNOWN: f32 = 0.75;
+/// The shortest timeout of a draft.
+const MIN_DRAFT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The timeout as a multiple of the expected time.
+const TIMEOUT_FACTOR: f64 = 20.0;
+/// The probability of a token if the server reports none.
+const DEFAULT_PROBABILITY: f32 = 0.75;
 
 pub(crate) struct TextDrafter {
     name: String,
     client: Arc<Client>,
-    task: Task,
+    prepared: PreparedRequest,
 }
 
 impl TextDrafter {
-    pub(crate) fn new(name: &str, client: &Arc<Client>, task: &Task) -> Self {
-        Self { name: name.to_owned(), client: client.clone(), task: task.clone() }
+    pub(crate) fn new(name: &str, client: &Arc<Client>, prepared: &PreparedRequest) -> Self {
+        Self { name: name.to_owned(), client: client.clone(), prepared: prepared.clone() }
     }
 
     async fn draft(&self, output: &[TokenId], max: u32) -> Result<Vec<Proposal>, BackendError> {
-        let tokenizer = self.task.tokenizer.as_ref();
-        // In the middle of a character there is no text to go on from.
-        let Ok(written) = String::from_utf8(tokenizer.detokenize(output).await?) else {
+        let tokenizer = self.prepared.tokenizer.as_ref();
+        // Output that ends within a character is not a text that the server can continue.
+        let Ok(output_text) = String::from_utf8(tokenizer.detokenize(output).await?) else {
             return Ok(Vec::new());
         };
-        let text = format!("{}{written}", self.task.text);
-        // One more than is wanted, because the last one is left out.
-        let (drafted, probabilities) = self.client.complete(&text, max + 1).await?;
-        let tokens = aligned(tokenizer, output, &drafted, false).await?;
-        let same = tokens.len() + 1 == probabilities.len();
+        let text = format!("{}{output_text}", self.prepared.text);
+        // One more token, because `tokenize_draft` drops the last one.
+        let (continuation, probabilities) = self.client.continue_text(&text, max + 1).await?;
+        let tokens = tokenize_draft(tokenizer, output, &continuation, false).await?;
+        let aligned_one_to_one = tokens.len() + 1 == probabilities.len();
         let proposal = |(index, token)| Proposal {
             token,
-            probability: probabilities.get(index).copied().filter(|_| same).unwrap_or(UNKNOWN),
+            probability: probabilities
+                .get(index)
+                .copied()
+                .filter(|_| aligned_one_to_one)
+                .unwrap_or(DEFAULT_PROBABILITY),
         };
         Ok(tokens.into_iter().take(max as usize).enumerate().map(proposal).collect())
     }
@@ -49,13 +57,13 @@ impl Drafter for TextDrafter {
         &self.name
     }
 
-    fn processor(&self) -> Processor {
-        self.client.processor()
+    fn device(&self) -> Device {
+        self.client.device()
     }
 
-    fn expected(&self) -> Expected {
-        let (token, call) = self.client.pace();
-        Expected { startup: call, token, round_trip: call }
+    fn expected_cost(&self) -> DraftCost {
+        let (token, call) = self.client.expected_times();
+        DraftCost { startup: call, time_per_token: token, round_trip: call }
     }
 
     async fn propose(
@@ -64,13 +72,14 @@ impl Drafter for TextDrafter {
         max: u32,
         min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError> {
-        let limit = PATIENCE.0.max((self.expected().token * max).mul_f64(PATIENCE.1));
-        let done = tokio::time::timeout(limit, self.draft(output, max)).await;
-        let mut proposals = done.unwrap_or_else(|_| {
-            Err(BackendError::failed(&self.name, format!("no draft within {} ms", limit.as_millis())))
+        let timeout =
+            MIN_DRAFT_TIMEOUT.max((self.expected_cost().time_per_token * max).mul_f64(TIMEOUT_FACTOR));
+        let outcome = tokio::time::timeout(timeout, self.draft(output, max)).await;
+        let mut proposals = outcome.unwrap_or_else(|_| {
+            Err(BackendError::failed(&self.name, format!("no draft within {} ms", timeout.as_millis())))
         })?;
-        let sure = proposals.iter().take_while(|one| one.probability >= min_probability).count();
-        proposals.truncate(sure);
+        let likely = proposals.iter().take_while(|proposal| proposal.probability >= min_probability).count();
+        proposals.truncate(likely);
         Ok(proposals)
     }
 }

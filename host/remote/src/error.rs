@@ -1,23 +1,23 @@
-//! Why a text server cannot be used.
+//! Errors of connecting to a text server.
 
-use tightwad_core::innermost;
+use tightwad_core::root_cause;
 
-/// Why a text server cannot be used.
+/// The reason why connecting to a text server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// An HTTP client cannot be built.
+    /// The HTTP client cannot be built.
     #[error(transparent)]
     Client(reqwest::Error),
-    /// The server does not answer, or its answer is not a list of models.
-    #[error("{url} does not answer: {}; is the server running there?", innermost(.source))]
-    NoAnswer {
+    /// The server does not reply, or its reply is not a list of models.
+    #[error("{url} does not reply: {}; is the server running there?", root_cause(.source))]
+    NoReply {
         /// The server.
         url: String,
-        /// The client's reason.
+        /// The error of the HTTP client.
         source: reqwest::Error,
     },
-    /// The server wants a token that the caller does not have.
-    #[error("{url} wants its API key: give it as `token`")]
+    /// The server requires an API key that the caller did not send.
+    #[error("{url} requires its API key: set `api_key`")]
     Unauthorized {
         /// The server.
         url: String,
@@ -27,7 +27,7 @@ pub enum ConnectError {
     SeveralModels {
         /// The server.
         url: String,
-        /// Its models.
+        /// The server's models.
         models: Vec<String>,
     },
     /// The server does not have the model.

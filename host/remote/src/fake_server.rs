@@ -1,4 +1,5 @@
-//! A text server for tests: it lists one model, counts requests, and answers as it is told.
+//! A text server for tests. The server lists one model, records its requests, and replies as a test
+//! specifies.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,10 +16,10 @@ use crate::client::Client;
 use crate::dialect::Dialect;
 use crate::spec::{TextServerSpec, Verification};
 
-/// A server on 127.0.0.1. It ends when this is dropped.
+/// A server on 127.0.0.1. Dropping it stops the server.
 pub(crate) struct FakeServer {
     pub(crate) url: String,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    requests: Arc<Mutex<Vec<(String, Value)>>>,
     task: JoinHandle<()>,
 }
 
@@ -29,19 +30,19 @@ impl Drop for FakeServer {
 }
 
 impl FakeServer {
-    /// Serves on a free port.
-    pub(crate) async fn start(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> Self {
-        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answer)
+    /// Starts a server on a free port.
+    pub(crate) async fn start(reply: impl Fn() -> Response + Clone + Send + Sync + 'static) -> Self {
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), reply)
     }
 
-    /// Serves on `listener`. Every connection serves one request.
+    /// Starts a server on `listener`. Every connection serves one request.
     pub(crate) fn start_on(
         listener: TcpListener,
-        answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+        reply: impl Fn() -> Response + Clone + Send + Sync + 'static,
     ) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::<Mutex<Vec<(String, Value)>>>::default();
-        let own = asked.clone();
+        let requests = Arc::<Mutex<Vec<(String, Value)>>>::default();
+        let recorded = requests.clone();
         let service = Router::new().fallback(async move |request: Request| {
             let path = request.uri().path().to_owned();
             let mut response = match path.as_str() {
@@ -52,15 +53,15 @@ impl FakeServer {
                 _ => {
                     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
                     let body = serde_json::from_slice(&body).unwrap();
-                    own.lock().unwrap().push((path, body));
-                    answer()
+                    recorded.lock().unwrap().push((path, body));
+                    reply()
                 }
             };
             response.headers_mut().insert("connection", "close".parse().unwrap());
             response
         });
         let task = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
-        Self { url, asked, task }
+        Self { url, requests, task }
     }
 
     /// A client of this server.
@@ -71,26 +72,26 @@ impl FakeServer {
     /// A spec of this server.
     pub(crate) fn spec(&self, dialect: Dialect) -> TextServerSpec {
         let (url, verify) = (self.url.clone(), Verification::None);
-        TextServerSpec { dialect, url, model: None, token: None, name: None, verify }
+        TextServerSpec { dialect, url, model: None, api_key: None, name: None, verify }
     }
 
-    /// Path and body of the requests so far, without those for the list of models.
-    pub(crate) fn asked(&self) -> Vec<(String, Value)> {
-        self.asked.lock().unwrap().clone()
+    /// Path and body of the requests so far, without requests for the list of models.
+    pub(crate) fn requests(&self) -> Vec<(String, Value)> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-/// A body that comes in these parts, each in a chunk of its own. `broken`: the connection breaks after them.
-pub(crate) fn stream_of(parts: &[&[u8]], broken: bool) -> Response {
+/// A response body in these parts, one chunk per part. With `broken`, the connection breaks after the parts.
+pub(crate) fn streamed_response(parts: &[&[u8]], broken: bool) -> Response {
     let parts = parts.iter().filter(|part| !part.is_empty()).map(|part| Ok(Bytes::copy_from_slice(part)));
-    let sent = stream::iter(parts.collect::<Vec<_>>());
+    let parts = stream::iter(parts.collect::<Vec<_>>());
     if !broken {
-        return Body::from_stream(sent).into_response();
+        return Body::from_stream(parts).into_response();
     }
     let end = stream::once(async {
-        // The server sends the parts before it sees the error.
+        // The server must send the parts before it sees the error.
         tokio::task::yield_now().await;
         Err(std::io::Error::other("the connection breaks"))
     });
-    Body::from_stream(sent.chain(end)).into_response()
+    Body::from_stream(parts.chain(end)).into_response()
 }

@@ -1,7 +1,8 @@
-//! Servers that speak text: llama-server, Ollama, and everything with OpenAI's interface. They answer
-//! whole requests; they draft by text, which the target's vocabulary cuts into tokens; and they can
-//! stand as a target: in one pass where they say the log-probabilities of a prompt, else by replay, which
-//! is exact and no faster than the server itself.
+//! Text servers as backends: llama-server, Ollama and every server with OpenAI's API.
+//!
+//! A text server answers whole requests. As a drafter, it generates text, which the target's vocabulary
+//! splits into tokens. As a target, it verifies in one pass if it reports log-probabilities of a prompt.
+//! Otherwise it verifies by replay, which is exact and as slow as the server itself.
 
 mod body;
 mod client;

@@ -1,8 +1,10 @@
-//! A text server as a target that verifies in one pass: servers that say the log-probabilities of a prompt's
-//! tokens (vLLM's `prompt_logprobs`) say with them which token they would have chosen at each place. Greedy
-//! requests only; what else is asked for is replayed.
+//! A text server as a target that verifies in one forward pass.
 //!
-//! Invariant: `tokens` are prompt and output, as ids of the vocabulary that the script named.
+//! Some servers report log-probabilities of a prompt's tokens (vLLM's `prompt_logprobs`). Such a server also
+//! reports its own choice at each position. The choices are valid for greedy requests only; other requests
+//! use replay.
+//!
+//! Invariant: `tokens` holds prompt and output, as ids of the vocabulary that the script names.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,16 +12,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tightwad_core::{
-    BackendError, Committed, Draft, Finish, Format, Left, OpenTarget, Pass, Processor, PromptReader, Request,
-    Target, TokenId, Verified,
+    BackendError, CommittedToken, Device, Draft, FinishReason, Format, OpenedTarget, PassCost, PromptReader,
+    Request, ResumePoint, StepResult, Target, TokenId,
 };
 
 use crate::client::Client;
 
-/// Tokens that are decoded with one call.
-const STRETCH: u32 = 32;
+/// The maximum number of tokens that one call decodes.
+const MAX_TOKENS_PER_CALL: u32 = 32;
 
-/// True when the most probable token is what the request wants: then one pass can verify.
+/// True when the request takes the most probable token at each position, so that one pass can verify.
 pub(crate) fn is_greedy(request: &Request) -> bool {
     let sampling = &request.sampling;
     let plain = !sampling.has_penalties() && sampling.logit_bias.is_empty() && sampling.logprobs.is_none();
@@ -30,13 +32,13 @@ pub(crate) struct LogprobsTarget {
     client: Arc<Client>,
     reader: Arc<dyn PromptReader>,
     tokens: Vec<TokenId>,
-    /// Tokens that may still be committed.
-    left: u32,
-    /// Tokens still to decode.
-    decoding: u32,
-    /// Decoded and not handed out.
+    /// Tokens that the request may still commit.
+    remaining_tokens: u32,
+    /// Tokens that the current decode must still return.
+    remaining_decode_tokens: u32,
+    /// Decoded tokens that `step` has not returned yet.
     ready: VecDeque<TokenId>,
-    /// The server ended its turn after what is ready.
+    /// The server ended its turn after the tokens in `ready`.
     ended: bool,
 }
 
@@ -45,29 +47,31 @@ impl LogprobsTarget {
         client: &Arc<Client>,
         reader: &Arc<dyn PromptReader>,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        let mut task = reader.read(request).await?;
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
+        let mut prepared = reader.prepare(request).await?;
         let mut output = Vec::new();
-        if let Some(left) = left {
-            task.prompt = left.prompt.clone();
-            task.max_tokens = left.max_tokens;
-            output.clone_from(&left.output);
+        if let Some(point) = resume_point {
+            prepared.prompt = point.prompt.clone();
+            prepared.max_tokens = point.max_tokens;
+            output.clone_from(&point.output);
         }
         let session = Self {
             client: client.clone(),
             reader: reader.clone(),
-            left: task.max_tokens.saturating_sub(u32::try_from(output.len()).unwrap_or(u32::MAX)),
-            tokens: [&task.prompt[..], &output].concat(),
-            decoding: 0,
+            remaining_tokens: prepared
+                .max_tokens
+                .saturating_sub(u32::try_from(output.len()).unwrap_or(u32::MAX)),
+            tokens: [&prepared.prompt[..], &output].concat(),
+            remaining_decode_tokens: 0,
             ready: VecDeque::new(),
             ended: false,
         };
-        Ok(OpenTarget { session: Box::new(session), cached: 0, task })
+        Ok(OpenedTarget { session: Box::new(session), cached_tokens: 0, prepared })
     }
 
-    /// The server's greedy continuation of prompt, output and `draft`, by up to `tokens`.
-    async fn ask(&self, draft: &[TokenId], tokens: u32) -> Result<Value, BackendError> {
+    /// Requests the server's greedy continuation of prompt, output and `draft`, by up to `tokens` tokens.
+    async fn request_continuation(&self, draft: &[TokenId], tokens: u32) -> Result<Value, BackendError> {
         let prompt: Vec<TokenId> = self.tokens.iter().chain(draft).copied().collect();
         let mut body = json!({
             "model": self.client.model, "prompt": prompt, "max_tokens": tokens, "temperature": 0,
@@ -76,95 +80,98 @@ impl LogprobsTarget {
         if !draft.is_empty() {
             body["prompt_logprobs"] = json!(1);
         }
-        let answer: Value = self.client.ask("/v1/completions", &body).await?;
+        let answer: Value = self.client.post_json("/v1/completions", &body).await?;
         Ok(answer["choices"][0].clone())
     }
 
-    fn failed(&self, what: &str) -> BackendError {
-        let message = format!("{what}; verify = \"logprobs\" needs a server such as vLLM, or use \"replay\"");
+    fn unsupported(&self, reason: &str) -> BackendError {
+        let message =
+            format!("{reason}; verify = \"logprobs\" needs a server such as vLLM, or use \"replay\"");
         BackendError::failed(&self.client.model, message)
     }
 
-    /// The ids of what was generated.
-    fn generated(&self, choice: &Value) -> Result<Vec<TokenId>, BackendError> {
-        let all = choice["logprobs"]["tokens"].as_array().into_iter().flatten();
+    /// The ids of the generated tokens.
+    fn generated_ids(&self, choice: &Value) -> Result<Vec<TokenId>, BackendError> {
+        let tokens = choice["logprobs"]["tokens"].as_array().into_iter().flatten();
         let id = |token: &Value| token.as_str()?.strip_prefix("token_id:")?.parse().ok();
-        let ids: Option<Vec<TokenId>> = all.map(id).collect();
-        ids.ok_or_else(|| self.failed("it does not say the ids of its tokens"))
+        let ids: Option<Vec<TokenId>> = tokens.map(id).collect();
+        ids.ok_or_else(|| self.unsupported("it does not report the ids of its tokens"))
     }
 
-    /// The most probable token at place `at` of the prompt.
-    fn best(&self, choice: &Value, at: usize) -> Result<TokenId, BackendError> {
-        let entry = choice["prompt_logprobs"][at].as_object();
-        let best = entry.and_then(|entry| entry.iter().find(|(_, one)| one["rank"] == 1));
+    /// The most probable token at `position` of the prompt.
+    fn most_probable(&self, choice: &Value, position: usize) -> Result<TokenId, BackendError> {
+        let entry = choice["prompt_logprobs"][position].as_object();
+        let best = entry.and_then(|entry| entry.iter().find(|(_, token)| token["rank"] == 1));
         let id = best.and_then(|(id, _)| id.parse().ok());
-        id.ok_or_else(|| self.failed("it does not say the log-probabilities of a prompt"))
+        id.ok_or_else(|| self.unsupported("it does not report the log-probabilities of a prompt"))
     }
 
-    /// Commits a token, unless it ends the turn; true when the sequence goes on.
-    fn commit(&mut self, token: TokenId, verified: &mut Verified) -> bool {
+    /// Commits a token, unless it ends the turn. Returns true if the sequence continues.
+    fn commit(&mut self, token: TokenId, verified: &mut StepResult) -> bool {
         if self.reader.ends_turn(token) {
-            verified.finish = Some(Finish::Stop);
+            verified.finish_reason = Some(FinishReason::Stop);
             return false;
         }
         self.tokens.push(token);
-        self.left = self.left.saturating_sub(1);
-        verified.committed.push(Committed { token, logprobs: None });
-        if self.left == 0 {
-            verified.finish = Some(Finish::Length);
+        self.remaining_tokens = self.remaining_tokens.saturating_sub(1);
+        verified.committed.push(CommittedToken { token, logprobs: None });
+        if self.remaining_tokens == 0 {
+            verified.finish_reason = Some(FinishReason::Length);
         }
-        verified.finish.is_none()
+        verified.finish_reason.is_none()
     }
 }
 
 #[async_trait]
 impl Target for LogprobsTarget {
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
-        let draft = draft.first().to_vec();
-        let choice = self.ask(&draft, 1).await?;
-        let (start, mut verified) = (self.tokens.len(), Verified::default());
+    async fn verify(&mut self, draft: &Draft) -> Result<StepResult, BackendError> {
+        let draft = draft.first_path().to_vec();
+        let choice = self.request_continuation(&draft, 1).await?;
+        let (start, mut verified) = (self.tokens.len(), StepResult::default());
         for (offset, token) in draft.iter().enumerate() {
-            let best = self.best(&choice, start + offset)?;
+            let best = self.most_probable(&choice, start + offset)?;
             if !self.commit(best, &mut verified) || best != *token {
                 return Ok(verified);
             }
             verified.accepted += 1;
         }
-        match self.generated(&choice)?.first() {
+        match self.generated_ids(&choice)?.first() {
             Some(token) => drop(self.commit(*token, &mut verified)),
-            None => verified.finish = Some(Finish::Stop),
+            None => verified.finish_reason = Some(FinishReason::Stop),
         }
         Ok(verified)
     }
 
-    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
-        let goes_on = |token: &&TokenId| !self.reader.ends_turn(**token);
-        let most = tokens.iter().take(self.left as usize).take_while(goes_on).count();
-        self.tokens.extend(&tokens[..most]);
-        self.left -= u32::try_from(most).unwrap_or(self.left);
-        Ok(most)
+    async fn append_unverified(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+        let continues = |token: &&TokenId| !self.reader.ends_turn(**token);
+        let accepted = tokens.iter().take(self.remaining_tokens as usize).take_while(continues).count();
+        self.tokens.extend(&tokens[..accepted]);
+        self.remaining_tokens -= u32::try_from(accepted).unwrap_or(self.remaining_tokens);
+        Ok(accepted)
     }
 
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        self.decoding = max;
+        self.remaining_decode_tokens = max;
         Ok(())
     }
 
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
-        if self.decoding == 0 {
+    async fn step(&mut self) -> Result<Option<StepResult>, BackendError> {
+        if self.remaining_decode_tokens == 0 {
             return Ok(None);
         }
         if self.ready.is_empty() && !self.ended {
-            let choice = self.ask(&[], self.decoding.min(STRETCH)).await?;
-            self.ready.extend(self.generated(&choice)?);
+            let choice =
+                self.request_continuation(&[], self.remaining_decode_tokens.min(MAX_TOKENS_PER_CALL)).await?;
+            self.ready.extend(self.generated_ids(&choice)?);
             self.ended = choice["finish_reason"] == "stop" || self.ready.is_empty();
         }
-        let mut verified = Verified::default();
+        let mut verified = StepResult::default();
         match self.ready.pop_front() {
             Some(token) => drop(self.commit(token, &mut verified)),
-            None => verified.finish = Some(Finish::Stop),
+            None => verified.finish_reason = Some(FinishReason::Stop),
         }
-        self.decoding = if verified.finish.is_some() { 0 } else { self.decoding - 1 };
+        self.remaining_decode_tokens =
+            if verified.finish_reason.is_some() { 0 } else { self.remaining_decode_tokens - 1 };
         Ok(Some(verified))
     }
 
@@ -172,11 +179,11 @@ impl Target for LogprobsTarget {
         self.reader.bytes(token)
     }
 
-    fn expected(&self) -> Pass {
-        Pass::default()
+    fn expected_cost(&self) -> PassCost {
+        PassCost::default()
     }
 
-    fn processor(&self) -> Processor {
-        self.client.processor()
+    fn device(&self) -> Device {
+        self.client.device()
     }
 }

@@ -1,61 +1,63 @@
-//! A text server as a target: it generates freely, and what was proposed is compared with what came.
-//! Exact, because every token is the server's own; never faster than the server. Its tokens are the
-//! pieces it streams.
+//! A text server as a target by replay. The server generates freely, and the target compares the draft with
+//! the server's text.
 //!
-//! Invariant: a number stands for the same text throughout one answer.
+//! Replay is exact, because every token is the server's own, and never faster than the server. Its tokens are
+//! the pieces of text that the server streams.
+//!
+//! Invariant: a token id stands for the same text throughout one answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tightwad_core::{
-    BackendError, Committed, Draft, Finish, OpenTarget, Pass, Processor, Request, Target, Task, TokenId,
-    TokenLogprobs, Tokenizer, Verified, sync,
+    BackendError, CommittedToken, Device, Draft, FinishReason, OpenedTarget, PassCost, PreparedRequest,
+    Request, StepResult, Target, TokenId, TokenLogprobs, Tokenizer, sync,
 };
 
 use crate::client::Client;
-use crate::events::Events;
+use crate::events::AnswerStream;
 
-/// Pieces by number and back.
+/// The vocabulary of one answer: pieces of text and their ids.
 #[derive(Default)]
-pub(crate) struct Pieces(Mutex<Known>);
+pub(crate) struct Pieces(Mutex<PieceTable>);
 
 #[derive(Default)]
-struct Known {
+struct PieceTable {
     texts: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, TokenId>,
+    ids: HashMap<Arc<str>, TokenId>,
 }
 
 impl Pieces {
-    fn number(&self, text: &str) -> TokenId {
-        let mut known = sync::lock(&self.0);
-        if let Some(number) = known.numbers.get(text) {
-            return *number;
+    fn id(&self, text: &str) -> TokenId {
+        let mut table = sync::lock(&self.0);
+        if let Some(id) = table.ids.get(text) {
+            return *id;
         }
-        let (text, number): (Arc<str>, _) = (text.into(), known.texts.len() as TokenId);
-        known.texts.push(text.clone());
-        known.numbers.insert(text, number);
-        number
+        let (text, id): (Arc<str>, _) = (text.into(), table.texts.len() as TokenId);
+        table.texts.push(text.clone());
+        table.ids.insert(text, id);
+        id
     }
 
-    fn text(&self, number: TokenId) -> Arc<str> {
-        let known = sync::lock(&self.0);
-        known.texts.get(number as usize).cloned().unwrap_or_default()
+    fn text(&self, id: TokenId) -> Arc<str> {
+        let table = sync::lock(&self.0);
+        table.texts.get(id as usize).cloned().unwrap_or_default()
     }
 }
 
 #[async_trait]
 impl Tokenizer for Pieces {
-    /// Words, each with the space before it: what most servers' pieces look like.
+    /// Splits text into words, each with the space before it. Most servers stream such pieces.
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
-        let mut numbers = Vec::new();
+        let mut ids = Vec::new();
         let mut start = 0;
         let ends = text.char_indices().skip(1).filter(|(_, c)| c.is_whitespace()).map(|(at, _)| at);
         for end in ends.chain([text.len()]).filter(|end| *end > 0) {
-            numbers.push(self.number(&text[start..end]));
+            ids.push(self.id(&text[start..end]));
             start = end;
         }
-        Ok(numbers)
+        Ok(ids)
     }
 
     async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
@@ -64,23 +66,23 @@ impl Tokenizer for Pieces {
 }
 
 pub(crate) struct ReplayTarget {
-    events: Events,
+    events: AnswerStream,
     pieces: Arc<Pieces>,
-    /// Pieces still to decode.
-    decoding: u32,
-    /// Tokens that may still be committed.
-    left: u32,
+    /// Pieces that the current decode must still return.
+    remaining_decode_pieces: u32,
+    /// Tokens that the request may still commit.
+    remaining_tokens: u32,
     logprobs: bool,
     finished: bool,
-    processor: Processor,
+    device: Device,
 }
 
 impl ReplayTarget {
-    pub(crate) async fn open(client: &Client, request: &Arc<Request>) -> Result<OpenTarget, BackendError> {
-        let events = Events::begin(client, request).await?;
+    pub(crate) async fn open(client: &Client, request: &Arc<Request>) -> Result<OpenedTarget, BackendError> {
+        let events = AnswerStream::start(client, request).await?;
         let pieces = Arc::new(Pieces::default());
         let text = request.prompt.text();
-        let task = Task {
+        let prepared = PreparedRequest {
             request: request.clone(),
             prompt: pieces.tokenize(&text).await?.into(),
             text: text.into(),
@@ -91,53 +93,54 @@ impl ReplayTarget {
         let session = Self {
             events,
             pieces,
-            decoding: 0,
-            left: task.max_tokens,
+            remaining_decode_pieces: 0,
+            remaining_tokens: prepared.max_tokens,
             logprobs: request.sampling.logprobs.is_some(),
             finished: false,
-            processor: client.processor(),
+            device: client.device(),
         };
-        Ok(OpenTarget { session: Box::new(session), cached: 0, task })
+        Ok(OpenedTarget { session: Box::new(session), cached_tokens: 0, prepared })
     }
 
-    /// The server's next piece; `None` at the end of its answer.
-    async fn piece(&mut self) -> Result<Option<Committed>, BackendError> {
+    /// The server's next piece as a token; `None` at the end of the answer.
+    async fn next_token(&mut self) -> Result<Option<CommittedToken>, BackendError> {
         let Some(piece) = self.events.next().await? else { return Ok(None) };
-        self.left = self.left.saturating_sub(1);
-        let own = |one: &tightwad_core::TextLogprobs| {
-            let number = |bytes: &[u8]| self.pieces.number(&String::from_utf8_lossy(bytes));
-            let top = one.top.iter().map(|(bytes, value)| (number(bytes), *value)).collect();
-            TokenLogprobs { logprob: one.logprob, top }
+        self.remaining_tokens = self.remaining_tokens.saturating_sub(1);
+        let to_token_logprobs = |entry: &tightwad_core::TextLogprobs| {
+            let id = |bytes: &[u8]| self.pieces.id(&String::from_utf8_lossy(bytes));
+            let top = entry.top.iter().map(|(bytes, value)| (id(bytes), *value)).collect();
+            TokenLogprobs { logprob: entry.logprob, top }
         };
-        let logprobs = piece.logprobs.first().filter(|_| self.logprobs).map(own);
-        Ok(Some(Committed { token: self.pieces.number(&piece.text), logprobs }))
+        let logprobs = piece.logprobs.first().filter(|_| self.logprobs).map(to_token_logprobs);
+        Ok(Some(CommittedToken { token: self.pieces.id(&piece.text), logprobs }))
     }
 
-    fn end(&mut self, verified: &mut Verified) {
+    fn finish(&mut self, verified: &mut StepResult) {
         self.finished = true;
-        verified.finish = Some(self.events.finish());
+        verified.finish_reason = Some(self.events.finish_reason());
     }
 }
 
 #[async_trait]
 impl Target for ReplayTarget {
-    /// Reads as much as was proposed, and a piece more.
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
-        let proposed: Vec<Arc<str>> = draft.first().iter().map(|token| self.pieces.text(*token)).collect();
-        let wanted = proposed.concat();
-        let (mut verified, mut came) = (Verified::default(), String::new());
+    /// Reads the server's text up to the length of the draft, and one more piece.
+    async fn verify(&mut self, draft: &Draft) -> Result<StepResult, BackendError> {
+        let proposed: Vec<Arc<str>> =
+            draft.first_path().iter().map(|token| self.pieces.text(*token)).collect();
+        let draft_text = proposed.concat();
+        let (mut verified, mut received) = (StepResult::default(), String::new());
         loop {
-            let Some(committed) = self.piece().await? else {
-                self.end(&mut verified);
+            let Some(committed) = self.next_token().await? else {
+                self.finish(&mut verified);
                 break;
             };
-            let beyond = came.len() >= wanted.len();
-            came.push_str(&self.pieces.text(committed.token));
+            let beyond = received.len() >= draft_text.len();
+            received.push_str(&self.pieces.text(committed.token));
             verified.committed.push(committed);
-            let agrees = wanted.starts_with(&came) || came.starts_with(&wanted);
-            if self.left == 0 {
+            let agrees = draft_text.starts_with(&received) || received.starts_with(&draft_text);
+            if self.remaining_tokens == 0 {
                 self.finished = true;
-                verified.finish = Some(Finish::Length);
+                verified.finish_reason = Some(FinishReason::Length);
             }
             if beyond || !agrees || self.finished {
                 break;
@@ -146,26 +149,26 @@ impl Target for ReplayTarget {
         let mut text = String::new();
         let agreed = |piece: &&Arc<str>| {
             text.push_str(piece);
-            came.starts_with(&text)
+            received.starts_with(&text)
         };
         verified.accepted = proposed.iter().take_while(agreed).count() as u32;
         Ok(verified)
     }
 
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        self.decoding = max;
+        self.remaining_decode_pieces = max;
         Ok(())
     }
 
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
-        if self.decoding == 0 || self.finished {
+    async fn step(&mut self) -> Result<Option<StepResult>, BackendError> {
+        if self.remaining_decode_pieces == 0 || self.finished {
             return Ok(None);
         }
-        self.decoding -= 1;
-        let mut verified = Verified::default();
-        match self.piece().await? {
+        self.remaining_decode_pieces -= 1;
+        let mut verified = StepResult::default();
+        match self.next_token().await? {
             Some(committed) => verified.committed.push(committed),
-            None => self.end(&mut verified),
+            None => self.finish(&mut verified),
         }
         Ok(Some(verified))
     }
@@ -174,12 +177,12 @@ impl Target for ReplayTarget {
         self.pieces.text(token).as_bytes().to_vec()
     }
 
-    fn expected(&self) -> Pass {
-        Pass::default()
+    fn expected_cost(&self) -> PassCost {
+        PassCost::default()
     }
 
-    fn processor(&self) -> Processor {
-        self.processor.clone()
+    fn device(&self) -> Device {
+        self.device.clone()
     }
 }
 
@@ -189,9 +192,9 @@ mod tests {
 
     use super::*;
     use crate::dialect::Dialect;
-    use crate::fake_server::{FakeServer, stream_of};
+    use crate::fake_server::{FakeServer, streamed_response};
 
-    /// The server's pieces.
+    /// The pieces of the server's answer.
     const PIECES: [&str; 5] = ["The", " qu\u{ed}ck", " bro", "wn", " fox"];
 
     fn stream(pieces: &[&str]) -> Vec<u8> {
@@ -201,27 +204,32 @@ mod tests {
         text.into_bytes()
     }
 
-    async fn open(max_tokens: Option<u32>) -> (FakeServer, OpenTarget) {
+    async fn open(max_tokens: Option<u32>) -> (FakeServer, OpenedTarget) {
         let body = stream(&PIECES);
-        let server = FakeServer::start(move || stream_of(&[&body], false)).await;
+        let server = FakeServer::start(move || streamed_response(&[&body], false)).await;
         let client = server.client(Dialect::OpenAi).await;
         let request = Arc::new(Request { max_tokens, ..Request::default() });
         let target = ReplayTarget::open(&client, &request).await.unwrap();
         (server, target)
     }
 
-    /// The text of all committed tokens, the accepted proposals of each call, and the end.
-    async fn replayed(target: &mut OpenTarget, drafts: &[&[&str]]) -> (String, Vec<u32>, Option<Finish>) {
+    /// The text of all committed tokens, the accepted proposals of each call, and the finish reason.
+    async fn replay(
+        target: &mut OpenedTarget,
+        drafts: &[&[&str]],
+    ) -> (String, Vec<u32>, Option<FinishReason>) {
         let (mut text, mut accepted, mut finish) = (Vec::new(), Vec::new(), None);
         for draft in drafts {
             let mut tokens = Vec::new();
             for piece in *draft {
-                tokens.extend(target.task.tokenizer.tokenize(piece).await.unwrap());
+                tokens.extend(target.prepared.tokenizer.tokenize(piece).await.unwrap());
             }
             let verified = target.session.verify(&Draft::from(tokens)).await.unwrap();
-            text.extend(verified.committed.iter().flat_map(|one| target.session.bytes(one.token)));
+            text.extend(
+                verified.committed.iter().flat_map(|committed| target.session.bytes(committed.token)),
+            );
             accepted.push(verified.accepted);
-            finish = verified.finish;
+            finish = verified.finish_reason;
             if finish.is_some() {
                 break;
             }
@@ -230,12 +238,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_is_proposed_the_text_is_the_servers() {
+    async fn answer_is_the_servers_text_for_every_draft() {
         let whole = PIECES.concat();
         let drafts: [&[&[&str]]; 6] = [
             &[&[], &[], &[], &[], &[], &[]],
             &[&["The", " qu\u{ed}ck", " brown", " fox"], &[]],
-            // Cut in another way, and wrong at the end.
+            // Other pieces than the server's, and wrong at the end.
             &[&["T", "h"], &[" brow"], &[" nothing"], &[]],
             &[&["A"], &["B"], &["C"], &["D"], &["E"], &["F"]],
             &[&["The quack"], &[" brown", " dog"], &[], &[], &[]],
@@ -243,31 +251,31 @@ mod tests {
         ];
         for draft in drafts {
             let (_server, mut target) = open(None).await;
-            let (text, _, finish) = replayed(&mut target, draft).await;
-            assert_eq!((text.as_str(), finish), (whole.as_str(), Some(Finish::Stop)), "{draft:?}");
+            let (text, _, finish) = replay(&mut target, draft).await;
+            assert_eq!((text.as_str(), finish), (whole.as_str(), Some(FinishReason::Stop)), "{draft:?}");
         }
     }
 
     #[tokio::test]
-    async fn proposals_are_accepted_as_far_as_their_text_agrees() {
+    async fn replay_accepts_proposals_with_equal_text() {
         let (_server, mut target) = open(None).await;
         let (text, accepted, finish) =
-            replayed(&mut target, &[&["The", " quick"], &[" brown"], &[" fox", " jumps"]]).await;
+            replay(&mut target, &[&["The", " quick"], &[" brown"], &[" fox", " jumps"]]).await;
         // The second draft begins after the server's own second piece.
         assert_eq!((text, accepted), (PIECES.concat(), vec![1, 1, 0]));
-        assert_eq!(finish, Some(Finish::Stop));
+        assert_eq!(finish, Some(FinishReason::Stop));
     }
 
     #[tokio::test]
-    async fn nothing_is_committed_beyond_the_budget() {
+    async fn replay_commits_at_most_max_tokens() {
         let (server, mut target) = open(Some(2)).await;
-        let (text, _, finish) = replayed(&mut target, &[&["The", " qu\u{ed}ck", " brown"]]).await;
-        assert_eq!((text.as_str(), finish), ("The qu\u{ed}ck", Some(Finish::Length)));
-        assert_eq!(server.asked()[0].1["max_tokens"], 2);
+        let (text, _, finish) = replay(&mut target, &[&["The", " qu\u{ed}ck", " brown"]]).await;
+        assert_eq!((text.as_str(), finish), ("The qu\u{ed}ck", Some(FinishReason::Length)));
+        assert_eq!(server.requests()[0].1["max_tokens"], 2);
     }
 
     #[tokio::test]
-    async fn decoding_goes_piece_by_piece() {
+    async fn decode_returns_one_piece_per_step() {
         let (_server, mut target) = open(None).await;
         target.session.decode(2).await.unwrap();
         let mut text = Vec::new();
@@ -279,13 +287,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_number_stands_for_one_text() {
+    async fn piece_id_stands_for_one_text() {
         let pieces = Pieces::default();
         let text = "a b  b\u{e4}";
-        let numbers = pieces.tokenize(text).await.unwrap();
-        assert_eq!(pieces.detokenize(&numbers).await.unwrap(), text.as_bytes());
-        assert_eq!(pieces.number(" b"), pieces.number(" b"));
-        assert_ne!(pieces.number(" b"), pieces.number("b"));
+        let ids = pieces.tokenize(text).await.unwrap();
+        assert_eq!(pieces.detokenize(&ids).await.unwrap(), text.as_bytes());
+        assert_eq!(pieces.id(" b"), pieces.id(" b"));
+        assert_ne!(pieces.id(" b"), pieces.id("b"));
         assert_eq!(pieces.tokenize("").await.unwrap(), Vec::<TokenId>::new());
     }
 }

@@ -1,56 +1,53 @@
-//! Servers that speak text: llama-server, Ollama, and everything with OpenAI's interface. They answer
-//! whole requests; they draft by text, which the target's vocabulary cuts into tokens; and they can
-//! stand as a target: in one pass where they say the log-probabilities of a prompt, else by replay, which
-//! is exact and no faster than the server itself.
+//! A model on a text server and its backend roles.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Drafter, DrafterSource, Event, Finish, Generator, Left, OpenTarget, Outcome,
-    PromptReader, Report, Request, Sink, TargetSource, Task, Tokenizer, Usage,
+    Backend, BackendError, Drafter, DrafterSource, Event, FinishReason, Generator, OpenedTarget, Outcome,
+    PreparedRequest, PromptReader, Report, Request, ResumePoint, Sink, TargetSource, Tokenizer, Usage,
 };
 
 use crate::client::Client;
 use crate::drafter::TextDrafter;
 use crate::error::ConnectError;
-use crate::events::Events;
+use crate::events::AnswerStream;
 use crate::logprobs::{LogprobsTarget, is_greedy};
 use crate::replay::ReplayTarget;
 use crate::spec::{TextServerSpec, Verification};
 
-/// A model behind such a server.
+/// A model on a text server.
 pub struct TextServer {
     name: String,
     client: Arc<Client>,
-    replay: bool,
+    verifies: bool,
     reader: Option<Arc<dyn PromptReader>>,
 }
 
 impl TextServer {
-    /// Asks the server which models it has. `reader` has the vocabulary of its model, for
+    /// Connects to the server and checks its models. `reader` has the vocabulary of the model, for
     /// [`Verification::Logprobs`].
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], where it does not answer, or has no such model.
+    /// [`ConnectError`] if the server does not reply, or does not have the model.
     pub async fn connect(
         spec: &TextServerSpec,
         reader: Option<Arc<dyn PromptReader>>,
     ) -> Result<Self, ConnectError> {
         let client = Arc::new(Client::connect(spec).await?);
         let name = spec.name.clone().unwrap_or_else(|| client.model.clone());
-        Ok(Self { name, client, replay: spec.verify != Verification::None, reader })
+        Ok(Self { name, client, verifies: spec.verify != Verification::None, reader })
     }
 
     /// Streams the answer into `sink`.
-    async fn stream(&self, request: &Request, sink: &Sink) -> Result<(Finish, Usage), BackendError> {
-        let mut events = Events::begin(&self.client, request).await?;
-        while let Some(event) = events.next().await? {
-            let sent = sink.send(Event { text: event.text, logprobs: event.logprobs }).await;
+    async fn stream(&self, request: &Request, sink: &Sink) -> Result<(FinishReason, Usage), BackendError> {
+        let mut answer = AnswerStream::start(&self.client, request).await?;
+        while let Some(piece) = answer.next().await? {
+            let sent = sink.send(Event { text: piece.text, logprobs: piece.logprobs }).await;
             sent.map_err(|_| BackendError::Cancelled)?;
         }
-        Ok((events.finish(), events.usage()))
+        Ok((answer.finish_reason(), answer.usage()))
     }
 }
 
@@ -68,7 +65,7 @@ impl Backend for TextServer {
     }
 
     fn as_target(&self) -> Option<&dyn TargetSource> {
-        if self.replay { Some(self) } else { None }
+        if self.verifies { Some(self) } else { None }
     }
 
     fn as_drafter(&self) -> Option<&dyn DrafterSource> {
@@ -84,7 +81,7 @@ impl Generator for TextServer {
             () = sink.closed() => return Err(BackendError::Cancelled),
         };
         let report = Report { mode: "plain".to_owned(), exact: true, ..Report::default() };
-        Ok(Outcome { finish, usage, report })
+        Ok(Outcome { finish_reason: finish, usage, report })
     }
 }
 
@@ -98,20 +95,20 @@ impl TargetSource for TextServer {
         Some(self.reader.as_ref()?.tokenizer())
     }
 
-    async fn read(&self, _request: &Arc<Request>) -> Result<Task, BackendError> {
+    async fn prepare(&self, _request: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
         Err(BackendError::unsupported(&self.name, "read tokens"))
     }
 
     async fn open_target(
         &self,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
         if let Some(reader) = self.reader.as_ref().filter(|_| is_greedy(request)) {
-            return LogprobsTarget::open(&self.client, reader, request, left).await;
+            return LogprobsTarget::open(&self.client, reader, request, resume_point).await;
         }
-        if left.is_some() {
-            return Err(BackendError::unsupported(&self.name, "go on where another target was left"));
+        if resume_point.is_some() {
+            return Err(BackendError::unsupported(&self.name, "continue where another target ended"));
         }
         ReplayTarget::open(&self.client, request).await
     }
@@ -119,7 +116,7 @@ impl TargetSource for TextServer {
 
 #[async_trait]
 impl DrafterSource for TextServer {
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        Ok(Box::new(TextDrafter::new(&self.name, &self.client, task)))
+    async fn open_drafter(&self, prepared: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
+        Ok(Box::new(TextDrafter::new(&self.name, &self.client, prepared)))
     }
 }

@@ -1,4 +1,4 @@
-//! What a script says of a text server.
+//! The configuration of a text server.
 
 use std::path::PathBuf;
 
@@ -6,30 +6,31 @@ use tightwad_core::Token;
 
 use crate::dialect::Dialect;
 
-/// How a server is reached, and as what.
+/// The address of a text server and its roles.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TextServerSpec {
-    /// What it speaks.
+    /// The server's API.
     pub dialect: Dialect,
     /// `http://HOST:PORT`, without `/v1`.
     pub url: String,
-    /// The model's name there; default: the only one it has.
+    /// The model's name on the server; default: its only model.
     pub model: Option<String>,
-    /// Its API key.
-    pub token: Option<Token>,
-    /// The name in reports; default: the model's.
+    /// The server's API key.
+    pub api_key: Option<Token>,
+    /// The backend's name in reports; default: the model's name.
     pub name: Option<String>,
-    /// Whether and how it may be a target.
+    /// The method by which the server verifies as a target.
     pub verify: Verification,
 }
 
-/// How a server verifies.
+/// The method by which a server verifies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verification {
-    /// Not at all.
+    /// The server is not a target.
     None,
-    /// It generates freely, and what was proposed is compared.
+    /// Replay: the server generates freely, and the target compares the draft with the text.
     Replay,
-    /// In one pass, by the log-probabilities of a prompt; this GGUF has the vocabulary of its model.
+    /// The server verifies in one pass, by the log-probabilities of a prompt. The GGUF file has the
+    /// vocabulary of the server's model.
     Logprobs(PathBuf),
 }

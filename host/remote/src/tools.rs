@@ -1,21 +1,21 @@
-//! Tool calls, which text servers send beside the text: collected, and written out in the form that
-//! the endpoint reads from every model.
+//! Collects the tool calls that text servers send beside the text. Writes these calls as text, in the form
+//! that the endpoint parses.
 
 use serde_json::{Value, json};
 
-/// The calls of one answer, by their place.
+/// The calls of one answer: name and arguments, by index.
 #[derive(Default)]
-pub(crate) struct Calls(Vec<(String, String)>);
+pub(crate) struct ToolCalls(Vec<(String, String)>);
 
-impl Calls {
-    /// Adds a whole call, or a part of one.
+impl ToolCalls {
+    /// Adds a call, or a part of one.
     pub(crate) fn add(&mut self, call: &Value) {
-        let place = call["index"].as_u64().and_then(|index| usize::try_from(index).ok());
-        let place = place.unwrap_or(self.0.len()).min(self.0.len());
-        if place == self.0.len() {
+        let index = call["index"].as_u64().and_then(|index| usize::try_from(index).ok());
+        let index = index.unwrap_or(self.0.len()).min(self.0.len());
+        if index == self.0.len() {
             self.0.push((String::new(), String::new()));
         }
-        let (name, arguments) = &mut self.0[place];
+        let (name, arguments) = &mut self.0[index];
         name.push_str(call["function"]["name"].as_str().unwrap_or_default());
         match &call["function"]["arguments"] {
             Value::String(part) => arguments.push_str(part),
@@ -28,16 +28,16 @@ impl Calls {
         self.0.is_empty()
     }
 
-    /// All calls as text; nothing is left.
+    /// Removes all calls and returns them as text; `None` without calls.
     pub(crate) fn take(&mut self) -> Option<String> {
         if self.0.is_empty() {
             return None;
         }
-        let written = |(name, arguments): (String, String)| {
+        let write = |(name, arguments): (String, String)| {
             let arguments: Value = serde_json::from_str(&arguments).unwrap_or_else(|_| json!({}));
             format!("<tool_call>\n{}\n</tool_call>", json!({"name": name, "arguments": arguments}))
         };
-        Some(std::mem::take(&mut self.0).into_iter().map(written).collect::<Vec<_>>().join("\n"))
+        Some(std::mem::take(&mut self.0).into_iter().map(write).collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -46,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_calls_are_joined_and_whole_ones_taken_as_they_are() {
-        let mut calls = Calls::default();
+    fn tool_calls_join_their_parts() {
+        let mut calls = ToolCalls::default();
         calls.add(&json!({"index": 0, "function": {"name": "f", "arguments": "{\"a\""}}));
         calls.add(&json!({"index": 0, "function": {"arguments": ": 1}"}}));
         calls.add(&json!({"function": {"name": "g", "arguments": {"b": 2}}}));

@@ -1,4 +1,4 @@
-//! Generated from `wit/`: what components of every kind may import.
+//! Bindings generated from `wit/`: the shared types, and the interfaces `log` and `clock`.
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
 wasmtime::component::bindgen!({

@@ -1,4 +1,4 @@
-//! The host's side of `clock`.
+//! The host functions of the interface `clock`.
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -6,12 +6,12 @@ use std::time::Instant;
 use crate::bindings::tightwad::plugin::clock::Host;
 use crate::state::State;
 
-/// The arbitrary start.
+/// The start of the clock, which is the same for all plugins of the process.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl<T: Send> Host for State<T> {
     fn now(&mut self) -> wasmtime::Result<u64> {
-        self.meter.call()?;
+        self.meter.count_call()?;
         Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }

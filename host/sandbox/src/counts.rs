@@ -1,9 +1,9 @@
-//! What a plugin's calls took.
+//! The counts of a plugin's calls.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How often a plugin was called, for how long, and how often it failed.
+/// The number of calls of a plugin's exports, their failures and their time.
 #[derive(Debug, Default)]
 pub struct CallCounts {
     calls: AtomicU64,
@@ -12,27 +12,27 @@ pub struct CallCounts {
 }
 
 impl CallCounts {
-    /// Records a call that took `took`.
-    pub fn note(&self, took: Duration, failed: bool) {
+    /// Records a call.
+    pub fn record(&self, elapsed: Duration, failed: bool) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
         self.failures.fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 
-    /// Calls so far.
+    /// The number of calls.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Time in all of them.
+    /// The time of all calls together.
     #[must_use]
     pub fn time(&self) -> Duration {
         Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed))
     }
 
-    /// Calls that trapped, broke a limit or were answered with nonsense.
+    /// The number of calls that trapped, exceeded a limit or returned an invalid value.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)

@@ -1,6 +1,7 @@
-//! Asking a component who it is.
+//! Asks a component for its name and version.
 //!
-//! Every world exports `describe`, so one instance without a mode behind it can answer: what else it imports traps.
+//! Every world exports the interface `plugin`. The call therefore needs an instance, but not a mode. Imports that need
+//! a mode trap.
 
 use std::sync::Arc;
 
@@ -9,14 +10,17 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentType, HasSelf, Lift, Linker, ResourceType};
 
 use crate::bindings::tightwad::plugin::clock;
-use crate::contract::Compiled;
+use crate::contract::CompiledComponent;
 use crate::engine::PluginEngine;
 use crate::error::PluginError;
-use crate::limits::{Limits, Meter, whatever_it_does};
+use crate::limits::{Limits, ResourceMeter, with_timeout};
 use crate::state::State;
 use crate::store;
 
-/// The record `info` of every world.
+/// The call's name in errors.
+const DESCRIBE_CALL: &str = "plugin.describe";
+
+/// The record `info` of the interface `plugin`.
 #[derive(ComponentType, Lift)]
 #[component(record)]
 struct Info {
@@ -24,36 +28,36 @@ struct Info {
     version: String,
 }
 
-/// The label of a component: its own name and version. Until they are known, errors call it `name`.
+/// Returns the component's label, `NAME@VERSION`. An error cannot use the label, so it contains `name`.
 pub(crate) async fn label(
     engine: &Arc<PluginEngine>,
     name: &str,
-    compiled: &Compiled,
+    compiled: &CompiledComponent,
     limits: Limits,
 ) -> Result<String, PluginError> {
-    let mut store = store::open(engine, name, Meter::new(limits, 0), ());
-    match whatever_it_does(describe(engine, compiled, &mut store)).await {
+    let mut store = store::new_store(engine, name, ResourceMeter::new(limits, 0), ());
+    match with_timeout(describe(engine, compiled, &mut store)).await {
         Ok(info) => Ok(format!("{}@{}", info.name, info.version)),
-        Err(error) => Err(store::call_error(compiled.world.describe, &error, store.data())),
+        Err(error) => Err(store::call_error(DESCRIBE_CALL, &error, store.data())),
     }
 }
 
 async fn describe(
     engine: &PluginEngine,
-    compiled: &Compiled,
+    compiled: &CompiledComponent,
     store: &mut Store<State<()>>,
 ) -> wasmtime::Result<Info> {
     let mut linker = engine.linker(compiled.world)?;
     clock::add_to_linker::<State<()>, HasSelf<State<()>>>(&mut linker, |state| state)?;
     for name in &compiled.imports {
-        if !offered(name) {
-            trap(&mut linker, engine, compiled, name)?;
+        if !works_without_mode(name) {
+            define_traps(&mut linker, engine, compiled, name)?;
         }
     }
     let instance = linker.instantiate_async(&mut *store, &compiled.component).await?;
-    let missing = |what: &str| wasmtime::Error::msg(format!("it does not export {what}"));
-    let interface = instance.get_export_index(&mut *store, None, &compiled.export);
-    let interface = interface.ok_or_else(|| missing(&compiled.export))?;
+    let missing = |name: &str| wasmtime::Error::msg(format!("it does not export {name}"));
+    let interface = instance.get_export_index(&mut *store, None, &compiled.plugin_interface);
+    let interface = interface.ok_or_else(|| missing(&compiled.plugin_interface))?;
     let function = instance.get_export_index(&mut *store, Some(&interface), "describe");
     let function = function.ok_or_else(|| missing("describe"))?;
     let (info,) =
@@ -61,18 +65,18 @@ async fn describe(
     Ok(info)
 }
 
-/// True for what is offered to every component that may import it.
-fn offered(import: &str) -> bool {
+/// True for the interfaces that work without a mode.
+fn works_without_mode(import: &str) -> bool {
     ["tightwad:plugin/log@", "tightwad:plugin/clock@", "wasi:"]
         .iter()
         .any(|prefix| import.starts_with(prefix))
 }
 
-/// Defines the functions of an interface as traps: there is no mode behind them.
-fn trap(
+/// Defines each function of `interface` as a trap.
+fn define_traps(
     linker: &mut Linker<State<()>>,
     engine: &PluginEngine,
-    compiled: &Compiled,
+    compiled: &CompiledComponent,
     interface: &str,
 ) -> wasmtime::Result<()> {
     let imports = compiled.component.component_type();
@@ -80,15 +84,16 @@ fn trap(
     let Some(ComponentItem::ComponentInstance(instance)) = import else {
         return Ok(());
     };
-    let mut defined = linker.instance(interface)?;
+    let mut definitions = linker.instance(interface)?;
     for (name, export) in instance.exports(&engine.engine) {
         match export.ty {
             ComponentItem::ComponentFunc(_) => {
-                let called = format!("it called {interface}#{name} while it described itself");
-                defined.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(called.clone())))?;
+                let message =
+                    format!("it called {interface}#{name}, which is not available during `describe`");
+                definitions.func_new(name, move |_, _, _, _| Err(wasmtime::Error::msg(message.clone())))?;
             }
             ComponentItem::Resource(_) => {
-                defined.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
+                definitions.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
             }
             _ => {}
         }

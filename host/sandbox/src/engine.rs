@@ -9,37 +9,37 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::tightwad::plugin::log;
-use crate::limits::{Limits, TICK};
+use crate::limits::{EPOCH_INTERVAL, Limits};
 use crate::state::State;
 use crate::world::World;
 
-/// Compiles and instantiates components; one a process.
+/// Compiles and instantiates components. A process has one engine.
 pub struct PluginEngine {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
-    /// Stores that live.
+    /// The number of live instances.
     pub(crate) instances: Arc<AtomicUsize>,
 }
 
 impl PluginEngine {
-    /// Sets up the engine. `cache`: a folder for compiled components, so that a plugin is compiled
-    /// once and not at every start.
+    /// Creates the engine and starts its epoch thread. `cache` is a folder for compiled components: a plugin is then
+    /// compiled once and not at every start.
     ///
     /// # Errors
     ///
-    /// What wasmtime says when this machine cannot run it.
+    /// Returns wasmtime's error if this machine cannot run the engine.
     pub fn new(cache: Option<&Path>, limits: Limits) -> wasmtime::Result<Self> {
         let engine = Engine::new(&config(cache, limits)?)?;
-        tick(&engine)?;
+        spawn_epoch_thread(&engine)?;
         Ok(Self { engine, limits, instances: Arc::default() })
     }
 
-    /// A linker with what every component of `world` may import: its log, and WASI with nothing in it where the
-    /// world has that. Modes add their own interfaces.
+    /// Returns a linker with the imports of every component of `world`: the log, and an empty WASI context if
+    /// `world.wasi` is true. Modes add their own interfaces.
     ///
     /// # Errors
     ///
-    /// wasmtime's: a name was defined twice.
+    /// Returns wasmtime's error if a name is defined twice.
     pub fn linker<T: Send + 'static>(&self, world: World) -> wasmtime::Result<Linker<State<T>>> {
         let mut linker = Linker::new(&self.engine);
         log::add_to_linker::<State<T>, HasSelf<State<T>>>(&mut linker, |state| state)?;
@@ -49,19 +49,18 @@ impl PluginEngine {
         Ok(linker)
     }
 
-    /// Instances that live, those that wait for their next call included.
+    /// The number of live instances, including idle ones that wait for their next call.
     #[must_use]
     pub fn instances(&self) -> usize {
         self.instances.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 
-/// How components are compiled and instantiated.
 fn config(cache: Option<&Path>, limits: Limits) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config.wasm_component_model(true).epoch_interruption(true);
     let mut pool = PoolingAllocationConfig::default();
-    pool.max_memory_size(limits.memory.max(limits.policy_memory));
+    pool.max_memory_size(limits.memory_bytes.max(limits.policy_memory_bytes));
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     if let Some(folder) = cache {
         let mut settings = CacheConfig::new();
@@ -71,16 +70,16 @@ fn config(cache: Option<&Path>, limits: Limits) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-/// Drives the clock that interrupts components, for as long as the engine lives.
-fn tick(engine: &Engine) -> wasmtime::Result<()> {
+/// Starts a thread that increments the epoch until the engine is dropped. The epoch interrupts components.
+fn spawn_epoch_thread(engine: &Engine) -> wasmtime::Result<()> {
     let engine = engine.weak();
     let run = move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
-            // A thread of its own, where sleeping is what it is for.
+            // This thread exists to sleep, so it blocks nothing else.
             #[allow(clippy::disallowed_methods)]
-            thread::sleep(TICK);
+            thread::sleep(EPOCH_INTERVAL);
         }
     };
     thread::Builder::new().name("plugin-clock".to_owned()).spawn(run)?;

@@ -1,112 +1,135 @@
-//! What a plugin can do wrong. Every message names the plugin, its version and the call.
+//! Errors of plugins. Each message names the plugin. After the call of `describe`, a message also names the plugin's
+//! version and the failed call.
 
-/// A plugin that cannot be loaded, or that was stopped.
+/// The reason why a plugin cannot be loaded, or why one of its calls failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PluginError {
     /// The file cannot be read.
     #[error("plugin '{plugin}': cannot read {path}: {reason}")]
     Unreadable {
-        /// The plugin.
+        /// The plugin's name.
         plugin: String,
-        /// Its file.
+        /// The file.
         path: String,
         /// The operating system's reason.
         reason: String,
     },
-    /// No built-in plugin and no file has that name.
+    /// Neither a built-in plugin nor a file has the name.
     #[error(
-        "no plugin is named '{plugin}': built in are {known}; a file {plugin}.wasm in the plugins folder, or a path, works too"
+        "no plugin is named '{plugin}'. The built-in plugins of this kind are {built_in}. Use one of them, put {plugin}.wasm into a plugins folder, or name a path that ends in `.wasm`."
     )]
-    Unknown {
-        /// The name asked for.
+    NotFound {
+        /// The name in the script.
         plugin: String,
-        /// The names that exist.
-        known: String,
+        /// The names of the built-in plugins of this kind.
+        built_in: String,
     },
-    /// The file is no component.
+    /// The file is not a component.
     #[error("plugin '{plugin}' is not a WebAssembly component: {reason}")]
     NotComponent {
-        /// The plugin.
+        /// The plugin's name.
         plugin: String,
-        /// What it is instead.
+        /// The actual content of the file.
         reason: String,
     },
-    /// The component speaks another contract.
-    #[error("plugin '{plugin}' does not fit this host, which speaks {contract}: {reason}")]
-    Contract {
-        /// The plugin.
+    /// The component was built for a version of the contract that the host does not load.
+    #[error(
+        "plugin '{plugin}' was built for contract {built_for}. This host loads contract {contract}. Rebuild the plugin with the `wit` folder of this host."
+    )]
+    OtherContract {
+        /// The plugin's name.
+        plugin: String,
+        /// The contract that the plugin was built for.
+        built_for: String,
+        /// The contract of this host.
+        contract: &'static str,
+    },
+    /// The component does not fit the contract.
+    #[error("plugin '{plugin}' does not fit contract {contract} of this host: {reason}")]
+    ContractMismatch {
+        /// The plugin's name.
         plugin: String,
         /// The contract of this host.
         contract: &'static str,
-        /// What does not fit.
+        /// The difference.
         reason: String,
     },
-    /// The component hit a trap: a panic, an access out of bounds, ...
+    /// The component trapped: a panic, an access out of bounds or another fault.
     #[error("plugin {plugin} trapped in {call}: {reason}")]
     Trapped {
-        /// Name and version.
+        /// The plugin's name and version.
         plugin: String,
         /// The call that did not return.
         call: &'static str,
-        /// The trap, and what the plugin logged before it.
+        /// The trap, and the last error that the plugin logged before it.
         reason: String,
     },
-    /// The component computed too long without calling the host.
+    /// The component computed for too long between two host calls.
     #[error("plugin {plugin} ran longer than {milliseconds} ms in {call} without calling the host")]
-    TimedOut {
-        /// Name and version.
+    ComputeTimeout {
+        /// The plugin's name and version.
         plugin: String,
         /// The call that did not return.
         call: &'static str,
         /// The limit.
         milliseconds: u64,
     },
-    /// The component wanted more memory than it may have.
+    /// The call exceeded its timeout. Sleeping counts too.
+    #[error("plugin {plugin} did not return from {call} within {milliseconds} ms")]
+    CallTimeout {
+        /// The plugin's name and version.
+        plugin: String,
+        /// The call that did not return.
+        call: &'static str,
+        /// The limit.
+        milliseconds: u64,
+    },
+    /// The component requested more memory than its limit.
     #[error("plugin {plugin} ran out of memory in {call}: its limit is {mebibytes} MiB")]
     OutOfMemory {
-        /// Name and version.
+        /// The plugin's name and version.
         plugin: String,
         /// The call that did not return.
         call: &'static str,
         /// The limit.
         mebibytes: usize,
     },
-    /// The component called the host too often.
+    /// The component made too many host calls.
     #[error("plugin {plugin} made more than {calls} host calls in {call}")]
-    Budget {
-        /// Name and version.
+    OutOfCalls {
+        /// The plugin's name and version.
         plugin: String,
         /// The call that did not return.
         call: &'static str,
-        /// The limit.
+        /// The limit, without the calls that each token adds.
         calls: u64,
     },
-    /// The file is not the one that the script wants.
+    /// The file's digest differs from the digest in the script.
     #[error(
-        "plugin '{plugin}' has the SHA-256 {found}, and the script wants {wanted}: get that file, or change `sha256`"
+        "plugin '{plugin}' has the SHA-256 {found}. The script expects {expected}. Get that file, or change the digest in the script."
     )]
-    Pinned {
-        /// The plugin.
+    DigestMismatch {
+        /// The plugin's name.
         plugin: String,
         /// The digest of the file.
         found: String,
         /// The digest in the script.
-        wanted: String,
+        expected: String,
     },
-    /// The component failed again and again.
-    #[error("plugin {plugin} failed too often and is left alone for a while")]
-    LeftAlone {
-        /// Name and version.
+    /// The component failed several times in a row. The host does not call the component during a cooldown.
+    #[error("plugin {plugin} failed too often. The host does not call it during a cooldown.")]
+    CircuitOpen {
+        /// The plugin's name and version.
         plugin: String,
     },
-    /// The component itself says that it failed.
+    /// The component returned an error, or an invalid value.
     #[error("plugin {plugin} failed in {call}: {message}")]
     Failed {
-        /// Name and version.
+        /// The plugin's name and version.
         plugin: String,
         /// The call.
         call: &'static str,
-        /// The plugin's own words.
+        /// The plugin's message, or the fault in the value.
         message: String,
     },
 }

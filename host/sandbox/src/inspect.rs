@@ -1,56 +1,59 @@
-//! What a plugin's file is: for people, and for the folder's list.
+//! Describes the file of a plugin, for people and for the list of a plugins folder.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tightwad_core::hexadecimal;
+use tightwad_core::to_hex;
 
 use crate::contract;
 use crate::error::PluginError;
-use crate::library::{Library, read};
+use crate::library::{Library, read_file};
 use crate::world::World;
 
-/// What a component is and wants.
+/// The description of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Inspected {
+pub struct PluginDescription {
     /// The name that scripts use.
     pub name: String,
-    /// Its file; absent: it is built in.
+    /// The file. Absent for a built-in plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The interface that it exports: what it is for.
+    /// The exported interface, which identifies the kind of plugin.
     pub exports: &'static str,
-    /// What it calls itself, and its version.
+    /// The component's own name and version.
     pub label: String,
-    /// True for what can only be slow, never wrong.
+    /// True if the component cannot change an answer, only its speed.
     pub exact: bool,
-    /// The interfaces that it imports.
+    /// The imported interfaces.
     pub imports: Vec<String>,
-    /// Bytes of the file.
+    /// The size of the file.
     pub bytes: usize,
-    /// Of the file, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
-/// Loads a component of any kind that the `library` has, and says what it is.
+/// A plugin in a list, or its error.
+pub type ListedPlugin = Result<PluginDescription, PluginError>;
+
+/// Loads a component of any kind of the `library`, and describes it.
 ///
 /// # Errors
 ///
-/// [`PluginError`] when it cannot be used.
+/// Returns [`PluginError`] if the component cannot be used.
 pub async fn inspect(
     library: &Library,
     name: &str,
     path: Option<&Path>,
     wasm: &[u8],
-) -> Result<Inspected, PluginError> {
+) -> Result<PluginDescription, PluginError> {
     let (engine, kinds) = (library.engine(), library.kinds());
     let worlds: Vec<World> = kinds.iter().map(|kind| kind.world).collect();
     let compiled = contract::compile(engine, name, wasm, &worlds).await?;
     let kind = kinds.iter().find(|kind| kind.world == compiled.world);
-    let kind = kind.ok_or_else(|| contract::unfit(name, "its kind is not known".to_owned()))?;
+    let kind = kind.ok_or_else(|| contract::mismatch(name, "its kind is not known".to_owned()))?;
     let label = (kind.describe)(engine, name, &compiled).await?;
-    Ok(Inspected {
+    Ok(PluginDescription {
         name: name.to_owned(),
         path: path.map(Path::to_owned),
         exports: compiled.world.interface,
@@ -62,46 +65,50 @@ pub async fn inspect(
     })
 }
 
-/// One file of a plugins folder, or a built-in plugin.
-pub type Listed = Result<Inspected, PluginError>;
-
-/// Every plugin that scripts can name: files of the folders, and built-in ones that none of them replaces. Bad files
-/// are among them, with what is wrong. What is the same as `before` is not compiled again.
-pub async fn list(library: &Library, before: &[Listed]) -> Vec<Listed> {
+/// Lists every plugin that scripts can name: the files of the folders, and the built-in plugins that no file replaces.
+/// The list contains invalid files with their errors. An unchanged plugin of `previous` is not compiled again.
+pub async fn list(library: &Library, previous: &[ListedPlugin]) -> Vec<ListedPlugin> {
     let mut listed = Vec::new();
     let mut names = Vec::new();
-    for path in library.folders().iter().flat_map(|folder| files(folder)) {
+    for path in library.folders().iter().flat_map(|folder| component_files(folder)) {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if names.contains(&name) {
             continue;
         }
-        listed.push(match read(&name, &path).await {
-            Ok(wasm) => one(library, before, &name, Some(&path), &wasm).await,
+        listed.push(match read_file(&name, &path).await {
+            Ok(wasm) => list_plugin(library, previous, &name, Some(&path), &wasm).await,
             Err(error) => Err(error),
         });
         names.push(name);
     }
     for (name, wasm) in library.kinds().iter().flat_map(|kind| kind.built_in) {
-        if !names.iter().any(|own| own == name) {
-            listed.push(one(library, before, name, None, wasm).await);
+        if !names.iter().any(|listed_name| listed_name == name) {
+            listed.push(list_plugin(library, previous, name, None, wasm).await);
         }
     }
     listed
 }
 
-/// One of them, as it was before or as it is found now.
-async fn one(library: &Library, before: &[Listed], name: &str, path: Option<&Path>, wasm: &[u8]) -> Listed {
-    let sha256 = hexadecimal(&Sha256::digest(wasm));
-    let is = |plugin: &Inspected| plugin.path.as_deref() == path && plugin.sha256 == sha256;
-    let same = |one: &&Listed| one.as_ref().is_ok_and(|plugin| plugin.name == name && is(plugin));
-    match before.iter().find(same) {
-        Some(one) => one.clone(),
+/// Returns the description in `previous` if the plugin is unchanged, or inspects the plugin.
+async fn list_plugin(
+    library: &Library,
+    previous: &[ListedPlugin],
+    name: &str,
+    path: Option<&Path>,
+    wasm: &[u8],
+) -> ListedPlugin {
+    let sha256 = to_hex(&Sha256::digest(wasm));
+    let is_equal = |plugin: &PluginDescription| {
+        plugin.name == name && plugin.path.as_deref() == path && plugin.sha256 == sha256
+    };
+    match previous.iter().find(|listed| listed.as_ref().is_ok_and(is_equal)) {
+        Some(listed) => listed.clone(),
         None => inspect(library, name, path, wasm).await,
     }
 }
 
-/// The components in a folder, by name.
-fn files(folder: &Path) -> Vec<PathBuf> {
+/// The components in a folder, sorted by name.
+fn component_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")).collect();

@@ -3,32 +3,33 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::contract::Compiled;
+use crate::contract::CompiledComponent;
 use crate::engine::PluginEngine;
 use crate::error::PluginError;
-use crate::loaded::Loaded;
+use crate::plugin::Plugin;
 use crate::world::World;
 
-/// A built-in plugin: its name and its component.
+/// The name and the component of a built-in plugin.
 pub type BuiltIn = (&'static str, &'static [u8]);
 
-type Described<'a> = Pin<Box<dyn Future<Output = Result<String, PluginError>> + Send + 'a>>;
+type LabelFuture<'a> = Pin<Box<dyn Future<Output = Result<String, PluginError>> + Send + 'a>>;
 
-/// A kind of plugin, with its built-in ones.
+/// A kind of plugin, with its built-in plugins.
 #[derive(Clone, Copy)]
 pub struct Kind {
-    /// What it is for.
+    /// The world of the components.
     pub world: World,
-    /// Loaded exactly as a file is.
+    /// The built-in plugins. The host loads built-in plugins like files.
     pub built_in: &'static [BuiltIn],
-    pub(crate) describe: for<'a> fn(&'a Arc<PluginEngine>, &'a str, &'a Compiled) -> Described<'a>,
-    pub(crate) is_exact: fn(&Compiled) -> bool,
+    /// Links a component and returns its label.
+    pub(crate) describe: for<'a> fn(&'a Arc<PluginEngine>, &'a str, &'a CompiledComponent) -> LabelFuture<'a>,
+    pub(crate) is_exact: fn(&CompiledComponent) -> bool,
 }
 
 impl Kind {
     /// The kind of the plugin type `P`.
     #[must_use]
-    pub const fn of<P: Loaded>(built_in: &'static [BuiltIn]) -> Self {
+    pub const fn of<P: Plugin>(built_in: &'static [BuiltIn]) -> Self {
         Self {
             world: P::WORLD,
             built_in,

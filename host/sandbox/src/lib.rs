@@ -1,8 +1,8 @@
-//! The plugin host: WebAssembly components under limits. It knows no mode.
+//! Runs WebAssembly components within limits. This crate contains no mode.
 //!
-//! A [`World`] names what components of one kind export. A mode links it with host functions of its own, and keeps
-//! data of its own in the store's [`State`]. A [`Library`] finds and reloads the plugins of the [`Kind`]s that it is
-//! given.
+//! A [`World`] names the interface that components of one kind export. A mode links a component with the mode's own
+//! host functions, and stores its own data in the store's [`State`]. A [`Library`] finds and reloads the plugins of
+//! its [`Kind`]s.
 
 pub mod bindings;
 mod clock;
@@ -15,25 +15,25 @@ mod inspect;
 mod kind;
 mod library;
 mod limits;
-mod linked;
-mod loaded;
+mod linked_component;
 mod log;
-mod slot;
+mod plugin;
+mod reloadable;
 mod state;
 mod store;
 mod world;
 
-pub use contract::Compiled;
+pub use contract::CompiledComponent;
 pub use counts::CallCounts;
 pub use engine::PluginEngine;
 pub use error::PluginError;
-pub use inspect::{Inspected, Listed, inspect, list};
+pub use inspect::{ListedPlugin, PluginDescription, inspect, list};
 pub use kind::{BuiltIn, Kind};
 pub use library::Library;
-pub use limits::{Limits, whatever_it_does};
-pub use linked::{Identity, Linked};
-pub use loaded::Loaded;
-pub use slot::Slot;
+pub use limits::{Limits, with_timeout};
+pub use linked_component::{Identity, LinkedComponent};
+pub use plugin::Plugin;
+pub use reloadable::ReloadablePlugin;
 pub use state::State;
 pub use store::call_error;
 pub use world::World;

@@ -1,7 +1,7 @@
-//! Where plugins come from: the built-in ones, folders, a path. A file that changes replaces what a name
-//! stands for.
+//! Finds plugins: built-in ones, files in folders, and files by path. Reloads a plugin when its file changes.
 //!
-//! Invariant: a slot holds a plugin that was loaded; a newer file that does not load changes nothing.
+//! Invariant: a [`ReloadablePlugin`] always holds a plugin that loaded. A newer file that does not load changes
+//! nothing.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -9,60 +9,60 @@ use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use tightwad_core::{hexadecimal, sync};
+use tightwad_core::{sync, to_hex};
 
 use crate::contract;
 use crate::counts::CallCounts;
 use crate::engine::PluginEngine;
 use crate::error::PluginError;
 use crate::kind::Kind;
-use crate::loaded::Loaded;
-use crate::slot::Slot;
+use crate::plugin::Plugin;
+use crate::reloadable::ReloadablePlugin;
 use crate::world::World;
 
-/// A slot that follows its file.
+/// A plugin in use, of any kind.
 #[async_trait]
-trait Follow: Send + Sync {
-    /// Loads the file again where it changed; false when nobody uses the slot any more.
-    async fn follow(&self, library: &Library) -> bool;
+trait PluginInUse: Send + Sync {
+    /// Loads the plugin again if its file changed. Returns false if the plugin is not in use anymore.
+    async fn reload(&self, library: &Library) -> bool;
 
-    /// The plugin's label, and what its calls took; `None` when nobody uses the slot any more.
+    /// The plugin's label and the counts of its calls. `None` if the plugin is not in use anymore.
     fn counts(&self) -> Option<(String, Arc<CallCounts>)>;
 }
 
-struct Followed<P> {
-    slot: Weak<Slot<P>>,
-    pin: Option<String>,
+struct WeakPlugin<P> {
+    plugin: Weak<ReloadablePlugin<P>>,
+    expected_sha256: Option<String>,
 }
 
 #[async_trait]
-impl<P: Loaded> Follow for Followed<P> {
-    async fn follow(&self, library: &Library) -> bool {
-        let Some(slot) = self.slot.upgrade() else { return false };
-        let name = slot.name();
-        let newer = async {
+impl<P: Plugin> PluginInUse for WeakPlugin<P> {
+    async fn reload(&self, library: &Library) -> bool {
+        let Some(reloadable) = self.plugin.upgrade() else { return false };
+        let name = reloadable.name();
+        let reloaded = async {
             let wasm = library.find(name, P::WORLD).await?;
-            if hexadecimal(&Sha256::digest(&wasm)) == slot.current().sha256() {
+            if to_hex(&Sha256::digest(&wasm)) == reloadable.current().sha256() {
                 return Ok(());
             }
-            let plugin: P = library.checked(name, &wasm, self.pin.as_deref()).await?;
+            let plugin: P = library.load_component(name, &wasm, self.expected_sha256.as_deref()).await?;
             tracing::info!(
                 plugin = name,
                 sha256 = plugin.sha256(),
-                "replaced; requests that run keep the old one"
+                "replaced the plugin; running requests keep the previous one"
             );
-            plugin.identity().inherit(slot.current().identity());
-            slot.replace(plugin);
+            plugin.identity().inherit_counts(reloadable.current().identity());
+            reloadable.replace(plugin);
             Ok::<(), PluginError>(())
         };
-        if let Err(error) = newer.await {
-            tracing::error!("{error}; the plugin that was loaded goes on");
+        if let Err(error) = reloaded.await {
+            tracing::error!(plugin = name, %error, "the newer file does not load; the host keeps the previous plugin");
         }
         true
     }
 
     fn counts(&self) -> Option<(String, Arc<CallCounts>)> {
-        let plugin = self.slot.upgrade()?.current();
+        let plugin = self.plugin.upgrade()?.current();
         Some((plugin.label().to_owned(), plugin.identity().counts().clone()))
     }
 }
@@ -72,112 +72,128 @@ pub struct Library {
     engine: Arc<PluginEngine>,
     kinds: &'static [Kind],
     folders: Vec<PathBuf>,
-    followed: Mutex<Vec<Arc<dyn Follow>>>,
+    plugins: Mutex<Vec<Arc<dyn PluginInUse>>>,
 }
 
 impl Library {
-    /// Plugins of `kinds`. Looks into `folders` first, in order, so that a user's file replaces a built-in plugin.
+    /// A library of plugins of `kinds`. The library searches `folders` first, in order, so a user's file replaces a
+    /// built-in plugin.
     #[must_use]
     pub fn new(engine: Arc<PluginEngine>, kinds: &'static [Kind], folders: Vec<PathBuf>) -> Self {
-        Self { engine, kinds, folders, followed: Mutex::default() }
+        Self { engine, kinds, folders, plugins: Mutex::default() }
     }
 
-    /// Where files are looked for, in order.
+    /// The folders, in the order of the search.
     #[must_use]
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
 
-    /// The kinds of plugins that it has.
+    /// The kinds of plugins.
     #[must_use]
     pub fn kinds(&self) -> &'static [Kind] {
         self.kinds
     }
 
-    /// The engine, for its counters.
+    /// The engine.
     #[must_use]
     pub fn engine(&self) -> &Arc<PluginEngine> {
         &self.engine
     }
 
-    /// Loads the plugin `name`: a path that ends in `.wasm`, a file of a folder, or a built-in. `pin` is the
-    /// SHA-256 that it must have.
+    /// Loads the plugin `name`: a path that ends in `.wasm`, a file in a folder, or a built-in plugin.
+    /// `expected_sha256` is the digest that the script requires.
     ///
     /// # Errors
     ///
-    /// [`PluginError`] when there is none, or it does not load.
-    pub async fn load<P: Loaded>(&self, name: &str, pin: Option<&str>) -> Result<Arc<Slot<P>>, PluginError> {
+    /// Returns [`PluginError`] if there is no such plugin, or if the plugin does not load.
+    pub async fn load<P: Plugin>(
+        &self,
+        name: &str,
+        expected_sha256: Option<&str>,
+    ) -> Result<Arc<ReloadablePlugin<P>>, PluginError> {
         let wasm = self.find(name, P::WORLD).await?;
-        let slot = Arc::new(Slot::new(name, self.checked::<P>(name, &wasm, pin).await?));
-        let followed = Followed { slot: Arc::downgrade(&slot), pin: pin.map(str::to_owned) };
-        sync::lock(&self.followed).push(Arc::new(followed));
-        Ok(slot)
+        let plugin: P = self.load_component(name, &wasm, expected_sha256).await?;
+        let plugin = Arc::new(ReloadablePlugin::new(name, plugin));
+        let weak = WeakPlugin {
+            plugin: Arc::downgrade(&plugin),
+            expected_sha256: expected_sha256.map(str::to_owned),
+        };
+        sync::lock(&self.plugins).push(Arc::new(weak));
+        Ok(plugin)
     }
 
-    /// What the calls of every plugin in use took, by its label.
+    /// The call counts of every plugin in use, each with the plugin's label.
     #[must_use]
     pub fn counts(&self) -> Vec<(String, Arc<CallCounts>)> {
-        self.all().iter().filter_map(|one| one.counts()).collect()
+        self.plugins().iter().filter_map(|plugin| plugin.counts()).collect()
     }
 
-    fn all(&self) -> Vec<Arc<dyn Follow>> {
-        sync::lock(&self.followed).clone()
+    fn plugins(&self) -> Vec<Arc<dyn PluginInUse>> {
+        sync::lock(&self.plugins).clone()
     }
 
-    /// Loads again what is in use and changed.
+    /// Reloads the plugins in use whose files changed.
     pub async fn refresh(&self) {
-        let all = self.all();
-        for one in all {
-            if !one.follow(self).await {
-                let mut followed = sync::lock(&self.followed);
-                followed.retain(|other| !Arc::ptr_eq(other, &one));
+        let plugins = self.plugins();
+        for plugin in plugins {
+            if !plugin.reload(self).await {
+                let mut plugins = sync::lock(&self.plugins);
+                plugins.retain(|other| !Arc::ptr_eq(other, &plugin));
             }
         }
     }
 
-    async fn checked<P: Loaded>(&self, name: &str, wasm: &[u8], pin: Option<&str>) -> Result<P, PluginError> {
-        let found = hexadecimal(&Sha256::digest(wasm));
-        if let Some(wanted) = pin.filter(|wanted| !wanted.eq_ignore_ascii_case(&found)) {
-            return Err(PluginError::Pinned { plugin: name.to_owned(), found, wanted: wanted.to_owned() });
+    async fn load_component<P: Plugin>(
+        &self,
+        name: &str,
+        wasm: &[u8],
+        expected_sha256: Option<&str>,
+    ) -> Result<P, PluginError> {
+        let digest = to_hex(&Sha256::digest(wasm));
+        if let Some(expected) = expected_sha256.filter(|expected| !expected.eq_ignore_ascii_case(&digest)) {
+            let (plugin, expected) = (name.to_owned(), expected.to_owned());
+            return Err(PluginError::DigestMismatch { plugin, found: digest, expected });
         }
         let compiled = contract::compile(&self.engine, name, wasm, &[P::WORLD]).await?;
         P::link(&self.engine, name, &compiled).await
     }
 
-    /// The bytes of a plugin.
+    /// Returns the bytes of the plugin `name` of `world`.
     async fn find(&self, name: &str, world: World) -> Result<Cow<'static, [u8]>, PluginError> {
         if Path::new(name).extension().is_some_and(|extension| extension == "wasm") {
-            return read(name, Path::new(name)).await;
+            return read_file(name, Path::new(name)).await;
         }
-        let known = || self.kinds.iter().filter(|kind| kind.world == world).flat_map(|kind| kind.built_in);
-        let built_in = known().find(|(own, _)| *own == name);
+        let built_ins =
+            || self.kinds.iter().filter(|kind| kind.world == world).flat_map(|kind| kind.built_in);
+        let built_in = built_ins().find(|(built_in_name, _)| *built_in_name == name);
         let in_folder = self.folders.iter().map(|folder| folder.join(format!("{name}.wasm")));
         if let Some(path) = in_folder.into_iter().find(|path| path.exists()) {
-            let wasm = read(name, &path).await?;
-            // A policy may be called as a mode is, and does not take its place.
-            if built_in.is_none() || !self.is_other(name, &wasm, world).await {
+            let wasm = read_file(name, &path).await?;
+            // A policy may have the name of a built-in driver. Such a file does not replace the driver.
+            if built_in.is_none() || !self.is_of_other_world(name, &wasm, world).await {
                 return Ok(wasm);
             }
         }
         match built_in {
             Some((_, wasm)) => Ok(Cow::Borrowed(wasm)),
             None => {
-                let known: Vec<&str> = known().map(|(name, _)| *name).collect();
-                let known = if known.is_empty() { "none of this kind".to_owned() } else { known.join(", ") };
-                Err(PluginError::Unknown { plugin: name.to_owned(), known })
+                let names: Vec<&str> = built_ins().map(|(name, _)| *name).collect();
+                let built_in = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Err(PluginError::NotFound { plugin: name.to_owned(), built_in })
             }
         }
     }
 
-    /// True for a component that is in order, and of another world than `wanted`.
-    async fn is_other(&self, name: &str, wasm: &[u8], wanted: World) -> bool {
+    /// True for a valid component of a world other than `world`.
+    async fn is_of_other_world(&self, name: &str, wasm: &[u8], world: World) -> bool {
         let worlds: Vec<World> = self.kinds.iter().map(|kind| kind.world).collect();
         let compiled = contract::compile(&self.engine, name, wasm, &worlds).await;
-        compiled.is_ok_and(|compiled| compiled.world != wanted)
+        compiled.is_ok_and(|compiled| compiled.world != world)
     }
 }
 
-pub(crate) async fn read(name: &str, path: &Path) -> Result<Cow<'static, [u8]>, PluginError> {
+pub(crate) async fn read_file(name: &str, path: &Path) -> Result<Cow<'static, [u8]>, PluginError> {
     let wasm = tokio::fs::read(path).await.map_err(|error| PluginError::Unreadable {
         plugin: name.to_owned(),
         path: path.display().to_string(),

@@ -1,131 +1,134 @@
-//! What a component may use.
+//! The limits of a component.
 
 use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Result};
 
-/// How often the clock that interrupts components ticks.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// The time between two increments of the engine's epoch.
+pub(crate) const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The time that a call of a policy may take, sleeping included. A guest with WASI can sleep, and sleeping does not
+/// count as computing.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The maximum number of elements of a table. A mode needs a few dozen.
+const MAX_TABLE_ELEMENTS: usize = 10_000;
 
 /// The limits of one instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory, all of an instance's together, in bytes.
-    pub memory: usize,
-    /// The same for policies: runtimes of other languages need more.
-    pub policy_memory: usize,
-    /// Computing between two host calls.
-    pub compute: Duration,
-    /// Host calls in all, besides `calls_a_token`.
+    /// The size of all linear memories of an instance together.
+    pub memory_bytes: usize,
+    /// The size of all linear memories of a policy together. Runtimes of other languages need more memory.
+    pub policy_memory_bytes: usize,
+    /// The time that an instance may compute between two host calls.
+    pub compute_time: Duration,
+    /// The number of host calls, in addition to `calls_per_token`.
     pub calls: u64,
-    /// Host calls for each token that may be generated.
-    pub calls_a_token: u64,
+    /// The number of further host calls for each token that may be generated.
+    pub calls_per_token: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory: 64 << 20,
-            policy_memory: 256 << 20,
-            compute: Duration::from_millis(250),
+            memory_bytes: 64 << 20,
+            policy_memory_bytes: 256 << 20,
+            compute_time: Duration::from_millis(250),
             calls: 1000,
-            calls_a_token: 32,
+            calls_per_token: 32,
         }
     }
 }
 
 impl Limits {
-    /// Those of a policy's instance.
-    pub(crate) fn of_policies(self) -> Self {
-        Self { memory: self.policy_memory, ..self }
+    /// The limits of a policy's instance.
+    pub(crate) fn for_policies(self) -> Self {
+        Self { memory_bytes: self.policy_memory_bytes, ..self }
     }
 }
 
-/// Why an instance was stopped; travels inside wasmtime's error.
+/// The reason why the host stopped an instance. wasmtime's error contains this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Stopped {
+pub(crate) enum StopReason {
     #[error("out of memory")]
     OutOfMemory,
-    #[error("out of time")]
-    TimedOut,
-    #[error("it took too long, whatever it did")]
-    TooLong,
+    #[error("out of compute time")]
+    ComputeTimeout,
+    #[error("the call timed out")]
+    CallTimeout,
     #[error("out of host calls")]
-    Budget,
+    OutOfCalls,
 }
 
-/// Counts what an instance uses.
+/// Measures the resources of one instance, and stops the instance at a limit.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct ResourceMeter {
     limits: Limits,
-    ticks: u32,
-    pub calls_left: u64,
-    memory: usize,
+    /// Epochs since the last host call.
+    epochs: u32,
+    pub remaining_calls: u64,
+    memory_bytes: usize,
 }
 
-impl Meter {
+impl ResourceMeter {
+    /// A meter of an instance that may generate `tokens` tokens.
     pub(crate) fn new(limits: Limits, tokens: u32) -> Self {
-        let calls_left = limits.calls + limits.calls_a_token * u64::from(tokens);
-        Self { limits, ticks: 0, calls_left, memory: 0 }
+        let remaining_calls = limits.calls + limits.calls_per_token * u64::from(tokens);
+        Self { limits, epochs: 0, remaining_calls, memory_bytes: 0 }
     }
 
     pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Gives an instance that is asked again what a new one has.
-    pub(crate) fn renew(&mut self) {
-        *self = Self { memory: self.memory, ..Self::new(self.limits, 0) };
+    /// Restores the limits of a new instance. The instance keeps its memory.
+    pub(crate) fn reset(&mut self) {
+        *self = Self { memory_bytes: self.memory_bytes, ..Self::new(self.limits, 0) };
     }
 
-    /// Linear memory in use, in bytes.
-    pub(crate) fn memory(&self) -> usize {
-        self.memory
+    /// The linear memory in use.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
-    /// One tick of the clock while the component computes. The tick under way at the last host
-    /// call is not the component's own.
-    pub(crate) fn tick(&mut self) -> Result<()> {
-        self.ticks += 1;
-        if TICK * self.ticks.saturating_sub(1) > self.limits.compute {
-            return Err(Stopped::TimedOut.into());
+    /// Counts one epoch in which the component computed. The first epoch after a host call does not count, because
+    /// this epoch began before the component computed.
+    pub(crate) fn count_epoch(&mut self) -> Result<()> {
+        self.epochs += 1;
+        if EPOCH_INTERVAL * self.epochs.saturating_sub(1) > self.limits.compute_time {
+            return Err(StopReason::ComputeTimeout.into());
         }
         Ok(())
     }
 
-    /// A host call: its own time does not count.
-    pub(crate) fn call(&mut self) -> Result<()> {
-        self.ticks = 0;
-        match self.calls_left.checked_sub(1) {
-            Some(left) => self.calls_left = left,
-            None => return Err(Stopped::Budget.into()),
+    /// Counts a host call. The time inside the host does not count as computing.
+    pub(crate) fn count_call(&mut self) -> Result<()> {
+        self.epochs = 0;
+        match self.remaining_calls.checked_sub(1) {
+            Some(remaining) => self.remaining_calls = remaining,
+            None => return Err(StopReason::OutOfCalls.into()),
         }
         Ok(())
     }
 }
 
-/// How long a call may take, whatever it does: a guest with WASI can sleep, which is no computing.
-pub(crate) const LONGEST: Duration = Duration::from_secs(2);
-
-/// Ends a call that takes too long.
-pub async fn whatever_it_does<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(LONGEST, call).await.unwrap_or_else(|_| Err(Stopped::TooLong.into()))
-}
-
-/// What tables may hold: a mode needs a few dozen entries.
-const TABLE: usize = 10_000;
-
-impl ResourceLimiter for Meter {
+impl ResourceLimiter for ResourceMeter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
-        let memory = self.memory + desired.saturating_sub(current);
-        if memory > self.limits.memory {
-            return Err(Stopped::OutOfMemory.into());
+        let memory = self.memory_bytes + desired.saturating_sub(current);
+        if memory > self.limits.memory_bytes {
+            return Err(StopReason::OutOfMemory.into());
         }
-        self.memory = memory;
+        self.memory_bytes = memory;
         Ok(true)
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
-        if desired > TABLE { Err(Stopped::OutOfMemory.into()) } else { Ok(true) }
+        if desired > MAX_TABLE_ELEMENTS { Err(StopReason::OutOfMemory.into()) } else { Ok(true) }
     }
+}
+
+/// Ends `call` after 2 s.
+pub async fn with_timeout<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(StopReason::CallTimeout.into()))
 }

@@ -1,25 +1,25 @@
-//! The host's side of `log`.
+//! The host functions of the interface `log`.
 
 use crate::bindings::tightwad::plugin::log::{Host, Level};
 use crate::state::State;
 
-/// Longest line that is kept.
-const LONGEST: usize = 4096;
+/// The maximum length of a line. The host cuts longer lines.
+const MAX_LOG_LINE_BYTES: usize = 4096;
 
 impl<T: Send> Host for State<T> {
     fn write(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
-        self.meter.call()?;
-        if message.len() > LONGEST {
-            message.truncate(message.floor_char_boundary(LONGEST));
+        self.meter.count_call()?;
+        if message.len() > MAX_LOG_LINE_BYTES {
+            message.truncate(message.floor_char_boundary(MAX_LOG_LINE_BYTES));
         }
-        let plugin = self.name.as_str();
+        let plugin = self.label.as_str();
         match level {
             Level::Debug => tracing::debug!(plugin, "{message}"),
             Level::Info => tracing::info!(plugin, "{message}"),
             Level::Warn => tracing::warn!(plugin, "{message}"),
             Level::Error => {
                 tracing::error!(plugin, "{message}");
-                self.last_words = Some(message);
+                self.last_error_line = Some(message);
             }
         }
         Ok(())

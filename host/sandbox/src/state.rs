@@ -1,4 +1,4 @@
-//! What one instance's store holds.
+//! The data of one instance's store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,89 +7,89 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::limits::{Limits, Meter};
+use crate::limits::{Limits, ResourceMeter};
 
-/// Bytes that are kept of a standard error.
-const LONGEST: usize = 4096;
+/// The bytes of standard error that the host stores per instance.
+const MAX_STDERR_BYTES: usize = 4096;
 
-/// The data of an instance's store; `T` is what a mode keeps there for its host functions.
+/// The data of an instance's store. `T` is the data of a mode for its host functions.
 pub struct State<T> {
-    /// What the mode keeps for the call.
+    /// The mode's data.
     pub data: T,
     /// The resources that the instance holds.
     pub table: ResourceTable,
-    /// Name and version of the plugin.
-    pub(crate) name: String,
-    pub(crate) meter: Meter,
-    /// Counted while it lives.
-    _alive: Alive,
-    /// For runtimes that want one: no files, no sockets, no environment.
+    /// The plugin's name and version.
+    pub(crate) label: String,
+    pub(crate) meter: ResourceMeter,
+    _live: LiveInstance,
+    /// The WASI context of a language runtime, without files, sockets or environment variables.
     wasi: Option<WasiCtx>,
-    /// What such a runtime writes to its standard error: the message of an exception.
+    /// The standard error of a language runtime, such as the message of an exception. The pipe is never emptied.
     stderr: MemoryOutputPipe,
-    /// Bytes of it that are of earlier calls.
-    heard: usize,
-    /// The last error the component logged: a panic's message comes this way.
-    pub(crate) last_words: Option<String>,
+    /// The bytes of `stderr` that earlier calls wrote.
+    earlier_stderr_bytes: usize,
+    /// The last log line of level `error` in this call. The message of a panic arrives this way.
+    pub(crate) last_error_line: Option<String>,
 }
 
 impl<T> State<T> {
-    pub(crate) fn new(name: &str, meter: Meter, alive: Alive, data: T) -> Self {
+    pub(crate) fn new(label: &str, meter: ResourceMeter, live: LiveInstance, data: T) -> Self {
         Self {
             data,
             table: ResourceTable::new(),
-            name: name.to_owned(),
+            label: label.to_owned(),
             meter,
-            _alive: alive,
+            _live: live,
             wasi: None,
-            stderr: MemoryOutputPipe::new(LONGEST),
-            heard: 0,
-            last_words: None,
+            stderr: MemoryOutputPipe::new(MAX_STDERR_BYTES),
+            earlier_stderr_bytes: 0,
+            last_error_line: None,
         }
     }
 
     /// A state without a component, for tests of host functions.
-    pub fn detached(name: &str, limits: Limits, data: T) -> Self {
-        Self::new(name, Meter::new(limits, 0), Alive::count(&Arc::default()), data)
+    pub fn without_component(label: &str, limits: Limits, data: T) -> Self {
+        Self::new(label, ResourceMeter::new(limits, 0), LiveInstance::count(&Arc::default()), data)
     }
 
-    /// Name and version of the plugin, as errors and logs show them.
-    pub fn plugin(&self) -> &str {
-        &self.name
+    /// The plugin's name and version, as in errors and logs.
+    pub fn plugin_label(&self) -> &str {
+        &self.label
     }
 
-    /// Counts a host call. Every host function begins with it.
+    /// Counts a host call. Every host function calls this method first.
     ///
     /// # Errors
     ///
-    /// The instance has used up its host calls.
+    /// Returns an error if the instance has no host calls left.
     pub fn count_call(&mut self) -> wasmtime::Result<()> {
-        self.meter.call()
+        self.meter.count_call()
     }
 
-    /// Linear memory in use, in bytes.
-    pub fn memory(&self) -> usize {
-        self.meter.memory()
+    /// The linear memory in use.
+    pub fn memory_bytes(&self) -> usize {
+        self.meter.memory_bytes()
     }
 
-    /// Gives an instance that is asked again what a new one has.
-    pub fn renew(&mut self) {
-        self.meter.renew();
-        self.last_words = None;
-        self.heard = self.stderr.contents().len();
+    /// Prepares the instance for its next call, which gets the limits of a new instance.
+    pub fn reset(&mut self) {
+        self.meter.reset();
+        self.last_error_line = None;
+        self.earlier_stderr_bytes = self.stderr.contents().len();
     }
 
-    /// False once its standard error, which only grows, may not hold what the next call writes.
-    pub fn may_be_kept(&self) -> bool {
-        self.stderr.contents().len() < LONGEST / 2
+    /// True if standard error has room for the output of another call.
+    pub fn is_reusable(&self) -> bool {
+        self.stderr.contents().len() < MAX_STDERR_BYTES / 2
     }
 
-    /// What the component said in this call, before it was stopped.
-    pub(crate) fn last_words(&self) -> Option<String> {
-        let written = self.stderr.contents();
-        let written =
-            String::from_utf8_lossy(written.get(self.heard..).unwrap_or_default()).trim().to_owned();
-        self.last_words.clone().or(Some(written)).filter(|words| !words.is_empty())
+    /// The last error that the component reported in this call: its last log line of level `error`, otherwise its
+    /// standard error.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        let stderr = self.stderr.contents();
+        let stderr = stderr.get(self.earlier_stderr_bytes..).unwrap_or_default();
+        let stderr = String::from_utf8_lossy(stderr).trim().to_owned();
+        self.last_error_line.clone().or(Some(stderr)).filter(|message| !message.is_empty())
     }
 }
 
@@ -101,17 +101,17 @@ impl<T: Send> WasiView for State<T> {
     }
 }
 
-/// One instance that lives.
-pub(crate) struct Alive(Arc<AtomicUsize>);
+/// Counts one live instance until it is dropped.
+pub(crate) struct LiveInstance(Arc<AtomicUsize>);
 
-impl Alive {
+impl LiveInstance {
     pub(crate) fn count(instances: &Arc<AtomicUsize>) -> Self {
         instances.fetch_add(1, Ordering::Relaxed);
         Self(instances.clone())
     }
 }
 
-impl Drop for Alive {
+impl Drop for LiveInstance {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

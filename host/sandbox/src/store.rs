@@ -1,53 +1,56 @@
-//! The store of one instance, and what its end means.
+//! The store of one instance, and the errors of calls in it.
 
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::engine::PluginEngine;
 use crate::error::PluginError;
-use crate::limits::{LONGEST, Meter, Stopped};
-use crate::state::{Alive, State};
+use crate::limits::{CALL_TIMEOUT, ResourceMeter, StopReason};
+use crate::state::{LiveInstance, State};
 
-/// A store under the limits of `meter`.
-pub(crate) fn open<T: Send + 'static>(
+/// Creates a store with the limits of `meter`.
+pub(crate) fn new_store<T: Send + 'static>(
     engine: &PluginEngine,
     label: &str,
-    meter: Meter,
+    meter: ResourceMeter,
     data: T,
 ) -> Store<State<T>> {
-    let state = State::new(label, meter, Alive::count(&engine.instances), data);
+    let state = State::new(label, meter, LiveInstance::count(&engine.instances), data);
     let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.meter);
     store.set_epoch_deadline(1);
-    // Each tick gives other requests a turn.
+    // The component yields in each epoch, so that other requests run on the same thread.
     store.epoch_deadline_callback(|mut store| {
-        store.data_mut().meter.tick()?;
+        store.data_mut().meter.count_epoch()?;
         Ok(UpdateDeadline::Yield(1))
     });
     store
 }
 
-/// Why `call` did not return.
+/// Converts wasmtime's `error` of a `call` that did not return.
 pub fn call_error<T>(call: &'static str, error: &wasmtime::Error, state: &State<T>) -> PluginError {
-    let plugin = state.name.clone();
+    let plugin = state.label.clone();
     let limits = state.meter.limits();
-    match error.downcast_ref::<Stopped>() {
-        Some(Stopped::OutOfMemory) => {
-            return PluginError::OutOfMemory { plugin, call, mebibytes: limits.memory >> 20 };
+    match error.downcast_ref::<StopReason>() {
+        Some(StopReason::OutOfMemory) => {
+            return PluginError::OutOfMemory { plugin, call, mebibytes: limits.memory_bytes >> 20 };
         }
-        Some(stopped @ (Stopped::TimedOut | Stopped::TooLong)) => {
-            let limit = if *stopped == Stopped::TooLong { LONGEST } else { limits.compute };
-            let milliseconds = limit.as_millis() as u64;
-            return PluginError::TimedOut { plugin, call, milliseconds };
+        Some(StopReason::ComputeTimeout) => {
+            let milliseconds = limits.compute_time.as_millis() as u64;
+            return PluginError::ComputeTimeout { plugin, call, milliseconds };
         }
-        Some(Stopped::Budget) => {
-            let calls = limits.calls + state.meter.calls_left;
-            return PluginError::Budget { plugin, call, calls };
+        Some(StopReason::CallTimeout) => {
+            let milliseconds = CALL_TIMEOUT.as_millis() as u64;
+            return PluginError::CallTimeout { plugin, call, milliseconds };
+        }
+        Some(StopReason::OutOfCalls) => {
+            let calls = limits.calls + state.meter.remaining_calls;
+            return PluginError::OutOfCalls { plugin, call, calls };
         }
         None => {}
     }
     let trap = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
-    let reason = match state.last_words() {
-        Some(words) => format!("{words} ({trap})"),
+    let reason = match state.last_error() {
+        Some(message) => format!("{message} ({trap})"),
         None => trap,
     };
     PluginError::Trapped { plugin, call, reason }

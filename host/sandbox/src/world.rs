@@ -1,12 +1,11 @@
-//! What a component can be for.
+//! The worlds of components.
 
-/// A kind of component, by the interface that it exports.
+/// A world, identified by the interface that its components export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct World {
     /// The exported interface, without package and version.
     pub interface: &'static str,
-    /// The call that asks a component who it is, as errors name it.
-    pub describe: &'static str,
-    /// True where a language runtime's own imports (WASI) are offered. They reach no file, socket or variable.
+    /// True if components may import WASI for their language runtimes. This WASI context reaches no file, socket or
+    /// environment variable.
     pub wasi: bool,
 }

@@ -1,4 +1,4 @@
-//! One call of a function of a script.
+//! Calls a function of a script.
 
 use mlua::{Function, Value};
 use tightwad_core::{BackendError, Outcome};
@@ -7,8 +7,8 @@ use crate::error::message;
 use crate::limits::{CallId, Limits};
 use crate::request::RequestHandle;
 
-/// Calls `function`, on the thread of its state.
-pub(crate) async fn answer(
+/// Calls `function` on the thread of its Lua state.
+pub(crate) async fn call_function(
     call: CallId,
     function: &Function,
     limits: &Limits,
@@ -17,18 +17,19 @@ pub(crate) async fn answer(
     let (name, record) = (call.model.clone(), request.record.clone());
     let called = async {
         let (value, reason) = function.call_async::<(Value, Value)>(request.clone()).await?;
-        // May run Lua code, too.
+        // The conversion to a string can also run Lua code.
         let reason = if reason.is_nil() { None } else { Some(reason.to_string()?) };
         Ok((value, reason))
     };
     match limits.run(call, called).await {
         Err(error) => {
-            // What the client can mend comes before what the script made of it.
+            // A cancelled request is not a fault of the script, even if the script raises an error.
             return Err(match record.take_error() {
                 Some(BackendError::Cancelled) => BackendError::Cancelled,
                 _ => BackendError::failed(&name, message(&error)),
             });
         }
+        // A backend's own error has a status for the client; the script's reason has none.
         Ok((Value::Nil, Some(reason))) => {
             return Err(record.take_error().unwrap_or_else(|| BackendError::failed(&name, reason)));
         }
@@ -48,31 +49,31 @@ mod tests {
 
     use super::*;
     use crate::fake_factory::{FakeBackend, Roles};
-    use crate::handle::Handle;
+    use crate::handle::BackendHandle;
     use crate::sandbox;
 
-    const MAX_SLICE: Duration = Duration::from_millis(30);
+    const MAX_SLICE_TIME: Duration = Duration::from_millis(30);
 
-    /// Calls the function with `prompt`: the text that the client sees, and the outcome. `m` answers at once, `late`
-    /// after more than a slice, and `drafts` not at all.
+    /// Calls the function with `prompt`. Returns the client's text and the outcome. The backend `m` answers immediately,
+    /// `late` answers after more than a slice, and `drafts` cannot answer.
     async fn call(function: &str, prompt: &str) -> (String, Result<Outcome, BackendError>) {
         let (lua, limits) = sandbox::state(Arc::default()).unwrap();
-        let limits = limits.with_max_slice(MAX_SLICE);
+        let limits = limits.with_max_slice(MAX_SLICE_TIME);
         let globals = lua.globals();
-        globals.set("m", Handle(FakeBackend::shared("m", Roles::Generator))).unwrap();
-        globals.set("drafts", Handle(FakeBackend::shared("drafts", Roles::Drafter))).unwrap();
+        globals.set("m", BackendHandle(FakeBackend::shared("m", Roles::Generator))).unwrap();
+        globals.set("drafts", BackendHandle(FakeBackend::shared("drafts", Roles::Drafter))).unwrap();
         let late = FakeBackend {
             name: "late".to_owned(),
             roles: Roles::Generator,
-            delay: MAX_SLICE + Duration::from_millis(10),
+            delay: MAX_SLICE_TIME + Duration::from_millis(10),
         };
-        globals.set("late", Handle(Arc::new(late))).unwrap();
+        globals.set("late", BackendHandle(Arc::new(late))).unwrap();
         let chunk = format!("return function(request) {function} end");
         let function: Function = lua.load(chunk).set_name("=s.lua").eval().unwrap();
         let (sink, mut events) = mpsc::channel(16);
         let request = Request { prompt: Prompt::Text(prompt.to_owned()), ..Request::default() };
         let handle = RequestHandle::new("p", request, sink);
-        let outcome = answer(CallId::new("p", 1), &function, &limits, handle).await;
+        let outcome = call_function(CallId::new("p", 1), &function, &limits, handle).await;
         let mut text = String::new();
         while let Ok(event) = events.try_recv() {
             text.push_str(&event.text);
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_string_is_the_answer_and_not_exact() {
+    async fn returned_string_is_inexact_answer() {
         let (text, outcome) = call("return 'you said ' .. request.prompt", "hi").await;
         let outcome = outcome.unwrap();
         assert_eq!(text, "you said hi");
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_backends_answer_is_streamed_and_counted() {
+    async fn generated_answer_is_streamed_and_counted() {
         let (text, outcome) = call("m:generate(request)", "hi").await;
         let outcome = outcome.unwrap();
         assert_eq!(text, "m: hi");
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_completion_is_not_shown_but_counted() {
+    async fn completion_is_counted_but_not_streamed() {
         let function = "local a = m:complete(request, { prompt = 'draft' }); return a.text .. '!'";
         let (text, outcome) = call(function, "hi").await;
         assert_eq!(text, "m: draft!");
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_of_the_function_is_the_backends() {
+    async fn function_error_is_backend_error() {
         let failed =
             async |function: &str, prompt: &str| call(function, prompt).await.1.unwrap_err().to_string();
         assert_eq!(failed("error('no luck', 0)", "hi").await, "p failed: no luck");
@@ -117,11 +118,14 @@ mod tests {
             "p failed: 'drafts' cannot answer requests: it only drafts"
         );
         let wrong = failed("return m:generate(request, { max_tokns = 1 })", "hi").await;
-        assert_eq!(wrong, "p failed: unknown key 'max_tokns' in generate; did you mean 'max_tokens'?");
+        assert_eq!(
+            wrong,
+            "p failed: unknown key 'max_tokns' in the changes of a request; did you mean 'max_tokens'?"
+        );
     }
 
     #[tokio::test]
-    async fn an_error_of_a_backend_can_be_mended_or_passed_on() {
+    async fn script_can_handle_or_return_backend_error() {
         let (text, outcome) = call("return m:generate(request) or 'sorry'", "please fail").await;
         assert_eq!((text.as_str(), outcome.is_ok()), ("sorry", true));
         let (text, outcome) = call("return m:generate(request)", "please fail").await;
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_function_that_computes_too_long_is_ended() {
+    async fn endless_function_is_stopped() {
         for function in [
             "while true do end",
             "while true do pcall(error) end",
@@ -138,29 +142,29 @@ mod tests {
             let (_, outcome) = call(function, "hi").await;
             let error = outcome.unwrap_err().to_string();
             assert!(
-                error.starts_with("p failed: ") && error.ends_with("without a pause"),
+                error.starts_with("p failed: ") && error.ends_with("without waiting for the host"),
                 "{function}: {error}"
             );
         }
     }
 
     #[tokio::test]
-    async fn waiting_for_a_backend_is_not_computing() {
+    async fn time_limit_excludes_waiting_for_backend() {
         let (text, outcome) = call("late:generate(request); return late:complete(request).text", "hi").await;
         assert!(outcome.is_ok(), "{outcome:?}");
         assert_eq!(text, "late: hilate: hi");
     }
 
     #[tokio::test]
-    async fn a_client_that_left_cancels_the_call() {
+    async fn disconnected_client_cancels_call() {
         let (lua, limits) = sandbox::state(Arc::default()).unwrap();
-        lua.globals().set("m", Handle(FakeBackend::shared("m", Roles::Generator))).unwrap();
+        lua.globals().set("m", BackendHandle(FakeBackend::shared("m", Roles::Generator))).unwrap();
         let function: Function =
             lua.load("return function(request) return m:generate(request) end").eval().unwrap();
         let (sink, events) = mpsc::channel(16);
         drop(events);
         let handle = RequestHandle::new("p", Request::default(), sink);
-        let outcome = answer(CallId::new("p", 1), &function, &limits, handle).await;
+        let outcome = call_function(CallId::new("p", 1), &function, &limits, handle).await;
         assert!(matches!(outcome, Err(BackendError::Cancelled)), "{outcome:?}");
     }
 }

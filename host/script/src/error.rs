@@ -1,6 +1,6 @@
-//! What is wrong with a script, and where.
+//! Errors of scripts, with file and line.
 
-/// A script that cannot be used; the message begins with file and line where there is one.
+/// The host cannot use a script. The message starts with file and line if they are known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ScriptError(String);
@@ -17,7 +17,7 @@ impl From<mlua::Error> for ScriptError {
     }
 }
 
-/// The message of `error` without Lua's decorations.
+/// The message of `error` without Lua's stack traceback.
 pub(crate) fn message(error: &mlua::Error) -> String {
     match error {
         mlua::Error::CallbackError { cause, .. } => message(cause),
@@ -25,7 +25,7 @@ pub(crate) fn message(error: &mlua::Error) -> String {
         mlua::Error::SyntaxError { message, .. } | mlua::Error::RuntimeError(message) => {
             message.split("\nstack traceback:").next().unwrap_or_default().to_owned()
         }
-        mlua::Error::MemoryError(_) => "the script used more memory than it may".to_owned(),
+        mlua::Error::MemoryError(_) => "the script used more memory than its limit".to_owned(),
         mlua::Error::ExternalError(error) => error.to_string(),
         other => other.to_string(),
     }

@@ -1,127 +1,120 @@
-//! What scripts ask for; who makes it is not their business.
+//! The backends that scripts ask for, and the trait of the host that makes them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use tightwad_core::{CacheSpec, OnFailure, OnReviewerLost, PoolSpec, SharedBackend, Token, Ways};
-use tightwad_net::Found;
+use tightwad_core::{
+    CacheSpec, OnFailure, OnReviewerLost, PluginSpec, PoolSpec, ReviewMethods, SharedBackend, Token,
+};
+use tightwad_net::DiscoveredNode;
 use tightwad_node::NodeSpec;
 use tightwad_remote::TextServerSpec;
-use tightwad_swarm::Wanted;
+use tightwad_swarm::ModelRef;
 
 use crate::fallback::FallbackError;
 
-/// `tw.model{}`.
+/// The options of `tw.model{}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelSpec {
-    /// The GGUF file; with `swarm`, that or the folder it comes into.
+    /// The GGUF file. With `swarm`: the file or the folder that receives the download.
     pub path: PathBuf,
-    /// Pulled from other machines where it is not there.
+    /// The source of the download if this machine lacks the file.
     pub swarm: Option<SwarmSource>,
     /// The name in reports and metrics; default: the file's name.
     pub name: Option<String>,
-    /// Tokens a sequence may have.
+    /// The context length in tokens.
     pub context: Option<u32>,
-    /// Sequences that run at once.
+    /// The number of sequences that run at the same time.
     pub slots: Option<u32>,
-    /// Requests that may wait for a slot.
-    pub queue: Option<u32>,
-    /// Threads of a forward pass.
+    /// The maximum number of requests that wait for a slot.
+    pub max_queue: Option<u32>,
+    /// The threads of a forward pass.
     pub threads: Option<u32>,
-    /// Layers on a GPU.
+    /// The number of layers on a GPU.
     pub gpu_layers: Option<u32>,
 }
 
-/// A model that other machines have.
+/// A model to download from other machines.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SwarmSource {
-    /// Which one.
-    pub wanted: Wanted,
-    /// Addresses of machines that may have it; empty: those found on the local network.
+    /// The name or the digest of the model.
+    pub model: ModelRef,
+    /// Addresses of machines that may have the model; empty: discovery finds them on the local network.
     pub peers: Vec<String>,
-    /// What they want to see.
+    /// The bearer token of the peers.
     pub token: Option<Token>,
 }
 
-/// `tw.lookup{}`.
+/// The options of `tw.lookup{}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookupSpec {
     /// The name in reports.
     pub name: Option<String>,
-    /// Tokens that must have stood somewhere before.
-    pub min_match: Option<u32>,
+    /// The number of tokens that must match before a proposal.
+    pub min_match_tokens: Option<u32>,
 }
 
-/// `tw.node{}`.
-pub struct LentSpec {
+/// The options of `tw.node{}`.
+pub struct NodeBackendSpec {
     /// The node.
-    pub spec: NodeSpec,
-    /// Who stands by, in order.
+    pub node: NodeSpec,
+    /// The standby backends, in order.
     pub fallback: Vec<SharedBackend>,
 }
 
-/// `tw.speculation{}`.
+/// The options of `tw.speculation{}`.
 pub struct SpeculationSpec {
-    /// Verifies.
+    /// The backend that verifies.
     pub target: SharedBackend,
-    /// Propose.
+    /// The backends that propose.
     pub drafters: Vec<SharedBackend>,
-    /// The plugin that drives; default: the built-in one.
-    pub plugin: Option<PluginSpec>,
-    /// What the plugin reads.
+    /// The plugin that drives the mode; default: the built-in driver.
+    pub driver: Option<PluginSpec>,
+    /// The driver's settings.
     pub settings: Map<String, Value>,
 }
 
-/// A plugin that a script names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginSpec {
-    /// Its name, or its path.
-    pub name: String,
-    /// The digest that it must have.
-    pub sha256: Option<String>,
-}
-
-/// `tw.consensus{}`.
+/// The options of `tw.consensus{}`.
 pub struct ConsensusSpec {
-    /// Is asked where the drafters do not agree.
+    /// The backend that decides when the drafters do not agree.
     pub target: SharedBackend,
-    /// Race.
+    /// The backends that race.
     pub drafters: Vec<SharedBackend>,
-    /// The policy that rules on ballots; default: the mode's own rules.
-    pub plugin: Option<PluginSpec>,
-    /// What happens when it fails.
-    pub on_failure: OnFailure,
-    /// The plugin that drives; default: the built-in one.
-    pub mode: Option<String>,
-    /// What the mode reads.
+    /// The policy that rules on ballots; default: the driver's own rules.
+    pub policy: Option<PluginSpec>,
+    /// The reaction to a failure of the policy.
+    pub on_policy_failure: OnFailure,
+    /// The plugin that drives the mode; default: the built-in driver.
+    pub driver: Option<PluginSpec>,
+    /// The driver's settings.
     pub settings: Map<String, Value>,
 }
 
-/// `tw.gate{}`.
+/// The options of `tw.gate{}`.
 pub struct GateSpec {
-    /// Write.
+    /// The backends that write candidates.
     pub fleet: Vec<SharedBackend>,
-    /// Reviews.
+    /// The backend that reviews candidates.
     pub reviewer: SharedBackend,
-    /// How.
-    pub ways: Ways,
-    /// What the reviewer is asked.
-    pub prompt: String,
-    /// The policy whose verdict counts; default: the mode's own.
-    pub plugin: Option<PluginSpec>,
-    /// The plugin that drives; default: the built-in one.
-    pub mode: Option<String>,
-    /// What happens when the reviewer is lost.
-    pub on_lost: OnReviewerLost,
-    /// What is kept of reviews; `None`: nothing.
+    /// The methods of a review.
+    pub review_methods: ReviewMethods,
+    /// The reviewer's prompt for a judgement.
+    pub judge_prompt: String,
+    /// The policy that gives the verdict; default: the driver's own verdict.
+    pub policy: Option<PluginSpec>,
+    /// The plugin that drives the mode; default: the built-in driver.
+    pub driver: Option<PluginSpec>,
+    /// The reaction to the loss of the reviewer.
+    pub on_reviewer_lost: OnReviewerLost,
+    /// The cache of reviews; `None`: no cache.
     pub cache: Option<CacheSpec>,
-    /// What the mode reads.
+    /// The driver's settings.
     pub settings: Map<String, Value>,
 }
 
-/// A factory cannot make what a script asks for. The message is one sentence.
+/// A factory cannot make a backend. The message names the fault and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FactoryError(String);
@@ -153,22 +146,22 @@ impl From<FactoryError> for String {
 /// Makes backends for scripts.
 #[async_trait]
 pub trait Factory: Send + Sync {
-    /// A model in this process.
+    /// Loads a model in this process.
     async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, FactoryError>;
-    /// A drafter without a model.
+    /// Makes a drafter without a model.
     async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, FactoryError>;
-    /// A model on another machine.
-    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, FactoryError>;
-    /// A server that speaks text.
+    /// Connects to a model on a node.
+    async fn node(&self, spec: NodeBackendSpec) -> Result<SharedBackend, FactoryError>;
+    /// Connects to a text server.
     async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, FactoryError>;
-    /// The nodes that make themselves known within this time.
-    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, FactoryError>;
-    /// A model over many machines.
+    /// Waits `time` for the announcements of nodes.
+    async fn discover(&self, time: Duration) -> Result<Vec<DiscoveredNode>, FactoryError>;
+    /// Makes a pool: one model over several machines.
     async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, FactoryError>;
-    /// Speculation over backends.
+    /// Stacks speculation on a target.
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, FactoryError>;
-    /// A gate before a reviewer.
+    /// Puts a gate before a reviewer.
     async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, FactoryError>;
-    /// A consensus of backends.
+    /// Stacks consensus on a target.
     async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, FactoryError>;
 }

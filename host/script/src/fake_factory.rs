@@ -1,4 +1,4 @@
-//! A factory for tests: its backends answer with their name and the prompt.
+//! A factory for tests. Its backends answer with their name and the prompt.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,26 +6,27 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Drafter, DrafterSource, Event, Finish, Generator, Left, OpenTarget, Outcome,
-    PoolSpec, Report, Request, Scored, Scorer, SharedBackend, Sink, TargetSource, Task, Usage,
+    Backend, BackendError, Drafter, DrafterSource, Event, FinishReason, Generator, OpenedTarget, Outcome,
+    PoolSpec, PreparedRequest, Report, Request, ResumePoint, Scorer, SharedBackend, Sink, TargetSource,
+    TokenScore, Usage,
 };
-use tightwad_net::Found;
+use tightwad_net::DiscoveredNode;
 use tightwad_remote::TextServerSpec;
 
 use crate::factory::{
-    ConsensusSpec, Factory, FactoryError, GateSpec, LentSpec, LookupSpec, ModelSpec, SpeculationSpec,
+    ConsensusSpec, Factory, FactoryError, GateSpec, LookupSpec, ModelSpec, NodeBackendSpec, SpeculationSpec,
 };
 
 /// The roles of a [`FakeBackend`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Roles {
-    /// All, as a model has.
+    /// All roles, like a model.
     All,
-    /// It generates and drafts, as a text server does.
+    /// Generator and drafter, like a text server.
     GeneratorAndDrafter,
-    /// It generates.
+    /// Generator only.
     Generator,
-    /// It drafts.
+    /// Drafter only.
     Drafter,
 }
 
@@ -33,7 +34,7 @@ pub(crate) enum Roles {
 pub(crate) struct FakeBackend {
     pub(crate) name: String,
     pub(crate) roles: Roles,
-    /// How long an answer takes.
+    /// The time of an answer.
     pub(crate) delay: Duration,
 }
 
@@ -77,7 +78,7 @@ impl Generator for FakeBackend {
         sink.send(Event { text, logprobs: Vec::new() }).await.map_err(|_| BackendError::Cancelled)?;
         let usage = Usage { prompt_tokens: 3, completion_tokens: 2, cached_tokens: 0 };
         let report = Report { mode: "plain".to_owned(), exact: true, ..Report::default() };
-        Ok(Outcome { finish: Finish::Stop, usage, report })
+        Ok(Outcome { finish_reason: FinishReason::Stop, usage, report })
     }
 }
 
@@ -87,30 +88,39 @@ impl TargetSource for FakeBackend {
         true
     }
 
-    async fn read(&self, _: &Arc<Request>) -> Result<Task, BackendError> {
+    async fn prepare(&self, _: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
         Err(BackendError::unsupported(&self.name, "read tokens"))
     }
 
-    async fn open_target(&self, _: &Arc<Request>, _: Option<&Left>) -> Result<OpenTarget, BackendError> {
+    async fn open_target(
+        &self,
+        _: &Arc<Request>,
+        _: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
         Err(BackendError::unsupported(&self.name, "verify"))
     }
 }
 
 #[async_trait]
 impl DrafterSource for FakeBackend {
-    async fn open_drafter(&self, _: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+    async fn open_drafter(&self, _: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
         Err(BackendError::unsupported(&self.name, "propose"))
     }
 }
 
 #[async_trait]
 impl Scorer for FakeBackend {
-    async fn score(&self, _: &Arc<Request>, _: &str, _: Range<usize>) -> Result<Vec<Scored>, BackendError> {
+    async fn score(
+        &self,
+        _: &Arc<Request>,
+        _: &str,
+        _: Range<usize>,
+    ) -> Result<Vec<TokenScore>, BackendError> {
         Err(BackendError::unsupported(&self.name, "score"))
     }
 }
 
-/// Makes a [`FakeBackend`] of everything, but of no model whose file is called `gone.gguf`.
+/// Makes a [`FakeBackend`] for each call. A model with the file name `gone.gguf` fails.
 pub(crate) struct FakeFactory;
 
 type Made = Result<SharedBackend, FactoryError>;
@@ -128,7 +138,7 @@ impl Factory for FakeFactory {
         Ok(FakeBackend::shared("lookup", Roles::Drafter))
     }
 
-    async fn node(&self, _: LentSpec) -> Made {
+    async fn node(&self, _: NodeBackendSpec) -> Made {
         Ok(FakeBackend::shared("node", Roles::All))
     }
 
@@ -136,7 +146,7 @@ impl Factory for FakeFactory {
         Ok(FakeBackend::shared("text", Roles::GeneratorAndDrafter))
     }
 
-    async fn discover(&self, _: Duration) -> Result<Vec<Found>, FactoryError> {
+    async fn discover(&self, _: Duration) -> Result<Vec<DiscoveredNode>, FactoryError> {
         Ok(Vec::new())
     }
 

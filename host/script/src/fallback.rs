@@ -1,27 +1,27 @@
-//! Targets that stand by for another one.
+//! Checks that standby targets can take over from another target.
 
 use tightwad_core::SharedBackend;
 
-/// A target cannot stand by for another one.
+/// A target cannot take over from another target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FallbackError {
-    /// It cannot resume a sequence.
-    #[error("'{name}' cannot stand by for '{first}': it cannot go on from its tokens")]
+    /// The standby cannot resume a sequence.
+    #[error("'{name}' cannot stand by for '{first}': it cannot continue after tokens that it did not choose")]
     Resume {
-        /// The target that should stand by.
+        /// The standby target.
         name: String,
-        /// The target that may be lost.
+        /// The first target.
         first: String,
     },
-    /// It has another vocabulary.
+    /// The standby has another vocabulary.
     #[error(
-        "'{name}' cannot stand by for '{first}': its vocabulary is another one; use the same model, or one of the same family"
+        "'{name}' cannot stand by for '{first}': their vocabularies differ; use the same model, or one of the same family"
     )]
     Vocabulary {
-        /// The target that should stand by.
+        /// The standby target.
         name: String,
-        /// The target that may be lost.
+        /// The first target.
         first: String,
     },
 }
@@ -32,19 +32,19 @@ impl From<FallbackError> for String {
     }
 }
 
-/// Refuses targets that cannot stand by for `first`, with the way out.
+/// Checks that each of `standbys` can take over from `first`.
 ///
 /// # Errors
 ///
-/// [`FallbackError`] of the first target that cannot.
-pub fn check_fallback(first: &SharedBackend, others: &[SharedBackend]) -> Result<(), FallbackError> {
-    for other in others {
-        let names = || (other.name().to_owned(), first.name().to_owned());
-        if !other.as_target().is_some_and(|target| target.resumes()) {
+/// [`FallbackError`] of the first standby that cannot.
+pub fn check_fallback(first: &SharedBackend, standbys: &[SharedBackend]) -> Result<(), FallbackError> {
+    for standby in standbys {
+        let names = || (standby.name().to_owned(), first.name().to_owned());
+        if !standby.as_target().is_some_and(|target| target.resumes()) {
             let (name, first) = names();
             return Err(FallbackError::Resume { name, first });
         }
-        if other.vocabulary() != first.vocabulary() {
+        if standby.vocabulary() != first.vocabulary() {
             let (name, first) = names();
             return Err(FallbackError::Vocabulary { name, first });
         }

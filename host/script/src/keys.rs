@@ -1,113 +1,124 @@
-//! Tables from scripts: unknown keys and wrong kinds are errors that say what was meant.
+//! Reads the tables that scripts pass. Errors about unknown keys and wrong types name the nearest key or the
+//! expected type.
 
 use std::path::Path;
 
 use mlua::{FromLua, Lua, Table, Value};
-use tightwad_core::{Token, context_length};
+use tightwad_core::{Token, parse_context_length};
 
 use crate::table_error::TableError;
 
-/// Reads a table of a script. Relative paths in the table start at the folder.
-pub(crate) type Read<S> = fn(&Lua, &Table, &Path) -> Result<S, TableError>;
+/// Reads the options of a function of `tw`. Relative paths in the table start at the folder.
+pub(crate) type ReadOptions<S> = fn(&Lua, &Table, &Path) -> Result<S, TableError>;
 
-/// A table that one of the functions of `tw` was given.
+/// The keys of one kind of table.
+pub(crate) struct Schema {
+    /// The name in errors, such as `tw.model`.
+    pub(crate) name: &'static str,
+    /// All keys, in the order in which errors list them.
+    pub(crate) keys: &'static [&'static str],
+}
+
+/// A table that has only known keys.
 pub(crate) struct Fields<'a> {
     lua: &'a Lua,
     table: &'a Table,
-    /// The function, as in `tw.model`.
-    of: &'static str,
+    /// The schema's name.
+    table_name: &'static str,
 }
 
 impl<'a> Fields<'a> {
-    /// Checks that `table` has no other keys than `known`.
-    pub(crate) fn new(
-        lua: &'a Lua,
-        table: &'a Table,
-        of: &'static str,
-        known: &[&str],
-    ) -> Result<Self, TableError> {
+    /// Checks that `table` has only keys of `schema`.
+    pub(crate) fn new(lua: &'a Lua, table: &'a Table, schema: &Schema) -> Result<Self, TableError> {
+        let (table_name, keys) = (schema.name, schema.keys);
         for pair in table.pairs::<Value, Value>() {
             let (key, _) = pair?;
             let Value::String(key) = &key else {
-                return Err(TableError::Unnamed { of, example: known[0].to_owned() });
+                return Err(TableError::Unnamed { table_name, example: keys[0].to_owned() });
             };
             let key = key.to_string_lossy();
-            if !known.contains(&key.as_str()) {
-                let hint = hint(&key, known);
-                return Err(TableError::UnknownKey { key, of, hint });
+            if !keys.contains(&key.as_str()) {
+                let hint = match nearest(&key, keys) {
+                    Some(near) => format!("did you mean '{near}'?"),
+                    None => format!("it has {}", keys.join(", ")),
+                };
+                return Err(TableError::UnknownKey { key, table_name, hint });
             }
         }
-        Ok(Self { lua, table, of })
+        Ok(Self { lua, table, table_name })
     }
 
-    /// The value of `key`, if any; `expected` says in words what it must be.
+    /// The value of `key`, if there is one. `expected` describes the type in errors.
     pub(crate) fn optional<T: FromLua>(&self, key: &str, expected: &str) -> Result<Option<T>, TableError> {
         let value: Value = self.table.raw_get(key)?;
         if value.is_nil() {
             return Ok(None);
         }
-        let kind = describe(&value);
-        // Lua would turn numbers into strings and back.
-        let coerced = match &value {
+        let description = describe(&value);
+        // Lua converts numbers to strings and strings to numbers.
+        let converted = match &value {
             Value::String(_) => !expected.contains("string"),
             Value::Integer(_) | Value::Number(_) => !expected.contains("number"),
             _ => false,
         };
         match T::from_lua(value, self.lua) {
-            Ok(value) if !coerced => Ok(Some(value)),
-            _ => Err(self.wrong(key, expected, kind)),
-        }
-    }
-
-    /// The value of `context`, if any: tokens, or a string such as `"32k"`.
-    pub(crate) fn context(&self) -> Result<Option<u32>, TableError> {
-        let expected = "a whole number, or a string such as \"32k\"";
-        let value: Value = self.table.raw_get("context")?;
-        let Value::String(text) = &value else { return self.optional("context", expected) };
-        let tokens = context_length(&text.to_string_lossy());
-        tokens.map(Some).map_err(|_| self.wrong("context", expected, describe(&value)))
-    }
-
-    /// The value of `token`, if any.
-    pub(crate) fn token(&self) -> Result<Option<Token>, TableError> {
-        let value: Value = self.table.raw_get("token")?;
-        match value {
-            Value::Nil => Ok(None),
-            Value::String(text) => {
-                let token = Token::new(&text.to_string_lossy());
-                let wrong = |error| TableError::Refused(format!("'token' in {}: {error}", self.of));
-                token.map(Some).map_err(wrong)
-            }
-            // A number may be the secret.
-            Value::Integer(_) | Value::Number(_) => {
-                Err(self.wrong("token", "a string", "a number".to_owned()))
-            }
-            other => Err(self.wrong("token", "a string", describe(&other))),
+            Ok(value) if !converted => Ok(Some(value)),
+            _ => Err(self.wrong_type(key, expected, description)),
         }
     }
 
     /// The value of `key`.
     pub(crate) fn required<T: FromLua>(&self, key: &str, expected: &str) -> Result<T, TableError> {
-        let found = self.optional(key, expected)?;
+        let value = self.optional(key, expected)?;
         let (key, expected) = (key.to_owned(), expected.to_owned());
-        found.ok_or(TableError::Missing { key, of: self.of, expected })
+        value.ok_or(TableError::Missing { key, table_name: self.table_name, expected })
     }
 
-    fn wrong(&self, key: &str, expected: &str, found: String) -> TableError {
-        TableError::Kind { key: key.to_owned(), of: self.of, expected: expected.to_owned(), found }
+    /// The value of `context`, if there is one: tokens, or a string such as `"32k"`.
+    pub(crate) fn context(&self) -> Result<Option<u32>, TableError> {
+        let expected = "a whole number, or a string such as \"32k\"";
+        let value: Value = self.table.raw_get("context")?;
+        let Value::String(text) = &value else { return self.optional("context", expected) };
+        let tokens = parse_context_length(&text.to_string_lossy());
+        tokens.map(Some).map_err(|_| self.wrong_type("context", expected, describe(&value)))
+    }
+
+    /// The bearer token under `key`, if there is one. Errors never contain its text.
+    pub(crate) fn token(&self, key: &str) -> Result<Option<Token>, TableError> {
+        let value: Value = self.table.raw_get(key)?;
+        match value {
+            Value::Nil => Ok(None),
+            Value::String(text) => {
+                let token = Token::new(&text.to_string_lossy());
+                let wrong = |error| TableError::Refused(format!("'{key}' in {}: {error}", self.table_name));
+                token.map(Some).map_err(wrong)
+            }
+            // The error must not contain the number, because it can be the secret.
+            Value::Integer(_) | Value::Number(_) => {
+                Err(self.wrong_type(key, "a string", "a number".to_owned()))
+            }
+            other => Err(self.wrong_type(key, "a string", describe(&other))),
+        }
+    }
+
+    fn wrong_type(&self, key: &str, expected: &str, found: String) -> TableError {
+        TableError::WrongType {
+            key: key.to_owned(),
+            table_name: self.table_name,
+            expected: expected.to_owned(),
+            found,
+        }
     }
 }
 
-/// The way out for an unknown key.
-fn hint(key: &str, known: &[&str]) -> String {
-    let close = known.iter().map(|known| (strsim::damerau_levenshtein(key, known), *known)).min();
-    match close {
-        Some((distance, known)) if distance <= 1 + key.len() / 3 => format!("did you mean '{known}'?"),
-        _ => format!("it knows {}", known.join(", ")),
-    }
+/// The known name that is most like `name`, unless the two differ too much for a typing error.
+pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
+    let distance = |known: &&'n str| (strsim::damerau_levenshtein(name, known), *known);
+    let (distance, near) = known.iter().map(distance).min()?;
+    (distance <= 1 + name.len() / 3).then_some(near)
 }
 
-/// What a value is, for people.
+/// Describes a value for an error.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::String(text) => format!("the string '{}'", text.to_string_lossy()),
@@ -122,38 +133,38 @@ pub(crate) fn describe(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    const FIELDS: [&str; 4] = ["path", "context", "token", "slots"];
+    const SCHEMA: Schema = Schema { name: "tw.test", keys: &["path", "context", "token", "slots"] };
 
-    /// Reads the table that `source` makes.
+    /// Reads the table that the Lua expression `source` makes.
     fn read<T>(source: &str, read: impl FnOnce(&Fields<'_>) -> Result<T, TableError>) -> Result<T, String> {
         let lua = Lua::new();
         let table: Table = lua.load(source).eval().unwrap();
-        let fields = Fields::new(&lua, &table, "tw.test", &FIELDS).map_err(|error| error.to_string())?;
+        let fields = Fields::new(&lua, &table, &SCHEMA).map_err(|error| error.to_string())?;
         read(&fields).map_err(|error| error.to_string())
     }
 
-    fn refused(source: &str) -> String {
+    fn error(source: &str) -> String {
         read(source, |_| Ok(())).unwrap_err()
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_a_close_one() {
-        assert_eq!(refused("{ pth = 1 }"), "unknown key 'pth' in tw.test; did you mean 'path'?");
+    fn unknown_key_error_names_nearest_key() {
+        assert_eq!(error("{ pth = 1 }"), "unknown key 'pth' in tw.test; did you mean 'path'?");
         assert_eq!(
-            refused("{ colour = 1 }"),
-            "unknown key 'colour' in tw.test; it knows path, context, token, slots"
+            error("{ colour = 1 }"),
+            "unknown key 'colour' in tw.test; it has path, context, token, slots"
         );
-        assert_eq!(refused("{ 'a' }"), "tw.test takes named fields, as in { path = ... }");
+        assert_eq!(error("{ 'a' }"), "tw.test takes named fields, as in { path = ... }");
     }
 
     #[test]
-    fn a_value_must_have_its_kind() {
+    fn value_of_wrong_type_is_refused() {
         let path = |fields: &Fields<'_>| fields.optional::<String>("path", "a string");
         assert_eq!(read("{ path = 'a' }", path).unwrap().as_deref(), Some("a"));
         assert_eq!(read("{}", path).unwrap(), None);
         let slots = |fields: &Fields<'_>| fields.optional::<u32>("slots", "a whole number");
         assert_eq!(read("{ slots = 3 }", slots).unwrap(), Some(3));
-        // Lua would make a string of a number, and a number of a string.
+        // Lua converts numbers to strings and strings to numbers.
         for (source, expected) in [
             ("{ path = 5 }", "'path' in tw.test must be a string, not the number 5"),
             ("{ path = {} }", "'path' in tw.test must be a string, not a table"),
@@ -171,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_value_is_named() {
+    fn missing_value_error_names_key() {
         let missing = read("{}", |fields| fields.required::<String>("path", "a string, the file"));
         assert_eq!(missing.unwrap_err(), "tw.test needs 'path': a string, the file");
     }
 
     #[test]
-    fn a_context_is_a_number_or_has_a_unit() {
+    fn context_is_number_or_has_unit() {
         let context = |source: &str| read(source, |fields| fields.context());
         assert_eq!(context("{}").unwrap(), None);
         assert_eq!(context("{ context = 4096 }").unwrap(), Some(4096));
@@ -189,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_never_shown() {
-        let token = |source: &str| read(source, |fields| fields.token());
+    fn token_error_hides_token() {
+        let token = |source: &str| read(source, |fields| fields.token("token"));
         assert_eq!(token("{}").unwrap(), None);
         assert_eq!(token("{ token = 'secret-12345' }").unwrap().unwrap().secret(), "secret-12345");
         assert_eq!(

@@ -1,8 +1,7 @@
-//! Time and memory of scripts.
+//! Limits of time and memory for scripts.
 //!
-//! Invariant: Lua code runs only in a slice of [`Limits`], which starts the [`Stopwatch`] first. The hook ends a
-//! slice that takes too long. A C function calls no hook: other threads see it by the stopwatch, and give the state
-//! up.
+//! Invariant: Lua code runs only in a slice of [`Limits`], which starts the [`Stopwatch`] first. The hook ends a slice
+//! that takes too long. Inside a C function no hook runs: other threads read the stopwatch and abandon the state.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -15,21 +14,21 @@ use std::time::{Duration, Instant};
 use mlua::{HookTriggers, Lua, VmState};
 use tightwad_core::sync;
 
-/// Memory of a script with all its running requests, in bytes.
+/// The maximum memory of a script with all its running requests, in bytes.
 pub(crate) const MAX_MEMORY_BYTES: usize = 256 << 20;
-/// Longest computing of a script until it waits for the host.
-pub(crate) const MAX_SLICE: Duration = Duration::from_secs(1);
-/// Time that the hook gets, beyond the slice, to end it.
-const GRACE: Duration = Duration::from_millis(500);
-/// Instructions between two looks at the clock.
-const HOOK_INSTRUCTIONS: u32 = 10_000;
+/// The maximum time that a script computes before it waits for the host.
+pub(crate) const MAX_SLICE_TIME: Duration = Duration::from_secs(1);
+/// The time after the end of a slice that the hook has to stop it.
+const HOOK_GRACE_PERIOD: Duration = Duration::from_millis(500);
+/// The number of Lua instructions between two runs of the hook.
+const HOOK_INTERVAL_INSTRUCTIONS: u32 = 10_000;
 
-/// The call of a function that a slice belongs to.
+/// Identifies a call of a script function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallId {
-    /// The model; empty while the script is loaded.
+    /// The model; empty while the host loads the script.
     pub model: Arc<str>,
-    /// Its number in this state.
+    /// The number of the call in its Lua state.
     pub number: u64,
 }
 
@@ -40,7 +39,7 @@ impl CallId {
     }
 }
 
-/// Says to other threads whether a Lua state computes, since when, and for which call.
+/// Shows other threads whether a Lua state computes, since when, and for which call.
 #[derive(Debug, Default)]
 pub(crate) struct Stopwatch(Mutex<Option<(Instant, CallId)>>);
 
@@ -50,19 +49,19 @@ impl Stopwatch {
     }
 
     /// The call that computes now.
-    pub(crate) fn computes(&self) -> Option<CallId> {
+    pub(crate) fn running_call(&self) -> Option<CallId> {
         self.slice().as_ref().map(|(_, call)| call.clone())
     }
 
-    /// The call whose slice goes on although the hook should have ended it.
-    pub(crate) fn stuck(&self) -> Option<CallId> {
+    /// The call whose slice still runs after the time in which the hook stops it.
+    pub(crate) fn stuck_call(&self) -> Option<CallId> {
         let slice = self.slice();
-        let stuck = slice.as_ref().filter(|(began, _)| began.elapsed() > MAX_SLICE + GRACE);
+        let stuck = slice.as_ref().filter(|(began, _)| began.elapsed() > MAX_SLICE_TIME + HOOK_GRACE_PERIOD);
         stuck.map(|(_, call)| call.clone())
     }
 }
 
-/// The limits of one Lua state; cheap to clone.
+/// The limits of one Lua state. A clone is cheap and shares the state's clock.
 #[derive(Clone)]
 pub(crate) struct Limits {
     slice: Rc<Slice>,
@@ -70,54 +69,57 @@ pub(crate) struct Limits {
     max_slice: Duration,
 }
 
-/// The slice that runs.
+/// The running slice.
 struct Slice {
     deadline: Cell<Instant>,
-    /// The script waited for the host.
-    waited: Cell<bool>,
+    /// True if the script waited for the host in this slice.
+    has_waited: Cell<bool>,
 }
 
 impl Limits {
-    /// Puts `lua` under the limits.
-    pub(crate) fn impose(lua: &Lua, stopwatch: Arc<Stopwatch>) -> mlua::Result<Self> {
+    /// Applies the limits to `lua`.
+    pub(crate) fn apply(lua: &Lua, stopwatch: Arc<Stopwatch>) -> mlua::Result<Self> {
         lua.set_memory_limit(MAX_MEMORY_BYTES)?;
-        let slice =
-            Rc::new(Slice { deadline: Cell::new(Instant::now() + MAX_SLICE), waited: Cell::new(false) });
-        let limits = Self { slice, stopwatch, max_slice: MAX_SLICE };
+        let slice = Rc::new(Slice {
+            deadline: Cell::new(Instant::now() + MAX_SLICE_TIME),
+            has_waited: Cell::new(false),
+        });
+        let limits = Self { slice, stopwatch, max_slice: MAX_SLICE_TIME };
         let clock = limits.clone();
-        // Inherited by every coroutine.
-        lua.set_global_hook(HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS), move |_, _| {
-            clock.check().map(|()| VmState::Continue)
-        })?;
+        // Every coroutine inherits the hook.
+        lua.set_global_hook(
+            HookTriggers::new().every_nth_instruction(HOOK_INTERVAL_INSTRUCTIONS),
+            move |_, _| clock.check().map(|()| VmState::Continue),
+        )?;
         lua.set_app_data(limits.clone());
         Ok(limits)
     }
 
-    /// The same state under a shorter limit of time.
+    /// The limits of the same state with a shorter slice.
     #[cfg(test)]
     pub(crate) fn with_max_slice(self, max_slice: Duration) -> Self {
         Self { max_slice, ..self }
     }
 
-    /// An error once the slice has taken too long. `pcall` and its kin call this too, because they
-    /// would otherwise swallow the hook's error and go on.
+    /// Fails after the end of the slice. The wrappers of `pcall`, `xpcall` and the coroutine functions call this too,
+    /// because they catch the hook's error.
     pub(crate) fn check(&self) -> mlua::Result<()> {
         if Instant::now() > self.slice.deadline.get() { Err(too_long()) } else { Ok(()) }
     }
 
-    /// Runs the Lua code of a call. Time in which it waits for the host does not count; `coroutine.yield` is not
-    /// waiting.
+    /// Runs the Lua code of a call. The limit excludes the time that the code waits for the host. A `coroutine.yield`
+    /// does not count as waiting.
     pub(crate) async fn run<T>(
         &self,
         call: CallId,
         lua: impl Future<Output = mlua::Result<T>>,
     ) -> mlua::Result<T> {
         let lua = Some(Box::pin(lua));
-        let mut running = Running { limits: self, call, lua, used: Duration::ZERO };
+        let mut running = RunningCall { limits: self, call, lua, used: Duration::ZERO };
         std::future::poll_fn(|context| running.poll(context)).await
     }
 
-    /// A slice of Lua code of `call`, which used some of its time before.
+    /// Runs one slice of Lua code of `call`. `used`: the time of earlier slices since the last wait.
     fn slice<R>(&self, call: &CallId, used: Duration, lua: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         self.slice.deadline.set(start + self.max_slice.saturating_sub(used));
@@ -128,22 +130,22 @@ impl Limits {
     }
 }
 
-/// A call under way. Dropping Lua code runs Lua code too: handlers of `<close>` variables.
-struct Running<'a, F> {
+/// A running call. Its drop is a slice too, because it runs the handlers of `<close>` variables.
+struct RunningCall<'a, F> {
     limits: &'a Limits,
     call: CallId,
     lua: Option<Pin<Box<F>>>,
-    /// Computing since it last waited for the host.
+    /// The time of computing since the last wait for the host.
     used: Duration,
 }
 
-impl<T, F: Future<Output = mlua::Result<T>>> Running<'_, F> {
+impl<T, F: Future<Output = mlua::Result<T>>> RunningCall<'_, F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<mlua::Result<T>> {
         let Some(lua) = &mut self.lua else { return Poll::Ready(Err(too_long())) };
         let start = Instant::now();
         let polled = self.limits.slice(&self.call, self.used, || lua.as_mut().poll(context));
-        let waited = self.limits.slice.waited.take();
-        self.used = if waited { Duration::ZERO } else { self.used + start.elapsed() };
+        let has_waited = self.limits.slice.has_waited.take();
+        self.used = if has_waited { Duration::ZERO } else { self.used + start.elapsed() };
         match polled {
             Poll::Pending if self.used > self.limits.max_slice => Poll::Ready(Err(too_long())),
             polled => polled,
@@ -151,7 +153,7 @@ impl<T, F: Future<Output = mlua::Result<T>>> Running<'_, F> {
     }
 }
 
-impl<F> Drop for Running<'_, F> {
+impl<F> Drop for RunningCall<'_, F> {
     fn drop(&mut self) {
         let lua = self.lua.take();
         self.limits.slice(&self.call, Duration::ZERO, || drop(lua));
@@ -162,19 +164,19 @@ fn too_long() -> mlua::Error {
     mlua::Error::RuntimeError(too_long_message())
 }
 
-/// What is said of a script that takes too long.
+/// The error about a script that computes too long.
 pub(crate) fn too_long_message() -> String {
-    format!("the script computed for more than {} s without a pause", MAX_SLICE.as_secs())
+    format!("the script computed for more than {} s without waiting for the host", MAX_SLICE_TIME.as_secs())
 }
 
-/// Waits for `host` in a function that `lua` called.
-pub(crate) async fn waiting<T>(lua: &Lua, host: impl Future<Output = T>) -> T {
+/// Waits for `host` inside a function that `lua` called. The limit of time excludes this wait.
+pub(crate) async fn wait_for_host<T>(lua: &Lua, host: impl Future<Output = T>) -> T {
     let limits = lua.app_data_ref::<Limits>().map(|limits| limits.clone());
     let mut host = std::pin::pin!(host);
     std::future::poll_fn(|context| {
         let polled = host.as_mut().poll(context);
         if let (Poll::Pending, Some(limits)) = (&polled, &limits) {
-            limits.slice.waited.set(true);
+            limits.slice.has_waited.set(true);
         }
         polled
     })

@@ -1,4 +1,4 @@
-//! A function of a script as a backend.
+//! Pipelines: functions of a script as backends.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,92 +7,94 @@ use async_trait::async_trait;
 use tightwad_core::{Backend, BackendError, Generator, Outcome, Request, Sink, sync};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::abandoned;
-use crate::abandoned::MAX_ABANDONED;
+use crate::abandoned_threads;
 use crate::error::ScriptError;
 use crate::limits::too_long_message;
 use crate::request::RequestHandle;
-use crate::state::{Loaded, LuaState, Source, Stuck};
+use crate::source::Source;
+use crate::state::{LoadedScript, LuaState, Stuck};
 
-/// Tries of a request whose state was lost to another function before anything was sent.
-const MAX_TRIES: usize = 3;
+/// The maximum number of attempts of a request. Another function can block the shared state before the request sends text.
+const MAX_ATTEMPTS: usize = 3;
 
-/// There is no state for a function.
+/// The host has no Lua state for a function.
 #[derive(Debug, thiserror::Error)]
 enum StateError {
-    /// Too many calls of the function never ended.
+    /// Too many abandoned threads of the function still run.
     #[error(
-        "{}; {frozen} such calls still run, and more are refused: correct the script, or restart the host",
+        "{}; {threads} such calls still run, and the host refuses further ones. Correct the script, or restart the host",
         too_long_message()
     )]
-    Refused { frozen: usize },
-    /// The script does not run again.
+    Refused { threads: usize },
+    /// The script failed in a new state.
     #[error(transparent)]
     Script(#[from] ScriptError),
 }
 
-/// The functions of a script, and the states that they live in.
+/// The functions of a script and their Lua states.
 ///
-/// All share one state. A function that computes without an end loses it for all of them, once: from then on it
-/// has a state of its own.
-pub(crate) struct Functions {
+/// The functions share one state. A function that computes too long makes the host abandon that state, once. Afterwards
+/// this function uses a separate state.
+pub(crate) struct ScriptFunctions {
     source: Arc<Source>,
-    shared: Place,
-    own: Mutex<HashMap<String, Arc<Place>>>,
+    shared: StateSlot,
+    /// The states of single functions, by model.
+    function_states: Mutex<HashMap<String, Arc<StateSlot>>>,
 }
 
-/// Where a state is; empty until it is needed.
-type Place = AsyncMutex<Option<Arc<LuaState>>>;
+/// Holds a state; empty until a call needs one.
+type StateSlot = AsyncMutex<Option<Arc<LuaState>>>;
 
-impl Functions {
+impl ScriptFunctions {
     /// Runs a script.
-    pub(crate) async fn load(source: Source) -> Result<(Arc<Self>, Loaded), ScriptError> {
+    pub(crate) async fn load(source: Source) -> Result<(Arc<Self>, LoadedScript), ScriptError> {
         let source = Arc::new(source);
         let (state, loaded) = LuaState::start(&source).await?;
         let shared = AsyncMutex::new(Some(Arc::new(state)));
-        Ok((Arc::new(Self { source, shared, own: Mutex::default() }), loaded))
+        Ok((Arc::new(Self { source, shared, function_states: Mutex::default() }), loaded))
     }
 
-    /// The state of the function of `model`. Where it is lost, the script is run again on a new one.
+    /// The state of the function of `model`. If the state is lost, the script runs again in a new one.
     async fn state(&self, model: &str) -> Result<Arc<LuaState>, StateError> {
-        let script = &self.source.shown;
-        let own = self.own_place(model);
-        let mut place = own.as_deref().unwrap_or(&self.shared).lock().await;
-        if let Some(state) = place.as_ref().filter(|state| !state.is_lost()) {
+        let script = &self.source.display_name;
+        let function_slot = self.function_slot(model);
+        let mut slot = function_slot.as_deref().unwrap_or(&self.shared).lock().await;
+        if let Some(state) = slot.as_ref().filter(|state| !state.is_lost()) {
             return Ok(state.clone());
         }
-        if let Some(lost) = place.take() {
-            lost.give_up();
+        if let Some(lost) = slot.take() {
+            lost.abandon();
         }
-        let frozen = abandoned::count(script, model);
-        if own.is_some() && frozen > MAX_ABANDONED {
-            return Err(StateError::Refused { frozen });
+        let threads = abandoned_threads::count(script, model);
+        if function_slot.is_some() && threads > abandoned_threads::MAX_THREADS {
+            return Err(StateError::Refused { threads });
         }
         let (state, _) = LuaState::start(&self.source).await?;
         let state = Arc::new(state);
-        *place = Some(state.clone());
+        *slot = Some(state.clone());
         Ok(state)
     }
 
-    /// The place of a function that froze a state before.
-    fn own_place(&self, model: &str) -> Option<Arc<Place>> {
-        let mut own = sync::lock(&self.own);
-        if !own.contains_key(model) && abandoned::count(&self.source.shown, model) > 0 {
-            own.insert(model.to_owned(), Arc::default());
+    /// The slot of a function that has blocked a state before.
+    fn function_slot(&self, model: &str) -> Option<Arc<StateSlot>> {
+        let mut function_states = sync::lock(&self.function_states);
+        if !function_states.contains_key(model)
+            && abandoned_threads::count(&self.source.display_name, model) > 0
+        {
+            function_states.insert(model.to_owned(), Arc::default());
         }
-        own.get(model).cloned()
+        function_states.get(model).cloned()
     }
 }
 
-/// Calls a function with each request. What it streams is the answer; a string that it returns is
-/// shown too.
+/// Calls a function with each request. The answer is the streamed text, and then the string that the function returns.
 pub(crate) struct Pipeline {
     name: String,
-    functions: Arc<Functions>,
+    functions: Arc<ScriptFunctions>,
 }
 
 impl Pipeline {
-    pub(crate) fn new(name: &str, functions: Arc<Functions>) -> Self {
+    pub(crate) fn new(name: &str, functions: Arc<ScriptFunctions>) -> Self {
         Self { name: name.to_owned(), functions }
     }
 }
@@ -111,24 +113,24 @@ impl Backend for Pipeline {
 impl Generator for Pipeline {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let failed = |reason: String| BackendError::failed(&self.name, reason);
-        for _ in 0..MAX_TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let state = self.functions.state(&self.name).await.map_err(|error| failed(error.to_string()))?;
             let handle = RequestHandle::new(&self.name, request.clone(), sink.clone());
             let record = handle.record.clone();
-            let mut answering = state.call(&self.name, handle);
-            let stuck = match state.answered(&mut answering).await {
+            let mut call = state.call(&self.name, handle);
+            let stuck = match state.wait_for(&mut call).await {
                 Ok(outcome) => return outcome,
-                Err(Stuck(call)) => call,
+                Err(Stuck(id)) => id,
             };
-            state.give_up();
-            if stuck == answering.id {
+            state.abandon();
+            if stuck == call.id {
                 break;
             }
-            // Another call froze the state. What models write for this request still goes out.
+            // Another call blocks the state. The text of this request's running generations still goes out.
             if record.has_begun() {
                 return tokio::select! {
-                    outcome = answering.outcome() => outcome,
-                    outcome = record.settled() => outcome.ok_or_else(|| failed(too_long_message())),
+                    outcome = call.outcome() => outcome,
+                    outcome = record.outcome_when_idle() => outcome.ok_or_else(|| failed(too_long_message())),
                 };
             }
         }
@@ -160,7 +162,7 @@ return tw.serve{ models = {
 } }
 "#;
 
-    async fn asked(backend: &dyn Backend) -> (String, Result<Outcome, BackendError>) {
+    async fn ask(backend: &dyn Backend) -> (String, Result<Outcome, BackendError>) {
         let mut text = String::new();
         let request = Request { prompt: Prompt::Text("hi".to_owned()), ..Request::default() };
         let outcome = relay(backend, request, |event| {
@@ -172,15 +174,15 @@ return tw.serve{ models = {
     }
 
     #[tokio::test]
-    async fn the_functions_of_a_script_share_its_state() {
+    async fn script_functions_share_state() {
         let text = SCRIPT.as_bytes().to_vec();
         let script = load_text("p.lua", text, Path::new("."), Arc::new(FakeFactory), &[]).await.unwrap();
         let [(_, counts), (_, fails)] = script.models.as_slice() else { panic!("{}", script.models.len()) };
         assert!(counts.as_generator().is_some());
         for call in 1..=2 {
-            let (text, outcome) = asked(counts.as_ref()).await;
+            let (text, outcome) = ask(counts.as_ref()).await;
             assert_eq!((text, outcome.is_ok()), (format!("model: hi {call}"), true));
-            let (text, outcome) = asked(fails.as_ref()).await;
+            let (text, outcome) = ask(fails.as_ref()).await;
             assert_eq!(text, "");
             assert_eq!(outcome.unwrap_err().to_string(), "fails failed: p.lua:11: no luck");
         }

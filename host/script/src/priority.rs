@@ -1,4 +1,4 @@
-//! Threads that must not take processor time from others.
+//! Lowers the priority of threads.
 
 /// A thread of this process.
 #[cfg(target_os = "linux")]
@@ -7,20 +7,20 @@ pub(crate) struct Thread(rustix::thread::Pid);
 
 #[cfg(target_os = "linux")]
 impl Thread {
-    /// The thread that asks.
+    /// The calling thread.
     pub(crate) fn current() -> Self {
         Self(rustix::thread::gettid())
     }
 
-    /// Gives it the lowest priority, for good. Linux knows a priority for each thread.
+    /// Sets the lowest priority, permanently. On Linux, a priority belongs to a thread.
     pub(crate) fn lower(&self) {
         if let Err(error) = rustix::process::setpriority_process(Some(self.0), 19) {
-            tracing::debug!(%error, "the priority of a thread cannot be lowered");
+            tracing::debug!(%error, "cannot lower the priority of a thread");
         }
     }
 }
 
-/// A thread of this process, whose priority cannot be changed here.
+/// A thread of this process. Its priority cannot be changed on this system.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub(crate) struct Thread;

@@ -1,114 +1,115 @@
-//! What was done for one request of a pipeline so far, on the script's thread and on others.
+//! The record of one pipeline request. The script's thread and the runtime's threads share it.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tightwad_core::{BackendError, Finish, Outcome, Report, Usage, sync};
+use tightwad_core::{BackendError, FinishReason, Outcome, Report, Usage, sync};
 use tokio::sync::watch;
 
-/// The record of one request. The script's thread and the generations that it began share it.
+/// Collects the usage, the outcome and the errors of all generations of one request.
 pub(crate) struct Record {
-    facts: Mutex<Facts>,
-    /// Generations that run.
+    state: Mutex<State>,
+    /// The number of running generations.
     running: watch::Sender<usize>,
 }
 
 #[derive(Default)]
-struct Facts {
-    shown: Option<Outcome>,
+struct State {
+    /// The outcome of the streamed generations.
+    streamed: Option<Outcome>,
     usage: Usage,
-    /// Text that no model wrote was shown.
+    /// True if the client got text that no backend generated.
     emitted: bool,
-    /// A generation began whose text goes to the client.
-    showing: bool,
+    /// True if a streamed generation has started.
+    streaming: bool,
     error: Option<BackendError>,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Self { facts: Mutex::default(), running: watch::channel(0).0 }
+        Self { state: Mutex::default(), running: watch::channel(0).0 }
     }
 }
 
 impl Record {
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        sync::lock(&self.facts)
+    fn state(&self) -> MutexGuard<'_, State> {
+        sync::lock(&self.state)
     }
 
-    /// Text that no model wrote goes to the client.
-    pub(crate) fn emitted(&self) {
-        self.facts().emitted = true;
+    /// Records that the client gets text that no backend generated.
+    pub(crate) fn add_emitted(&self) {
+        self.state().emitted = true;
     }
 
-    /// A generation begins; `shown`: its text goes to the client.
-    pub(crate) fn generation_begins(&self, shown: bool) {
-        self.facts().showing |= shown;
+    /// Records the start of a generation. `stream`: its text goes to the client.
+    pub(crate) fn start_generation(&self, stream: bool) {
+        self.state().streaming |= stream;
     }
 
     /// Counts a generation as running until the guard is dropped.
-    pub(crate) fn running(self: &Arc<Self>) -> Running {
+    pub(crate) fn running_guard(self: &Arc<Self>) -> RunningGuard {
         self.running.send_modify(|running| *running += 1);
-        Running(self.clone())
+        RunningGuard(self.clone())
     }
 
-    /// A generation ended well.
-    pub(crate) fn add(&self, outcome: &Outcome, shown: bool) {
-        let mut facts = self.facts();
-        facts.usage.prompt_tokens += outcome.usage.prompt_tokens;
-        facts.usage.completion_tokens += outcome.usage.completion_tokens;
-        facts.usage.cached_tokens += outcome.usage.cached_tokens;
-        if !shown {
+    /// Records the outcome of a generation.
+    pub(crate) fn add_outcome(&self, outcome: &Outcome, stream: bool) {
+        let mut state = self.state();
+        state.usage.prompt_tokens += outcome.usage.prompt_tokens;
+        state.usage.completion_tokens += outcome.usage.completion_tokens;
+        state.usage.cached_tokens += outcome.usage.cached_tokens;
+        if !stream {
             return;
         }
-        match &mut facts.shown {
-            None => facts.shown = Some(outcome.clone()),
-            Some(before) => {
-                before.finish = outcome.finish;
-                before.report.add(&outcome.report);
+        match &mut state.streamed {
+            None => state.streamed = Some(outcome.clone()),
+            Some(total) => {
+                total.finish_reason = outcome.finish_reason;
+                total.report.add(&outcome.report);
             }
         }
     }
 
-    /// A generation failed.
-    pub(crate) fn failed(&self, error: &BackendError) {
-        self.facts().error = Some(error.clone());
+    /// Records the failure of a generation.
+    pub(crate) fn add_error(&self, error: &BackendError) {
+        self.state().error = Some(error.clone());
     }
 
-    /// The last failure of a generation.
+    /// Removes and returns the last failure of a generation.
     pub(crate) fn take_error(&self) -> Option<BackendError> {
-        self.facts().error.take()
+        self.state().error.take()
     }
 
-    /// True when the client may have got something.
+    /// True if the client may have received text.
     pub(crate) fn has_begun(&self) -> bool {
-        let facts = self.facts();
-        facts.emitted || facts.showing
+        let state = self.state();
+        state.emitted || state.streaming
     }
 
-    /// The outcome when all generations have ended; `None` where the client got no whole answer of a model.
-    pub(crate) async fn settled(&self) -> Option<Outcome> {
-        // The sender lives as long as this does.
+    /// Waits until all generations end. Returns `None` if no streamed generation succeeded.
+    pub(crate) async fn outcome_when_idle(&self) -> Option<Outcome> {
+        // The wait cannot fail: the sender lives as long as `self`.
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
-        self.facts().shown.as_ref()?;
+        self.state().streamed.as_ref()?;
         Some(self.outcome())
     }
 
-    /// The pipeline's outcome.
+    /// The outcome of the pipeline.
     pub(crate) fn outcome(&self) -> Outcome {
-        let facts = self.facts();
-        let shown = facts.shown.clone();
-        let finish = shown.as_ref().map_or(Finish::Stop, |outcome| outcome.finish);
-        let mut report = shown.map_or_else(Report::default, |outcome| outcome.report);
+        let state = self.state();
+        let streamed = state.streamed.clone();
+        let finish_reason = streamed.as_ref().map_or(FinishReason::Stop, |outcome| outcome.finish_reason);
+        let mut report = streamed.map_or_else(Report::default, |outcome| outcome.report);
         report.mode =
             if report.mode.is_empty() { "pipeline".to_owned() } else { format!("pipeline/{}", report.mode) };
-        report.exact &= !facts.emitted;
-        Outcome { finish, usage: facts.usage, report }
+        report.exact &= !state.emitted;
+        Outcome { finish_reason, usage: state.usage, report }
     }
 }
 
-/// A generation that runs.
-pub(crate) struct Running(Arc<Record>);
+/// Counts one generation as running.
+pub(crate) struct RunningGuard(Arc<Record>);
 
-impl Drop for Running {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         self.0.running.send_modify(|running| *running -= 1);
     }

@@ -1,20 +1,26 @@
-//! A request as pipelines see it.
+//! Requests and answers in the hands of scripts.
 
 use std::sync::Arc;
 
 use mlua::{IntoLua, Lua, LuaSerdeExt, Table, UserData, UserDataFields, UserDataMethods, Value};
 use tightwad_core::{
-    BackendError, Event, Finish, Message, Outcome, Prompt, Request, Sampling, SamplingSpec, SharedBackend,
-    Sink, relay,
+    BackendError, Event, FinishReason, Message, Outcome, Prompt, Request, Sampling, SamplingSpec,
+    SharedBackend, Sink, relay,
 };
 use tokio::task::JoinSet;
 
-use crate::keys::Fields;
-use crate::limits::waiting;
+use crate::keys::{Fields, Schema};
+use crate::limits::wait_for_host;
 use crate::record::Record;
 use crate::table_error::TableError;
 
-/// One request in a script's hands.
+/// The fields of a request that a script can change.
+pub(crate) const CHANGES: Schema = Schema {
+    name: "the changes of a request",
+    keys: &["prompt", "messages", "max_tokens", "temperature", "seed", "stop"],
+};
+
+/// One request as a Lua value.
 #[derive(Clone)]
 pub(crate) struct RequestHandle {
     model: String,
@@ -23,17 +29,18 @@ pub(crate) struct RequestHandle {
     pub record: Arc<Record>,
 }
 
-/// What a backend answered, as a script sees it.
+/// The answer of a backend, as a Lua table.
 pub(crate) struct Answer {
-    text: String,
-    outcome: Outcome,
+    pub text: String,
+    pub outcome: Outcome,
 }
 
 impl IntoLua for Answer {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         let table = lua.create_table()?;
         table.raw_set("text", self.text)?;
-        table.raw_set("finish", if self.outcome.finish == Finish::Stop { "stop" } else { "length" })?;
+        let finish_reason = if self.outcome.finish_reason == FinishReason::Stop { "stop" } else { "length" };
+        table.raw_set("finish_reason", finish_reason)?;
         table.raw_set("prompt_tokens", self.outcome.usage.prompt_tokens)?;
         table.raw_set("completion_tokens", self.outcome.usage.completion_tokens)?;
         table.raw_set("exact", self.outcome.report.exact)?;
@@ -46,35 +53,36 @@ impl RequestHandle {
         Self { model: model.to_owned(), request, sink, record: Arc::default() }
     }
 
-    /// Shows `text` to the client.
+    /// Sends `text` to the client.
     pub(crate) async fn emit(&self, text: String) -> Result<(), BackendError> {
-        self.record.emitted();
+        self.record.add_emitted();
         let event = Event { text, logprobs: Vec::new() };
         self.sink.send(event).await.map_err(|_| BackendError::Cancelled)
     }
 
-    /// Lets `backend` answer; the client sees it where `shown` says so.
+    /// Answers `request` with `backend`. `stream`: the text goes to the client.
     pub(crate) async fn run(
         &self,
         backend: &SharedBackend,
         request: Request,
-        shown: bool,
+        stream: bool,
     ) -> Result<Answer, BackendError> {
         let (backend, sink, record) = (backend.clone(), self.sink.clone(), self.record.clone());
-        record.generation_begins(shown);
-        let running = record.running();
-        // On the runtime's threads: this one is the script's. Aborted where the script does not wait any more.
-        let mut generating = JoinSet::new();
-        generating.spawn(async move {
+        record.start_generation(stream);
+        let running = record.running_guard();
+        // The generation runs on the runtime's threads, because this thread belongs to the script. The join set aborts
+        // the generation when the script no longer waits for it.
+        let mut generation = JoinSet::new();
+        generation.spawn(async move {
             let _running = running;
-            let answer = relayed(&backend, request, sink, shown).await;
+            let answer = generate(&backend, request, sink, stream).await;
             match &answer {
-                Ok(answer) => record.add(&answer.outcome, shown),
-                Err(error) => record.failed(error),
+                Ok(answer) => record.add_outcome(&answer.outcome, stream),
+                Err(error) => record.add_error(error),
             }
             answer
         });
-        match generating.join_next().await {
+        match generation.join_next().await {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => Err(BackendError::failed(&self.model, error)),
             None => Err(BackendError::Cancelled),
@@ -91,21 +99,21 @@ impl RequestHandle {
     }
 }
 
-/// Lets `backend` answer; the events go to `sink` where `shown` says so.
-async fn relayed(
+/// Answers `request` with `backend`. `stream`: the events go to `sink`.
+async fn generate(
     backend: &SharedBackend,
     request: Request,
     sink: Sink,
-    shown: bool,
+    stream: bool,
 ) -> Result<Answer, BackendError> {
     let mut text = String::new();
-    let show = |event: Event| {
+    let on_event = |event: Event| {
         text.push_str(&event.text);
         let sink = &sink;
-        async move { !shown || sink.send(event).await.is_ok() }
+        async move { !stream || sink.send(event).await.is_ok() }
     };
     let outcome = tokio::select! {
-        outcome = relay(backend.as_ref(), request, show) => outcome?,
+        outcome = relay(backend.as_ref(), request, on_event) => outcome?,
         () = sink.closed() => return Err(BackendError::Cancelled),
     };
     Ok(Answer { text, outcome })
@@ -125,21 +133,20 @@ impl UserData for RequestHandle {
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_async_method("emit", |lua, this, text: String| async move {
-            waiting(&lua, this.emit(text)).await.map_err(mlua::Error::external)
+            wait_for_host(&lua, this.emit(text)).await.map_err(mlua::Error::external)
         });
     }
 }
 
-/// The request with a script's changes.
-pub(crate) fn changed(
+/// The request of `handle` with the script's `changes`.
+pub(crate) fn apply_changes(
     lua: &Lua,
     handle: &RequestHandle,
     changes: Option<Table>,
 ) -> Result<Request, TableError> {
     let mut request = handle.request.clone();
     let Some(changes) = changes else { return Ok(request) };
-    let known = ["prompt", "messages", "max_tokens", "temperature", "seed", "stop"];
-    let fields = Fields::new(lua, &changes, "generate", &known)?;
+    let fields = Fields::new(lua, &changes, &CHANGES)?;
     if let Some(text) = fields.optional::<String>("prompt", "a string")? {
         request.prompt = Prompt::Text(text);
     }

@@ -1,4 +1,4 @@
-//! A Lua state without files, processes, bytecode or finalizers.
+//! Makes Lua states without files, processes, bytecode and finalizers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, Variadic};
 
 use crate::limits::{Limits, Stopwatch};
 
-/// What Lua's own base library has and scripts do not: files, bytecode, the collector.
+/// Functions of Lua's base library that scripts do not have: files, bytecode and the garbage collector.
 const REMOVED: [&str; 4] = ["dofile", "loadfile", "load", "collectgarbage"];
 
-/// Wraps what would swallow the time limit, and refuses what would escape it.
+/// Wraps the functions that catch errors, so that they cannot catch the time limit. Refuses finalizers, which run
+/// outside the limit.
 const GUARD: &str = r#"
 local check = ...
 local function guarded(f)
@@ -20,7 +21,7 @@ local function guarded(f)
   end
 end
 pcall = guarded(pcall)
--- Lua calls a message handler where no hook reaches: here it is called afterwards.
+-- Lua runs a message handler without hooks, so the wrapper runs the handler after the call.
 local protected = pcall
 function xpcall(f, handler, ...)
   local function after(ok, ...)
@@ -31,7 +32,7 @@ function xpcall(f, handler, ...)
 end
 coroutine.resume, coroutine.close = guarded(coroutine.resume), guarded(coroutine.close)
 string.dump = nil
--- A script may replace these, so the guard keeps its own.
+-- A script may replace these globals, so the guard keeps its own references.
 local set, type, rawget, error = setmetatable, type, rawget, error
 function setmetatable(object, meta)
   if type(meta) == "table" and rawget(meta, "__gc") ~= nil then
@@ -41,11 +42,11 @@ function setmetatable(object, meta)
 end
 "#;
 
-/// A new state under limits.
+/// Makes a state under limits.
 pub(crate) fn state(stopwatch: Arc<Stopwatch>) -> mlua::Result<(Lua, Limits)> {
     let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::UTF8 | StdLib::COROUTINE;
     let lua = Lua::new_with(libraries, LuaOptions::default())?;
-    let limits = Limits::impose(&lua, stopwatch)?;
+    let limits = Limits::apply(&lua, stopwatch)?;
     let globals = lua.globals();
     for name in REMOVED {
         globals.raw_remove(name)?;
@@ -63,7 +64,7 @@ pub(crate) fn state(stopwatch: Arc<Stopwatch>) -> mlua::Result<(Lua, Limits)> {
     Ok((lua, limits))
 }
 
-/// `require`: the module `tightwad`, and the script's neighbours.
+/// Sets `require`, which finds the module `tightwad` and Lua files beside the script.
 pub(crate) fn set_require(lua: &Lua, folder: &Path, tw: &Table) -> mlua::Result<()> {
     let (folder, tw) = (folder.to_owned(), tw.clone());
     let loaded = lua.create_table()?;
@@ -71,11 +72,11 @@ pub(crate) fn set_require(lua: &Lua, folder: &Path, tw: &Table) -> mlua::Result<
         if name == "tightwad" {
             return Ok(Value::Table(tw.clone()));
         }
-        let known: Value = loaded.raw_get(name.as_str())?;
-        if !known.is_nil() {
-            return Ok(known);
+        let cached: Value = loaded.raw_get(name.as_str())?;
+        if !cached.is_nil() {
+            return Ok(cached);
         }
-        let path = neighbour(&folder, &name)?;
+        let path = module_path(&folder, &name)?;
         let source = std::fs::read(&path)
             .map_err(|error| mlua::Error::RuntimeError(format!("cannot read {}: {error}", path.display())))?;
         let chunk = lua.load(source).set_name(format!("@{}", path.display()));
@@ -87,14 +88,14 @@ pub(crate) fn set_require(lua: &Lua, folder: &Path, tw: &Table) -> mlua::Result<
     lua.globals().raw_set("require", require)
 }
 
-/// The file of a module: beside the script or in a folder there, never outside.
-fn neighbour(folder: &Path, name: &str) -> mlua::Result<PathBuf> {
+/// The file of a module: in the script's folder or below it, never outside.
+fn module_path(folder: &Path, name: &str) -> mlua::Result<PathBuf> {
     let plain = |part: &str| {
         !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     };
     if !name.split('.').all(plain) {
         return Err(mlua::Error::RuntimeError(format!(
-            "'{name}' is no module: modules are files beside the script, as in require \"routes\""
+            "'{name}' is not a module; a module is a file beside the script, as in require \"routes\""
         )));
     }
     let mut path = folder.to_owned();

@@ -1,10 +1,9 @@
-//! One Lua state on a thread of its own.
+//! One Lua state on its own thread.
 //!
-//! Invariant: all values of a Lua state live on its thread; names, requests and outcomes cross. So a state that
-//! computes without an end holds up nothing but its own requests, and can be given up.
+//! Invariant: all values of a Lua state stay on its thread. Only names, requests and outcomes cross. So a state that
+//! computes too long blocks only its own requests, and the host can abandon it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
@@ -17,39 +16,27 @@ use tightwad_core::{BackendError, Outcome, SharedBackend, Token};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::serve::Served;
+use crate::api::serve::ServeSpec;
 use crate::api::table;
 use crate::error::ScriptError;
-use crate::factory::Factory;
-use crate::handle::Handle;
+use crate::handle::BackendHandle;
 use crate::limits::{CallId, Limits, Stopwatch, too_long_message};
 use crate::request::RequestHandle;
-use crate::{abandoned, call, priority, sandbox};
+use crate::source::Source;
+use crate::{abandoned_threads, call, priority, sandbox};
 
-/// How often somebody who waits for a state looks whether it is stuck.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// The model of the slices in which a script is loaded.
+/// The interval at which a waiting call checks whether its state is stuck.
+const STUCK_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Stands for the model in the calls that load a script.
 const LOADING: &str = "";
-/// The error of whatever waits for a thread that panicked.
+/// The error about a thread that panicked.
 const THREAD_ENDED: &str = "the thread of the script ended";
 
-/// A script as it was read, so that it can be run again.
-pub(crate) struct Source {
-    /// Its name in errors.
-    pub shown: String,
-    pub text: Vec<u8>,
-    /// Where relative paths and modules start.
-    pub folder: PathBuf,
-    pub factory: Arc<dyn Factory>,
-    /// `tw.settings`.
-    pub settings: Vec<(String, String)>,
-}
-
-/// What a script returned to `tw.serve`.
-pub(crate) struct Loaded {
+/// The result of a script.
+pub(crate) struct LoadedScript {
     pub listen: Option<String>,
     pub token: Option<Token>,
-    /// By name; `None`: a function of the script.
+    /// Backends by name; `None`: a function of the script.
     pub models: Vec<(String, Option<SharedBackend>)>,
 }
 
@@ -60,21 +47,20 @@ struct Call {
     reply: oneshot::Sender<Result<Outcome, BackendError>>,
 }
 
-/// A state does not answer in time: this call computes without an end.
+/// A state does not answer, because this call computes too long.
 #[derive(Debug)]
 pub(crate) struct Stuck(pub CallId);
 
-/// The answer to a call, still to come.
-pub(crate) struct Answering {
-    /// The call.
+/// A call whose outcome is pending.
+pub(crate) struct PendingCall {
     pub id: CallId,
-    answer: oneshot::Receiver<Result<Outcome, BackendError>>,
+    reply: oneshot::Receiver<Result<Outcome, BackendError>>,
 }
 
-impl Answering {
-    /// The answer, however long it takes.
+impl PendingCall {
+    /// Waits for the outcome without a limit of time.
     pub(crate) async fn outcome(&mut self) -> Result<Outcome, BackendError> {
-        (&mut self.answer).await.unwrap_or_else(|_| self.thread_ended())
+        (&mut self.reply).await.unwrap_or_else(|_| self.thread_ended())
     }
 
     fn thread_ended(&self) -> Result<Outcome, BackendError> {
@@ -82,87 +68,93 @@ impl Answering {
     }
 }
 
-/// A running Lua state. Its thread ends when this is dropped and the running calls are over.
+/// A running Lua state. Its thread ends after the drop of this value and the end of the running calls.
 pub(crate) struct LuaState {
-    /// The script's name.
+    /// The script's name in errors.
     script: String,
     calls: mpsc::UnboundedSender<Call>,
-    next: AtomicU64,
+    /// The number of the next call.
+    next_call: AtomicU64,
     stopwatch: Arc<Stopwatch>,
-    /// Upgrades as long as the thread lives.
+    /// Upgrades while the thread lives.
     alive: Weak<()>,
-    /// The thread, once it runs.
+    /// Set when the thread runs.
     thread: Arc<OnceLock<priority::Thread>>,
-    given_up: AtomicBool,
+    is_abandoned: AtomicBool,
 }
 
 impl LuaState {
-    /// Runs a script on a new thread. Must be called within a runtime, on which host functions run.
+    /// Runs a script on a new thread. Must be called within a tokio runtime, which runs the host's functions.
     ///
     /// # Errors
     ///
     /// [`ScriptError`] with file and line.
-    pub(crate) async fn start(source: &Arc<Source>) -> Result<(Self, Loaded), ScriptError> {
-        if abandoned::count(&source.shown, LOADING) > abandoned::MAX_ABANDONED {
-            let message = format!("{}, again and again; restart the host", too_long_message());
+    pub(crate) async fn start(source: &Arc<Source>) -> Result<(Self, LoadedScript), ScriptError> {
+        let threads = abandoned_threads::count(&source.display_name, LOADING);
+        if threads > abandoned_threads::MAX_THREADS {
+            let message =
+                format!("{}; {threads} such runs still compute. Restart the host", too_long_message());
             return Err(ScriptError::new(message));
         }
         let (calls, inbox) = mpsc::unbounded_channel();
         let (loaded, mut answer) = oneshot::channel();
-        let (stopwatch, life) = (Arc::<Stopwatch>::default(), Arc::new(()));
+        let (stopwatch, thread_life) = (Arc::<Stopwatch>::default(), Arc::new(()));
         let state = Self {
-            script: source.shown.clone(),
+            script: source.display_name.clone(),
             calls,
-            next: AtomicU64::new(1),
+            next_call: AtomicU64::new(1),
             stopwatch: stopwatch.clone(),
-            alive: Arc::downgrade(&life),
+            alive: Arc::downgrade(&thread_life),
             thread: Arc::default(),
-            given_up: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
         };
         let (own, runtime, thread) = (source.clone(), Runtime::current(), state.thread.clone());
         let run = move || {
             let _ = thread.set(priority::Thread::current());
             runtime.block_on(serve(&own, stopwatch, inbox, loaded));
-            drop(life);
+            drop(thread_life);
         };
         let spawned = thread::Builder::new().name("lua".to_owned()).spawn(run);
         spawned
             .map_err(|error| ScriptError::new(format!("cannot start a thread for the script: {error}")))?;
-        match state.in_time(&mut answer).await {
+        match state.wait_unless_stuck(&mut answer).await {
             Ok(Ok(loaded)) => Ok((state, loaded?)),
             Ok(Err(_)) => Err(ScriptError::new(THREAD_ENDED)),
             Err(Stuck(_)) => Err(ScriptError::new(too_long_message())),
         }
     }
 
-    /// Lets the script answer `request` by its function `model`.
-    pub(crate) fn call(&self, model: &str, request: RequestHandle) -> Answering {
-        let (reply, answer) = oneshot::channel();
-        let id = CallId::new(model, self.next.fetch_add(1, Ordering::Relaxed));
-        // Where this fails, so does the wait for the answer.
+    /// Calls the function of `model` with `request`.
+    pub(crate) fn call(&self, model: &str, request: RequestHandle) -> PendingCall {
+        let (reply, receiver) = oneshot::channel();
+        let id = CallId::new(model, self.next_call.fetch_add(1, Ordering::Relaxed));
+        // If the thread has ended, the wait for the reply fails.
         let _ = self.calls.send(Call { id: id.clone(), request, reply });
-        Answering { id, answer }
+        PendingCall { id, reply: receiver }
     }
 
-    /// The answer to a call, unless the state gets stuck first.
-    pub(crate) async fn answered(
+    /// Waits for the outcome of a call.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`] if the state computes too long, for this call or for another one.
+    pub(crate) async fn wait_for(
         &self,
-        answering: &mut Answering,
+        call: &mut PendingCall,
     ) -> Result<Result<Outcome, BackendError>, Stuck> {
-        let answer = self.in_time(&mut answering.answer).await?;
-        Ok(answer.unwrap_or_else(|_| answering.thread_ended()))
+        let reply = self.wait_unless_stuck(&mut call.reply).await?;
+        Ok(reply.unwrap_or_else(|_| call.thread_ended()))
     }
 
-    /// Waits for the thread, unless it gets stuck first.
-    async fn in_time<T>(
+    async fn wait_unless_stuck<T>(
         &self,
-        answer: &mut oneshot::Receiver<T>,
+        reply: &mut oneshot::Receiver<T>,
     ) -> Result<Result<T, oneshot::error::RecvError>, Stuck> {
         loop {
-            match tokio::time::timeout(LOOK_INTERVAL, &mut *answer).await {
-                Ok(answer) => return Ok(answer),
+            match tokio::time::timeout(STUCK_CHECK_INTERVAL, &mut *reply).await {
+                Ok(reply) => return Ok(reply),
                 Err(_) => {
-                    if let Some(call) = self.stopwatch.stuck() {
+                    if let Some(call) = self.stopwatch.stuck_call() {
                         return Err(Stuck(call));
                     }
                 }
@@ -170,18 +162,20 @@ impl LuaState {
         }
     }
 
-    /// True when the state will answer no call in time.
+    /// True if the state can answer no further call.
     pub(crate) fn is_lost(&self) -> bool {
-        self.given_up.load(Ordering::Acquire) || self.stopwatch.stuck().is_some() || self.calls.is_closed()
+        self.is_abandoned.load(Ordering::Acquire)
+            || self.stopwatch.stuck_call().is_some()
+            || self.calls.is_closed()
     }
 
-    /// Uses the state no more, where it computes. Its thread gets what processor time others leave.
-    pub(crate) fn give_up(&self) {
-        let Some(call) = self.stopwatch.computes() else { return };
-        if self.alive.strong_count() > 0 && !self.given_up.swap(true, Ordering::AcqRel) {
+    /// Abandons the state if it computes. Its thread continues with the lowest priority.
+    pub(crate) fn abandon(&self) {
+        let Some(call) = self.stopwatch.running_call() else { return };
+        if self.alive.strong_count() > 0 && !self.is_abandoned.swap(true, Ordering::AcqRel) {
             let (script, model) = (&self.script, &call.model);
-            tracing::warn!(%script, %model, "a function did not end in time; its Lua state is given up");
-            abandoned::note(script, model, &self.alive);
+            tracing::warn!(%script, %model, "a function computes too long; the host abandons its Lua state");
+            abandoned_threads::record(script, model, &self.alive);
             if let Some(thread) = self.thread.get() {
                 thread.lower();
             }
@@ -190,18 +184,18 @@ impl LuaState {
 }
 
 impl Drop for LuaState {
-    /// Nobody waits for it any more, so what it computes now is in vain.
+    /// No caller waits for the state any more, so its computing is useless.
     fn drop(&mut self) {
-        self.give_up();
+        self.abandon();
     }
 }
 
-/// The thread: loads the script, then answers calls until its [`LuaState`] is dropped.
+/// The main function of the thread: loads the script, and answers calls until the [`LuaState`] is dropped.
 async fn serve(
     source: &Source,
     stopwatch: Arc<Stopwatch>,
     mut inbox: mpsc::UnboundedReceiver<Call>,
-    reply: oneshot::Sender<Result<Loaded, ScriptError>>,
+    reply: oneshot::Sender<Result<LoadedScript, ScriptError>>,
 ) {
     let script = match Script::load(source, stopwatch).await {
         Ok((script, loaded)) => {
@@ -230,50 +224,50 @@ async fn serve(
 struct Script {
     functions: HashMap<String, Function>,
     limits: Limits,
-    // Keeps the state alive that the functions live in.
+    // Keeps the Lua state of the functions alive.
     _lua: Lua,
 }
 
 impl Script {
-    async fn load(source: &Source, stopwatch: Arc<Stopwatch>) -> Result<(Self, Loaded), ScriptError> {
+    async fn load(source: &Source, stopwatch: Arc<Stopwatch>) -> Result<(Self, LoadedScript), ScriptError> {
         let (lua, limits) = sandbox::state(stopwatch)?;
-        let shown = &source.shown;
-        let tw = table::table(&lua, shown, &source.folder, &source.factory, &source.settings)?;
+        let display_name = &source.display_name;
+        let tw = table::table(&lua, source)?;
         sandbox::set_require(&lua, &source.folder, &tw)?;
-        let chunk = lua.load(source.text.as_slice()).set_name(format!("@{shown}"));
+        let chunk = lua.load(source.text.as_slice()).set_name(format!("@{display_name}"));
         let main = chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function()?;
         let value: Value = limits.run(CallId::new(LOADING, 0), main.call_async(())).await?;
-        let served = match &value {
-            Value::UserData(data) => data.borrow::<Served>().map(|served| served.clone()).ok(),
+        let spec = match &value {
+            Value::UserData(data) => data.borrow::<ServeSpec>().map(|spec| spec.clone()).ok(),
             _ => None,
         };
-        let served = served.ok_or_else(|| {
-            ScriptError::new(format!("{shown}: the script must end with `return tw.serve{{ ... }}`"))
+        let spec = spec.ok_or_else(|| {
+            ScriptError::new(format!("{display_name}: the script must end with `return tw.serve{{ ... }}`"))
         })?;
         let (mut functions, mut models) = (HashMap::new(), Vec::new());
-        for (name, value) in served.models {
+        for (name, value) in spec.models {
             let backend = match value {
                 Value::Function(function) => {
                     functions.insert(name.clone(), function);
                     None
                 }
-                other => Some(lua.unpack::<Handle>(other)?.0),
+                other => Some(lua.unpack::<BackendHandle>(other)?.0),
             };
             models.push((name, backend));
         }
-        let loaded = Loaded { listen: served.listen, token: served.token, models };
+        let loaded = LoadedScript { listen: spec.listen, token: spec.token, models };
         Ok((Self { functions, limits, _lua: lua }, loaded))
     }
 
-    /// Answers one call, unless its client leaves first.
+    /// Answers one call. The call ends early when the client disconnects.
     async fn answer(&self, call: Call) {
         let Call { id, request, mut reply } = call;
         let Some(function) = self.functions.get(&*id.model) else { return };
         let outcome = tokio::select! {
-            // First: a call whose client has left must not begin.
+            // This branch comes first: the call of a disconnected client must not begin.
             biased;
             () = reply.closed() => return,
-            outcome = call::answer(id, function, &self.limits, request) => outcome,
+            outcome = call::call_function(id, function, &self.limits, request) => outcome,
         };
         let _ = reply.send(outcome);
     }

@@ -1,21 +1,21 @@
-//! Defects of a table that a script gives to a function of `tw`.
+//! Errors about the tables that scripts pass.
 
-/// A table cannot be used. The message is one sentence.
+/// A table has a wrong key or value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TableError {
     /// The table has positions instead of names.
-    #[error("{of} takes named fields, as in {{ {example} = ... }}")]
-    Unnamed { of: &'static str, example: String },
-    /// The function has no such field.
-    #[error("unknown key '{key}' in {of}; {hint}")]
-    UnknownKey { key: String, of: &'static str, hint: String },
-    /// A field has a value of another kind.
-    #[error("'{key}' in {of} must be {expected}, not {found}")]
-    Kind { key: String, of: &'static str, expected: String, found: String },
-    /// A field is missing.
-    #[error("{of} needs '{key}': {expected}")]
-    Missing { key: String, of: &'static str, expected: String },
-    /// A value is not possible here.
+    #[error("{table_name} takes named fields, as in {{ {example} = ... }}")]
+    Unnamed { table_name: &'static str, example: String },
+    /// The schema does not have this key.
+    #[error("unknown key '{key}' in {table_name}; {hint}")]
+    UnknownKey { key: String, table_name: &'static str, hint: String },
+    /// A value has the wrong type.
+    #[error("'{key}' in {table_name} must be {expected}, not {found}")]
+    WrongType { key: String, table_name: &'static str, expected: String, found: String },
+    /// A required key is missing.
+    #[error("{table_name} needs '{key}': {expected}")]
+    Missing { key: String, table_name: &'static str, expected: String },
+    /// A value is out of its range, or does not fit another value.
     #[error("{0}")]
     Refused(String),
     /// Lua failed.

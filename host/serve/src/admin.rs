@@ -1,4 +1,4 @@
-//! `/v1/tightwad`: the server's status, and the models that people load and unload.
+//! `/v1/tightwad`: the server's status, and loading and unloading of models.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::state::ServerState;
 
 /// `GET /v1/tightwad/status`.
 pub(crate) async fn status(State(state): State<ServerState>) -> Json<Value> {
-    let routes = state.table.current();
-    let served: Vec<Value> = routes
+    let served = state.models.current();
+    let serves: Vec<Value> = served
         .iter()
         .map(|(name, backend)| {
             let load = backend.load();
@@ -26,7 +26,7 @@ pub(crate) async fn status(State(state): State<ServerState>) -> Json<Value> {
     let plugins = control.map(|control| control.plugins()).unwrap_or_default();
     let version = env!("CARGO_PKG_VERSION");
     Json(json!({
-        "tightwad": version, "serves": served, "models": models, "modes": modes, "plugins": plugins,
+        "tightwad": version, "serves": serves, "models": models, "modes": modes, "plugins": plugins,
     }))
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn load(
     Path(model): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let control = control(&state, &model)?;
-    let loaded = control.load(&model).await.ok_or_else(|| unknown(control.as_ref(), &model))?;
+    let loaded = control.load(&model).await.ok_or_else(|| unknown_model(control.as_ref(), &model))?;
     loaded?;
     Ok(Json(json!({"model": model, "state": "ready"})))
 }
@@ -47,7 +47,7 @@ pub(crate) async fn unload(
     Path(model): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let control = control(&state, &model)?;
-    control.unload(&model).await.ok_or_else(|| unknown(control.as_ref(), &model))?;
+    control.unload(&model).await.ok_or_else(|| unknown_model(control.as_ref(), &model))?;
     Ok(Json(json!({"model": model, "state": "unloaded"})))
 }
 
@@ -55,7 +55,7 @@ fn control(state: &ServerState, model: &str) -> Result<Arc<dyn Control>, ApiErro
     state.control.clone().ok_or_else(|| ApiError::unknown_model(model, std::iter::empty()))
 }
 
-fn unknown(control: &dyn Control, model: &str) -> ApiError {
-    let known = control.status();
-    ApiError::unknown_model(model, known.iter().filter_map(|status| status["model"].as_str()))
+fn unknown_model(control: &dyn Control, model: &str) -> ApiError {
+    let models = control.status();
+    ApiError::unknown_model(model, models.iter().filter_map(|status| status["model"].as_str()))
 }

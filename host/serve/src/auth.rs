@@ -1,4 +1,4 @@
-//! The bearer token.
+//! Checks the bearer token.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -7,7 +7,7 @@ use tightwad_net::http::{ApiError, has_token};
 
 use crate::state::ServerState;
 
-/// Refuses requests without the token, where there is one.
+/// Refuses requests without the server's token, if it has one.
 pub(crate) async fn require_token(
     State(state): State<ServerState>,
     request: Request,

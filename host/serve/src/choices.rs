@@ -1,50 +1,51 @@
-//! The choices of one request, generated side by side.
+//! The choices of one request, generated in parallel.
 
 use tightwad_core::{BackendError, Event, Outcome, Request, SharedBackend, relay};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Updates that wait for a slow client before its generations pause.
-const BUFFER: usize = 64;
+/// Updates that are buffered for a slow client before its generations pause.
+const UPDATE_BUFFER: usize = 64;
 
-/// What happened to one choice.
+/// Progress of one choice.
 pub(crate) enum Update {
     Event(Event),
     Done(Result<Outcome, BackendError>),
 }
 
-/// Running generations. Dropping it, which a client's leaving does, ends them at once.
+/// The running generations of a request. Dropping it, for example when the client disconnects, cancels the
+/// generations immediately.
 pub(crate) struct Choices {
     tasks: JoinSet<()>,
     updates: mpsc::Receiver<(usize, Update)>,
-    running: usize,
+    running_count: usize,
 }
 
 impl Choices {
-    /// Starts one generation a request.
+    /// Starts one generation per request.
     pub(crate) fn start(backend: &SharedBackend, requests: Vec<Request>) -> Self {
-        let (sender, updates) = mpsc::channel(BUFFER);
+        let (sender, updates) = mpsc::channel(UPDATE_BUFFER);
         let mut tasks = JoinSet::new();
-        let running = requests.len();
+        let running_count = requests.len();
         for (index, request) in requests.into_iter().enumerate() {
             tasks.spawn(generate(backend.clone(), request, index, sender.clone()));
         }
-        Self { tasks, updates, running }
+        Self { tasks, updates, running_count }
     }
 
-    /// The next update, with its choice's index; `None` when all are done.
+    /// The next update with the index of its choice; `None` when all choices are done.
     pub(crate) async fn next(&mut self) -> Option<(usize, Update)> {
-        if self.running == 0 {
+        if self.running_count == 0 {
             return None;
         }
         match self.updates.recv().await {
             Some((index, update)) => {
-                self.running -= usize::from(matches!(update, Update::Done(_)));
+                self.running_count -= usize::from(matches!(update, Update::Done(_)));
                 Some((index, update))
             }
-            // Every sender is gone although a choice is not done: its task panicked.
+            // All senders were dropped before all choices were done: a task panicked.
             None => {
-                self.running = 0;
+                self.running_count = 0;
                 self.tasks.abort_all();
                 Some((0, Update::Done(Err(BackendError::failed("the server", "a generation crashed")))))
             }
@@ -63,6 +64,6 @@ async fn generate(
         async move { sent.await.is_ok() }
     };
     let outcome = relay(backend.as_ref(), request, forward).await;
-    // Nobody listens any more where this fails.
+    // Sending fails only after the receiver was dropped.
     let _ = updates.send((index, Update::Done(outcome))).await;
 }

@@ -1,4 +1,4 @@
-//! The two endpoints that generate, `/health` and `/metrics`.
+//! The handlers of the two endpoints that generate, `/health` and `/metrics`.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -11,17 +11,17 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tightwad_net::http::{ApiError, BODY_LIMIT};
+use tightwad_net::http::{ApiError, MAX_BODY_BYTES};
 
-use crate::body::fields::Body;
-use crate::body::parsed;
-use crate::body::parsed::Parsed;
+use crate::body::checked;
+use crate::body::checked::CheckedRequest;
+use crate::body::fields::RequestBody;
 use crate::choices::Choices;
-use crate::reply::head::Head;
-use crate::reply::job::Job;
-use crate::reply::{stream, whole};
+use crate::model_table::unix_seconds;
+use crate::reply::context::ResponseContext;
+use crate::reply::meta::ResponseMeta;
+use crate::reply::{non_streaming, stream};
 use crate::state::ServerState;
-use crate::table::unix_seconds;
 
 pub(crate) async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
@@ -33,47 +33,47 @@ pub(crate) async fn metrics(State(state): State<ServerState>) -> impl IntoRespon
 }
 
 pub(crate) async fn chat(State(state): State<ServerState>, body: Result<Bytes, BytesRejection>) -> Response {
-    answer(state, body, parsed::chat).await.unwrap_or_else(IntoResponse::into_response)
+    respond(state, body, checked::chat).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 pub(crate) async fn completions(
     State(state): State<ServerState>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    answer(state, body, parsed::completion).await.unwrap_or_else(IntoResponse::into_response)
+    respond(state, body, checked::completion).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(
+async fn respond(
     state: ServerState,
     body: Result<Bytes, BytesRejection>,
-    parse: fn(Body, &str) -> Result<Parsed, ApiError>,
+    check: fn(RequestBody, &str) -> Result<CheckedRequest, ApiError>,
 ) -> Result<Response, ApiError> {
     let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(BODY_LIMIT),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(MAX_BODY_BYTES),
         _ => ApiError::invalid(None, rejection.body_text()),
     })?;
-    let body = Body::read(&body)?;
-    let routes = state.table.current();
-    let backend = routes.get(&body.model);
-    let backend = backend.ok_or_else(|| ApiError::unknown_model(&body.model, routes.names()))?;
-    let observation = state.metrics.observe(&body.model);
+    let body = RequestBody::parse(&body)?;
+    let models = state.models.current();
+    let backend = models.get(&body.model);
+    let backend = backend.ok_or_else(|| ApiError::unknown_model(&body.model, models.names()))?;
+    let measurement = state.metrics.start_request(&body.model);
     let (model, id) = (body.model.clone(), random_id());
-    let parsed = parse(body, &id)
-        .inspect_err(|error| state.metrics.answered(&observation, error.status().as_u16()))?;
-    let head = Head {
-        id: format!("{}-{id}", parsed.shape.prefix()),
+    let checked = check(body, &id)
+        .inspect_err(|error| state.metrics.finish_request(&measurement, error.status().as_u16()))?;
+    let meta = ResponseMeta {
+        id: format!("{}-{id}", checked.endpoint.prefix()),
         created: unix_seconds(),
         model,
-        shape: parsed.shape,
-        tools: parsed.tools,
-        usage: parsed.include_usage,
+        endpoint: checked.endpoint,
+        tools: checked.tools,
+        usage: checked.include_usage,
     };
-    let choices = Choices::start(backend, parsed.requests);
-    let job = Job { head, choices, metrics: state.metrics.clone(), observation };
-    if parsed.stream { stream::stream(job).await } else { whole::whole(job).await }
+    let choices = Choices::start(backend, checked.requests);
+    let context = ResponseContext { meta, choices, metrics: state.metrics.clone(), measurement };
+    if checked.stream { stream::respond(context).await } else { non_streaming::respond(context).await }
 }
 
-/// 128 random bits from the standard library's only source of them.
+/// 128 random bits from `RandomState`, the only source of randomness in the standard library.
 fn random_id() -> String {
     let half = || RandomState::new().hash_one(0_u8);
     format!("{:016x}{:016x}", half(), half())

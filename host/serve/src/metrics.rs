@@ -12,34 +12,72 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tightwad_core::{Outcome, sync};
 
-/// Gauges and counters that live elsewhere, read when someone asks.
+/// Metrics of other parts of the host, collected when a client reads `/metrics`.
 pub use prometheus_client::collector::Collector;
 
+/// A metric of the endpoint.
+#[derive(Debug)]
+pub struct MetricDescription {
+    /// Name without the prefix `tightwad_`, and without the suffix `_total` of counters.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Meaning and labels.
+    pub help: &'static str,
+}
+
+const REQUESTS: MetricDescription = MetricDescription {
+    name: "requests",
+    kind: "counter",
+    help: "Answered requests, by `model` and `status` (HTTP)",
+};
+const TOKENS: MetricDescription = MetricDescription {
+    name: "tokens",
+    kind: "counter",
+    help: "Tokens, by `model` and `kind`: prompt, cached, completion, drafted, accepted",
+};
+const IN_FLIGHT: MetricDescription =
+    MetricDescription { name: "requests_in_flight", kind: "gauge", help: "Requests in progress" };
+const TIME_TO_FIRST_TOKEN: MetricDescription = MetricDescription {
+    name: "time_to_first_token_seconds",
+    kind: "histogram",
+    help: "Time until the first text of an answer, by `model`",
+};
+const REQUEST_DURATION: MetricDescription = MetricDescription {
+    name: "request_duration_seconds",
+    kind: "histogram",
+    help: "Time of a request, by `model`",
+};
+
+/// The metrics of the endpoint.
+pub const ENDPOINT_METRICS: [&MetricDescription; 5] =
+    [&REQUESTS, &TOKENS, &IN_FLIGHT, &TIME_TO_FIRST_TOKEN, &REQUEST_DURATION];
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Answered {
+struct RequestLabels {
     model: String,
     status: u16,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Tokens {
+struct TokenLabels {
     model: String,
     kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Model {
+struct ModelLabel {
     model: String,
 }
 
-/// What the endpoint counts.
+/// The metrics of the endpoint.
 pub struct Metrics {
     registry: Mutex<Registry>,
-    answered: Family<Answered, Counter>,
-    tokens: Family<Tokens, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
     in_flight: Gauge,
-    first_token: Family<Model, Histogram>,
-    duration: Family<Model, Histogram>,
+    time_to_first_token: Family<ModelLabel, Histogram>,
+    request_time: Family<ModelLabel, Histogram>,
 }
 
 impl Default for Metrics {
@@ -48,29 +86,29 @@ impl Default for Metrics {
         let histogram = || Histogram::new(exponential_buckets(0.01, 2.0, 15));
         let metrics = Self {
             registry: Mutex::default(),
-            answered: Family::default(),
+            requests: Family::default(),
             tokens: Family::default(),
             in_flight: Gauge::default(),
-            first_token: Family::new_with_constructor(histogram),
-            duration: Family::new_with_constructor(histogram),
+            time_to_first_token: Family::new_with_constructor(histogram),
+            request_time: Family::new_with_constructor(histogram),
         };
-        registry.register("requests", "Requests answered", metrics.answered.clone());
-        registry.register("tokens", "Tokens, by kind", metrics.tokens.clone());
-        registry.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
-        let text = "Seconds until the first text of an answer";
-        registry.register("time_to_first_token_seconds", text, metrics.first_token.clone());
-        registry.register("request_seconds", "Seconds a request took", metrics.duration.clone());
+        registry.register(REQUESTS.name, REQUESTS.help, metrics.requests.clone());
+        registry.register(TOKENS.name, TOKENS.help, metrics.tokens.clone());
+        registry.register(IN_FLIGHT.name, IN_FLIGHT.help, metrics.in_flight.clone());
+        let family = metrics.time_to_first_token.clone();
+        registry.register(TIME_TO_FIRST_TOKEN.name, TIME_TO_FIRST_TOKEN.help, family);
+        registry.register(REQUEST_DURATION.name, REQUEST_DURATION.help, metrics.request_time.clone());
         Self { registry: Mutex::new(registry), ..metrics }
     }
 }
 
 impl Metrics {
-    /// Adds what lives elsewhere to the exposition.
+    /// Adds the metrics of another part of the host.
     pub fn register(&self, collector: Box<dyn Collector>) {
         sync::lock(&self.registry).register_collector(collector);
     }
 
-    /// All of them, in the text format of OpenMetrics.
+    /// All metrics, in the text format of OpenMetrics.
     pub(crate) fn exposition(&self) -> String {
         let mut text = String::new();
         let registry = sync::lock(&self.registry);
@@ -79,30 +117,30 @@ impl Metrics {
         text
     }
 
-    /// Begins to observe one request.
-    pub(crate) fn observe(&self, model: &str) -> Observation {
+    /// Starts the measurement of one request.
+    pub(crate) fn start_request(&self, model: &str) -> RequestMeasurement {
         self.in_flight.inc();
-        Observation {
+        RequestMeasurement {
             model: model.to_owned(),
             start: Instant::now(),
-            first: None,
+            time_to_first_text: None,
             in_flight: self.in_flight.clone(),
         }
     }
 
-    /// The request was answered.
-    pub(crate) fn answered(&self, observation: &Observation, status: u16) {
-        let model = observation.model.clone();
-        self.answered.get_or_create(&Answered { model: model.clone(), status }).inc();
-        let label = Model { model };
-        self.duration.get_or_create(&label).observe(observation.start.elapsed().as_secs_f64());
-        if let Some(first) = observation.first {
-            self.first_token.get_or_create(&label).observe(first.as_secs_f64());
+    /// Counts a request by its HTTP status and records its times.
+    pub(crate) fn finish_request(&self, measurement: &RequestMeasurement, status: u16) {
+        let model = measurement.model.clone();
+        self.requests.get_or_create(&RequestLabels { model: model.clone(), status }).inc();
+        let label = ModelLabel { model };
+        self.request_time.get_or_create(&label).observe(measurement.start.elapsed().as_secs_f64());
+        if let Some(time_to_first_text) = measurement.time_to_first_text {
+            self.time_to_first_token.get_or_create(&label).observe(time_to_first_text.as_secs_f64());
         }
     }
 
-    /// One choice is done.
-    pub(crate) fn done(&self, observation: &Observation, outcome: &Outcome) {
+    /// Counts the tokens of a finished choice.
+    pub(crate) fn record_choice(&self, measurement: &RequestMeasurement, outcome: &Outcome) {
         for (kind, count) in [
             ("prompt", outcome.usage.prompt_tokens),
             ("cached", outcome.usage.cached_tokens),
@@ -110,28 +148,28 @@ impl Metrics {
             ("drafted", outcome.report.drafted),
             ("accepted", outcome.report.accepted),
         ] {
-            let label = Tokens { model: observation.model.clone(), kind };
+            let label = TokenLabels { model: measurement.model.clone(), kind };
             self.tokens.get_or_create(&label).inc_by(u64::from(count));
         }
     }
 }
 
-/// One request under observation; dropping it ends it.
-pub(crate) struct Observation {
+/// The measurement of one request. Dropping it ends the request.
+pub(crate) struct RequestMeasurement {
     model: String,
     start: Instant,
-    first: Option<Duration>,
+    time_to_first_text: Option<Duration>,
     in_flight: Gauge,
 }
 
-impl Observation {
-    /// The first text has come; later calls change nothing.
-    pub(crate) fn first(&mut self) {
-        self.first.get_or_insert_with(|| self.start.elapsed());
+impl RequestMeasurement {
+    /// Records the time of the first text. Later calls have no effect.
+    pub(crate) fn record_first_text(&mut self) {
+        self.time_to_first_text.get_or_insert_with(|| self.start.elapsed());
     }
 }
 
-impl Drop for Observation {
+impl Drop for RequestMeasurement {
     fn drop(&mut self) {
         self.in_flight.dec();
     }

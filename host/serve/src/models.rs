@@ -8,8 +8,8 @@ use tightwad_net::http::ApiError;
 
 use crate::state::ServerState;
 
-/// OpenAI's model object. Tokens of the context have the names that other servers give them: OpenRouter's and LM
-/// Studio's `context_length`, and vLLM's `max_model_len`.
+/// OpenAI's model object. The context length has the names of other servers: `context_length` (OpenRouter, LM
+/// Studio) and `max_model_len` (vLLM).
 fn object(name: &str, backend: &SharedBackend, created: u64) -> Value {
     let mut object = json!({"id": name, "object": "model", "created": created, "owned_by": "tightwad"});
     if let Some(context) = backend.context() {
@@ -20,19 +20,19 @@ fn object(name: &str, backend: &SharedBackend, created: u64) -> Value {
 }
 
 pub(crate) async fn list(State(state): State<ServerState>) -> Json<Value> {
-    let routes = state.table.current();
-    let object = |(name, backend)| object(name, backend, routes.created());
-    let data: Vec<Value> = routes.iter().map(object).collect();
+    let models = state.models.current();
+    let object = |(name, backend)| object(name, backend, models.created_at());
+    let data: Vec<Value> = models.iter().map(object).collect();
     Json(json!({"object": "list", "data": data}))
 }
 
-pub(crate) async fn one(
+pub(crate) async fn show(
     State(state): State<ServerState>,
     Path(model): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let routes = state.table.current();
-    match routes.get(&model) {
-        Some(backend) => Ok(Json(object(&model, backend, routes.created()))),
-        None => Err(ApiError::unknown_model(&model, routes.names())),
+    let models = state.models.current();
+    match models.get(&model) {
+        Some(backend) => Ok(Json(object(&model, backend, models.created_at()))),
+        None => Err(ApiError::unknown_model(&model, models.names())),
     }
 }

@@ -1,4 +1,4 @@
-//! What all handlers share.
+//! The state that all handlers share.
 
 use std::sync::{Arc, RwLock};
 
@@ -6,56 +6,56 @@ use tightwad_core::{Token, sync};
 
 use crate::control::Control;
 use crate::metrics::Metrics;
-use crate::table::RouteTable;
+use crate::model_table::ModelTable;
 
-/// Routes, metrics and the bearer token; cheap to clone.
+/// The models, metrics and bearer token of a server. Cloning is cheap.
 #[derive(Clone)]
 pub struct ServerState {
-    pub(crate) table: Arc<RouteTable>,
+    pub(crate) models: Arc<ModelTable>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Arc<CurrentToken>,
-    /// Routes of something else that the token guards.
-    pub(crate) guarded: axum::Router,
+    /// Further routes that the token guards.
+    pub(crate) guarded_routes: axum::Router,
     pub(crate) control: Option<Arc<dyn Control>>,
-    /// Routes of something else that guards itself.
-    pub(crate) beside: Option<axum::Router>,
+    /// Further routes with their own authorization.
+    pub(crate) extra_routes: Option<axum::Router>,
 }
 
 impl ServerState {
-    /// `token`: what clients must send as a bearer token; `None` lets everyone in.
+    /// Creates the state. `token` is the bearer token of clients; `None` accepts every client.
     #[must_use]
-    pub fn new(table: Arc<RouteTable>, metrics: Arc<Metrics>, token: Option<Token>) -> Self {
+    pub fn new(models: Arc<ModelTable>, metrics: Arc<Metrics>, token: Option<Token>) -> Self {
         let token = Arc::new(CurrentToken::new(token));
-        let guarded = axum::Router::new();
-        Self { table, metrics, token, guarded, control: None, beside: None }
+        let guarded_routes = axum::Router::new();
+        Self { models, metrics, token, guarded_routes, control: None, extra_routes: None }
     }
 
-    /// The token, which can be replaced while the server runs.
+    /// The server's token, which can be replaced at runtime.
     #[must_use]
     pub fn token(&self) -> &Arc<CurrentToken> {
         &self.token
     }
 
-    /// Also serves `routes`, which the token guards.
+    /// Also serves `routes`, guarded by the token.
     #[must_use]
-    pub fn guarding(self, routes: axum::Router) -> Self {
-        Self { guarded: routes, ..self }
+    pub fn with_guarded_routes(self, routes: axum::Router) -> Self {
+        Self { guarded_routes: routes, ..self }
     }
 
-    /// Lets people load and unload models.
+    /// Enables loading and unloading of models.
     #[must_use]
-    pub fn controlling(self, control: Arc<dyn Control>) -> Self {
+    pub fn with_control(self, control: Arc<dyn Control>) -> Self {
         Self { control: Some(control), ..self }
     }
 
-    /// Also serves the routes of something else, which guards itself.
+    /// Also serves `routes`, which have their own authorization.
     #[must_use]
-    pub fn beside(self, routes: axum::Router) -> Self {
-        Self { beside: Some(routes), ..self }
+    pub fn with_extra_routes(self, routes: axum::Router) -> Self {
+        Self { extra_routes: Some(routes), ..self }
     }
 }
 
-/// The bearer token of a server. A new one holds from the next request on.
+/// The bearer token of a server. A replacement applies from the next request on.
 #[derive(Debug)]
 pub struct CurrentToken(RwLock<Option<Token>>);
 
@@ -64,7 +64,7 @@ impl CurrentToken {
         Self(RwLock::new(token))
     }
 
-    /// The token of this moment.
+    /// The current token.
     #[must_use]
     pub fn current(&self) -> Option<Token> {
         sync::read(&self.0).clone()

@@ -1,15 +1,15 @@
-//! Spreads model files from machine to machine: mechanism only.
+//! Distributes model files between machines: the mechanism only.
 //!
-//! A *manifest* names a file by the digest of its pieces' digests. A *store* is that file on this
-//! machine, whole or in part. A *seeder* serves stores over HTTP; a *puller* fills one from many peers.
-//! What is fetched next, and from whom, is a [`Picker`]'s decision: sockets, disks and hashes are ours.
+//! A *manifest* identifies a file by the digest of its pieces' digests. A *store* holds that file on this
+//! machine, completely or in part. A *seeder* serves stores over HTTP. A *pull* fills a store from many
+//! peers. A [`Picker`] chooses the next pieces and their peers; this crate handles sockets, disks and hashes.
 //!
-//! `disk` knows nothing of the network, `net` nothing of GGUF.
+//! `disk` does not depend on the network, and `net` does not depend on GGUF.
 
 pub mod disk;
+mod model_ref;
 pub mod net;
 mod picker;
-mod wanted;
 
-pub use picker::{Event, Fault, Fetch, Fetched, PeerId, PickError, Picker, Slot, Task};
-pub use wanted::{Wanted, WantedError};
+pub use model_ref::{ModelRef, ModelRefError};
+pub use picker::{Event, Fault, Fetch, FetchResult, PeerId, PickError, Picker, Slot, Task};

@@ -1,91 +1,91 @@
-//! Who decides what is fetched next.
+//! The interface of a piece picker. Its names are those of `piece-picker` in `wit/`.
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// A peer of one pull; never used again for another one.
+/// A peer of one pull. A pull never reuses an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub u32);
 
-/// What is to be fetched.
+/// The pieces that a pull has to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// Bytes of each piece of the manifest, in order.
     pub pieces: Vec<u64>,
-    /// The pieces that are missing and wanted. The first `urgent` of them are needed before the others.
+    /// The wanted pieces that are missing. The first `urgent` ones are needed before the others.
     pub wanted: Vec<u32>,
-    /// How many of `wanted` are needed first.
+    /// The number of pieces at the start of `wanted` that are needed first.
     pub urgent: u32,
-    /// What random choices begin with.
+    /// The seed of random choices.
     pub seed: u64,
 }
 
-/// Why a fetch brought less than the whole piece.
+/// The reason why a fetch did not complete its piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The peer said that it does not have the piece, or has too much to do.
+    /// The peer does not have the piece, or has no free upload slot.
     Refused,
-    /// Nothing came for too long.
+    /// The peer sent nothing for too long.
     Stalled,
     /// The connection broke.
     Lost,
-    /// A block was not what the manifest says. The host has banned the peer.
+    /// A block did not match the manifest. The host has banned the peer.
     Corrupt,
-    /// Another fetch brought the rest of the piece, or the pick was not done: nobody's fault.
+    /// Another fetch completed the piece, or the host did not start the pick. No peer is at fault.
     Cancelled,
 }
 
-/// What happened.
+/// An event of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A peer is there.
+    /// A peer connected.
     Joined(PeerId),
-    /// A peer is gone, for good: it was lost or banned.
+    /// A peer disconnected or was banned. Its id does not return.
     Left(PeerId),
-    /// A peer has these pieces besides those it had before.
-    Has(PeerId, Vec<u32>),
-    /// A fetch is over.
-    Done(Fetched),
-    /// A peer is fetching these pieces, too: it will have them soon.
-    Coming(PeerId, Vec<u32>),
+    /// A peer has these further pieces.
+    Have(PeerId, Vec<u32>),
+    /// A fetch ended.
+    FetchEnded(FetchResult),
+    /// A peer itself fetches these pieces, and will have them soon.
+    InProgress(PeerId, Vec<u32>),
 }
 
-/// A fetch that is over.
+/// The result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// From whom.
+pub struct FetchResult {
+    /// The peer that sent the blocks.
     pub peer: PeerId,
-    /// Which piece.
+    /// The fetched piece.
     pub piece: u32,
-    /// Bytes that came from this peer and are kept.
+    /// Bytes of this peer that the store kept.
     pub bytes: u64,
-    /// How long it took.
-    pub took: Duration,
-    /// `None`: the piece is had.
+    /// The duration of the fetch.
+    pub elapsed: Duration,
+    /// `None`: the piece is complete.
     pub fault: Option<Fault>,
 }
 
-/// How many more fetches a peer may be given.
+/// The number of further fetches that a peer may serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// The peer.
     pub peer: PeerId,
-    /// How many; at least 1.
+    /// The number of fetches; at least 1.
     pub free: u32,
 }
 
-/// One piece from one peer.
+/// A request for one piece from one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetch {
-    /// From whom.
+    /// The peer that should send the piece.
     pub peer: PeerId,
-    /// Which piece.
+    /// The piece.
     pub piece: u32,
 }
 
-/// Why there is no decision.
+/// The picker failed.
 #[derive(Debug)]
 pub struct PickError(pub String);
 
@@ -97,24 +97,25 @@ impl fmt::Display for PickError {
 
 impl std::error::Error for PickError {}
 
-/// Decides what is fetched next, and from whom: one for one pull. It is told everything that happens, in
-/// order; what it picks is checked before it is done.
+/// Chooses the next pieces of one pull, and their peers. The picker receives all events of the pull in order.
+/// The pull checks every pick before it starts a fetch.
 #[async_trait]
 pub trait Picker: Send {
-    /// Says what is to be fetched; called once, before anything else.
+    /// Receives the task. The pull calls this method once, before all others.
     ///
     /// # Errors
     ///
-    /// When the policy failed.
+    /// When the policy fails.
     async fn start(&mut self, task: &Task) -> Result<(), PickError>;
 
-    /// Says what happened since the last time, and asks for fetches. At most `free` a slot; a piece that
-    /// is had or that the peer does not have is ignored; a piece that is being fetched may be picked again
-    /// from another peer (the end game): the two share what is missing of it.
+    /// Receives the events since the last call, and chooses fetches: at most `free` per slot. `now` counts
+    /// from the start of the pull. The pull ignores picks of complete pieces, and of pieces that the peer
+    /// does not have. The picker may choose a piece in flight again, from another peer (endgame). Both
+    /// fetches then share the piece's missing blocks.
     ///
     /// # Errors
     ///
-    /// When the policy failed.
+    /// When the policy fails.
     async fn pick(
         &mut self,
         now: Duration,

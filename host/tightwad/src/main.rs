@@ -3,10 +3,10 @@
 use std::io::Write;
 
 fn main() -> ! {
-    // Before any thread is started, as it asks.
-    tightwad_engine::prepare();
+    // Must run before any other thread starts.
+    tightwad_engine::select_row_invariant_kernels();
     let code = tightwad::cli::main();
     let _ = std::io::stdout().flush();
-    // A thread that is not waited for may still be inside llama.cpp.
+    // A detached thread may still be inside llama.cpp.
     tightwad_engine::exit(code)
 }

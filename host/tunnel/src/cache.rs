@@ -1,6 +1,6 @@
-//! Tensors that a worker keeps, named by their SHA-256.
+//! A worker's cache of tensors on the disk, with their SHA-256 as names.
 //!
-//! Invariant: a file has its final name only when it is whole; what is read is checked against its name.
+//! Invariant: a file has its final name only when it is complete. Each read compares the data with the name.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,81 +8,81 @@ use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use sha2::{Digest, Sha256};
-use tightwad_core::{digest, hexadecimal};
+use tightwad_core::{parse_digest, to_hex};
 
-/// The ending of files that are being written.
-const PART: &str = "part";
-/// Age of a file with that ending after which a crash must have left it: no write takes longer.
+/// The extension of incomplete files.
+const PART_EXTENSION: &str = "part";
+/// The age of an incomplete file that a crash left behind. No write takes longer.
 const STALE_PART_AGE: Duration = Duration::from_secs(3600);
 
 /// A folder of tensors.
 #[derive(Debug)]
-pub struct Cache {
+pub struct TensorCache {
     folder: PathBuf,
-    limit: u64,
+    max_bytes: u64,
 }
 
-impl Cache {
-    /// Keeps up to `limit` bytes in `folder`, which is made where it is missing.
+impl TensorCache {
+    /// A cache of up to `max_bytes` bytes in `folder`. Creates the folder if it is missing.
     ///
     /// # Errors
     ///
-    /// The operating system's.
-    pub fn new(folder: PathBuf, limit: u64) -> io::Result<Self> {
+    /// Returns the operating system's error if the folder cannot be created.
+    pub fn new(folder: PathBuf, max_bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, limit })
+        Ok(Self { folder, max_bytes })
     }
 
-    /// Bytes in it.
+    /// The total size of the cached tensors in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files().iter().map(|file| file.bytes).sum()
     }
 
-    /// The SHA-256 of everything in it.
+    /// The SHA-256 of each cached tensor.
     pub(crate) fn digests(&self) -> Vec<[u8; 32]> {
         self.files().into_iter().map(|file| file.digest).collect()
     }
 
-    /// The tensor with this SHA-256; `None`: it is not there, or no longer what it was.
+    /// Returns the tensor with this SHA-256; `None` if the file is missing or was changed.
     pub(crate) fn get(&self, digest: &[u8; 32]) -> Option<Vec<u8>> {
         let path = self.path(digest);
         let data = fs::read(&path).ok()?;
         if Sha256::digest(&data).as_slice() == digest {
-            // Those used last are the last to go.
+            // The modification time records the last use for `tidy`.
             if let Ok(file) = fs::File::options().append(true).open(&path) {
                 let _ = file.set_modified(SystemTime::now());
             }
             return Some(data);
         }
-        tracing::warn!(file = %path.display(), "a tensor in the cache was changed on disk: removed");
+        tracing::warn!(file = %path.display(), "a cached tensor was changed on the disk; its file is removed");
         let _ = fs::remove_file(&path);
         None
     }
 
-    /// Keeps a tensor; one that cannot be kept is sent again next time.
+    /// Stores a tensor. A failure is only logged, because the host then sends the tensor again at the next load.
     pub(crate) fn put(&self, data: &[u8]) {
         let digest: [u8; 32] = Sha256::digest(data).into();
         let path = self.path(&digest);
-        // Two tunnels may receive the same tensor at once.
+        // Two tunnels may receive the same tensor at the same time.
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let (process, write) = (std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed));
-        let partial = path.with_extension(format!("{process}.{write}.{PART}"));
+        let partial = path.with_extension(format!("{process}.{write}.{PART_EXTENSION}"));
         let written = fs::write(&partial, data).and_then(|()| fs::rename(&partial, &path));
         if let Err(error) = written {
-            tracing::warn!(%error, folder = %self.folder.display(), "a tensor cannot be kept");
+            tracing::warn!(%error, folder = %self.folder.display(), "cannot write a tensor to the cache");
             let _ = fs::remove_file(&partial);
         }
     }
 
-    /// Removes what was not used for the longest time, and what a crash left, down to the limit.
+    /// Removes the least recently used tensors until the cache is within its limit, and remainders of crashes.
     pub(crate) fn tidy(&self) {
         self.remove_stale_parts();
         let mut files = self.files();
-        files.sort_by_key(|file| file.used);
+        files.sort_by_key(|file| file.last_used);
         let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
         for file in files {
-            if bytes <= self.limit {
+            if bytes <= self.max_bytes {
                 break;
             }
             bytes -= file.bytes;
@@ -93,9 +93,9 @@ impl Cache {
     fn remove_stale_parts(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let written = entry.metadata().and_then(|facts| facts.modified());
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
             let age = written.ok().and_then(|written| written.elapsed().ok());
-            if path.extension().is_some_and(|ending| ending == PART)
+            if path.extension().is_some_and(|extension| extension == PART_EXTENSION)
                 && age.is_some_and(|age| age > STALE_PART_AGE)
             {
                 let _ = fs::remove_file(path);
@@ -104,27 +104,28 @@ impl Cache {
     }
 
     fn path(&self, digest: &[u8; 32]) -> PathBuf {
-        self.folder.join(hexadecimal(digest))
+        self.folder.join(to_hex(digest))
     }
 
-    fn files(&self) -> Vec<Kept> {
+    fn files(&self) -> Vec<CachedFile> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| Kept::of(&entry)).collect()
+        entries.filter_map(|entry| CachedFile::from_entry(&entry)).collect()
     }
 }
 
-struct Kept {
+struct CachedFile {
     digest: [u8; 32],
     bytes: u64,
-    used: SystemTime,
+    last_used: SystemTime,
 }
 
-impl Kept {
-    fn of(entry: &fs::DirEntry) -> Option<Self> {
+impl CachedFile {
+    /// `None` for files whose name is not a digest.
+    fn from_entry(entry: &fs::DirEntry) -> Option<Self> {
         let name = entry.file_name();
-        let facts = entry.metadata().ok()?;
-        let used = facts.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        Some(Self { digest: digest(name.to_str()?)?, bytes: facts.len(), used })
+        let metadata = entry.metadata().ok()?;
+        let last_used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Some(Self { digest: parse_digest(name.to_str()?)?, bytes: metadata.len(), last_used })
     }
 }
 
@@ -133,9 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_whole_tensors_only_and_within_the_limit() {
+    fn cache_keeps_unchanged_tensors_within_its_limit() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path().join("tensors"), 8).unwrap();
+        let cache = TensorCache::new(folder.path().join("tensors"), 8).unwrap();
         cache.put(b"first");
         let first: [u8; 32] = Sha256::digest(b"first").into();
         assert_eq!(cache.get(&first).as_deref(), Some(b"first".as_slice()));
@@ -150,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_a_crash_left_is_removed_and_one_that_is_written_now_is_not() {
+    fn tidy_removes_only_old_incomplete_files() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path().to_owned(), 8).unwrap();
+        let cache = TensorCache::new(folder.path().to_owned(), 8).unwrap();
         let [stale, fresh] = ["a.1.0.part", "b.2.0.part"].map(|name| folder.path().join(name));
         fs::write(&stale, b"half").unwrap();
         fs::write(&fresh, b"half").unwrap();
@@ -163,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn the_same_tensor_from_several_tunnels_at_once_is_kept_whole() {
+    fn concurrent_writes_of_one_tensor_leave_a_complete_file() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path().to_owned(), 1 << 20).unwrap();
+        let cache = TensorCache::new(folder.path().to_owned(), 1 << 20).unwrap();
         let data = vec![7; 10_000];
         let digest: [u8; 32] = Sha256::digest(&data).into();
         std::thread::scope(|scope| {
@@ -173,7 +174,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..20 {
                         cache.put(&data);
-                        assert!(cache.get(&digest).is_some_and(|kept| kept == data));
+                        assert!(cache.get(&digest).is_some_and(|cached| cached == data));
                     }
                 });
             }

@@ -1,54 +1,53 @@
-//! Graphs on their way to a worker.
+//! Compresses compute graphs on their way to a worker.
 //!
-//! llama.cpp describes a whole pass, node by node, whenever the number of rows changes, which with
-//! speculation is nearly every pass: a quarter of a megabyte for thirty layers. Two graphs of one size
-//! differ in a few addresses, so what travels is their difference, compressed.
+//! llama.cpp sends the complete graph of a pass whenever the number of rows changes: a quarter of a megabyte for thirty
+//! layers. With speculation that is nearly every pass. Two graphs of one size differ in a few addresses, so a tunnel
+//! sends their compressed difference.
 //!
-//! Invariant: both ends see the same graphs in the same order, and so keep the same ones.
+//! Invariant: both ends see the same graphs in the same order, and therefore store the same ones.
 
 use std::collections::HashMap;
 use std::io;
 
-/// Graphs that are kept, one a size.
-const KEPT: usize = 16;
-/// Quick: the difference is nearly all zeros.
-const LEVEL: i32 = 1;
-/// Largest graph that is taken in.
-const LARGEST: u64 = 256 << 20;
+/// The maximum number of stored graphs, one per size.
+const MAX_GRAPHS: usize = 16;
+/// The fastest level is enough, because nearly all bytes of a difference are zero.
+const ZSTD_LEVEL: i32 = 1;
+/// The maximum size of a received graph.
+const MAX_GRAPH_BYTES: u64 = 256 << 20;
 
-/// The last graph of each size.
+/// Encodes and decodes graphs as differences from the last graph of the same size.
 #[derive(Default)]
-pub(crate) struct Graphs(HashMap<usize, Vec<u8>>);
+pub(crate) struct GraphCodec(HashMap<usize, Vec<u8>>);
 
-impl Graphs {
-    /// What travels: the length, and the compressed difference.
-    pub(crate) fn pack(&mut self, graph: Vec<u8>) -> io::Result<Vec<u8>> {
-        let mut packed = (graph.len() as u64).to_le_bytes().to_vec();
-        packed.extend(zstd::bulk::compress(&self.difference(&graph), LEVEL)?);
-        self.keep(graph);
-        Ok(packed)
+impl GraphCodec {
+    /// Returns the length of `graph` and its compressed difference.
+    pub(crate) fn encode(&mut self, graph: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut encoded = (graph.len() as u64).to_le_bytes().to_vec();
+        encoded.extend(zstd::bulk::compress(&self.difference(&graph), ZSTD_LEVEL)?);
+        self.store(graph);
+        Ok(encoded)
     }
 
-    /// The graph that was packed at the other end.
-    pub(crate) fn unpack(&mut self, packed: &[u8]) -> io::Result<Vec<u8>> {
-        let broken = || io::Error::other("a graph cannot be read");
-        let (length, compressed) = packed.split_first_chunk::<8>().ok_or_else(broken)?;
+    /// Returns the graph that the other end encoded.
+    pub(crate) fn decode(&mut self, encoded: &[u8]) -> io::Result<Vec<u8>> {
+        let invalid = || io::Error::other("a graph cannot be decoded");
+        let (length, compressed) = encoded.split_first_chunk::<8>().ok_or_else(invalid)?;
         let length = u64::from_le_bytes(*length);
-        if length > LARGEST {
-            return Err(broken());
+        if length > MAX_GRAPH_BYTES {
+            return Err(invalid());
         }
-        let length = usize::try_from(length).map_err(|_| broken())?;
+        let length = usize::try_from(length).map_err(|_| invalid())?;
         let difference = zstd::bulk::decompress(compressed, length)?;
         if difference.len() != length {
-            return Err(broken());
+            return Err(invalid());
         }
         let graph = self.difference(&difference);
-        self.keep(graph.clone());
+        self.store(graph.clone());
         Ok(graph)
     }
 
-    /// Exclusive or with the last graph of this size: the difference of a graph, and the graph of a
-    /// difference.
+    /// Exclusive or with the last graph of this size. The same operation turns a graph into a difference and back.
     fn difference(&self, graph: &[u8]) -> Vec<u8> {
         match self.0.get(&graph.len()) {
             Some(last) => graph.iter().zip(last).map(|(a, b)| a ^ b).collect(),
@@ -56,8 +55,8 @@ impl Graphs {
         }
     }
 
-    fn keep(&mut self, graph: Vec<u8>) {
-        if self.0.len() >= KEPT && !self.0.contains_key(&graph.len()) {
+    fn store(&mut self, graph: Vec<u8>) {
+        if self.0.len() >= MAX_GRAPHS && !self.0.contains_key(&graph.len()) {
             self.0.clear();
         }
         self.0.insert(graph.len(), graph);
@@ -69,31 +68,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn graphs_arrive_whole_and_small() {
-        let (mut near, mut far) = (Graphs::default(), Graphs::default());
+    fn graphs_are_decoded_unchanged_from_small_differences() {
+        let (mut encoder, mut decoder) = (GraphCodec::default(), GraphCodec::default());
         let mut last = 0;
         for round in 0..40_usize {
-            // Sizes beyond what is kept, so that both ends forget.
-            let size = 200_000 + 1000 * (round % (KEPT + 2));
-            let graph: Vec<u8> =
-                (0..size).map(|at| ((at * at) ^ (round * usize::from(at % 999 == 0))) as u8).collect();
-            let packed = near.pack(graph.clone()).unwrap();
-            last = packed.len();
-            assert_eq!(far.unpack(&packed).unwrap(), graph);
+            // There are more sizes than an end stores, so both ends drop their graphs.
+            let size = 200_000 + 1000 * (round % (MAX_GRAPHS + 2));
+            let graph: Vec<u8> = (0..size)
+                .map(|index| ((index * index) ^ (round * usize::from(index % 999 == 0))) as u8)
+                .collect();
+            let encoded = encoder.encode(graph.clone()).unwrap();
+            last = encoded.len();
+            assert_eq!(decoder.decode(&encoded).unwrap(), graph);
         }
         assert!(last > 0);
         let graph = vec![7; 250_000];
-        near.pack(graph.clone()).unwrap();
+        encoder.encode(graph.clone()).unwrap();
         let mut next = graph;
         next[1000] = 8;
-        assert!(near.pack(next).unwrap().len() < 200);
+        assert!(encoder.encode(next).unwrap().len() < 200);
     }
 
     #[test]
-    fn nonsense_is_an_error() {
-        let mut far = Graphs::default();
-        assert!(far.unpack(&[]).is_err());
-        assert!(far.unpack(&[255; 40]).is_err());
-        assert!(far.unpack(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]).is_err());
+    fn invalid_data_is_an_error() {
+        let mut decoder = GraphCodec::default();
+        assert!(decoder.decode(&[]).is_err());
+        assert!(decoder.decode(&[255; 40]).is_err());
+        assert!(decoder.decode(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]).is_err());
     }
 }

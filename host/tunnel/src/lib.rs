@@ -1,22 +1,21 @@
 //! llama.cpp's RPC between two machines, through a worker's own port.
 //!
-//! The RPC protocol has no authentication, no signs of life, and sends the same weights again for every
-//! load. So both ends of a connection are ours: llama.cpp talks to loopback on either machine, and between
-//! them its commands travel in frames, behind the worker's token, with heartbeats; tensors that the
-//! worker has seen before travel as their SHA-256.
+//! The RPC protocol has no authentication and no heartbeats, and it sends all weights again at every load. This crate
+//! therefore puts a tunnel between the machines. llama.cpp connects to loopback on both of them. The tunnel requires
+//! the worker's token, sends heartbeats, and replaces tensors that the worker has cached by their SHA-256.
 
-mod alive;
+mod alloc_size;
 mod cache;
-mod far;
+mod client;
 mod frame;
 mod graph;
-mod near;
+mod heartbeat;
 mod protocol;
-mod sizes;
+mod server;
 #[cfg(test)]
 mod testing;
 
-pub use cache::Cache;
-pub use far::{Allowance, serve_tunnel};
-pub use near::{FarEnd, Meter, Tunnel, TunnelFault, TunnelWatch};
-pub use protocol::UPGRADE;
+pub use cache::TensorCache;
+pub use client::{TrafficStats, Tunnel, TunnelError, TunnelWatch, WorkerEndpoint};
+pub use protocol::UPGRADE_PROTOCOL;
+pub use server::{MemoryQuota, serve_tunnel};

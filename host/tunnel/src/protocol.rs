@@ -1,13 +1,14 @@
-//! What both ends of a tunnel must agree on.
+//! Constants that both ends of a tunnel must agree on.
 
 use std::time::Duration;
 
-/// What a tunnel asks the worker to upgrade its connection to.
-pub const UPGRADE: &str = "tightwad-rpc/1";
+/// The protocol in the `Upgrade` header of a request for a tunnel.
+pub const UPGRADE_PROTOCOL: &str = "tightwad-rpc/1";
 
-/// How often both ends say that they live.
-pub(crate) const BEAT: Duration = Duration::from_secs(1);
-/// Silence after which the other end is lost: longer than a switch or an access point takes to come back.
-pub(crate) const SILENCE: Duration = Duration::from_secs(12);
-/// Bytes read at once.
-pub(crate) const PIECE: usize = 256 << 10;
+/// The time between two heartbeats of one end.
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// The time without data after which the other end counts as lost. It is longer than the restart of a switch or an
+/// access point.
+pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(12);
+/// The size of the buffer of a reader.
+pub(crate) const READ_BUFFER_BYTES: usize = 256 << 10;

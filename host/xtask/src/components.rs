@@ -1,7 +1,7 @@
-//! Building the components: the built-in plugins and the ones that tests use.
+//! Builds the components: the built-in plugins and the test fixtures.
 //!
-//! They are committed, so that the host builds without this toolchain; the check rebuilds them and
-//! compares bytes.
+//! The repository holds the built components, so the host builds without a guest toolchain. The check rebuilds them and
+//! compares every byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::rust_src;
 use crate::shell::{cargo, output, root, run};
 
-/// Packages and the files they become, below `plugins/`.
+/// Crates, and the component files below `plugins/` that a build of each makes.
 const COMPONENTS: [(&str, &str); 22] = [
     ("tightwad_speculation", "dist/speculation.wasm"),
     ("tightwad_consensus", "dist/consensus.wasm"),
@@ -40,16 +40,19 @@ const COMPONENTS: [(&str, &str); 22] = [
 ];
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds all components into their places.
+/// Builds all components, and writes them below `plugins/`.
 pub(crate) fn build() -> Result<()> {
-    let built = compile(&library()?)?;
+    let built = compile(&library_source()?)?;
     for (crate_name, file) in COMPONENTS {
-        let place = plugins().join(file);
-        fs::create_dir_all(place.parent().unwrap_or(Path::new(".")))?;
-        fs::copy(built.join(format!("{crate_name}.wasm")), &place)?;
+        let path = plugins_folder().join(file);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        fs::copy(built.join(format!("{crate_name}.wasm")), &path)?;
     }
     for folder in ["dist", "fixtures/dist"] {
-        fs::write(plugins().join(folder).join("SHA256SUMS"), sums(&plugins().join(folder))?)?;
+        fs::write(
+            plugins_folder().join(folder).join("SHA256SUMS"),
+            checksums(&plugins_folder().join(folder))?,
+        )?;
     }
     Ok(())
 }
@@ -57,92 +60,94 @@ pub(crate) fn build() -> Result<()> {
 /// Builds all components and compares them with the committed ones.
 pub(crate) fn check() -> Result<()> {
     for folder in ["dist", "fixtures/dist"] {
-        let folder = plugins().join(folder);
-        if fs::read_to_string(folder.join("SHA256SUMS"))? != sums(&folder)? {
-            bail!("{} does not fit its SHA256SUMS; run `cargo xtask components`", folder.display());
+        let folder = plugins_folder().join(folder);
+        if fs::read_to_string(folder.join("SHA256SUMS"))? != checksums(&folder)? {
+            bail!("{} differs from its SHA256SUMS. Run `cargo xtask components`.", folder.display());
         }
     }
-    let library = match library() {
+    let library = match library_source() {
         Ok(library) => library,
         Err(error) => {
             eprintln!(
-                "components were NOT rebuilt: the standard library's source is not to be had here: {error:#}"
+                "the components were not rebuilt, because this machine lacks the source of the standard library: {error:#}"
             );
             return Ok(());
         }
     };
     let built = compile(&library)?;
     for (crate_name, file) in COMPONENTS {
-        let committed = fs::read(plugins().join(file))?;
+        let committed = fs::read(plugins_folder().join(file))?;
         if fs::read(built.join(format!("{crate_name}.wasm")))? != committed {
-            bail!("plugins/{file} is not what its source gives; run `cargo xtask components` and commit it");
+            bail!(
+                "plugins/{file} differs from a build of its source. Run `cargo xtask components` and commit the file."
+            );
         }
     }
     Ok(())
 }
 
-/// Tests, formatting and clippy of the guests' workspace.
+/// Checks the formatting of the guests' workspace, lints and tests it.
 pub(crate) fn test() -> Result<()> {
-    run(guests().args(["fmt", "--all", "--check"]))?;
-    // With a target and the default profile, like the example below: so all three use the same procedural macros.
-    let target = ["--target", &host()?];
+    run(guest_cargo().args(["fmt", "--all", "--check"]))?;
+    // The same target and profile as the example below, so that all three share the procedural macros.
+    let target = ["--target", &host_triple()?];
     let lint = ["--workspace", "--all-targets", "--", "-D", "warnings"];
-    run(guests().args(["clippy", "--quiet"]).args(target).args(lint))?;
-    run(guests().args(["test", "--quiet"]).args(target))?;
-    // A project of its own, as a user has one.
+    run(guest_cargo().args(["clippy", "--quiet"]).args(target).args(lint))?;
+    run(guest_cargo().args(["test", "--quiet"]).args(target))?;
+    // A separate workspace, like a user's project.
     let example = root().join("examples/plugins/consensus-rust");
-    run(in_folder(&example).args(["check", "--quiet"]).args(target))
+    run(cargo_in(&example).args(["check", "--quiet"]).args(target))
 }
 
-/// This machine's target.
-fn host() -> Result<String> {
+/// Target triple of this machine.
+fn host_triple() -> Result<String> {
     let version = output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("rustc has no host")
+    host.map(str::to_owned).context("rustc reports no host triple")
 }
 
-fn plugins() -> PathBuf {
+fn plugins_folder() -> PathBuf {
     root().join("plugins")
 }
 
-/// The standard library's source.
-fn library() -> Result<PathBuf> {
-    rust_src::library(&plugins().join("target/rust-src"))
+/// The folder with the standard library's source.
+fn library_source() -> Result<PathBuf> {
+    rust_src::library(&plugins_folder().join("target/rust-src"))
 }
 
 /// Cargo in the guests' workspace.
-fn guests() -> Command {
-    in_folder(&plugins())
+fn guest_cargo() -> Command {
+    cargo_in(&plugins_folder())
 }
 
-/// Cargo for guests in a `folder`, with the guests' own target folder.
-fn in_folder(folder: &Path) -> Command {
+/// Cargo in `folder`, with the target folder of the guests' workspace.
+fn cargo_in(folder: &Path) -> Command {
     let mut cargo = cargo();
-    cargo.current_dir(folder).env("CARGO_TARGET_DIR", plugins().join("target"));
+    cargo.current_dir(folder).env("CARGO_TARGET_DIR", plugins_folder().join("target"));
     cargo
 }
 
-/// Compiles for WebAssembly; returns the folder of the components. The toolchain's own
-/// `wasm-component-ld` makes cargo's output a component. Paths of this machine stay out of it.
+/// Compiles for WebAssembly, and returns the folder of the components. The linker `wasm-component-ld` makes components.
+/// The components contain no paths of this machine.
 fn compile(library: &Path) -> Result<PathBuf> {
-    let host = host()?;
+    let host = host_triple()?;
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let bin = PathBuf::from(sysroot).join("lib/rustlib").join(host).join("bin");
     let path = std::env::var("PATH").unwrap_or_default();
-    run(guests()
+    run(guest_cargo()
         .args(["build", "--quiet", "--release", "--workspace", "--lib", "--target", TARGET])
         .args(["-Z", "build-std=std,panic_abort", "-Z", "trim-paths"])
         .env("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all")
-        // Building the standard library is not stable; nothing else that is not is used.
+        // `build-std` is unstable. The build uses no other unstable feature.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("__CARGO_TESTS_ONLY_SRC_ROOT", library)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", bin.join("wasm-component-ld"))
         .env("PATH", format!("{}:{path}", bin.join("gcc-ld").display())))?;
-    Ok(plugins().join("target").join(TARGET).join("release"))
+    Ok(plugins_folder().join("target").join(TARGET).join("release"))
 }
 
 /// The content of a folder's SHA256SUMS.
-fn sums(folder: &Path) -> Result<String> {
+fn checksums(folder: &Path) -> Result<String> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?.flatten()
     {

@@ -8,67 +8,77 @@ use anyhow::{Context, Result};
 use syn::visit::{self, Visit};
 use syn::{Attribute, File, ItemMod, ItemUse, UseTree, Visibility};
 
-/// A module's place in its crate; the crate's root is empty.
-type Place = Vec<String>;
+/// Path of a module in its crate. The root's path is empty.
+type ModulePath = Vec<String>;
 
-/// What a file says about imports.
+/// The imports and re-exports of one file.
 #[derive(Default)]
 struct Module {
     file: PathBuf,
-    /// Absolute paths of what is named in it.
-    imports: BTreeSet<Place>,
-    /// What it re-exports, by name.
-    exports: BTreeMap<String, Place>,
+    /// Absolute paths of imported items.
+    imports: BTreeSet<ModulePath>,
+    /// Re-exported items by name.
+    exports: BTreeMap<String, ModulePath>,
 }
 
-/// The cycles of the crate whose sources are in `folder`, each as the files in it, sorted.
+/// The import cycles of the crate with its sources in `folder`, each as a sorted list of files.
 pub(crate) fn cycles(folder: &Path, files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>> {
-    let places: BTreeMap<Place, PathBuf> =
-        files.iter().filter_map(|file| Some((place(folder, file)?, file.clone()))).collect();
+    let module_files: BTreeMap<ModulePath, PathBuf> =
+        files.iter().filter_map(|file| Some((module_path(folder, file)?, file.clone()))).collect();
     let mut modules = BTreeMap::new();
-    for (place, file) in &places {
+    for (module_path, file) in &module_files {
         let text = fs::read_to_string(file)?;
         let parsed = syn::parse_file(&text).with_context(|| format!("cannot parse {}", file.display()))?;
-        modules.insert(place.clone(), read(place, file, &parsed, &places));
+        modules.insert(module_path.clone(), read_module(module_path, file, &parsed, &module_files));
     }
-    Ok(components(&edges(&modules)).into_iter().map(|cycle| shown(&cycle, &modules)).collect())
+    Ok(components(&edges(&modules)).into_iter().map(|cycle| cycle_files(&cycle, &modules)).collect())
 }
 
-fn shown(cycle: &[Place], modules: &BTreeMap<Place, Module>) -> Vec<PathBuf> {
-    cycle.iter().filter_map(|place| modules.get(place)).map(|module| module.file.clone()).collect()
+fn cycle_files(cycle: &[ModulePath], modules: &BTreeMap<ModulePath, Module>) -> Vec<PathBuf> {
+    cycle
+        .iter()
+        .filter_map(|module_path| modules.get(module_path))
+        .map(|module| module.file.clone())
+        .collect()
 }
 
-/// The module that a file is; `None` for `main.rs`, which is a crate of its own.
-fn place(folder: &Path, file: &Path) -> Option<Place> {
+/// The module path of a file. `None` for `main.rs`, which is another crate.
+fn module_path(folder: &Path, file: &Path) -> Option<ModulePath> {
     let inside = file.strip_prefix(folder).ok()?.with_extension("");
-    let mut place: Place = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    match place.last().map(String::as_str) {
-        Some("main") if place.len() == 1 => return None,
-        Some("lib" | "mod") => drop(place.pop()),
+    let mut module_path: ModulePath = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    match module_path.last().map(String::as_str) {
+        Some("main") if module_path.len() == 1 => return None,
+        Some("lib" | "mod") => drop(module_path.pop()),
         _ => {}
     }
-    Some(place)
+    Some(module_path)
 }
 
 /// Collects the imports of one file.
 struct Reader<'a> {
-    places: &'a BTreeMap<Place, PathBuf>,
-    /// The module that is being read, inline modules included.
-    base: Place,
-    own: usize,
+    module_files: &'a BTreeMap<ModulePath, PathBuf>,
+    /// The current module: the file, or an inline module in it.
+    current: ModulePath,
+    file_depth: usize,
     module: Module,
-    /// Names of modules that were imported.
-    aliases: BTreeMap<String, Place>,
-    paths: Vec<(Place, Vec<String>)>,
+    /// Imported modules by name.
+    aliases: BTreeMap<String, ModulePath>,
+    expressions: Vec<(ModulePath, Vec<String>)>,
 }
 
-fn read(place: &Place, file: &Path, parsed: &File, places: &BTreeMap<Place, PathBuf>) -> Module {
+fn read_module(
+    module_path: &ModulePath,
+    file: &Path,
+    parsed: &File,
+    module_files: &BTreeMap<ModulePath, PathBuf>,
+) -> Module {
     let module = Module { file: file.to_owned(), ..Module::default() };
-    let (base, own, aliases, paths) = (place.clone(), place.len(), BTreeMap::new(), Vec::new());
-    let mut reader = Reader { places, base, own, module, aliases, paths };
+    let (current, file_depth, aliases, expressions) =
+        (module_path.clone(), module_path.len(), BTreeMap::new(), Vec::new());
+    let mut reader = Reader { module_files, current, file_depth, module, aliases, expressions };
     reader.visit_file(parsed);
-    for (base, path) in std::mem::take(&mut reader.paths) {
-        let absolute = reader.absolute(&base, &path).or_else(|| {
+    for (current, path) in std::mem::take(&mut reader.expressions) {
+        let absolute = reader.absolute(&current, &path).or_else(|| {
             let module = reader.aliases.get(path.first()?)?;
             Some([module.as_slice(), &path[1..]].concat())
         });
@@ -78,19 +88,19 @@ fn read(place: &Place, file: &Path, parsed: &File, places: &BTreeMap<Place, Path
 }
 
 impl Reader<'_> {
-    /// `path`, as module `base` writes it, from the crate's root; `None`: it leads out of the crate.
-    fn absolute(&self, base: &[String], path: &[String]) -> Option<Place> {
+    /// Resolves `path` in the module `current` to a path from the crate's root. `None`: the path leads to another crate.
+    fn absolute(&self, current: &[String], path: &[String]) -> Option<ModulePath> {
         let first = path.first()?;
         match first.as_str() {
             "crate" => Some(path[1..].to_vec()),
-            "self" => Some([base, &path[1..]].concat()),
+            "self" => Some([current, &path[1..]].concat()),
             "super" => {
-                let up = path.iter().take_while(|part| *part == "super").count();
-                Some([&base[..base.len().checked_sub(up)?], &path[up..]].concat())
+                let level_count = path.iter().take_while(|part| *part == "super").count();
+                Some([&current[..current.len().checked_sub(level_count)?], &path[level_count..]].concat())
             }
             _ => {
-                let child = [base, std::slice::from_ref(first)].concat();
-                self.places.contains_key(&child).then(|| [base, path].concat())
+                let child = [current, std::slice::from_ref(first)].concat();
+                self.module_files.contains_key(&child).then(|| [current, path].concat())
             }
         }
     }
@@ -99,7 +109,7 @@ impl Reader<'_> {
     fn add(&mut self, tree: &UseTree, before: &[String], public: bool) {
         let (name, alias) = match tree {
             UseTree::Path(path) => {
-                return self.add(&path.tree, &with(before, &path.ident.to_string()), public);
+                return self.add(&path.tree, &joined(before, &path.ident.to_string()), public);
             }
             UseTree::Group(group) => {
                 return group.items.iter().for_each(|item| self.add(item, before, public));
@@ -108,20 +118,20 @@ impl Reader<'_> {
             UseTree::Name(name) => (name.ident.to_string(), name.ident.to_string()),
             UseTree::Rename(rename) => (rename.ident.to_string(), rename.rename.to_string()),
         };
-        let path = if name == "self" { before.to_vec() } else { with(before, &name) };
+        let path = if name == "self" { before.to_vec() } else { joined(before, &name) };
         let alias = if alias == "self" { before.last().cloned().unwrap_or_default() } else { alias };
-        let Some(absolute) = self.absolute(&self.base, &path) else { return };
-        if self.places.contains_key(&absolute) {
+        let Some(absolute) = self.absolute(&self.current, &path) else { return };
+        if self.module_files.contains_key(&absolute) {
             self.aliases.insert(alias.clone(), absolute.clone());
         }
-        if public && self.base.len() == self.own {
+        if public && self.current.len() == self.file_depth {
             self.module.exports.insert(alias, absolute.clone());
         }
         self.module.imports.insert(absolute);
     }
 }
 
-fn with(before: &[String], name: &str) -> Vec<String> {
+fn joined(before: &[String], name: &str) -> Vec<String> {
     [before, &[name.to_owned()]].concat()
 }
 
@@ -135,9 +145,9 @@ fn is_test(attributes: &[Attribute]) -> bool {
 impl<'ast> Visit<'ast> for Reader<'_> {
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
         if item.content.is_some() && !is_test(&item.attrs) {
-            self.base.push(item.ident.to_string());
+            self.current.push(item.ident.to_string());
             visit::visit_item_mod(self, item);
-            self.base.pop();
+            self.current.pop();
         }
     }
 
@@ -150,65 +160,71 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     fn visit_path(&mut self, path: &'ast syn::Path) {
         if path.segments.len() > 1 {
             let parts = path.segments.iter().map(|part| part.ident.to_string()).collect();
-            self.paths.push((self.base.clone(), parts));
+            self.expressions.push((self.current.clone(), parts));
         }
         visit::visit_path(self, path);
     }
 }
 
-/// Which module imports items of which other ones.
-fn edges(modules: &BTreeMap<Place, Module>) -> BTreeMap<Place, BTreeSet<Place>> {
-    let of = |(place, module): (&Place, &Module)| {
+/// For each module, the modules that define its imports.
+fn edges(modules: &BTreeMap<ModulePath, Module>) -> BTreeMap<ModulePath, BTreeSet<ModulePath>> {
+    let targets_of = |(module_path, module): (&ModulePath, &Module)| {
         let targets = module.imports.iter().filter_map(|import| definer(import, modules, 0));
-        (place.clone(), targets.filter(|target| target != place).collect())
+        (module_path.clone(), targets.filter(|target| target != module_path).collect())
     };
-    modules.iter().map(of).collect()
+    modules.iter().map(targets_of).collect()
 }
 
-/// The module that defines what `path` names, behind re-exports; `None` for a module itself.
-fn definer(path: &[String], modules: &BTreeMap<Place, Module>, depth: usize) -> Option<Place> {
-    let at = (0..=path.len()).rev().find(|at| modules.contains_key(&path[..*at]))?;
+/// Follows re-exports to the module that defines the item `path`. `None` if `path` is a module.
+fn definer(path: &[String], modules: &BTreeMap<ModulePath, Module>, depth: usize) -> Option<ModulePath> {
+    let length = (0..=path.len()).rev().find(|length| modules.contains_key(&path[..*length]))?;
     let exported = |module: &[String], name: &String| modules.get(module)?.exports.get(name);
-    if at == path.len() {
-        // A module, unless a function of the same name is re-exported beside it.
+    if length == path.len() {
+        // A path to a module is not an item, unless the parent re-exports a function of the same name.
         let (name, parent) = path.split_last()?;
         let target = exported(parent, name).filter(|target| target.as_slice() != path && depth < 8)?;
         return definer(target, modules, depth + 1);
     }
-    match exported(&path[..at], &path[at]) {
+    match exported(&path[..length], &path[length]) {
         Some(target) if depth < 8 => {
-            definer(&[target.as_slice(), &path[at + 1..]].concat(), modules, depth + 1)
+            definer(&[target.as_slice(), &path[length + 1..]].concat(), modules, depth + 1)
         }
-        _ => Some(path[..at].to_vec()),
+        _ => Some(path[..length].to_vec()),
     }
 }
 
-/// The sets of two and more modules that reach each other.
-fn components(edges: &BTreeMap<Place, BTreeSet<Place>>) -> Vec<Vec<Place>> {
-    let reached: BTreeMap<&Place, BTreeSet<&Place>> =
-        edges.keys().map(|place| (place, reachable(place, edges))).collect();
-    let mut found: Vec<Vec<Place>> = Vec::new();
-    for (place, others) in &reached {
-        let back = |other: &&&Place| reached.get(**other).is_some_and(|from| from.contains(*place));
-        let cycle: Vec<Place> = others.iter().filter(back).map(|other| (*other).clone()).collect();
-        if cycle.len() > 1 && !found.contains(&cycle) {
-            found.push(cycle);
+/// The strongly connected components with two or more modules.
+fn components(edges: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<Vec<ModulePath>> {
+    let reachable_modules: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> =
+        edges.keys().map(|module_path| (module_path, reachable(module_path, edges))).collect();
+    let mut cycles: Vec<Vec<ModulePath>> = Vec::new();
+    for (module_path, reachable) in &reachable_modules {
+        let reaches_back = |other: &&&ModulePath| {
+            reachable_modules.get(**other).is_some_and(|from| from.contains(*module_path))
+        };
+        let cycle: Vec<ModulePath> =
+            reachable.iter().filter(reaches_back).map(|other| (*other).clone()).collect();
+        if cycle.len() > 1 && !cycles.contains(&cycle) {
+            cycles.push(cycle);
         }
     }
-    found
+    cycles
 }
 
-fn reachable<'a>(from: &'a Place, edges: &'a BTreeMap<Place, BTreeSet<Place>>) -> BTreeSet<&'a Place> {
-    let mut found = BTreeSet::new();
-    let mut open = vec![from];
-    while let Some(place) = open.pop() {
-        for next in edges.get(place).into_iter().flatten() {
-            if found.insert(next) {
-                open.push(next);
+fn reachable<'a>(
+    from: &'a ModulePath,
+    edges: &'a BTreeMap<ModulePath, BTreeSet<ModulePath>>,
+) -> BTreeSet<&'a ModulePath> {
+    let mut reached = BTreeSet::new();
+    let mut pending = vec![from];
+    while let Some(module_path) = pending.pop() {
+        for next in edges.get(module_path).into_iter().flatten() {
+            if reached.insert(next) {
+                pending.push(next);
             }
         }
     }
-    found
+    reached
 }
 
 #[cfg(test)]
@@ -239,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_facade_hides_no_cycle() {
+    fn re_export_does_not_hide_a_cycle() {
         let files = [
             ("lib.rs", "mod x; mod z;"),
             ("x/mod.rs", "mod y; pub use y::Y;"),
@@ -256,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_are_imported_by_name_count_and_tests_do_not() {
+    fn imports_of_modules_count_and_imports_of_tests_do_not() {
         let files = [
             ("lib.rs", "mod a; mod b;"),
             ("a.rs", "use crate::b; pub fn f() { b::g() }"),

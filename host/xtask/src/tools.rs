@@ -1,33 +1,33 @@
-//! What a build needs beside Rust and a C compiler: cmake and libclang.
+//! Finds or installs the build tools beside Rust and a C compiler: cmake and libclang.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::shell::{run, target, works};
+use crate::shell::{is_available, run, target};
 
-/// Variables for cargo, so that it finds the tools.
+/// The environment variables that lead cargo to the tools.
 #[derive(Debug, Default)]
 pub(crate) struct Tools {
     variables: Vec<(&'static str, String)>,
 }
 
 impl Tools {
-    /// `command`, with the tools in reach.
+    /// Sets the variables of the tools for `command`.
     pub(crate) fn for_command<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)))
     }
 }
 
-/// Gets what is missing.
-pub(crate) fn ready() -> Result<Tools> {
-    if works("cmake", "--version") && has_libclang() {
+/// Installs the missing tools, and returns their variables.
+pub(crate) fn install() -> Result<Tools> {
+    if is_available("cmake", "--version") && has_libclang() {
         return Ok(Tools::default());
     }
     let packages = target().join("tools");
     if !packages.join("clang").exists() {
-        if is_root() && works("apt-get", "--version") {
+        if is_root() && is_available("apt-get", "--version") {
             eprintln!("installing cmake and libclang with apt-get");
             run(Command::new("apt-get").args(["update", "-qq"]))?;
             run(Command::new("apt-get")
@@ -40,7 +40,7 @@ pub(crate) fn ready() -> Result<Tools> {
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
             .arg(&packages)
             .args(["cmake", "libclang"]))
-        .context("without root and without pip: install cmake and libclang yourself")?;
+        .context("install cmake and libclang: neither root nor pip is available")?;
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let cmake = packages.join("cmake/data/bin");
@@ -66,12 +66,13 @@ fn has_libclang() -> bool {
             && path.extension().is_some_and(|extension| extension == "so" || extension != "a")
     };
     let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu"];
-    let llvm = list(Path::new("/usr/lib")).into_iter().filter(|path| path.to_string_lossy().contains("llvm"));
-    let all = folders.iter().map(PathBuf::from).chain(llvm.map(|path| path.join("lib")));
-    all.flat_map(|folder| list(&folder)).any(|path| is_libclang(&path))
+    let llvm =
+        entries_of(Path::new("/usr/lib")).into_iter().filter(|path| path.to_string_lossy().contains("llvm"));
+    let folders_to_search = folders.iter().map(PathBuf::from).chain(llvm.map(|path| path.join("lib")));
+    folders_to_search.flat_map(|folder| entries_of(&folder)).any(|path| is_libclang(&path))
 }
 
-fn list(folder: &Path) -> Vec<PathBuf> {
+fn entries_of(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
 }

@@ -1,33 +1,33 @@
-//! The architectures.
+//! The architectures of the models.
 
 use std::io;
 use std::path::Path;
 
-use crate::gguf::{Model, Source};
+use crate::gguf::{GgufWriter, TokenizerSource};
 use crate::tensor::{Format, Noise, Tensor};
 
 /// A model of the zoo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Dense, of the architecture that most models have: for tests where the text's meaning does not matter.
+    /// A dense model of the most common architecture, for tests that do not need meaningful text.
     Llama,
     /// A mixture of experts.
     Qwen3Moe,
-    /// The same with weights of 16 bits.
+    /// A mixture of experts with weights of 16 bits.
     Qwen3MoeF16,
-    /// Sinks, biases, a sliding window of 128 tokens.
+    /// Attention sinks, biases, and a sliding window of 128 tokens.
     GptOss,
     /// A sliding window of 64 tokens.
     Gemma3,
     /// Short convolutions with attention between them.
     Lfm2,
-    /// Gated delta net in three layers of four.
+    /// Gated delta nets in three of four layers.
     Qwen35,
     /// State space layers only.
     Mamba2,
-    /// A mixture of experts behind the pre-tokenizer of this name.
+    /// A mixture of experts with the pre-tokenizer of this name.
     PreTokenizer(&'static str),
-    /// Only the vocabulary, behind the pre-tokenizer of this name.
+    /// A vocabulary without weights, with the pre-tokenizer of this name.
     Vocabulary(&'static str),
 }
 
@@ -43,13 +43,13 @@ impl Kind {
         Self::Qwen35,
         Self::Mamba2,
     ];
-    /// Architectures whose state cannot be cut.
+    /// Architectures whose state cannot be rolled back.
     pub const RECURRENT: [Self; 3] = [Self::Lfm2, Self::Qwen35, Self::Mamba2];
     /// Pre-tokenizers that llama.cpp splits with recursive regular expressions.
     pub const PRE_TOKENIZERS: [Self; 3] =
         [Self::PreTokenizer("tekken"), Self::PreTokenizer("gpt-4o"), Self::PreTokenizer("deepseek-v3")];
 
-    /// The name of its file.
+    /// The name of the model's file, without revision and extension.
     #[must_use]
     pub fn name(self) -> String {
         match self {
@@ -79,127 +79,136 @@ impl Kind {
     }
 }
 
-/// Numbers of a token between two layers.
-const WIDTH: u64 = 256;
-/// Attention heads, those of keys and values, and numbers of a head.
+/// The number of activations per token between two layers.
+const EMBEDDING_LENGTH: u64 = 256;
+/// The number of attention heads of queries.
 const HEADS: u64 = 8;
+/// The number of attention heads of keys and values.
 const KV_HEADS: u64 = 2;
-const HEAD: u64 = 32;
-/// Numbers inside a feed-forward layer.
-const INNER: u64 = 512;
-/// Layers.
+/// The number of activations per head.
+const HEAD_SIZE: u64 = 32;
+/// The number of activations per token inside a feed-forward layer.
+const FEED_FORWARD_LENGTH: u64 = 512;
+/// The number of layers.
 const LAYERS: u64 = 6;
-/// Tokens that the model claims to be trained for.
-const CONTEXT: u32 = 32 << 10;
+/// The trained context length of the models in tokens.
+const CONTEXT_TOKENS: u32 = 32 << 10;
 
 /// Writes the model `kind` to `path`.
-pub(crate) fn write(kind: Kind, source: &Source, path: &Path) -> io::Result<()> {
-    let mut maker = Maker {
-        model: Model::new(&kind.name(), kind.architecture(), source),
+pub(crate) fn write(kind: Kind, source: &TokenizerSource, path: &Path) -> io::Result<()> {
+    let mut builder = ModelBuilder {
+        writer: GgufWriter::new(&kind.name(), kind.architecture(), source),
         noise: Noise::new(7),
-        format: if kind == Kind::Qwen3MoeF16 { Format::F16 } else { Format::Q8 },
+        matrix_format: if kind == Kind::Qwen3MoeF16 { Format::F16 } else { Format::Q8 },
     };
-    maker.common(kind, source.vocabulary);
+    builder.common(kind, source.vocabulary_size);
     match kind {
-        Kind::Llama => maker.llama(),
-        Kind::Qwen3Moe | Kind::Qwen3MoeF16 => maker.qwen3moe(16, 4, 128),
+        Kind::Llama => builder.llama(),
+        Kind::Qwen3Moe | Kind::Qwen3MoeF16 => builder.qwen3moe(16, 4, 128),
         Kind::PreTokenizer(pre) => {
-            maker.model.pre_tokenizer(pre);
-            maker.qwen3moe(4, 2, 64);
+            builder.writer.set_pre_tokenizer(pre);
+            builder.qwen3moe(4, 2, 64);
         }
-        Kind::Vocabulary(pre) => maker.model.pre_tokenizer(pre),
-        Kind::GptOss => maker.gpt_oss(source.vocabulary),
-        Kind::Gemma3 => maker.gemma3(),
-        Kind::Lfm2 => maker.lfm2(),
-        Kind::Qwen35 => maker.qwen35(),
-        Kind::Mamba2 => maker.mamba2(),
+        Kind::Vocabulary(pre) => builder.writer.set_pre_tokenizer(pre),
+        Kind::GptOss => builder.gpt_oss(source.vocabulary_size),
+        Kind::Gemma3 => builder.gemma3(),
+        Kind::Lfm2 => builder.lfm2(),
+        Kind::Qwen35 => builder.qwen35(),
+        Kind::Mamba2 => builder.mamba2(),
     }
-    maker.model.write(path)
+    builder.writer.write(path)
 }
 
-struct Maker {
-    model: Model,
+/// Adds keys and tensors to a GGUF file.
+struct ModelBuilder {
+    writer: GgufWriter,
     noise: Noise,
-    /// Of matrices.
-    format: Format,
+    /// The format of matrices.
+    matrix_format: Format,
 }
 
-impl Maker {
+impl ModelBuilder {
     /// A random matrix, scaled so that activations keep their size.
     fn matrix(&mut self, name: &str, shape: &[u64]) {
-        self.random(name, shape, self.format, 1.6 / (shape[0] as f32).sqrt());
+        self.random(name, shape, self.matrix_format, 1.6 / (shape[0] as f32).sqrt());
     }
 
     fn random(&mut self, name: &str, shape: &[u64], format: Format, scale: f32) {
         let tensor = Tensor::random(shape, format, scale, &mut self.noise);
-        self.model.tensor(name.to_owned(), tensor);
+        self.writer.add_tensor(name.to_owned(), tensor);
     }
 
     fn vector(&mut self, name: &str, size: u64, value: f32) {
-        self.model.tensor(name.to_owned(), Tensor::constant(&[size], value));
+        self.writer.add_tensor(name.to_owned(), Tensor::constant(&[size], value));
     }
 
-    /// Norms of a layer.
+    /// The norms of a layer.
     fn norms(&mut self, layer: u64, names: &[&str]) {
         for name in names {
-            self.vector(&format!("blk.{layer}.{name}.weight"), WIDTH, 1.0);
+            self.vector(&format!("blk.{layer}.{name}.weight"), EMBEDDING_LENGTH, 1.0);
         }
     }
 
+    /// Keys and tensors that most architectures share.
     fn common(&mut self, kind: Kind, vocabulary: u64) {
         let attends = kind != Kind::Mamba2;
         for (key, value) in [
-            ("context_length", CONTEXT),
-            ("embedding_length", WIDTH as u32),
+            ("context_length", CONTEXT_TOKENS),
+            ("embedding_length", EMBEDDING_LENGTH as u32),
             ("block_count", LAYERS as u32),
-            ("feed_forward_length", if attends { INNER as u32 } else { 0 }),
+            ("feed_forward_length", if attends { FEED_FORWARD_LENGTH as u32 } else { 0 }),
             ("attention.head_count", if attends { HEADS as u32 } else { 0 }),
             ("vocab_size", vocabulary as u32),
         ] {
-            self.model.number(key, value);
+            self.writer.set_u32(key, value);
         }
-        self.model.real("attention.layer_norm_rms_epsilon", 1e-5);
+        self.writer.set_f32("attention.layer_norm_rms_epsilon", 1e-5);
         if attends {
-            self.model.real("rope.freq_base", 10_000.0);
-            self.model.number("attention.head_count_kv", KV_HEADS as u32);
+            self.writer.set_f32("rope.freq_base", 10_000.0);
+            self.writer.set_u32("attention.head_count_kv", KV_HEADS as u32);
             for key in ["rope.dimension_count", "attention.key_length", "attention.value_length"] {
-                self.model.number(key, HEAD as u32);
+                self.writer.set_u32(key, HEAD_SIZE as u32);
             }
         }
         if matches!(kind, Kind::Vocabulary(_)) {
             return;
         }
-        self.random("token_embd.weight", &[WIDTH, vocabulary], self.format, 1.0);
+        self.random("token_embd.weight", &[EMBEDDING_LENGTH, vocabulary], self.matrix_format, 1.0);
         let norm = if kind == Kind::Lfm2 { "token_embd_norm.weight" } else { "output_norm.weight" };
-        self.vector(norm, WIDTH, 1.0);
+        self.vector(norm, EMBEDDING_LENGTH, 1.0);
     }
 
-    /// `query`: how many times the size of the queries the first matrix has; `norm`: queries and keys have norms.
-    fn attention(&mut self, layer: u64, query: u64, norm: bool) {
+    /// The attention of a layer. The query matrix has `query_factor` times the size of the queries. `norm` adds norms
+    /// of queries and keys.
+    fn attention(&mut self, layer: u64, query_factor: u64, norm: bool) {
         let name = |name: &str| format!("blk.{layer}.attn_{name}.weight");
-        self.matrix(&name("q"), &[WIDTH, HEADS * HEAD * query]);
-        self.matrix(&name("k"), &[WIDTH, KV_HEADS * HEAD]);
-        self.matrix(&name("v"), &[WIDTH, KV_HEADS * HEAD]);
-        self.matrix(&name("output"), &[HEADS * HEAD, WIDTH]);
+        self.matrix(&name("q"), &[EMBEDDING_LENGTH, HEADS * HEAD_SIZE * query_factor]);
+        self.matrix(&name("k"), &[EMBEDDING_LENGTH, KV_HEADS * HEAD_SIZE]);
+        self.matrix(&name("v"), &[EMBEDDING_LENGTH, KV_HEADS * HEAD_SIZE]);
+        self.matrix(&name("output"), &[HEADS * HEAD_SIZE, EMBEDDING_LENGTH]);
         if norm {
-            self.vector(&name("q_norm"), HEAD, 1.0);
-            self.vector(&name("k_norm"), HEAD, 1.0);
+            self.vector(&name("q_norm"), HEAD_SIZE, 1.0);
+            self.vector(&name("k_norm"), HEAD_SIZE, 1.0);
         }
     }
 
     fn feed_forward(&mut self, layer: u64) {
-        self.matrix(&format!("blk.{layer}.ffn_gate.weight"), &[WIDTH, INNER]);
-        self.matrix(&format!("blk.{layer}.ffn_up.weight"), &[WIDTH, INNER]);
-        self.matrix(&format!("blk.{layer}.ffn_down.weight"), &[INNER, WIDTH]);
+        self.matrix(&format!("blk.{layer}.ffn_gate.weight"), &[EMBEDDING_LENGTH, FEED_FORWARD_LENGTH]);
+        self.matrix(&format!("blk.{layer}.ffn_up.weight"), &[EMBEDDING_LENGTH, FEED_FORWARD_LENGTH]);
+        self.matrix(&format!("blk.{layer}.ffn_down.weight"), &[FEED_FORWARD_LENGTH, EMBEDDING_LENGTH]);
     }
 
     fn experts(&mut self, layer: u64, experts: u64, inner: u64, biased: bool) {
         let router = format!("blk.{layer}.ffn_gate_inp");
-        self.random(&format!("{router}.weight"), &[WIDTH, experts], Format::F32, 0.1);
+        self.random(&format!("{router}.weight"), &[EMBEDDING_LENGTH, experts], Format::F32, 0.1);
         if biased {
             self.random(&format!("{router}.bias"), &[experts], Format::F32, 0.1);
         }
-        for (part, shape) in [("gate", [WIDTH, inner]), ("up", [WIDTH, inner]), ("down", [inner, WIDTH])] {
+        for (part, shape) in [
+            ("gate", [EMBEDDING_LENGTH, inner]),
+            ("up", [EMBEDDING_LENGTH, inner]),
+            ("down", [inner, EMBEDDING_LENGTH]),
+        ] {
             let name = format!("blk.{layer}.ffn_{part}_exps");
             self.matrix(&format!("{name}.weight"), &[shape[0], shape[1], experts]);
             if biased {
@@ -209,9 +218,9 @@ impl Maker {
     }
 
     fn expert_counts(&mut self, experts: u64, used: u64, inner: u64) {
-        self.model.number("expert_count", experts as u32);
-        self.model.number("expert_used_count", used as u32);
-        self.model.number("expert_feed_forward_length", inner as u32);
+        self.writer.set_u32("expert_count", experts as u32);
+        self.writer.set_u32("expert_used_count", used as u32);
+        self.writer.set_u32("expert_feed_forward_length", inner as u32);
     }
 
     fn llama(&mut self) {
@@ -233,23 +242,26 @@ impl Maker {
 
     fn gpt_oss(&mut self, vocabulary: u64) {
         self.expert_counts(8, 4, 128);
-        self.model.number("attention.sliding_window", 128);
-        self.matrix("output.weight", &[WIDTH, vocabulary]);
+        self.writer.set_u32("attention.sliding_window", 128);
+        self.matrix("output.weight", &[EMBEDDING_LENGTH, vocabulary]);
         for layer in 0..LAYERS {
             self.norms(layer, &["attn_norm", "post_attention_norm"]);
             self.attention(layer, 1, false);
             self.experts(layer, 8, 128, true);
             self.random(&format!("blk.{layer}.attn_sinks.weight"), &[HEADS], Format::F32, 1.0);
-            for (part, size) in
-                [("q", HEADS * HEAD), ("k", KV_HEADS * HEAD), ("v", KV_HEADS * HEAD), ("output", WIDTH)]
-            {
+            for (part, size) in [
+                ("q", HEADS * HEAD_SIZE),
+                ("k", KV_HEADS * HEAD_SIZE),
+                ("v", KV_HEADS * HEAD_SIZE),
+                ("output", EMBEDDING_LENGTH),
+            ] {
                 self.random(&format!("blk.{layer}.attn_{part}.bias"), &[size], Format::F32, 0.1);
             }
         }
     }
 
     fn gemma3(&mut self) {
-        self.model.number("attention.sliding_window", 64);
+        self.writer.set_u32("attention.sliding_window", 64);
         for layer in 0..LAYERS {
             self.norms(layer, &["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"]);
             self.attention(layer, 1, true);
@@ -258,11 +270,11 @@ impl Maker {
     }
 
     fn lfm2(&mut self) {
-        self.model.number("shortconv.l_cache", 3);
+        self.writer.set_u32("shortconv.l_cache", 3);
         let attends = |layer: u64| layer % 3 == 2;
         let heads: Vec<i32> =
             (0..LAYERS).map(|layer| if attends(layer) { KV_HEADS as i32 } else { 0 }).collect();
-        self.model.numbers("attention.head_count_kv", &heads);
+        self.writer.set_i32_list("attention.head_count_kv", &heads);
         for layer in 0..LAYERS {
             self.norms(layer, &["attn_norm", "ffn_norm"]);
             self.feed_forward(layer);
@@ -271,9 +283,9 @@ impl Maker {
                 continue;
             }
             let name = |name: &str| format!("blk.{layer}.shortconv.{name}.weight");
-            self.random(&name("conv"), &[3, WIDTH], Format::F32, 0.6);
-            self.matrix(&name("in_proj"), &[WIDTH, 3 * WIDTH]);
-            self.matrix(&name("out_proj"), &[WIDTH, WIDTH]);
+            self.random(&name("conv"), &[3, EMBEDDING_LENGTH], Format::F32, 0.6);
+            self.matrix(&name("in_proj"), &[EMBEDDING_LENGTH, 3 * EMBEDDING_LENGTH]);
+            self.matrix(&name("out_proj"), &[EMBEDDING_LENGTH, EMBEDDING_LENGTH]);
         }
     }
 
@@ -288,28 +300,28 @@ impl Maker {
             ("ssm.group_count", groups),
             ("full_attention_interval", 4),
         ] {
-            self.model.number(key, value as u32);
+            self.writer.set_u32(key, value as u32);
         }
-        self.model.numbers("rope.dimension_sections", &[4, 4, 4, 4]);
+        self.writer.set_i32_list("rope.dimension_sections", &[4, 4, 4, 4]);
         let (keys, values) = (state * groups, state * ranks);
         for layer in 0..layers {
             self.norms(layer, &["attn_norm", "post_attention_norm"]);
             self.feed_forward(layer);
             if layer % 4 == 3 {
-                // Queries come with a gate of the same size.
+                // The query matrix also computes a gate of the same size.
                 self.attention(layer, 2, true);
                 continue;
             }
             let name = |name: &str| format!("blk.{layer}.{name}");
-            self.matrix(&name("attn_qkv.weight"), &[WIDTH, 2 * keys + values]);
-            self.matrix(&name("attn_gate.weight"), &[WIDTH, values]);
+            self.matrix(&name("attn_qkv.weight"), &[EMBEDDING_LENGTH, 2 * keys + values]);
+            self.matrix(&name("attn_gate.weight"), &[EMBEDDING_LENGTH, values]);
             self.random(&name("ssm_conv1d.weight"), &[4, 2 * keys + values], Format::F32, 0.5);
             self.random(&name("ssm_dt.bias"), &[ranks], Format::F32, 0.1);
             self.vector(&name("ssm_a"), ranks, -0.2);
-            self.matrix(&name("ssm_beta.weight"), &[WIDTH, ranks]);
-            self.matrix(&name("ssm_alpha.weight"), &[WIDTH, ranks]);
+            self.matrix(&name("ssm_beta.weight"), &[EMBEDDING_LENGTH, ranks]);
+            self.matrix(&name("ssm_alpha.weight"), &[EMBEDDING_LENGTH, ranks]);
             self.vector(&name("ssm_norm.weight"), state, 1.0);
-            self.matrix(&name("ssm_out.weight"), &[values, WIDTH]);
+            self.matrix(&name("ssm_out.weight"), &[values, EMBEDDING_LENGTH]);
         }
     }
 
@@ -322,21 +334,21 @@ impl Maker {
             ("ssm.time_step_rank", ranks),
             ("ssm.group_count", groups),
         ] {
-            self.model.number(key, value as u32);
+            self.writer.set_u32(key, value as u32);
         }
         let convolved = inner + 2 * groups * state;
         for layer in 0..LAYERS {
             self.norms(layer, &["attn_norm"]);
             let name = |name: &str| format!("blk.{layer}.ssm_{name}");
-            self.matrix(&name("in.weight"), &[WIDTH, inner + convolved + ranks]);
+            self.matrix(&name("in.weight"), &[EMBEDDING_LENGTH, inner + convolved + ranks]);
             self.random(&name("conv1d.weight"), &[4, convolved], Format::F32, 0.5);
             self.random(&name("conv1d.bias"), &[convolved], Format::F32, 0.1);
             self.random(&name("dt.bias"), &[ranks], Format::F32, 0.1);
             for (part, value) in [("a", -1.0), ("d", 1.0)] {
-                self.model.tensor(name(part), Tensor::constant(&[1, ranks], value));
+                self.writer.add_tensor(name(part), Tensor::constant(&[1, ranks], value));
             }
-            self.model.tensor(name("norm.weight"), Tensor::constant(&[inner / groups, groups], 1.0));
-            self.matrix(&name("out.weight"), &[inner, WIDTH]);
+            self.writer.add_tensor(name("norm.weight"), Tensor::constant(&[inner / groups, groups], 1.0));
+            self.matrix(&name("out.weight"), &[inner, EMBEDDING_LENGTH]);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Small models of many architectures for tests: real GGUF files of 14 to 50 MB with random weights and a real
-//! tokenizer. They answer in milliseconds and show crashes, rollback, exactness and speed as well as trained ones.
-//! Their text has no meaning.
+//! Small models of many architectures for tests: GGUF files of 14 to 50 MB with random weights and a real tokenizer.
 //!
-//! Tensor names and shapes follow `src/models/*.cpp` of llama.cpp, keys its `src/llama-arch.cpp`.
+//! The models answer in milliseconds. They show crashes, rollback, exactness and speed as well as trained models. Their
+//! text has no meaning.
+//!
+//! Tensor names and shapes follow `src/models/*.cpp` of llama.cpp. Keys follow its `src/llama-arch.cpp`.
 
 mod gguf;
 mod kinds;
@@ -15,43 +16,43 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use kinds::Kind;
 
-use self::gguf::Source;
+use self::gguf::TokenizerSource;
 
-/// Makes models on demand and keeps them in a folder.
+/// A folder of models that are created on demand.
 #[derive(Debug, Clone)]
 pub struct Zoo {
     tokenizer: PathBuf,
     folder: PathBuf,
 }
 
-/// Raised when a model is made differently, so that no old file is used.
+/// The revision of the models, which is part of the file names. Each change of a model needs a new revision.
 const REVISION: u32 = 2;
 
 impl Zoo {
-    /// Models with the tokenizer and the chat template of the GGUF file `tokenizer`, kept in `folder`.
+    /// A folder of models with the tokenizer and the chat template of the GGUF file `tokenizer`.
     #[must_use]
     pub fn new(tokenizer: &Path, folder: &Path) -> Self {
         Self { tokenizer: tokenizer.to_owned(), folder: folder.to_owned() }
     }
 
-    /// The file of a model. It is made where it is missing; several processes may ask at once.
+    /// Returns the path of a model's file. Creates a missing file. Several processes can create a file at the same time.
     ///
     /// # Errors
     ///
-    /// The file system's, and [`io::ErrorKind::InvalidData`] where the tokenizer's file is not a GGUF.
+    /// Returns the file system's error, or [`io::ErrorKind::InvalidData`] if the tokenizer's file is not a GGUF file.
     pub fn model(&self, kind: Kind) -> io::Result<PathBuf> {
         let path = self.folder.join(format!("{}-{REVISION}.gguf", kind.name()));
         if path.exists() {
             return Ok(path);
         }
         fs::create_dir_all(&self.folder)?;
-        let source = Source::read(&self.tokenizer)?;
-        // Threads and processes write files of their own; whichever is first has the name.
-        static WRITERS: AtomicU64 = AtomicU64::new(0);
-        let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-        let unfinished = path.with_extension(format!("{}.{writer}.part", std::process::id()));
-        kinds::write(kind, &source, &unfinished)?;
-        fs::rename(&unfinished, &path)?;
+        let source = TokenizerSource::read(&self.tokenizer)?;
+        // Each thread and process writes its own file. Renaming then replaces equal files.
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let write = WRITES.fetch_add(1, Ordering::Relaxed);
+        let partial = path.with_extension(format!("{}.{write}.part", std::process::id()));
+        kinds::write(kind, &source, &partial)?;
+        fs::rename(&partial, &path)?;
         Ok(path)
     }
 }

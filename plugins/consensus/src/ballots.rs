@@ -1,28 +1,28 @@
 //! Ballots as they are gone through: what they begin with, what is left of them, how right they were.
 
-use tightwad_plugin_sdk::{Ballot, Token};
+use tightwad_plugin_sdk::{Ballot, TokenId};
 
 /// The token that `ballot` says at place `at`.
 #[must_use]
-pub fn says(ballot: &Ballot, at: usize) -> Option<Token> {
+pub fn says(ballot: &Ballot, at: usize) -> Option<TokenId> {
     ballot.proposals.get(at).map(|proposal| proposal.token)
 }
 
 /// True when `ballot` begins with `tokens`.
 #[must_use]
-pub fn begins(ballot: &Ballot, tokens: &[Token]) -> bool {
+pub fn begins(ballot: &Ballot, tokens: &[TokenId]) -> bool {
     agreeing(ballot, tokens) == tokens.len()
 }
 
 /// How many tokens, from the first on, `ballot` has in common with `tokens`.
 #[must_use]
-pub fn agreeing(ballot: &Ballot, tokens: &[Token]) -> usize {
+pub fn agreeing(ballot: &Ballot, tokens: &[TokenId]) -> usize {
     let both = ballot.proposals.iter().zip(tokens);
     both.take_while(|(proposal, token)| proposal.token == **token).count()
 }
 
 /// Goes on behind `tokens`. Ballots that said something else, or that say nothing more, are out.
-pub fn advance(ballots: &mut Vec<Ballot>, tokens: &[Token]) {
+pub fn advance(ballots: &mut Vec<Ballot>, tokens: &[TokenId]) {
     ballots.retain_mut(|ballot| {
         let stays = ballot.proposals.len() > tokens.len() && begins(ballot, tokens);
         if stays {
@@ -44,7 +44,7 @@ pub struct Score {
 impl Score {
     /// Compares `ballot` with tokens that the target chose. What was not reached says nothing.
     #[must_use]
-    pub fn of(ballot: &Ballot, committed: &[Token]) -> Self {
+    pub fn of(ballot: &Ballot, committed: &[TokenId]) -> Self {
         let right = agreeing(ballot, committed);
         let compared = ballot.proposals.len().min(committed.len());
         Self { right, wrong: usize::from(right < compared) }
@@ -63,8 +63,8 @@ pub(crate) mod tests {
     use super::*;
     use tightwad_plugin_sdk::Proposal;
 
-    pub(crate) fn ballot(drafter: u32, weight: f32, tokens: &[Token]) -> Ballot {
-        let proposal = |token: &Token| Proposal { token: *token, probability: 0.5 };
+    pub(crate) fn ballot(drafter: u32, weight: f32, tokens: &[TokenId]) -> Ballot {
+        let proposal = |token: &TokenId| Proposal { token: *token, probability: 0.5 };
         Ballot { drafter, weight, proposals: tokens.iter().map(proposal).collect() }
     }
 

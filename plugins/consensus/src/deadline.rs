@@ -4,7 +4,7 @@
 //! than the grace.
 
 use tightwad_plugin_sdk::estimate::Average;
-use tightwad_plugin_sdk::{Answer, DrafterFacts, RaceEnd};
+use tightwad_plugin_sdk::{DrafterFacts, RaceDraft, RaceLimits};
 
 /// What one measurement counts at least, next to all earlier ones.
 const RATE: f64 = 0.2;
@@ -81,10 +81,12 @@ impl Deadlines {
     #[must_use]
     pub fn expecting(facts: &[DrafterFacts], block: u32) -> Self {
         let timing = |facts: &DrafterFacts| Timing {
-            expected: Average::expecting(facts.round_trip as f64 + facts.token as f64 * f64::from(block)),
+            expected: Average::expecting(
+                facts.round_trip as f64 + facts.time_per_token as f64 * f64::from(block),
+            ),
             startup: facts.startup as f64,
-            missed: if facts.absent { AWAY } else { 0 },
-            absent: facts.absent,
+            missed: if facts.unavailable { AWAY } else { 0 },
+            absent: facts.unavailable,
             ..Timing::default()
         };
         Self { timings: facts.iter().map(timing).collect(), at_first: true }
@@ -92,16 +94,16 @@ impl Deadlines {
 
     /// How long the next race goes on, where `quorum` answers are wanted.
     #[must_use]
-    pub fn end(&self, quorum: usize) -> RaceEnd {
+    pub fn end(&self, quorum: usize) -> RaceLimits {
         let here = self.here();
         let typical = typical(&here);
         let limit = (STRAGGLER * typical).max(LEAST_GRACE);
         let prompt = here.iter().filter(|time| **time <= limit).count();
         let least = if self.at_first { LEAST_AT_FIRST } else { LEAST };
-        RaceEnd {
+        RaceLimits {
             quorum: quorum.min(prompt).max(1) as u32,
-            grace: (GRACE * typical).max(LEAST_GRACE) as u64,
-            longest: (LONGEST * typical).max(least) as u64,
+            grace_period: (GRACE * typical).max(LEAST_GRACE) as u64,
+            timeout: (LONGEST * typical).max(least) as u64,
         }
     }
 
@@ -112,10 +114,10 @@ impl Deadlines {
     }
 
     /// Notes who came to a race of so many nanoseconds.
-    pub fn learn(&mut self, answers: &[Answer], nanoseconds: u64) {
+    pub fn learn(&mut self, answers: &[RaceDraft], nanoseconds: u64) {
         for (index, timing) in self.timings.iter_mut().enumerate().filter(|(_, timing)| !timing.absent) {
             match answers.iter().find(|answer| answer.drafter as usize == index) {
-                Some(answer) => timing.came(answer.draft.nanoseconds as f64),
+                Some(answer) => timing.came(answer.draft.elapsed as f64),
                 None => timing.was_late(nanoseconds as f64),
             }
         }
@@ -151,15 +153,15 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn facts(startup: u64, token: u64, round_trip: u64) -> DrafterFacts {
-        let (name, shares_processor, absent) = (String::new(), false, false);
-        DrafterFacts { name, absent, shares_processor, startup, token, round_trip }
+    fn facts(startup: u64, time_per_token: u64, round_trip: u64) -> DrafterFacts {
+        let (name, shares_processor, unavailable) = (String::new(), false, false);
+        DrafterFacts { name, unavailable, shares_processor, startup, time_per_token, round_trip }
     }
 
-    fn answers(times: &[(u32, u64)]) -> Vec<Answer> {
-        let answer = |(drafter, ms): &(u32, u64)| Answer {
+    fn answers(times: &[(u32, u64)]) -> Vec<RaceDraft> {
+        let answer = |(drafter, ms): &(u32, u64)| RaceDraft {
             drafter: *drafter,
-            draft: Draft { proposals: Vec::new(), nanoseconds: ms * MS },
+            draft: Draft { proposals: Vec::new(), elapsed: ms * MS },
         };
         times.iter().map(answer).collect()
     }
@@ -171,22 +173,22 @@ mod tests {
     #[test]
     fn unknown_drafters_get_time_at_first() {
         let end = unknown(3).end(2);
-        assert_eq!((end.quorum, end.grace, end.longest), (2, 2 * MS, 2000 * MS));
+        assert_eq!((end.quorum, end.grace_period, end.timeout), (2, 2 * MS, 2000 * MS));
     }
 
     #[test]
     fn expectations_are_the_hosts_then_what_was_measured() {
         let mut deadlines =
             Deadlines::expecting(&[facts(500 * MS, MS, 4 * MS), facts(500 * MS, MS, 4 * MS)], 16);
-        assert_eq!(deadlines.end(2).grace, 520 * MS, "it reads the prompt first");
+        assert_eq!(deadlines.end(2).grace_period, 520 * MS, "it reads the prompt first");
         deadlines.learn(&answers(&[(0, 510), (1, 510)]), 510 * MS);
-        assert_eq!(deadlines.end(2).grace, 10 * MS);
+        assert_eq!(deadlines.end(2).grace_period, 10 * MS);
         for _ in 0..20 {
             deadlines.learn(&answers(&[(0, 30), (1, 30)]), 30 * MS);
         }
         let end = deadlines.end(2);
-        assert!((29 * MS..=30 * MS).contains(&end.grace), "{}", end.grace);
-        assert!((290 * MS..=300 * MS).contains(&end.longest), "{}", end.longest);
+        assert!((29 * MS..=30 * MS).contains(&end.grace_period), "{}", end.grace_period);
+        assert!((290 * MS..=300 * MS).contains(&end.timeout), "{}", end.timeout);
     }
 
     #[test]
@@ -194,7 +196,7 @@ mod tests {
         let mut deadlines = unknown(2);
         deadlines.learn(&answers(&[(0, 20), (1, 400)]), 400 * MS);
         let end = deadlines.end(2);
-        assert_eq!((end.quorum, end.grace), (1, 20 * MS));
+        assert_eq!((end.quorum, end.grace_period), (1, 20 * MS));
         // As soon as it keeps up, it is counted on.
         deadlines.learn(&answers(&[(0, 20), (1, 25)]), 25 * MS);
         assert_eq!(deadlines.end(2).quorum, 1, "not at once");
@@ -215,7 +217,7 @@ mod tests {
         // When nobody comes, they get no less time than before: else they would never come again.
         deadlines.learn(&[], 200 * MS);
         deadlines.learn(&[], 0);
-        assert!(deadlines.end(2).longest >= 2000 * MS);
+        assert!(deadlines.end(2).timeout >= 2000 * MS);
         deadlines.learn(&answers(&[(0, 20), (1, 20), (2, 20)]), 20 * MS);
         assert_eq!(deadlines.end(3).quorum, 3, "they are back");
     }
@@ -224,7 +226,7 @@ mod tests {
     fn drafters_that_cost_nothing_are_no_measure() {
         let all = [facts(0, 0, 0), facts(0, 2 * MS, 8 * MS), facts(0, 3 * MS, 2 * MS)];
         let end = Deadlines::expecting(&all, 16).end(3);
-        assert_eq!((end.quorum, end.grace), (3, 40 * MS));
+        assert_eq!((end.quorum, end.grace_period), (3, 40 * MS));
         assert_eq!(Deadlines::expecting(&all[..1], 16).end(1).quorum, 1);
     }
 
@@ -235,7 +237,7 @@ mod tests {
             deadlines.learn(&answers(&[(0, 20)]), 20 * MS);
         }
         deadlines.learn(&answers(&[(0, 2000)]), 2000 * MS);
-        assert!(deadlines.end(1).grace < 40 * MS);
+        assert!(deadlines.end(1).grace_period < 40 * MS);
         assert_eq!(unknown(0).end(0).quorum, 1, "no drafter is no reason to panic");
     }
 }

@@ -1,6 +1,6 @@
 //! Drives one request, round by round: a race, then the block of ballots that it brought, place by place.
 
-use tightwad_plugin_sdk::{Answer, Ballot, Commit, Error, Ruling, TargetFacts, Token};
+use tightwad_plugin_sdk::{Ballot, Commit, Error, RaceDraft, Ruling, TargetFacts, TokenId};
 
 use crate::audits::Audits;
 use crate::ballots::{Score, advance, begins};
@@ -69,7 +69,11 @@ impl<'a, H: Host> Drive<'a, H> {
             target: host.target(),
             known,
             audits: Audits::new(host.now(), settings.audit),
-            drafters: (0..).zip(&facts).filter(|(_, facts)| !facts.absent).map(|(index, _)| index).collect(),
+            drafters: (0..)
+                .zip(&facts)
+                .filter(|(_, facts)| !facts.unavailable)
+                .map(|(index, _)| index)
+                .collect(),
             came: vec![false; facts.len()],
             raced: 0,
             policy: true,
@@ -158,7 +162,7 @@ impl<'a, H: Host> Drive<'a, H> {
         self.known.deadlines.learn(&answers, self.raced);
         self.came.fill(false);
         let mut ballots = Vec::with_capacity(answers.len());
-        for Answer { drafter, draft } in answers {
+        for RaceDraft { drafter, draft } in answers {
             let Some(came) = self.came.get_mut(drafter as usize) else { continue };
             if !std::mem::replace(came, true) && !draft.proposals.is_empty() {
                 let weight = self.known.weights.of(drafter as usize) as f32;
@@ -184,7 +188,7 @@ impl<'a, H: Host> Drive<'a, H> {
             if accepted.finished {
                 return Ok(true);
             }
-            let count = (accepted.tokens as usize).min(tokens.len());
+            let count = (accepted.count as usize).min(tokens.len());
             self.accepted(count);
             advance(&mut ballots, &tokens[..count]);
             if count < tokens.len() {
@@ -204,7 +208,7 @@ impl<'a, H: Host> Drive<'a, H> {
         ruled.unwrap_or_else(|| rules::rule(rule, ballots, &self.terms))
     }
 
-    fn may_accept(&self, ballots: &[Ballot], tokens: &[Token]) -> bool {
+    fn may_accept(&self, ballots: &[Ballot], tokens: &[TokenId]) -> bool {
         self.accepts() && !tokens.is_empty() && ballots.iter().any(|ballot| begins(ballot, tokens))
     }
 
@@ -224,7 +228,7 @@ impl<'a, H: Host> Drive<'a, H> {
     }
 
     /// Lets the target look at `paths`; none: at whatever of the ballots is worth it.
-    fn verify(&mut self, ballots: &[Ballot], paths: Vec<Vec<Token>>) -> Result<bool, Error> {
+    fn verify(&mut self, ballots: &[Ballot], paths: Vec<Vec<TokenId>>) -> Result<bool, Error> {
         let mut paths = paths::limited(paths);
         if paths.is_empty() {
             paths = self.merged(ballots);
@@ -237,15 +241,15 @@ impl<'a, H: Host> Drive<'a, H> {
         if commit.finished {
             return Ok(true);
         }
-        if self.accepts() || !self.is_losing(commit.tokens.len(), commit.nanoseconds) {
+        if self.accepts() || !self.is_losing(commit.tokens.len(), commit.cost) {
             self.fruitless = 0;
             return Ok(false);
         }
         self.fruitless(&[])
     }
 
-    fn merged(&self, ballots: &[Ballot]) -> Vec<Vec<Token>> {
-        let (token, row) = (self.target.token as f64, self.target.row as f64);
+    fn merged(&self, ballots: &[Ballot]) -> Vec<Vec<TokenId>> {
+        let (token, row) = (self.target.time_per_token as f64, self.target.time_per_row as f64);
         let way = self.target.round_trip as f64;
         let costs = Costs {
             round: self.raced as f64 + way + token + f64::from(self.behind) * row,
@@ -259,7 +263,7 @@ impl<'a, H: Host> Drive<'a, H> {
 
     /// Where nothing can be accepted, races must pay as drafts do. True when they have not of late.
     fn is_losing(&mut self, tokens: usize, nanoseconds: u64) -> bool {
-        let plain = self.target.token as f64;
+        let plain = self.target.time_per_token as f64;
         let took = self.raced as f64 + nanoseconds as f64;
         self.lost = (self.lost + took - tokens as f64 * plain).max(0.0);
         plain > 0.0 && self.lost > ALLOWED * plain

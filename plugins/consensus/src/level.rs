@@ -3,7 +3,7 @@
 //! Invariant: a level only goes up. Once nothing is accepted there are no audits that could show that it may
 //! go down; a person who reloads the script decides that.
 
-use tightwad_plugin_sdk::Agreement;
+use tightwad_plugin_sdk::AuditStats;
 
 use crate::rules::Rule;
 
@@ -30,7 +30,7 @@ impl Level {
     }
 
     /// Tightens `base` by one step when audits since the last step agreed less than `floor`; says why.
-    pub fn check(&mut self, base: Rule, now: Agreement, floor: f64) -> Option<String> {
+    pub fn check(&mut self, base: Rule, now: AuditStats, floor: f64) -> Option<String> {
         if self.rule(base) == Rule::Verify {
             return None;
         }
@@ -91,8 +91,8 @@ fn tighter(rule: Rule) -> Rule {
 mod tests {
     use super::*;
 
-    fn audits(audited: u64, agreed: u64) -> Agreement {
-        Agreement { audited, agreed }
+    fn audits(audited: u64, agreed: u64) -> AuditStats {
+        AuditStats { audited, agreed }
     }
 
     #[test]

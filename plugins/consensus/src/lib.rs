@@ -18,7 +18,7 @@ pub mod paths;
 pub mod rules;
 pub mod settings;
 
-use tightwad_plugin_sdk::{ApproximateMode, Job, export_approximate_mode, failure};
+use tightwad_plugin_sdk::{ApproximateMode, Error, Job, export_approximate_mode};
 
 struct Consensus;
 
@@ -26,8 +26,8 @@ impl ApproximateMode for Consensus {
     const NAME: &'static str = "consensus";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
-    fn run(job: &Job) -> Result<(), String> {
-        drive::Drive::new(job).run().or_else(|error| failure(error).map_or(Ok(()), Err))
+    fn run(job: &Job) -> Result<(), Error> {
+        drive::Drive::new(job).run()
     }
 }
 

@@ -90,15 +90,15 @@ mod tests {
     use super::*;
     use crate::ballots::Score;
     use crate::rules::Rule;
-    use tightwad_plugin_sdk::{Agreement, Answer, Draft};
+    use tightwad_plugin_sdk::{AuditStats, Draft, RaceDraft};
 
     fn facts(drafters: usize) -> Vec<DrafterFacts> {
         let one = |index| DrafterFacts {
             name: format!("drafter {index}"),
-            absent: false,
+            unavailable: false,
             shares_processor: false,
             startup: 0,
-            token: 1_000_000,
+            time_per_token: 1_000_000,
             round_trip: 0,
         };
         (0..drafters).map(one).collect()
@@ -108,16 +108,16 @@ mod tests {
         let mut known = Known::new(&facts(3), 16);
         known.weights.learn(&[Some(0.0), Some(0.0), Some(1.0)]);
         known.accuracies[0].learn(Score { right: 12, wrong: 1 });
-        let answers: Vec<Answer> = [7, 7, 9]
+        let answers: Vec<RaceDraft> = [7, 7, 9]
             .iter()
             .zip(0..)
-            .map(|(ms, drafter)| Answer {
+            .map(|(ms, drafter)| RaceDraft {
                 drafter,
-                draft: Draft { proposals: Vec::new(), nanoseconds: ms * 1_000_000 },
+                draft: Draft { proposals: Vec::new(), elapsed: ms * 1_000_000 },
             })
             .collect();
         known.deadlines.learn(&answers, 9_000_000);
-        assert!(known.level.check(Rule::Hedge, Agreement { audited: 50, agreed: 10 }, 0.9).is_some());
+        assert!(known.level.check(Rule::Hedge, AuditStats { audited: 50, agreed: 10 }, 0.9).is_some());
         known
     }
 
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(second.level.rule(Rule::Hedge), Rule::Strict);
         assert!((second.weights.of(2) - first.weights.of(2)).abs() < 1e-3);
         assert!((second.accuracies[0].share() - first.accuracies[0].share()).abs() < 1e-3);
-        assert_eq!(second.deadlines.end(3).grace, 7_000_000);
+        assert_eq!(second.deadlines.end(3).grace_period, 7_000_000);
         assert_eq!(second.write(), note);
     }
 

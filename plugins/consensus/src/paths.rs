@@ -1,6 +1,6 @@
 //! What the target looks at: the ballots as paths, as long as their tokens are worth their rows.
 
-use tightwad_plugin_sdk::{Ballot, Token};
+use tightwad_plugin_sdk::{Ballot, TokenId};
 
 use crate::ballots::agreeing;
 
@@ -18,7 +18,7 @@ pub struct Costs {
 
 /// Paths that were chosen, and what they bring.
 struct Chosen {
-    paths: Vec<Vec<Token>>,
+    paths: Vec<Vec<TokenId>>,
     /// The chance of each that its next token is wrong.
     doubts: Vec<f64>,
     expected: f64,
@@ -47,7 +47,7 @@ pub fn merge(
     share: impl Fn(u32) -> f64,
     costs: Costs,
     longest: usize,
-) -> Vec<Vec<Token>> {
+) -> Vec<Vec<TokenId>> {
     let mut order: Vec<&Ballot> = ballots.iter().collect();
     order.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     // The target's own token comes in any case.
@@ -62,9 +62,9 @@ pub fn merge(
 
 /// Paths that a plugin asks for: no more than may be verified at once.
 #[must_use]
-pub fn limited(paths: Vec<Vec<Token>>) -> Vec<Vec<Token>> {
+pub fn limited(paths: Vec<Vec<TokenId>>) -> Vec<Vec<TokenId>> {
     let mut room = ROWS;
-    let cut = |mut path: Vec<Token>| {
+    let cut = |mut path: Vec<TokenId>| {
         path.truncate(room);
         room -= path.len();
         path
@@ -111,7 +111,7 @@ impl Chosen {
         self.expected += gain;
         self.cost += rows as f64 * row;
         self.rows += rows;
-        let path: Vec<Token> = ballot.proposals[..length].iter().map(|proposal| proposal.token).collect();
+        let path: Vec<TokenId> = ballot.proposals[..length].iter().map(|proposal| proposal.token).collect();
         match extends {
             Some(index) => (self.paths[index], self.doubts[index]) = (path, 1.0 - share),
             None => {
@@ -139,7 +139,7 @@ mod tests {
 
     const FREE: Costs = Costs { round: 10.0, row: 0.0 };
 
-    fn sixteen(from: Token) -> Vec<Token> {
+    fn sixteen(from: TokenId) -> Vec<TokenId> {
         (from..from + 16).collect()
     }
 

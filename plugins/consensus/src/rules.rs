@@ -1,6 +1,6 @@
 //! The built-in rules: pure functions of the ballots for one place in the output.
 
-use tightwad_plugin_sdk::{Ballot, Ruling, Token};
+use tightwad_plugin_sdk::{Ballot, Ruling, TokenId};
 
 use crate::ballots::{agreeing, says};
 
@@ -81,7 +81,7 @@ pub fn rule(rule: Rule, ballots: &[Ballot], terms: &Terms) -> Ruling {
     if accepted.is_empty() { Ruling::Verify(Vec::new()) } else { Ruling::Accept(accepted) }
 }
 
-fn strict(ballots: &[Ballot], terms: &Terms) -> Vec<Token> {
+fn strict(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
     if ballots.len() < terms.quorum {
         return Vec::new();
     }
@@ -93,19 +93,19 @@ fn strict(ballots: &[Ballot], terms: &Terms) -> Vec<Token> {
     common
 }
 
-fn any_disagree(ballots: &[Ballot], terms: &Terms) -> Vec<Token> {
+fn any_disagree(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
     let shortest = ballots.iter().map(|ballot| ballot.proposals.len()).min();
     let common = strict(ballots, terms);
     if Some(common.len()) == shortest { common } else { Vec::new() }
 }
 
-fn majority(ballots: &[Ballot], terms: &Terms) -> Vec<Token> {
+fn majority(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
     let drafters = terms.drafters as f64;
     carried(ballots, |_| 1.0, |votes| 2.0 * votes > drafters)
 }
 
 /// A ballot's weight is its share of that of all drafters, those that did not come included.
-fn hedge(ballots: &[Ballot], terms: &Terms) -> Vec<Token> {
+fn hedge(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
     if ballots.len() < terms.drafters.min(2) {
         return Vec::new();
     }
@@ -116,12 +116,12 @@ fn hedge(ballots: &[Ballot], terms: &Terms) -> Vec<Token> {
 
 /// Goes from place to place while one token has supporters whose values add up to `enough`; whoever says
 /// something else has no say in what follows. No two tokens of one place may have enough.
-fn carried(ballots: &[Ballot], value: impl Fn(&Ballot) -> f64, enough: impl Fn(f64) -> bool) -> Vec<Token> {
+fn carried(ballots: &[Ballot], value: impl Fn(&Ballot) -> f64, enough: impl Fn(f64) -> bool) -> Vec<TokenId> {
     let mut standing: Vec<&Ballot> = ballots.iter().collect();
     let mut tokens = Vec::new();
     loop {
         let at = tokens.len();
-        let support = |token: &Token| {
+        let support = |token: &TokenId| {
             let supporters = standing.iter().filter(|ballot| says(ballot, at) == Some(*token));
             supporters.map(|ballot| value(ballot)).sum::<f64>()
         };

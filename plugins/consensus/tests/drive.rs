@@ -4,7 +4,7 @@ mod simulation;
 
 use simulation::{Says, Simulation, TRUTH};
 use tightwad_consensus::drive::Drive;
-use tightwad_plugin_sdk::{Ruling, Token};
+use tightwad_plugin_sdk::{Ruling, TokenId};
 
 const MS: u64 = 1_000_000;
 
@@ -18,17 +18,17 @@ fn truth(host: &Simulation) -> bool {
 }
 
 /// Says the truth.
-fn right(at: usize) -> Token {
+fn right(at: usize) -> TokenId {
     TRUTH(at)
 }
 
 /// Says something else, and every liar the same.
-fn lie(at: usize) -> Token {
+fn lie(at: usize) -> TokenId {
     TRUTH(at) + 1
 }
 
 /// Is wrong at every fifth place.
-fn fair(at: usize) -> Token {
+fn fair(at: usize) -> TokenId {
     TRUTH(at) + u32::from(at % 5 == 4)
 }
 
@@ -61,7 +61,7 @@ fn majority_outvotes_a_liar_and_believes_two() {
     run(&one);
     assert!(truth(&one) && one.passes.get() <= 1);
     let mut two = Simulation::new("majority", &[(lie, MS), (lie, MS), (right, MS)]);
-    two.set("audit", 0.0);
+    two.set("audit_rate", 0.0);
     run(&two);
     assert!(!truth(&two), "nobody looked");
 }
@@ -77,7 +77,7 @@ fn hedge_learns_who_lies() {
 #[test]
 fn audits_make_the_rule_tighter_and_later_requests_know() {
     let mut host = Simulation::new("majority", &[(lie, MS), (lie, MS), (right, MS)]);
-    host.set("audit", 1.0);
+    host.set("audit_rate", 1.0);
     run(&host);
     let said = host.said.take();
     let names: Vec<&str> = said.iter().map(|(rule, _)| rule.as_str()).collect();
@@ -94,7 +94,7 @@ fn audits_make_the_rule_tighter_and_later_requests_know() {
 #[test]
 fn a_request_that_ends_later_does_not_loosen_the_rule_again() {
     let mut tight = Simulation::new("majority", &[(lie, MS), (lie, MS), (right, MS)]);
-    tight.set("audit", 1.0);
+    tight.set("audit_rate", 1.0);
     run(&tight);
     let mut host = Simulation::new("majority", &[(right, MS), (right, MS), (right, MS)]);
     host.meanwhile = Some(tight.memory.take());
@@ -108,7 +108,7 @@ fn a_request_that_ends_later_does_not_loosen_the_rule_again() {
 #[test]
 fn unanimous_liars_end_at_verification() {
     let mut host = Simulation::new("hedge", &[(lie, MS), (lie, MS), (lie, MS)]);
-    host.set("audit", 1.0);
+    host.set("audit_rate", 1.0);
     run(&host);
     for _ in 0..3 {
         host.again();
@@ -156,7 +156,7 @@ fn a_drafter_that_is_not_there_keeps_its_place() {
     assert_eq!(host.unverified.get(), 0);
     // What was learned belongs to who it was learned of.
     let mut host = Simulation::new("majority", &[(lie, MS), (lie, MS), (right, MS)]);
-    host.set("audit", 1.0);
+    host.set("audit_rate", 1.0);
     run(&host);
     host.again();
     host.absent = vec![0];
@@ -243,7 +243,7 @@ fn nonsense_of_a_plugin_is_verified() {
 fn a_plugin_whose_acceptances_are_wrong_is_overruled() {
     let mut host = Simulation::new("strict", &[(lie, MS), (right, MS)]);
     host.policy = Some(|ballots| Ruling::Accept(ballots[0].tokens()));
-    host.set("audit", 1.0);
+    host.set("audit_rate", 1.0);
     run(&host);
     let names: Vec<String> = host.said.take().into_iter().map(|(rule, _)| rule).collect();
     assert_eq!(names, ["plugin", "verify"]);

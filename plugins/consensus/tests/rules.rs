@@ -3,19 +3,19 @@
 use std::time::Instant;
 
 use tightwad_consensus::rules::{Rule, Terms, rule};
-use tightwad_plugin_sdk::{Ballot, Proposal, Ruling, Token};
+use tightwad_plugin_sdk::{Ballot, Proposal, Ruling, TokenId};
 
 /// Ballots of equal weight, of `drafters` in all.
-fn ballots(drafters: usize, said: &[&[Token]]) -> Vec<Ballot> {
+fn ballots(drafters: usize, said: &[&[TokenId]]) -> Vec<Ballot> {
     let weights: Vec<f32> = vec![1.0 / drafters as f32; said.len()];
     weighted(&weights, said)
 }
 
-fn weighted(weights: &[f32], said: &[&[Token]]) -> Vec<Ballot> {
-    let proposals = |tokens: &[Token]| {
+fn weighted(weights: &[f32], said: &[&[TokenId]]) -> Vec<Ballot> {
+    let proposals = |tokens: &[TokenId]| {
         tokens.iter().map(|token| Proposal { token: *token, probability: 0.9 }).collect::<Vec<_>>()
     };
-    let one = |(index, (weight, tokens)): (usize, (&f32, &&[Token]))| Ballot {
+    let one = |(index, (weight, tokens)): (usize, (&f32, &&[TokenId]))| Ballot {
         drafter: index as u32,
         weight: *weight,
         proposals: proposals(tokens),
@@ -24,7 +24,7 @@ fn weighted(weights: &[f32], said: &[&[Token]]) -> Vec<Ballot> {
 }
 
 /// What is accepted; nothing: all is verified. A hundred tokens: it decodes, as no built-in rule does.
-fn accepted(by: Rule, drafters: usize, ballots: &[Ballot]) -> Vec<Token> {
+fn accepted(by: Rule, drafters: usize, ballots: &[Ballot]) -> Vec<TokenId> {
     match rule(by, ballots, &Terms::new(drafters, None, 0.75)) {
         Ruling::Accept(tokens) => {
             assert!(!tokens.is_empty(), "an empty acceptance is none");
@@ -102,17 +102,17 @@ fn any_disagree_accepts_a_whole_block_or_nothing() {
 
 #[test]
 fn hedge_goes_by_weight_not_by_heads() {
-    let said: &[&[Token]] = &[&[1, 2], &[8, 9], &[8, 9]];
+    let said: &[&[TokenId]] = &[&[1, 2], &[8, 9], &[8, 9]];
     assert_eq!(accepted(Rule::Hedge, 3, &weighted(&[0.8, 0.1, 0.1], said)), [1, 2]);
     assert!(accepted(Rule::Hedge, 3, &weighted(&[0.34, 0.33, 0.33], said)).is_empty(), "0.66 is not 0.75");
     // At the second place a supporter of the first is lost, and so is the acceptance.
-    let parted: &[&[Token]] = &[&[1, 2], &[1, 3], &[1, 2]];
+    let parted: &[&[TokenId]] = &[&[1, 2], &[1, 3], &[1, 2]];
     assert_eq!(accepted(Rule::Hedge, 3, &weighted(&[0.4, 0.3, 0.3], parted)), [1]);
 }
 
 #[test]
 fn hedge_counts_the_weight_of_those_that_did_not_come() {
-    let two: &[&[Token]] = &[&[1], &[1]];
+    let two: &[&[TokenId]] = &[&[1], &[1]];
     assert!(accepted(Rule::Hedge, 3, &weighted(&[0.3, 0.4], two)).is_empty());
     assert_eq!(accepted(Rule::Hedge, 3, &weighted(&[0.35, 0.4], two)), [1]);
 }
@@ -128,7 +128,7 @@ fn hedge_never_accepts_at_a_tie() {
 
 #[test]
 fn all_weights_reach_a_threshold_of_one() {
-    let said: Vec<&[Token]> = vec![&[1]; 7];
+    let said: Vec<&[TokenId]> = vec![&[1]; 7];
     let ruling = rule(Rule::Hedge, &ballots(7, &said), &Terms::new(7, None, 1.0));
     assert!(matches!(ruling, Ruling::Accept(_)), "rounding must not stand in the way");
 }
@@ -153,8 +153,8 @@ fn names_are_what_scripts_write() {
 #[test]
 #[ignore = "a measurement, meaningful in a release build only"]
 fn a_ruling_takes_less_than_five_microseconds() {
-    let tokens: Vec<Token> = (0..16).collect();
-    let said: Vec<&[Token]> = vec![&tokens; 5];
+    let tokens: Vec<TokenId> = (0..16).collect();
+    let said: Vec<&[TokenId]> = vec![&tokens; 5];
     let five = ballots(5, &said);
     let terms = Terms::new(5, None, 0.75);
     for by in [Rule::Strict, Rule::Majority, Rule::AnyDisagree, Rule::Hedge] {

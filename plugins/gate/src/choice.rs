@@ -8,19 +8,20 @@ use tightwad_plugin_sdk::Member;
 /// approved so far; who is alike stays in the script's order.
 #[must_use]
 pub fn order(fleet: &[Member]) -> Vec<u32> {
-    let mut times: Vec<u64> = fleet.iter().map(|member| member.token).filter(|time| *time > 0).collect();
+    let mut times: Vec<u64> =
+        fleet.iter().map(|member| member.time_per_token).filter(|time| *time > 0).collect();
     times.sort_unstable();
     let fastest = times.first().copied().unwrap_or(1);
     let usual = times.get(times.len() / 2).copied().unwrap_or(1);
     let rank = |(place, member): (u32, &Member)| {
-        let time = match (member.token, member.written) {
+        let time = match (member.time_per_token, member.written) {
             // Only an answer can show how fast it is.
             (0, 0) => fastest,
             // It wrote, and still nobody knows: a backend that does not say.
             (0, _) => usual,
             (time, _) => time,
         };
-        (member.busy > 0, cost(member, time), place)
+        (member.pending_requests > 0, cost(member, time), place)
     };
     let mut ranks: Vec<(bool, f64, u32)> = (0..).zip(fleet).map(rank).collect();
     ranks.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
@@ -29,7 +30,7 @@ pub fn order(fleet: &[Member]) -> Vec<u32> {
 
 /// What an answer costs, in units that only compare.
 fn cost(member: &Member, time: u64) -> f64 {
-    let waiting = f64::from(member.busy) + 1.0;
+    let waiting = f64::from(member.pending_requests) + 1.0;
     // Squared, as a rejected answer also costs one of the reviewer's, who is slower than any of the fleet.
     waiting * time as f64 / approved(member).powi(2)
 }
@@ -44,8 +45,8 @@ fn approved(member: &Member) -> f64 {
 mod tests {
     use super::*;
 
-    fn member(busy: u32, token: u64, written: u32, approved: u32) -> Member {
-        Member { name: String::new(), busy, token, written, approved }
+    fn member(pending_requests: u32, time_per_token: u64, written: u32, approved: u32) -> Member {
+        Member { name: String::new(), pending_requests, time_per_token, written, approved }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Invariant: candidates are numbered as the host numbers them, by counting all that ever came. Once a call to
 //! write fails nobody knows how many did, so nobody writes after it.
 
-use tightwad_plugin_sdk::{Candidate, Error, Judgement, Review, TokenScore, Verdict, Ways};
+use tightwad_plugin_sdk::{Candidate, Error, Judgement, Review, ReviewMethods, TokenScore, Verdict};
 
 use crate::choice;
 use crate::host::Host;
@@ -25,7 +25,7 @@ enum End {
 pub struct Drive<'a, H> {
     host: &'a H,
     settings: Settings,
-    ways: Ways,
+    ways: ReviewMethods,
     /// Who has not been asked to write, in the order in which they will be.
     left: std::vec::IntoIter<u32>,
     /// Candidates that came.
@@ -113,7 +113,7 @@ impl<'a, H: Host> Drive<'a, H> {
         let mut scored = Vec::with_capacity(candidates.len());
         for (number, candidate) in candidates {
             // An empty answer is none. One that its budget cut off may pass: the reviewer's would be, too.
-            if candidate.characters == 0 {
+            if candidate.character_count == 0 {
                 continue;
             }
             if let Some(scores) = self.score(number, alone)? {
@@ -206,7 +206,7 @@ impl<'a, H: Host> Drive<'a, H> {
         match outcome {
             Ok(value) => Ok(Some(value)),
             Err(Error::Finished) => Err(Error::Finished),
-            Err(Error::Refused(why) | Error::Backend(why)) => {
+            Err(Error::Refused(why) | Error::Backend(why) | Error::Other(why)) => {
                 self.host.warn(&format!("{what} failed: {why}"));
                 Ok(None)
             }

@@ -1,15 +1,16 @@
 //! What the mode asks of the host, as a trait: tests put a simulated host in its place.
 
 use tightwad_plugin_sdk::{
-    Candidate, Error, Judgement, Level, Member, Review, Task, TokenScore, Verdict, Ways, log,
+    Candidate, Error, Judgement, Level, Member, Review, ReviewMethods, Settings, Task, TokenScore, Verdict,
+    log,
 };
 
 /// One request, as `wit/reviewing.wit` and `log.wit` describe it.
 #[allow(missing_docs, clippy::missing_errors_doc)]
 pub trait Host {
-    fn settings(&self) -> String;
+    fn settings(&self) -> Settings;
     fn fleet(&self) -> Vec<Member>;
-    fn ways(&self) -> Ways;
+    fn ways(&self) -> ReviewMethods;
     fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error>;
     fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error>;
     fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error>;
@@ -23,20 +24,20 @@ pub trait Host {
 }
 
 impl Host for Task {
-    fn settings(&self) -> String {
-        Task::settings(self)
+    fn settings(&self) -> Settings {
+        Task::settings(self).into()
     }
 
     fn fleet(&self) -> Vec<Member> {
         Task::fleet(self)
     }
 
-    fn ways(&self) -> Ways {
-        Task::ways(self)
+    fn ways(&self) -> ReviewMethods {
+        self.review_methods()
     }
 
     fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error> {
-        Task::write(self, members, enough)
+        self.generate(members, enough)
     }
 
     fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error> {
@@ -44,15 +45,15 @@ impl Host for Task {
     }
 
     fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error> {
-        Task::pass(self, candidate, tokens)
+        self.release_prefix(candidate, tokens)
     }
 
     fn ask(&self, candidate: u32) -> Result<Judgement, Error> {
-        Task::ask(self, candidate)
+        self.ask_reviewer(candidate)
     }
 
     fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict> {
-        Task::judge(self, candidate, review)
+        self.ask_policy(candidate, review)
     }
 
     fn approve(&self, candidate: u32) -> Result<(), Error> {
@@ -64,7 +65,7 @@ impl Host for Task {
     }
 
     fn rewrite(&self) -> Result<(), Error> {
-        Task::rewrite(self)
+        self.reject()
     }
 
     fn warn(&self, text: &str) {

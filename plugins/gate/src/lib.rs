@@ -11,17 +11,17 @@ pub mod scores;
 pub mod settings;
 pub mod verdict;
 
-use tightwad_plugin_sdk::{Gate, Task, export_gate, failure};
+use tightwad_plugin_sdk::{Error, GateMode, Task, export_gate_mode};
 
 struct QualityGate;
 
-impl Gate for QualityGate {
+impl GateMode for QualityGate {
     const NAME: &'static str = "gate";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
-    fn run(task: &Task) -> Result<(), String> {
-        drive::Drive::new(task).run().or_else(|error| failure(error).map_or(Ok(()), Err))
+    fn run(task: &Task) -> Result<(), Error> {
+        drive::Drive::new(task).run()
     }
 }
 
-export_gate!(QualityGate);
+export_gate_mode!(QualityGate);

@@ -1,6 +1,6 @@
 //! What becomes of an answer. Whatever is unclear is a rejection.
 
-use tightwad_plugin_sdk::{Judgement, Review, TokenScore, Verdict, Ways};
+use tightwad_plugin_sdk::{Judgement, Review, ReviewMethods, TokenScore, Verdict};
 
 use crate::scores::{first_below, longest, mean, weakest};
 use crate::settings::Settings;
@@ -10,12 +10,12 @@ use crate::settings::Settings;
 /// A judgement rejects or approves by itself, and says that something is wrong but not where. By both ways an
 /// answer is approved by both, rejected by either, and otherwise corrected where the scores say.
 #[must_use]
-pub fn built_in(review: &Review, ways: Ways, settings: &Settings) -> Verdict {
+pub fn built_in(review: &Review, ways: ReviewMethods, settings: &Settings) -> Verdict {
     let scored = ways.score.then(|| by_score(&review.scores, settings));
     if !ways.judge {
         return scored.unwrap_or(Verdict::Reject);
     }
-    match (review.judgement, scored) {
+    match (&review.judgement, scored) {
         (Some(Judgement::Approve), None) => Verdict::Approve,
         (Some(Judgement::Correct), Some(Verdict::Approve)) => {
             // No token is bad: the one that the reviewer doubts most.
@@ -23,7 +23,7 @@ pub fn built_in(review: &Review, ways: Ways, settings: &Settings) -> Verdict {
         }
         (Some(Judgement::Approve | Judgement::Correct), Some(verdict)) => verdict,
         (Some(Judgement::Correct), None) => Verdict::Reject,
-        (Some(Judgement::Reject | Judgement::Unclear) | None, _) => Verdict::Reject,
+        (Some(Judgement::Reject | Judgement::Unclear | Judgement::Other(_)) | None, _) => Verdict::Reject,
     }
 }
 
@@ -71,13 +71,19 @@ pub fn checked(verdict: Verdict, scored: usize) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tightwad_plugin_sdk::Settings as Given;
 
-    const SCORE: Ways = Ways { score: true, judge: false, policy: false };
-    const JUDGE: Ways = Ways { score: false, judge: true, policy: false };
-    const BOTH: Ways = Ways { score: true, judge: true, policy: false };
+    const SCORE: ReviewMethods = ReviewMethods { score: true, judge: false, policy: false };
+    const JUDGE: ReviewMethods = ReviewMethods { score: false, judge: true, policy: false };
+    const BOTH: ReviewMethods = ReviewMethods { score: true, judge: true, policy: false };
 
     fn scores(logprobs: &[f32]) -> Vec<TokenScore> {
         logprobs.iter().map(|logprob| TokenScore { logprob: *logprob, rank: 0 }).collect()
+    }
+
+    fn settings(given: &[(&str, f64)]) -> Settings {
+        let given = given.iter().fold(Given::default(), |all, (key, number)| all.with(key, *number));
+        Settings::read(&given)
     }
 
     fn named(verdict: Verdict) -> String {
@@ -88,58 +94,75 @@ mod tests {
         }
     }
 
-    fn scored(logprobs: &[f32], json: &str) -> String {
-        named(by_score(&scores(logprobs), &Settings::read(json)))
+    fn scored(logprobs: &[f32], given: &[(&str, f64)]) -> String {
+        named(by_score(&scores(logprobs), &settings(given)))
     }
 
-    fn judged(ways: Ways, logprobs: &[f32], judgement: Option<Judgement>) -> String {
+    fn judged(ways: ReviewMethods, logprobs: &[f32], judgement: Option<Judgement>) -> String {
         let review = Review { scores: scores(logprobs), judgement };
-        named(built_in(&review, ways, &Settings::read("{}")))
+        named(built_in(&review, ways, &settings(&[])))
     }
 
     #[test]
     fn an_answer_is_approved_from_the_threshold_on() {
-        assert_eq!(scored(&[-0.5, -1.5], "{}"), "approve");
-        assert_eq!(scored(&[-0.5, -1.75], "{}"), "correct 1");
-        assert_eq!(scored(&[0.0; 9], r#"{"approve":0,"floor":0}"#), "approve");
+        assert_eq!(scored(&[-0.5, -1.5], &[]), "approve");
+        assert_eq!(scored(&[-0.5, -1.75], &[]), "correct 1");
+        assert_eq!(scored(&[0.0; 9], &[("min_mean_logprob", 0.0), ("min_token_logprob", 0.0)]), "approve");
     }
 
     #[test]
     fn it_is_cut_before_the_first_bad_token() {
-        assert_eq!(scored(&[-0.1, -0.1, -6.5, -0.1, -9.0], "{}"), "correct 2");
+        assert_eq!(scored(&[-0.1, -0.1, -6.5, -0.1, -9.0], &[]), "correct 2");
         // What is in front of a bad token is not held against the threshold.
-        assert_eq!(scored(&[-3.0, -3.0, -6.5, 0.0], "{}"), "correct 2");
+        assert_eq!(scored(&[-3.0, -3.0, -6.5, 0.0], &[]), "correct 2");
         // One bad token is one too many, however good the mean.
         let mut long = [0.0; 100];
         long[99] = -6.5;
-        assert_eq!(scored(&long, "{}"), "correct 99");
+        assert_eq!(scored(&long, &[]), "correct 99");
     }
 
     #[test]
     fn where_only_the_mean_is_low_the_longest_good_beginning_stays() {
-        assert_eq!(scored(&[0.0, -2.0, 0.0, -2.5, -4.0, -0.5], "{}"), "correct 3");
-        assert_eq!(scored(&[-3.0, -3.0, -3.0], "{}"), "reject");
+        assert_eq!(scored(&[0.0, -2.0, 0.0, -2.5, -4.0, -0.5], &[]), "correct 3");
+        assert_eq!(scored(&[-3.0, -3.0, -3.0], &[]), "reject");
     }
 
     #[test]
     fn too_little_that_stays_is_a_rejection() {
         let mut ten = [-0.1; 10];
         ten[3] = -7.0;
-        assert_eq!(scored(&ten, "{}"), "correct 3", "just enough");
+        assert_eq!(scored(&ten, &[]), "correct 3", "just enough");
         ten[2] = -7.0;
-        assert_eq!(scored(&ten, "{}"), "reject");
-        assert_eq!(scored(&ten, r#"{"keep":0.2}"#), "correct 2");
+        assert_eq!(scored(&ten, &[]), "reject");
+        assert_eq!(scored(&ten, &[("min_kept_share", 0.2)]), "correct 2");
         ten[0] = -7.0;
-        assert_eq!(scored(&ten, r#"{"keep":0}"#), "reject", "nothing stays");
-        assert_eq!(scored(&[-0.1, -0.1, -7.0], r#"{"keep":1}"#), "reject");
+        assert_eq!(scored(&ten, &[("min_kept_share", 0.0)]), "reject", "nothing stays");
+        assert_eq!(scored(&[-0.1, -0.1, -7.0], &[("min_kept_share", 1.0)]), "reject");
     }
 
     #[test]
     fn no_scores_and_nonsense_are_never_approved() {
-        assert_eq!(scored(&[], r#"{"approve":-100,"floor":-100,"keep":0}"#), "reject");
+        assert_eq!(
+            scored(
+                &[],
+                &[("min_mean_logprob", -100.0), ("min_token_logprob", -100.0), ("min_kept_share", 0.0)]
+            ),
+            "reject"
+        );
         for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 9.0] {
-            assert_eq!(scored(&[odd, 0.0], r#"{"approve":-100,"floor":-100,"keep":0}"#), "reject", "{odd}");
-            assert_eq!(scored(&[0.0, odd], r#"{"approve":-100,"floor":-100}"#), "correct 1", "{odd}");
+            assert_eq!(
+                scored(
+                    &[odd, 0.0],
+                    &[("min_mean_logprob", -100.0), ("min_token_logprob", -100.0), ("min_kept_share", 0.0)]
+                ),
+                "reject",
+                "{odd}"
+            );
+            assert_eq!(
+                scored(&[0.0, odd], &[("min_mean_logprob", -100.0), ("min_token_logprob", -100.0)]),
+                "correct 1",
+                "{odd}"
+            );
         }
     }
 
@@ -147,7 +170,7 @@ mod tests {
     fn a_judgement_alone_approves_or_rejects() {
         assert_eq!(judged(JUDGE, &[], Some(Judgement::Approve)), "approve");
         for other in [Some(Judgement::Correct), Some(Judgement::Reject), Some(Judgement::Unclear), None] {
-            assert_eq!(judged(JUDGE, &[], other), "reject", "{other:?}");
+            assert_eq!(judged(JUDGE, &[], other.clone()), "reject", "{other:?}");
         }
         assert_eq!(judged(JUDGE, &[-9.0], Some(Judgement::Approve)), "approve", "nobody asked for scores");
     }
@@ -170,7 +193,7 @@ mod tests {
             (None, ["reject"; 3]),
         ];
         for (judgement, expected) in table {
-            let verdicts = [good, cut, bad].map(|logprobs| judged(BOTH, &logprobs, judgement));
+            let verdicts = [good, cut, bad].map(|logprobs| judged(BOTH, &logprobs, judgement.clone()));
             assert_eq!(verdicts, expected, "{judgement:?}");
         }
         assert_eq!(judged(BOTH, &[], Some(Judgement::Approve)), "reject", "no scores");
@@ -179,7 +202,7 @@ mod tests {
 
     #[test]
     fn without_a_way_nothing_is_approved() {
-        let none = Ways { score: false, judge: false, policy: false };
+        let none = ReviewMethods { score: false, judge: false, policy: false };
         assert_eq!(judged(none, &[-0.1], Some(Judgement::Approve)), "reject");
     }
 

@@ -4,7 +4,7 @@ mod simulation;
 
 use simulation::{Ended, Fault, Simulation, Writer};
 use tightwad_gate::drive::Drive;
-use tightwad_plugin_sdk::{Error, Judgement, Review, Verdict};
+use tightwad_plugin_sdk::{Error, Judgement, Review, Settings, Verdict};
 
 const SCORE: (bool, bool) = (true, false);
 const JUDGE: (bool, bool) = (false, true);
@@ -31,7 +31,7 @@ fn one(ways: (bool, bool), writer: Writer) -> (Ended, Simulation) {
 
 fn several(ways: (bool, bool), drafts: u32, fleet: &[Writer]) -> Simulation {
     let mut host = Simulation::new(ways, fleet);
-    host.settings = format!("{{\"drafts\":{drafts}}}");
+    host.settings = Settings::default().with("parallel", drafts);
     host
 }
 
@@ -55,7 +55,7 @@ fn a_review_by_judgement_approves_or_rejects() {
         (Judgement::Unclear, Ended::Rewritten),
     ];
     for (judgement, ended) in table {
-        let (end, host) = one(JUDGE, Writer::new(GOOD).judged(judgement));
+        let (end, host) = one(JUDGE, Writer::new(GOOD).judged(judgement.clone()));
         assert_eq!(end, ended, "{judgement:?}");
         assert!(host.scored.borrow().is_empty());
     }
@@ -72,7 +72,7 @@ fn by_both_ways_either_can_reject() {
         (HALF, Judgement::Unclear, Ended::Rewritten),
     ];
     for (scores, judgement, ended) in table {
-        let (end, host) = one(BOTH, Writer::new(scores).judged(judgement));
+        let (end, host) = one(BOTH, Writer::new(scores).judged(judgement.clone()));
         assert_eq!(end, ended, "{scores:?} {judgement:?}");
         assert_eq!(host.asked.borrow().len(), 1);
     }
@@ -220,22 +220,22 @@ fn a_rejected_answer_is_tried_again_as_often_as_the_script_wants() {
         (9, Ended::Approved(2), 3),
     ] {
         let mut host = Simulation::new(BOTH, &fleet);
-        host.settings = format!("{{\"tries\":{tries}}}");
+        host.settings = Settings::default().with("max_retries", tries);
         assert_eq!(run(&host), ended, "{tries}");
         assert_eq!(host.writes.borrow().len(), writes, "{tries}");
     }
     let mut host = Simulation::new(SCORE, &[Writer::new(BAD), Writer::new(BAD)]);
-    host.settings = "{\"tries\":9}".to_owned();
+    host.settings = Settings::default().with("max_retries", 9);
     assert_eq!(run(&host), Ended::Rewritten, "nobody is left");
     let mut host = Simulation::new(SCORE, &[Writer::new(HALF), Writer::new(GOOD)]);
-    host.settings = "{\"tries\":9}".to_owned();
+    host.settings = Settings::default().with("max_retries", 9);
     assert_eq!(run(&host), Ended::Corrected(0, 2), "a correction is no rejection");
 }
 
 #[test]
 fn a_lost_member_costs_no_try() {
     let mut host = Simulation::new(SCORE, &[Writer::new(BAD), Writer::lost(), Writer::new(GOOD)]);
-    host.settings = "{\"tries\":1}".to_owned();
+    host.settings = Settings::default().with("max_retries", 1);
     assert_eq!(run(&host), Ended::Approved(1));
 }
 
@@ -373,7 +373,7 @@ fn the_beginning_of_a_good_answer_goes_out_while_the_rest_is_reviewed() {
 #[test]
 fn nothing_goes_out_early_where_more_than_scores_decide() {
     let mut off = Simulation::new(SCORE, &[long(150, 0)]);
-    off.settings = "{\"stream\":false}".to_owned();
+    off.settings = Settings::default().with("stream", false);
     let mut policy = Simulation::new(SCORE, &[long(150, 0)]);
     policy.policy = Some(|_, _| Verdict::Approve);
     let both = Simulation::new(BOTH, &[long(150, 0)]);

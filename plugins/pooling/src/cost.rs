@@ -4,7 +4,7 @@
 //! once, and for a worker the way to it and back with one row of activations each way. The last worker
 //! sends logits back where it holds the output head.
 
-use tightwad_plugin_sdk::{Machine, Shape, Share};
+use tightwad_plugin_sdk::{Assignment, Machine, Shape};
 
 /// Assumed of a machine when no machine's speed is known, in bytes a second: a CPU with two channels
 /// of old memory.
@@ -25,15 +25,15 @@ pub struct Pace {
 /// of two), or the default.
 #[must_use]
 pub fn paces(machines: &[Machine]) -> Vec<Pace> {
-    let speed = median(machines.iter().map(|machine| machine.speed), DEFAULT_SPEED);
-    let links = machines.iter().filter(|machine| !machine.here);
-    let bandwidth = median(links.map(|machine| machine.bandwidth), DEFAULT_BANDWIDTH);
+    let speed = median(machines.iter().map(|machine| machine.memory_bandwidth), DEFAULT_SPEED);
+    let links = machines.iter().filter(|machine| !machine.is_host);
+    let bandwidth = median(links.map(|machine| machine.link_bandwidth), DEFAULT_BANDWIDTH);
     let pace = |known: u64, assumed: u64| 1e9 / if known == 0 { assumed } else { known } as f64;
     machines
         .iter()
         .map(|machine| Pace {
-            reading: pace(machine.speed, speed),
-            link: if machine.here { 0.0 } else { pace(machine.bandwidth, bandwidth) },
+            reading: pace(machine.memory_bandwidth, speed),
+            link: if machine.is_host { 0.0 } else { pace(machine.link_bandwidth, bandwidth) },
         })
         .collect()
 }
@@ -47,7 +47,7 @@ fn median(values: impl Iterator<Item = u64>, default: u64) -> u64 {
 /// What using a machine costs whatever it holds, in nanoseconds.
 #[must_use]
 pub fn fixed(shape: &Shape, machine: &Machine, pace: Pace) -> f64 {
-    if machine.here { 0.0 } else { machine.round_trip as f64 + 2.0 * shape.activations as f64 * pace.link }
+    if machine.is_host { 0.0 } else { machine.round_trip as f64 + 2.0 * shape.activations as f64 * pace.link }
 }
 
 /// What the output head costs besides on a machine, in nanoseconds. A worker that holds it sends logits
@@ -65,7 +65,7 @@ pub fn head_here(shape: &Shape, pace: Pace) -> f64 {
 
 /// Expected time of one token under a plan, in nanoseconds.
 #[must_use]
-pub fn token(shape: &Shape, machines: &[Machine], shares: &[Share], output_here: bool) -> f64 {
+pub fn token(shape: &Shape, machines: &[Machine], shares: &[Assignment], output_here: bool) -> f64 {
     let paces = paces(machines);
     let mut layers = shape.layers.iter();
     let mut sum = 0.0;
@@ -76,9 +76,9 @@ pub fn token(shape: &Shape, machines: &[Machine], shares: &[Share], output_here:
         let weights: f64 = own.map(|layer| layer.weights as f64).sum();
         sum += weights * pace.reading + fixed(shape, machine, pace);
         if !output_here && at + 1 == shares.len() {
-            sum += if machine.here { head_here(shape, pace) } else { head(shape, pace) };
+            sum += if machine.is_host { head_here(shape, pace) } else { head(shape, pace) };
         }
     }
-    let host = machines.iter().zip(&paces).find(|(machine, _)| machine.here);
+    let host = machines.iter().zip(&paces).find(|(machine, _)| machine.is_host);
     sum + host.filter(|_| output_here).map_or(0.0, |(_, pace)| head_here(shape, *pace))
 }

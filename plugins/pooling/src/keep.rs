@@ -23,8 +23,8 @@ pub fn kept(
     if !fits(problem, shape, machines, before) {
         return None;
     }
-    let token = cost::token(shape, machines, &before.shares, before.output_here).round();
-    (token <= best as f64 * SLACK).then(|| Plan { token: token as u64, ..before.clone() })
+    let token = cost::token(shape, machines, &before.assignments, before.output_on_host).round();
+    (token <= best as f64 * SLACK).then(|| Plan { time_per_token: token as u64, ..before.clone() })
 }
 
 /// Whether a plan of another time keeps to the contract and to what the machines lend now. As it names
@@ -32,13 +32,13 @@ pub fn kept(
 fn fits(problem: &Problem, shape: &Shape, machines: &[Machine], plan: &Plan) -> bool {
     let mut used = vec![false; machines.len()];
     let mut placed = 0;
-    for (at, share) in plan.shares.iter().enumerate() {
+    for (at, share) in plan.assignments.iter().enumerate() {
         let (index, layers) = (share.machine as usize, share.layers as usize);
         let Some(machine) = machines.get(index) else { return false };
         let again = std::mem::replace(&mut used[index], true);
-        let last = !plan.output_here && at + 1 == plan.shares.len();
-        let head = last || (plan.output_here && machine.here);
-        if again || (machine.here && at > 0) || layers == 0 || share.layers > machine.max_layers {
+        let last = !plan.output_on_host && at + 1 == plan.assignments.len();
+        let head = last || (plan.output_on_host && machine.is_host);
+        if again || (machine.is_host && at > 0) || layers == 0 || share.layers > machine.max_layers {
             return false;
         }
         // Not as a sum: 32 bits may not hold it.
@@ -52,12 +52,12 @@ fn fits(problem: &Problem, shape: &Shape, machines: &[Machine], plan: &Plan) -> 
         placed += layers;
     }
     // A host without layers may hold the head.
-    let host = machines.iter().find(|machine| machine.here);
+    let host = machines.iter().find(|machine| machine.is_host);
     let head = host.is_some_and(|host| alongside(problem, shape, true) <= host.memory);
-    placed == problem.layers && (head || !plan.output_here)
+    placed == problem.layers && (head || !plan.output_on_host)
 }
 
 /// Bytes that a machine of the plan needs besides its layers.
 fn alongside(problem: &Problem, shape: &Shape, head: bool) -> u64 {
-    shape.scratch + if head { problem.head_memory } else { 0 }
+    shape.compute_buffer + if head { problem.head_memory } else { 0 }
 }

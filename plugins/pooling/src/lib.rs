@@ -14,17 +14,17 @@ pub mod problem;
 pub mod room;
 pub mod search;
 
-use tightwad_plugin_sdk::{Machine, Plan, Pooling, Refusal, Shape, export_pooling};
+use tightwad_plugin_sdk::{Machine, PlacementPolicy, Plan, Refusal, Shape, export_placement_policy};
 
 struct Pool;
 
-impl Pooling for Pool {
+impl PlacementPolicy for Pool {
     const NAME: &'static str = "pooling";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
-    fn place(shape: &Shape, machines: &[Machine], before: Option<&Plan>) -> Result<Plan, Refusal> {
-        search::place(shape, machines, before)
+    fn place(shape: &Shape, machines: &[Machine], previous: Option<&Plan>) -> Result<Plan, Refusal> {
+        search::place(shape, machines, previous)
     }
 }
 
-export_pooling!(Pool);
+export_placement_policy!(Pool);

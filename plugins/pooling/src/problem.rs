@@ -74,12 +74,12 @@ impl Problem {
             layers: shape.layers.len(),
             weights,
             memory,
-            head_memory: shape.output + shape.head_scratch,
+            head_memory: shape.output + shape.output_buffer,
             workers: Vec::new(),
-            here: machines.iter().position(|machine| machine.here),
+            here: machines.iter().position(|machine| machine.is_host),
             starts: Vec::new(),
         };
-        for (index, machine) in machines.iter().enumerate().filter(|(_, machine)| !machine.here) {
+        for (index, machine) in machines.iter().enumerate().filter(|(_, machine)| !machine.is_host) {
             problem.workers.push(problem.worker(shape, machine, index, paces[index]));
         }
         problem.starts = problem.starts(shape, machines, &paces);
@@ -87,7 +87,7 @@ impl Problem {
     }
 
     fn worker(&self, shape: &Shape, machine: &Machine, index: usize, pace: cost::Pace) -> Worker {
-        let room = machine.memory.checked_sub(shape.scratch);
+        let room = machine.memory.checked_sub(shape.compute_buffer);
         let low = self.lows(room, machine.max_layers as usize);
         let mut reach: Vec<usize> = (0..=self.layers).collect();
         for (q, &p) in low.iter().enumerate() {
@@ -134,7 +134,7 @@ impl Problem {
             let fits = |q: &usize| *q <= machine.max_layers as usize && self.memory[*q] <= room;
             (0..=self.layers).rev().find(fits).unwrap_or(0)
         };
-        let room = machine.memory.checked_sub(shape.scratch);
+        let room = machine.memory.checked_sub(shape.compute_buffer);
         away.most = room.map_or(0, most);
         for q in 1..=away.most {
             away.cost[q] = EACH + self.weights[q] * pace.reading;

@@ -73,7 +73,7 @@ pub fn shortage(problem: &Problem, shape: &Shape, machines: &[Machine]) -> Short
     let mut missing = None;
     let mut lacks = |machine: usize, needs: u64, layers: usize| {
         let machine = &machines[machine];
-        let more = (shape.scratch + needs).saturating_sub(machine.memory);
+        let more = (shape.compute_buffer + needs).saturating_sub(machine.memory);
         if layers <= machine.max_layers as usize && missing.is_none_or(|least| more < least) {
             missing = Some(more);
         }

@@ -1,6 +1,6 @@
 //! From a question to a plan.
 
-use tightwad_plugin_sdk::{Machine, Plan, Refusal, Shape, Share};
+use tightwad_plugin_sdk::{Assignment, Machine, Plan, Refusal, Shape};
 
 use crate::chain::Found;
 use crate::problem::Problem;
@@ -27,14 +27,14 @@ pub fn place(shape: &Shape, machines: &[Machine], before: Option<&Plan>) -> Resu
         return Err(Refusal::TooBig(room::shortage(&problem, shape, machines)));
     };
     let best = plan(&problem, shape, machines, &found);
-    let kept = before.and_then(|before| keep::kept(&problem, shape, machines, before, best.token));
+    let kept = before.and_then(|before| keep::kept(&problem, shape, machines, before, best.time_per_token));
     Ok(kept.unwrap_or(best))
 }
 
 /// Says what is wrong with a question.
 fn check(shape: &Shape, machines: &[Machine]) -> Result<(), String> {
     let layers = shape.layers.len();
-    let hosts = machines.iter().filter(|machine| machine.here).count();
+    let hosts = machines.iter().filter(|machine| machine.is_host).count();
     let workers = machines.len() - hosts;
     if layers == 0 {
         return Err("the model has no layers".to_owned());
@@ -61,18 +61,18 @@ fn check(shape: &Shape, machines: &[Machine]) -> Result<(), String> {
 /// Bytes of everything.
 fn total(shape: &Shape) -> Option<u64> {
     let layers = shape.layers.iter().flat_map(|layer| [layer.weights, layer.cache]);
-    let mut sizes = layers.chain([shape.output, shape.scratch, shape.head_scratch]);
+    let mut sizes = layers.chain([shape.output, shape.compute_buffer, shape.output_buffer]);
     sizes.try_fold(0_u64, u64::checked_add)
 }
 
 fn plan(problem: &Problem, shape: &Shape, machines: &[Machine], found: &Found) -> Plan {
     let here = problem.here.filter(|_| found.at_here > 0).map(|here| (here, found.at_here));
     let workers = found.runs.iter().map(|(worker, layers)| (problem.workers[*worker].machine, *layers));
-    let shares: Vec<Share> = here
+    let assignments: Vec<Assignment> = here
         .into_iter()
         .chain(workers)
-        .map(|(machine, layers)| Share { machine: machine as u32, layers: layers as u32 })
+        .map(|(machine, layers)| Assignment { machine: machine as u32, layers: layers as u32 })
         .collect();
-    let token = cost::token(shape, machines, &shares, found.head_here).round() as u64;
-    Plan { shares, output_here: found.head_here, token }
+    let time_per_token = cost::token(shape, machines, &assignments, found.head_here).round() as u64;
+    Plan { assignments, output_on_host: found.head_here, time_per_token }
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use support::{Chance, brute_force, checked, place, price, question};
-use tightwad_plugin_sdk::{Machine, Refusal, Shape, Share};
+use tightwad_plugin_sdk::{Assignment, Machine, Refusal, Shape};
 use tightwad_pooling::chain::Found;
 use tightwad_pooling::problem::Problem;
 use tightwad_pooling::{climb, exact, room};
@@ -89,7 +89,7 @@ fn a_shortage_is_true() {
         let (shape, machines) = small(&mut chance);
         let Err(Refusal::TooBig(shortage)) = place(&shape, &machines) else { continue };
         short += 1;
-        let mut fewer = Shape { output: 0, head_scratch: 0, ..shape.clone() };
+        let mut fewer = Shape { output: 0, output_buffer: 0, ..shape.clone() };
         assert!(shortage.fits as usize <= shape.layers.len());
         fewer.layers.truncate(shortage.fits as usize);
         if shortage.fits > 0 {
@@ -126,10 +126,10 @@ fn an_order_in_which_all_fits_is_found_without_a_search() {
 fn of_found(problem: &Problem, shape: &Shape, machines: &[Machine], found: &Found) -> Option<f64> {
     let here = problem.here.filter(|_| found.at_here > 0).map(|here| (here, found.at_here));
     let runs = found.runs.iter().map(|(worker, layers)| (problem.workers[*worker].machine, *layers));
-    let shares: Vec<Share> = here
+    let shares: Vec<Assignment> = here
         .into_iter()
         .chain(runs)
-        .map(|(machine, layers)| Share { machine: machine as u32, layers: layers as u32 })
+        .map(|(machine, layers)| Assignment { machine: machine as u32, layers: layers as u32 })
         .collect();
     price(shape, machines, &shares, found.head_here)
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use support::{Chance, checked, host, machine, place, question, uniform};
-use tightwad_plugin_sdk::{Machine, Plan, Shape, Share};
+use tightwad_plugin_sdk::{Assignment, Machine, Plan, Shape};
 use tightwad_pooling::keep::SLACK;
 use tightwad_pooling::search;
 
@@ -23,15 +23,15 @@ fn machines(speeds: [u64; 3]) -> [Machine; 3] {
 }
 
 fn plan(shares: &[(u32, u32)], output_here: bool) -> Plan {
-    let shares = shares.iter().map(|(machine, layers)| Share { machine: *machine, layers: *layers });
-    Plan { shares: shares.collect(), output_here, token: 1 }
+    let shares = shares.iter().map(|(machine, layers)| Assignment { machine: *machine, layers: *layers });
+    Plan { assignments: shares.collect(), output_on_host: output_here, time_per_token: 1 }
 }
 
 /// Whether `before` is what comes back; what comes back is checked.
 fn keeps(shape: &Shape, machines: &[Machine], before: &Plan) -> bool {
     let after = search::place(shape, machines, Some(before)).unwrap();
     checked(shape, machines, &after);
-    let kept = (&after.shares, after.output_here) == (&before.shares, before.output_here);
+    let kept = (&after.assignments, after.output_on_host) == (&before.assignments, before.output_on_host);
     assert!(kept || after == place(shape, machines).unwrap(), "{after:?}");
     kept
 }
@@ -43,7 +43,7 @@ fn a_plan_is_kept_up_to_the_slack() {
     let machines_now = machines([500, 1000, 1140]);
     let after = search::place(&shape, &machines_now, Some(&before)).unwrap();
     // 1 GB at 1 GB/s.
-    assert_eq!(after, Plan { token: 1000 * MEGA, ..before.clone() });
+    assert_eq!(after, Plan { time_per_token: 1000 * MEGA, ..before.clone() });
     assert!(!keeps(&shape, &machines([500, 1000, 1160]), &before));
     // So is one of several machines.
     let spread = plan(&[(0, 1), (2, 4), (1, 5)], true);
@@ -67,7 +67,7 @@ fn a_plan_that_fits_no_longer_is_left() {
     assert!(keeps(&shape, &with(0, 420, 4), &before) && keeps(&shape, &with(1, 720, 6), &before));
     assert!(!keeps(&shape, &with(0, 419, 4), &before) && !keeps(&shape, &with(1, 719, 6), &before));
     assert!(!keeps(&shape, &with(0, 420, 3), &before) && !keeps(&shape, &with(1, 720, 5), &before));
-    let logits = Shape { head_scratch: MEGA, ..shape.clone() };
+    let logits = Shape { output_buffer: MEGA, ..shape.clone() };
     assert!(!keeps(&logits, &with(1, 720, 6), &before) && keeps(&logits, &with(1, 721, 6), &before));
     // The head on a host with layers, and on one without.
     let here = plan(&[(0, 4), (1, 6)], true);
@@ -103,7 +103,7 @@ fn what_is_kept_fits_and_is_not_much_slower() {
         let Ok(before) = place(&shape, &machines) else { continue };
         for machine in &mut machines {
             machine.memory = machine.memory / 100 * chance.range(95, 110);
-            machine.speed = machine.speed / 100 * chance.range(70, 130);
+            machine.memory_bandwidth = machine.memory_bandwidth / 100 * chance.range(70, 130);
         }
         let Ok(best) = place(&shape, &machines) else {
             assert!(search::place(&shape, &machines, Some(&before)).is_err());
@@ -111,8 +111,11 @@ fn what_is_kept_fits_and_is_not_much_slower() {
         };
         let after = search::place(&shape, &machines, Some(&before)).unwrap();
         checked(&shape, &machines, &after);
-        assert!(after.token as f64 <= best.token as f64 * SLACK, "{case}: {after:?} for {best:?}");
-        if after.shares == before.shares { kept += 1 } else { left += 1 }
+        assert!(
+            after.time_per_token as f64 <= best.time_per_token as f64 * SLACK,
+            "{case}: {after:?} for {best:?}"
+        );
+        if after.assignments == before.assignments { kept += 1 } else { left += 1 }
     }
     assert!(kept > 500 && left > 50, "{kept} kept, {left} left");
 }

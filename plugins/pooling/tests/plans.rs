@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{Chance, checked, host, machine, place, question, uniform};
-use tightwad_plugin_sdk::{Machine, Plan, Refusal, Shape, Share, Shortage};
+use tightwad_plugin_sdk::{Assignment, Machine, Plan, Refusal, Shape, Shortage};
 
 const GIGA: u64 = 1_000_000_000;
 const MEGA: u64 = 1_000_000;
@@ -18,7 +18,7 @@ fn near(name: &str, memory: u64, speed: u64) -> Machine {
 }
 
 fn shares(plan: &Plan) -> Vec<(u32, u32)> {
-    plan.shares.iter().map(|share| (share.machine, share.layers)).collect()
+    plan.assignments.iter().map(|share| (share.machine, share.layers)).collect()
 }
 
 fn other(shape: &Shape, machines: &[Machine]) -> String {
@@ -33,11 +33,11 @@ fn a_model_that_fits_here_stays_here() {
     let shape = uniform(32, 100 * MEGA, 10 * MEGA, 200 * MEGA, 50 * MEGA);
     let machines = [near("gpu", 16 * GIGA, 6 * GIGA), host(8 * GIGA, 5 * GIGA)];
     let plan = place(&shape, &machines[1..]).unwrap();
-    assert_eq!((shares(&plan), plan.output_here), (vec![(0, 32)], true));
+    assert_eq!((shares(&plan), plan.output_on_host), (vec![(0, 32)], true));
     // 3.4 GB at 5 GB/s: 680 ms. All of it on the faster worker: 567 ms and 5.5 ms of network.
-    assert_eq!(plan.token, 680 * MEGA);
+    assert_eq!(plan.time_per_token, 680 * MEGA);
     let plan = place(&shape, &machines).unwrap();
-    assert_eq!((shares(&plan), plan.output_here), (vec![(0, 32)], false));
+    assert_eq!((shares(&plan), plan.output_on_host), (vec![(0, 32)], false));
     let slower = [near("old", 16 * GIGA, 4 * GIGA), host(8 * GIGA, 5 * GIGA)];
     assert_eq!(shares(&place(&shape, &slower).unwrap()), [(1, 32)]);
 }
@@ -51,10 +51,10 @@ fn a_slow_worker_is_left_out_until_its_memory_is_needed() {
         near("middling", 2 * GIGA, 10 * GIGA),
     ];
     let plan = place(&shape, &machines).unwrap();
-    assert!(plan.shares.iter().all(|share| share.machine != 1), "{plan:?}");
+    assert!(plan.assignments.iter().all(|share| share.machine != 1), "{plan:?}");
     shape.layers.extend(shape.layers[..2].to_vec());
     let plan = place(&shape, &machines).unwrap();
-    let slow: Vec<&Share> = plan.shares.iter().filter(|share| share.machine == 1).collect();
+    let slow: Vec<&Assignment> = plan.assignments.iter().filter(|share| share.machine == 1).collect();
     assert!(slow.len() == 1 && slow[0].layers == 2, "{plan:?}");
 }
 
@@ -79,7 +79,7 @@ fn of_equal_plans_the_one_with_fewer_machines_wins() {
     let mut shape = uniform(10, 100 * MEGA, 0, 0, 0);
     (shape.activations, shape.logits) = (0, 0);
     let machines: Vec<Machine> = (0..4).map(|_| machine("same", 2 * GIGA, GIGA, GIGA, 0)).collect();
-    assert_eq!(place(&shape, &machines).unwrap().shares.len(), 1);
+    assert_eq!(place(&shape, &machines).unwrap().assignments.len(), 1);
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn a_host_without_layers_may_hold_the_head() {
     let here = Machine { max_layers: 0, ..host(8 * GIGA, 20 * GIGA) };
     let machines = [here, near("worker", 8 * GIGA, 5 * GIGA)];
     let plan = place(&shape, &machines).unwrap();
-    assert_eq!((shares(&plan), plan.output_here), (vec![(1, 20)], true));
+    assert_eq!((shares(&plan), plan.output_on_host), (vec![(1, 20)], true));
     let tiny = [Machine { memory: GIGA / 10, ..machines[0].clone() }, machines[1].clone()];
     let plan = place(&shape, &tiny).unwrap();
-    assert_eq!((shares(&plan), plan.output_here), (vec![(1, 20)], false));
+    assert_eq!((shares(&plan), plan.output_on_host), (vec![(1, 20)], false));
     let text = other(&shape, &machines[..1]);
     assert!(text.contains("may hold 0 of the 20 layers"), "{text}");
 }
@@ -119,15 +119,15 @@ fn the_logits_of_a_pass_take_memory_and_no_time() {
     let mut shape = uniform(10, 90 * MEGA, 10 * MEGA, 400 * MEGA, 20 * MEGA);
     let machines = [host(1250 * MEGA, 2 * GIGA), near("worker", 800 * MEGA, GIGA)];
     let plan = place(&shape, &machines).unwrap();
-    assert_eq!((shares(&plan), plan.output_here), (vec![(0, 8), (1, 2)], true));
-    shape.head_scratch = 100 * MEGA;
+    assert_eq!((shares(&plan), plan.output_on_host), (vec![(0, 8), (1, 2)], true));
+    shape.output_buffer = 100 * MEGA;
     let fewer = place(&shape, &machines).unwrap();
-    assert_eq!((shares(&fewer), fewer.output_here), (vec![(0, 7), (1, 3)], true));
+    assert_eq!((shares(&fewer), fewer.output_on_host), (vec![(0, 7), (1, 3)], true));
     // What the worker takes longer for a layer.
-    assert_eq!(fewer.token, plan.token + 45 * MEGA);
+    assert_eq!(fewer.time_per_token, plan.time_per_token + 45 * MEGA);
     let answer = place(&shape, &machines[..1]);
     assert_eq!(answer, Err(Refusal::TooBig(Shortage { missing: 270 * MEGA, fits: 10 })));
-    shape.head_scratch = u64::MAX;
+    shape.output_buffer = u64::MAX;
     assert!(other(&shape, &machines).contains("2^64"));
 }
 
@@ -150,8 +150,8 @@ fn sixteen_workers_are_used_and_seventeen_refused() {
     machines.extend((0..16).map(|at| near(&format!("w{at}"), 100 * MEGA, (at + 1) * GIGA)));
     let plan = place(&shape, &machines).unwrap();
     checked(&shape, &machines, &plan);
-    assert_eq!(plan.shares.len(), 17);
-    assert_eq!(plan.shares[0].machine, 0);
+    assert_eq!(plan.assignments.len(), 17);
+    assert_eq!(plan.assignments[0].machine, 0);
     machines.push(near("one too many", GIGA, GIGA));
     let text = other(&shape, &machines);
     assert!(text.contains("at most 16 workers, not 17"), "{text}");
@@ -162,11 +162,11 @@ fn sixteen_machines_that_fit_one_way_only_are_placed() {
     let mut chance = Chance(9);
     for _ in 0..20 {
         let (mut shape, _) = question(&mut chance, 1, 48);
-        (shape.output, shape.head_scratch) = (0, 0);
+        (shape.output, shape.output_buffer) = (0, 0);
         // Each run of three layers has its machine, to the byte.
         let mut machines: Vec<Machine> = (shape.layers.chunks(3))
             .map(|run| run.iter().map(|layer| layer.weights + layer.cache).sum::<u64>())
-            .map(|bytes| near("worker", bytes + shape.scratch, GIGA))
+            .map(|bytes| near("worker", bytes + shape.compute_buffer, GIGA))
             .collect();
         for at in (1..machines.len()).rev() {
             machines.swap(at, chance.below(at as u64 + 1) as usize);

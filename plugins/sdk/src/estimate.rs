@@ -39,7 +39,7 @@ impl Average {
         clip(value, self.0.unwrap_or(value), factor)
     }
 
-    /// Raises the average to `value` where it is lower.
+    /// Raises the average to `value` if it is lower.
     pub fn raise(&mut self, value: f64) {
         self.0 = Some(self.0.map_or(value, |before| before.max(value)));
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_average_moves_by_a_share_of_the_distance() {
+    fn average_moves_by_a_share_of_the_distance() {
         let mut average = Average::default();
         assert_eq!(average.get(), None);
         average.observe(8.0, 0.25);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outlier_is_clipped_on_both_sides() {
+    fn outlier_is_clipped_on_both_sides() {
         let average = Average::expecting(8.0);
         assert_eq!(
             [average.clip(100.0, 4.0), average.clip(1.0, 4.0), average.clip(9.0, 4.0)],
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn raising_never_lowers() {
+    fn raise_never_lowers_the_average() {
         let mut average = Average::expecting(5.0);
         average.raise(3.0);
         assert_eq!(average.get(), Some(5.0));

@@ -1,6 +1,6 @@
 //! Drives one request: asks, verifies, measures.
 
-use tightwad_plugin_sdk::{Commit, Draft, DrafterFacts, Error, Job, Proposal, settings};
+use tightwad_plugin_sdk::{Commit, Draft, DrafterFacts, Error, Job, Proposal, Settings};
 
 use crate::controller::{Controller, Facts, Plan};
 use crate::cost::Verification;
@@ -42,8 +42,8 @@ enum Trees {
 }
 
 impl Trees {
-    fn read(json: &str) -> Self {
-        match settings::text(json, "tree") {
+    fn read(settings: &Settings) -> Self {
+        match settings.text("tree") {
             Some("never") => Self::Never,
             Some("always") => Self::Always,
             Some("calls") => Self::Calls,
@@ -56,19 +56,21 @@ impl<'a> Drive<'a> {
     /// Reads what `job` is made of.
     #[must_use]
     pub fn new(job: &'a Job) -> Self {
-        let max_draft = settings::count(&job.settings(), "max_draft").unwrap_or(32).min(64);
-        let overlap = settings::flag(&job.settings(), "overlap").unwrap_or(true);
+        let settings = Settings::from(job.settings());
+        let max_draft = settings.count("max_draft_tokens").unwrap_or(32).min(64);
+        let overlap = settings.flag("overlap").unwrap_or(true);
         let known = |facts: &DrafterFacts| Facts {
             overlaps: overlap && !facts.shares_processor,
             startup: facts.startup,
-            token: facts.token,
+            token: facts.time_per_token,
             round_trip: facts.round_trip,
-            absent: facts.absent,
+            absent: facts.unavailable,
         };
         let facts: Vec<Facts> = job.drafters().iter().map(known).collect();
         let target = job.target();
-        let verification = Verification::expecting(target.token, target.row, target.round_trip);
-        let trees = Trees::read(&job.settings());
+        let verification =
+            Verification::expecting(target.time_per_token, target.time_per_row, target.round_trip);
+        let trees = Trees::read(&settings);
         let mut controller = Controller::new(verification, &facts, max_draft);
         if trees != Trees::Never {
             let shared: Vec<bool> = job.drafters().iter().map(|facts| facts.shares_processor).collect();
@@ -76,9 +78,9 @@ impl<'a> Drive<'a> {
         }
         // Who costs nothing has a say in every race.
         let members = (0..facts.len()).collect();
-        memory::read(&job.memory(), &mut controller);
+        memory::read(&String::from_utf8(job.load_state()).unwrap_or_default(), &mut controller);
         let overlaps = facts.iter().map(|facts| facts.overlaps).collect();
-        let fixed = settings::count(&job.settings(), "fixed_draft");
+        let fixed = settings.count("fixed_draft");
         Self { job, controller, overlaps, ahead: None, fixed, trees, members }
     }
 
@@ -89,7 +91,7 @@ impl<'a> Drive<'a> {
     /// What the host answered.
     pub fn run(&mut self) -> Result<(), Error> {
         while !self.round()? {}
-        self.job.remember(&memory::write(&self.controller));
+        self.job.save_state(memory::write(&self.controller).as_bytes());
         Ok(())
     }
 
@@ -118,8 +120,8 @@ impl<'a> Drive<'a> {
                     asked[drafter] = true;
                     let draft = self.propose(drafter, max, min_probability)?;
                     // Nothing in no time: it was not asked.
-                    if draft.nanoseconds > 0 {
-                        self.controller.drafted(drafter, draft.proposals.len(), draft.nanoseconds, false);
+                    if draft.elapsed > 0 {
+                        self.controller.drafted(drafter, draft.proposals.len(), draft.elapsed, false);
                     }
                     if let Some(finished) = self.try_draft(drafter, &draft.proposals)? {
                         return Ok(finished);
@@ -160,9 +162,9 @@ impl<'a> Drive<'a> {
             Ok(draft) => return Ok(draft),
             Err(Error::Finished) => return Err(Error::Finished),
             Err(Error::Refused(_)) => {}
-            Err(Error::Backend(_)) => self.controller.lost(drafter),
+            Err(Error::Backend(_) | Error::Other(_)) => self.controller.lost(drafter),
         }
-        Ok(Draft { proposals: Vec::new(), nanoseconds: 0 })
+        Ok(Draft { proposals: Vec::new(), elapsed: 0 })
     }
 
     /// Decodes plainly; drafters that cost nothing propose meanwhile, to see how they would have done.
@@ -172,16 +174,16 @@ impl<'a> Drive<'a> {
             |drafter: usize| Some((drafter, self.job.begin_propose(drafter as u32, &[], most, 0.0).ok()?));
         let shadows: Vec<_> = self.controller.shadows(tokens).into_iter().filter_map(ask).collect();
         let commit = if tokens <= 1 { self.job.verify(&[])? } else { self.job.decode(tokens)? };
-        self.controller.decoded(commit.tokens.len(), commit.nanoseconds);
+        self.controller.decoded(commit.tokens.len(), commit.cost);
         for (drafter, pending) in shadows {
-            let Ok(Draft { proposals, nanoseconds }) = pending.wait() else { continue };
+            let Ok(Draft { proposals, elapsed }) = pending.wait() else { continue };
             let own: Vec<f32> = proposals.iter().map(|proposal| proposal.probability).collect();
             let both = proposals.iter().zip(&commit.tokens);
             let agreed = both.take_while(|(proposal, token)| proposal.token == **token).count();
             // What was not decoded says nothing.
             let compared = own.len().min(commit.tokens.len());
-            self.controller.shadowed(drafter, &own[..compared], agreed, nanoseconds);
-            self.controller.waited(nanoseconds.saturating_sub(commit.nanoseconds));
+            self.controller.shadowed(drafter, &own[..compared], agreed, elapsed);
+            self.controller.waited(elapsed.saturating_sub(commit.cost));
         }
         Ok(commit.finished)
     }
@@ -203,7 +205,7 @@ impl<'a> Drive<'a> {
             self.job.verify(&tokens)?
         };
         let accepted = commit.accepted as usize;
-        self.controller.verified(drafter, &probabilities[..length], accepted, commit.nanoseconds);
+        self.controller.verified(drafter, &probabilities[..length], accepted, commit.cost);
         Ok(Some(commit.finished))
     }
 
@@ -217,9 +219,9 @@ impl<'a> Drive<'a> {
             return Ok(commit);
         }
         let drafting = drafting.and_then(|drafting| drafting.wait());
-        let Draft { mut proposals, nanoseconds } = self.heard(drafter, drafting)?;
-        self.controller.drafted(drafter, proposals.len(), nanoseconds, true);
-        self.controller.waited(nanoseconds.saturating_sub(commit.nanoseconds));
+        let Draft { mut proposals, elapsed } = self.heard(drafter, drafting)?;
+        self.controller.drafted(drafter, proposals.len(), elapsed, true);
+        self.controller.waited(elapsed.saturating_sub(commit.cost));
         let bonus = commit.tokens.last().copied();
         if proposals.len() > 1 && proposals.first().map(|proposal| proposal.token) == bonus {
             proposals.remove(0);

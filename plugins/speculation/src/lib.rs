@@ -11,7 +11,7 @@ mod race;
 mod team;
 pub mod tree;
 
-use tightwad_plugin_sdk::{ExactMode, Job, export_exact_mode, failure};
+use tightwad_plugin_sdk::{Error, ExactMode, Job, export_exact_mode};
 
 struct Speculation;
 
@@ -19,8 +19,8 @@ impl ExactMode for Speculation {
     const NAME: &'static str = "speculation";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
-    fn run(job: &Job) -> Result<(), String> {
-        drive::Drive::new(job).run().or_else(|error| failure(error).map_or(Ok(()), Err))
+    fn run(job: &Job) -> Result<(), Error> {
+        drive::Drive::new(job).run()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rounds in which all drafters propose at once.
 
-use tightwad_plugin_sdk::{Commit, Error, Job, RaceEnd, now};
+use tightwad_plugin_sdk::{Commit, Error, Job, RaceLimits, now};
 
 use crate::controller::Controller;
 use crate::tree::{Ballot, MOST, PATHS, Tree};
@@ -26,20 +26,20 @@ impl Race<'_> {
         let commit = self.verify(&tree)?;
         let accepted = commit.accepted as usize;
         let rows = if commit.rows > 0 { commit.rows as usize } else { tree.rows };
-        self.controller.grown(&ballots, &tree, &commit.tokens, accepted, (rows, commit.nanoseconds));
+        self.controller.grown(&ballots, &tree, &commit.tokens, accepted, (rows, commit.cost));
         Ok(Some(commit.finished))
     }
 
     /// What all drafters say, and how long it took.
     fn ballots(&self, max: u32, min_probability: f32) -> Result<(Vec<Ballot>, u64), Error> {
         let members: Vec<u32> = self.members.iter().map(|index| *index as u32).collect();
-        let end = RaceEnd {
+        let limits = RaceLimits {
             quorum: members.len() as u32,
-            grace: 0,
-            longest: self.controller.race_limit(self.members, max),
+            grace_period: 0,
+            timeout: self.controller.race_limit(self.members, max),
         };
         let start = now();
-        let answers = self.job.race(&members, max, min_probability, end)?;
+        let answers = self.job.race(&members, max, min_probability, limits)?;
         // Late drafters are waited for, too, and those that are not there are not.
         let took = now().saturating_sub(start);
         let ballots = answers.into_iter().filter(|answer| !answer.draft.proposals.is_empty()).map(|answer| {

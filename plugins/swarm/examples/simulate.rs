@@ -56,7 +56,7 @@ fn plan(arguments: &Arguments, order: &str) -> Plan {
         delay: 0.2,
         churn: (stays > 0.0).then(|| Churn { stays, come: peers / stays, from: 0.0 }),
         until: arguments.number("--seconds", 4.0 * pieces),
-        settings: String::new(),
+        settings: Default::default(),
         seed: arguments.number("--seed", 1.0) as u64,
     }
     .order(order)

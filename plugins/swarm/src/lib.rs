@@ -21,14 +21,14 @@ pub mod set;
 pub mod settings;
 pub mod turns;
 
-use tightwad_plugin_sdk::swarm::{Event, Fetch, Slot, Task};
-use tightwad_plugin_sdk::{Swarm, export_swarm};
+use tightwad_plugin_sdk::piece_picker::{Event, Fetch, Slot, Task};
+use tightwad_plugin_sdk::{Duration, PiecePicker, export_piece_picker};
 
 pub use policy::Policy;
 
 struct RarestFirst(Policy);
 
-impl Swarm for RarestFirst {
+impl PiecePicker for RarestFirst {
     const NAME: &'static str = "swarm";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
@@ -36,7 +36,7 @@ impl Swarm for RarestFirst {
         Self(Policy::new(&task))
     }
 
-    fn pick(&mut self, now: u64, events: Vec<Event>, slots: &[Slot]) -> Vec<Fetch> {
+    fn pick(&mut self, now: Duration, events: Vec<Event>, slots: &[Slot]) -> Vec<Fetch> {
         for event in &events {
             self.0.observe(now, event);
         }
@@ -44,4 +44,4 @@ impl Swarm for RarestFirst {
     }
 }
 
-export_swarm!(RarestFirst);
+export_piece_picker!(RarestFirst);

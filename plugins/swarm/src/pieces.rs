@@ -3,7 +3,7 @@
 //! Invariant: a piece that is wanted and not had is in exactly one place of its part: in the level that its
 //! copies say, among the begun ones, or flying. No other piece is anywhere.
 
-use tightwad_plugin_sdk::swarm::Task;
+use tightwad_plugin_sdk::piece_picker::Task;
 
 use crate::chance::Chance;
 use crate::set::Set;
@@ -79,11 +79,11 @@ impl Pieces {
     pub fn new(task: &Task, order: Order) -> Self {
         let piece =
             |size: &u64| Piece { size: *size, kept: 0, copies: 0, need: Need::Later, place: Place::Out };
-        let none = Set::new(task.pieces.len());
+        let none = Set::new(task.piece_sizes.len());
         let part = Part { open: none.clone(), begun: none.clone(), flying: none, ..Part::default() };
         let mut pieces = Self {
             order,
-            all: task.pieces.iter().map(piece).collect(),
+            all: task.piece_sizes.iter().map(piece).collect(),
             parts: [part.clone(), part],
             missing: 0,
         };

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tightwad_plugin_sdk::swarm::{Event, Fault, Fetch, Fetched, Slot, Task};
+use tightwad_plugin_sdk::piece_picker::{Event, Fault, Fetch, FetchResult, Slot, Task};
 
 use crate::chance::Chance;
 use crate::end_game::EndGame;
@@ -40,7 +40,7 @@ impl Policy {
     /// Begins a pull.
     #[must_use]
     pub fn new(task: &Task) -> Self {
-        let settings = Settings::read(&task.settings);
+        let settings = Settings::read(&task.settings.clone().into());
         Self {
             settings,
             pieces: Pieces::new(task, settings.order),
@@ -60,9 +60,10 @@ impl Policy {
                 self.forget(*peer);
                 self.peers.remove(peer);
             }
-            Event::Has(having) => self.has(having.peer, &having.pieces),
-            Event::Done(fetched) => self.done(now, fetched),
-            Event::Coming(having) => self.coming(having.peer, &having.pieces),
+            Event::Have(having) => self.has(having.peer, &having.pieces),
+            Event::FetchEnded(fetched) => self.done(now, fetched),
+            Event::InProgress(having) => self.coming(having.peer, &having.pieces),
+            Event::Other(_) => {}
         }
     }
 
@@ -131,7 +132,7 @@ impl Policy {
         }
     }
 
-    fn done(&mut self, now: u64, fetched: &Fetched) {
+    fn done(&mut self, now: u64, fetched: &FetchResult) {
         let (number, piece) = (fetched.peer, fetched.piece);
         let lanes = self.end(now, number, piece).unwrap_or(1.0);
         self.learn(now, fetched, lanes);
@@ -153,27 +154,27 @@ impl Policy {
     }
 
     /// What a fetch says about its peer.
-    fn learn(&mut self, now: u64, fetched: &Fetched, lanes: f64) {
+    fn learn(&mut self, now: u64, fetched: &FetchResult, lanes: f64) {
         let share = self.pieces.share(fetched.piece, fetched.bytes);
         let Some(peer) = self.peers.get_mut(&fetched.peer) else { return };
-        let share = match fetched.fault {
+        let share = match &fetched.fault {
             None => 1.0,
             Some(Fault::Stalled) => 1.0,
             Some(_) if fetched.bytes > 0 => share,
             Some(_) => 0.0,
         };
         if share > 0.0 {
-            peer.rate.learn(fetched.bytes, fetched.time, lanes, share);
+            peer.rate.learn(fetched.bytes, fetched.elapsed, lanes, share);
             self.usual_is_old = true;
         }
-        match fetched.fault {
+        match &fetched.fault {
             None => peer.succeed(),
             Some(Fault::Refused | Fault::Stalled) => {
                 peer.fail(now, &mut self.chance);
                 // It is asked for something else first: it may never have had this.
                 peer.offers.remove(fetched.piece);
             }
-            Some(Fault::Lost) => peer.fail(now, &mut self.chance),
+            Some(Fault::Lost | Fault::Other(_)) => peer.fail(now, &mut self.chance),
             Some(Fault::Corrupt | Fault::Cancelled) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! The policy's settings. A value that makes no sense is as good as none.
 
-use tightwad_plugin_sdk::settings::{count, text};
+use tightwad_plugin_sdk::Settings as Given;
 
 /// In what order pieces are fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,15 +24,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads a JSON object.
+    /// Reads the settings from the user.
     #[must_use]
-    pub fn read(json: &str) -> Self {
-        let order = match text(json, "order") {
+    pub fn read(given: &Given) -> Self {
+        let order = match given.text("order") {
             Some("random") => Order::Random,
             Some("sequential") => Order::Sequential,
             _ => Order::Rarest,
         };
-        Self { order, end_game: count(json, "end_game").unwrap_or(2).min(8) }
+        Self { order, end_game: given.count("end_game").unwrap_or(2).min(8) }
     }
 }
 
@@ -43,10 +43,12 @@ mod tests {
     #[test]
     fn values_are_read_and_what_makes_no_sense_is_the_default() {
         let defaults = Settings { order: Order::Rarest, end_game: 2 };
-        assert_eq!(Settings::read("{}"), defaults);
-        assert_eq!(Settings::read(r#"{"order":"best","end_game":"x"}"#), defaults);
-        let json = r#"{"order" : "sequential", "end_game":0}"#;
-        assert_eq!(Settings::read(json), Settings { order: Order::Sequential, end_game: 0 });
-        assert_eq!(Settings::read(r#"{"order":"random","end_game":1000}"#).end_game, 8);
+        let with =
+            |order: &str, end_game: u32| Given::default().with("order", order).with("end_game", end_game);
+        assert_eq!(Settings::read(&Given::default()), defaults);
+        assert_eq!(Settings::read(&Given::default().with("order", "best").with("end_game", "x")), defaults);
+        let sequential = Settings { order: Order::Sequential, end_game: 0 };
+        assert_eq!(Settings::read(&with("sequential", 0)), sequential);
+        assert_eq!(Settings::read(&with("random", 1000)).end_game, 8);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use tightwad_plugin_sdk::swarm::Slot;
+use tightwad_plugin_sdk::piece_picker::Slot;
 
 use crate::peer::Peer;
 use crate::pieces::Pieces;

@@ -5,10 +5,11 @@
 mod support;
 
 use support::{Pull, SECOND, cancelled, measured};
+use tightwad_plugin_sdk::Settings;
 
 #[test]
 fn a_piece_is_fetched_twice_once_all_are_under_way() {
-    let mut pull = measured(2, "", &[1, 1, 1, 1]);
+    let mut pull = measured(2, &Settings::default(), &[1, 1, 1, 1]);
     (0..4).for_each(|peer| pull.has(peer, &[0, 1]));
     assert_eq!(pull.pick(&[(0, 1)]).len(), 1);
     let second = pull.pick(&[(1, 1)]);
@@ -23,19 +24,18 @@ fn a_piece_is_fetched_twice_once_all_are_under_way() {
 
 #[test]
 fn the_user_may_want_none_or_more() {
-    for (settings, expected) in [(r#"{"end_game":0}"#, 0), (r#"{"end_game":1}"#, 0), (r#"{"end_game":3}"#, 2)]
-    {
-        let mut pull = measured(1, settings, &[1, 1, 1, 1]);
+    for (end_game, expected) in [(0, 0), (1, 0), (3, 2)] {
+        let mut pull = measured(1, &Settings::default().with("end_game", end_game), &[1, 1, 1, 1]);
         (0..4).for_each(|peer| pull.has(peer, &[0]));
         assert_eq!(pull.pick(&[(0, 1)]).len(), 1);
-        assert_eq!(pull.pick(&[(1, 1), (2, 1), (3, 1)]).len(), expected, "{settings}");
+        assert_eq!(pull.pick(&[(1, 1), (2, 1), (3, 1)]).len(), expected, "{end_game}");
     }
 }
 
 #[test]
 fn what_is_expected_last_is_helped_first() {
     // The second one needs three times as long.
-    let mut pull = measured(2, "", &[1, 3, 1]);
+    let mut pull = measured(2, &Settings::default(), &[1, 3, 1]);
     pull.has(0, &[0]);
     pull.has(1, &[1]);
     pull.has(2, &[0, 1]);
@@ -45,7 +45,7 @@ fn what_is_expected_last_is_helped_first() {
 
 #[test]
 fn what_takes_longer_than_expected_is_helped_more_than_what_began_just_now() {
-    let mut pull = measured(2, "", &[1, 1, 1]);
+    let mut pull = measured(2, &Settings::default(), &[1, 1, 1]);
     pull.has(0, &[0]);
     assert_eq!(pull.pick(&[(0, 1)]).len(), 1);
     pull.now += 60 * SECOND;
@@ -57,7 +57,7 @@ fn what_takes_longer_than_expected_is_helped_more_than_what_began_just_now() {
 
 #[test]
 fn a_peer_that_is_too_slow_does_not_help() {
-    let mut pull = measured(1, "", &[1, 1, 50]);
+    let mut pull = measured(1, &Settings::default(), &[1, 1, 50]);
     (0..3).for_each(|peer| pull.has(peer, &[0]));
     assert_eq!(pull.pick(&[(0, 1)]).len(), 1);
     assert!(pull.pick(&[(2, 1)]).is_empty());
@@ -66,7 +66,7 @@ fn a_peer_that_is_too_slow_does_not_help() {
 
 #[test]
 fn what_nobody_has_does_not_keep_the_end_from_coming() {
-    let mut pull = measured(2, "", &[1, 1]);
+    let mut pull = measured(2, &Settings::default(), &[1, 1]);
     (0..2).for_each(|peer| pull.has(peer, &[0]));
     assert_eq!(pull.pick(&[(0, 1)]).len(), 1);
     assert_eq!(pull.pick(&[(1, 1)]), [(1, 0)]);
@@ -74,14 +74,14 @@ fn what_nobody_has_does_not_keep_the_end_from_coming() {
 
 #[test]
 fn what_is_urgent_is_fetched_twice_before_anything_else_begins() {
-    let mut pull = Pull::new(8, 1, "");
+    let mut pull = Pull::new(8, 1, &Settings::default());
     (0..2).for_each(|peer| pull.has(peer, &[0, 1, 2, 3, 4, 5, 6, 7]));
     assert_eq!(pull.pick(&[(0, 1), (1, 1)]), [(0, 0), (1, 0)]);
 }
 
 #[test]
 fn when_one_brings_the_rest_the_other_is_free_at_once() {
-    let mut pull = measured(1, "", &[1, 1]);
+    let mut pull = measured(1, &Settings::default(), &[1, 1]);
     (0..2).for_each(|peer| pull.has(peer, &[0]));
     assert_eq!(pull.pick(&[(0, 1), (1, 1)]).len(), 2);
     pull.came(0, 0, SECOND);

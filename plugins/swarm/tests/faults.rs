@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use support::{Failure, PIECE, Pull, SECOND, cancelled, lost, refused, stalled};
+use tightwad_plugin_sdk::Settings;
 use tightwad_swarm::chance::Chance;
 
 const PIECES: u32 = 60;
@@ -24,7 +25,8 @@ struct Host {
 impl Host {
     fn new(seed: u64) -> Self {
         let orders = ["rarest", "random", "sequential"];
-        let settings = format!(r#"{{"order":"{}","end_game":{}}}"#, orders[seed as usize % 3], seed % 4);
+        let order = orders[seed as usize % 3];
+        let settings = Settings::default().with("order", order).with("end_game", (seed % 4) as u32);
         let pull = Pull::seeded(PIECES, (seed % 5) as u32, &settings, seed);
         let has = vec![BTreeSet::new(); PEERS as usize];
         Self { pull, chance: Chance::new(seed), has, had: BTreeSet::new(), flying: BTreeSet::new() }

@@ -5,10 +5,11 @@
 mod support;
 
 use support::{Pull, SECOND, cancelled, corrupt, lost, measured, refused, slot, stalled};
+use tightwad_plugin_sdk::Settings;
 
 #[test]
 fn the_rarest_piece_goes_first() {
-    let mut pull = measured(6, "", &[1, 1, 1]);
+    let mut pull = measured(6, &Settings::default(), &[1, 1, 1]);
     pull.has(0, &[0, 1, 2, 3, 4, 5]);
     pull.has(1, &[0, 1, 2, 3]);
     pull.has(2, &[0, 1]);
@@ -21,7 +22,7 @@ fn the_rarest_piece_goes_first() {
 
 #[test]
 fn rarity_follows_those_who_come_and_leave() {
-    let mut pull = measured(2, "", &[1, 1, 1]);
+    let mut pull = measured(2, &Settings::default(), &[1, 1, 1]);
     pull.has(0, &[0, 1]);
     pull.has(1, &[0]);
     pull.has(2, &[1]);
@@ -33,7 +34,7 @@ fn rarity_follows_those_who_come_and_leave() {
 #[test]
 fn ties_are_random_and_the_same_seed_gives_the_same() {
     let picks = |seed: u64| {
-        let mut pull = Pull::seeded(64, 0, "", seed);
+        let mut pull = Pull::seeded(64, 0, &Settings::default(), seed);
         pull.has(0, &(0..64).collect::<Vec<u32>>());
         pull.pick(&[(0, 1)])
     };
@@ -44,20 +45,20 @@ fn ties_are_random_and_the_same_seed_gives_the_same() {
 
 #[test]
 fn orders_to_compare_with() {
-    let first = |settings: &str| {
-        let mut pull = Pull::new(64, 0, settings);
+    let first = |settings: Settings| {
+        let mut pull = Pull::new(64, 0, &settings);
         pull.has(0, &(0..64).collect::<Vec<u32>>());
         pull.has(1, &(0..63).collect::<Vec<u32>>());
         pull.pick(&[(0, 1)])[0].1
     };
-    assert_eq!(first(r#"{"order":"sequential"}"#), 0);
-    assert_eq!(first("{}"), 63);
-    assert!(!matches!(first(r#"{"order":"random"}"#), 0 | 63));
+    assert_eq!(first(Settings::default().with("order", "sequential")), 0);
+    assert_eq!(first(Settings::default()), 63);
+    assert!(!matches!(first(Settings::default().with("order", "random")), 0 | 63));
 }
 
 #[test]
 fn what_is_urgent_goes_before_what_is_rare() {
-    let mut pull = Pull::new(8, 2, "");
+    let mut pull = Pull::new(8, 2, &Settings::default());
     for peer in 0..3 {
         pull.has(peer, &[0, 1]);
     }
@@ -68,7 +69,7 @@ fn what_is_urgent_goes_before_what_is_rare() {
 
 #[test]
 fn what_was_begun_is_finished_first() {
-    let mut pull = Pull::new(8, 0, "");
+    let mut pull = Pull::new(8, 0, &Settings::default());
     pull.has(0, &[5]);
     assert_eq!(pull.pick(&[(0, 1)]), [(0, 5)]);
     pull.failed(0, 5, lost(300));
@@ -82,7 +83,7 @@ fn what_was_begun_is_finished_first() {
 
 #[test]
 fn an_unknown_peer_gets_one_fetch_and_a_known_one_all_that_it_may() {
-    let mut pull = Pull::new(8, 0, "");
+    let mut pull = Pull::new(8, 0, &Settings::default());
     pull.has(0, &[0, 1, 2, 3, 4, 5, 6, 7]);
     let picked = pull.pick(&[(0, 4)]);
     assert_eq!(picked.len(), 1);
@@ -93,7 +94,7 @@ fn an_unknown_peer_gets_one_fetch_and_a_known_one_all_that_it_may() {
 
 #[test]
 fn what_others_have_too_is_not_asked_of_the_only_one_that_has_the_rest() {
-    let mut pull = Pull::new(8, 1, "");
+    let mut pull = Pull::new(8, 1, &Settings::default());
     pull.has(0, &[0, 1, 2, 3, 4, 5, 6, 7]);
     pull.has(1, &[0]);
     let picked = pull.pick(&[(0, 1), (1, 1)]);
@@ -103,7 +104,7 @@ fn what_others_have_too_is_not_asked_of_the_only_one_that_has_the_rest() {
 
 #[test]
 fn the_faster_of_two_is_asked_first() {
-    let mut pull = measured(1, "", &[2, 1]);
+    let mut pull = measured(1, &Settings::default(), &[2, 1]);
     pull.has(0, &[0]);
     pull.has(1, &[0]);
     assert_eq!(pull.pick(&[(0, 1), (1, 1)])[0], (1, 0));
@@ -111,14 +112,14 @@ fn the_faster_of_two_is_asked_first() {
 
 #[test]
 fn a_slow_peer_gets_one_fetch_and_nothing_that_would_come_last() {
-    let mut pull = measured(300, "", &[1, 1, 10]);
+    let mut pull = measured(300, &Settings::default(), &[1, 1, 10]);
     let all: Vec<u32> = (0..300).collect();
     (0..3).for_each(|peer| pull.has(peer, &all));
     let picked = pull.pick(&[(2, 4), (0, 1)]);
     assert_eq!(picked.iter().filter(|(peer, _)| *peer == 2).count(), 1, "{picked:?}");
     assert_eq!(picked[0].0, 0, "the faster one picks first");
 
-    let mut pull = measured(10, "", &[1, 1, 10]);
+    let mut pull = measured(10, &Settings::default(), &[1, 1, 10]);
     let few: Vec<u32> = (0..10).collect();
     (0..3).for_each(|peer| pull.has(peer, &few));
     assert!(pull.pick(&[(2, 4)]).is_empty(), "the others have done it all before");
@@ -129,7 +130,7 @@ fn a_slow_peer_gets_one_fetch_and_nothing_that_would_come_last() {
 
 #[test]
 fn a_slow_peer_gets_what_is_urgent_only_where_nobody_else_has_it() {
-    let mut pull = Pull::new(300, 2, "");
+    let mut pull = Pull::new(300, 2, &Settings::default());
     for (peer, seconds) in [(0, 1), (1, 1), (2, 10)] {
         pull.has(peer, &[297 + peer]);
         assert_eq!(pull.pick(&[(peer, 1)]).len(), 1);
@@ -148,7 +149,7 @@ fn a_slow_peer_gets_what_is_urgent_only_where_nobody_else_has_it() {
 
 #[test]
 fn a_peer_that_fails_is_left_alone_longer_and_longer() {
-    let mut pull = Pull::new(8, 0, "");
+    let mut pull = Pull::new(8, 0, &Settings::default());
     pull.has(0, &[0, 1, 2, 3, 4, 5, 6, 7]);
     let mut pauses = Vec::new();
     for failure in [refused(), stalled(10), lost(0), refused(), stalled(0), lost(10)] {
@@ -171,7 +172,7 @@ fn a_peer_that_fails_is_left_alone_longer_and_longer() {
 
 #[test]
 fn nothing_more_is_asked_of_a_peer_that_lied() {
-    let mut pull = Pull::new(4, 0, "");
+    let mut pull = Pull::new(4, 0, &Settings::default());
     pull.has(0, &[0, 1]);
     pull.has(1, &[0]);
     let picked = pull.pick(&[(0, 1)]);
@@ -186,7 +187,7 @@ fn nothing_more_is_asked_of_a_peer_that_lied() {
 
 #[test]
 fn a_peer_that_does_not_have_what_it_said_is_asked_for_something_else() {
-    let mut pull = Pull::new(2, 0, "");
+    let mut pull = Pull::new(2, 0, &Settings::default());
     pull.has(0, &[0, 1]);
     pull.has(1, &[1]);
     for _ in 0..2 {
@@ -204,7 +205,7 @@ fn a_peer_that_does_not_have_what_it_said_is_asked_for_something_else() {
 
 #[test]
 fn what_a_lost_peer_was_sending_is_fetched_from_others() {
-    let mut pull = Pull::new(1, 0, "");
+    let mut pull = Pull::new(1, 0, &Settings::default());
     pull.has(0, &[0]);
     pull.has(1, &[0]);
     assert_eq!(pull.pick(&[(0, 1)]), [(0, 0)]);
@@ -214,7 +215,7 @@ fn what_a_lost_peer_was_sending_is_fetched_from_others() {
 
 #[test]
 fn nonsense_is_ignored() {
-    let mut pull = Pull::new(2, 9, r#"{"order":7"#);
+    let mut pull = Pull::new(2, 9, &Settings::default().with("order", 7));
     pull.has(0, &[0, 0, 2, u32::MAX]);
     pull.has(0, &[0]);
     pull.left(77);
@@ -225,5 +226,5 @@ fn nonsense_is_ignored() {
     pull.came(0, 0, 0);
     pull.came(0, 0, 0);
     assert!(pull.pick(&[(0, 3)]).is_empty());
-    assert!(Pull::new(0, 0, "").pick(&[(0, 1)]).is_empty());
+    assert!(Pull::new(0, 0, &Settings::default()).pick(&[(0, 1)]).is_empty());
 }

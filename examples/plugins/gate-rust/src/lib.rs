@@ -1,16 +1,16 @@
-//! A gate policy for tightwad, as a component of the world `tightwad:plugin/verdicts`.
+//! A gate policy for tightwad: a component of the world `tightwad:plugin/gate-policy-plugin`.
 //!
-//! The verdict: the reviewer's own word, and its probabilities where nobody asked it.
+//! The verdict: the reviewer's judgement, or its probabilities if it was not asked.
 
 use tightwad_plugin_sdk::{
     Candidate, GatePolicy, Judgement, Review, TokenScore, Verdict, export_gate_policy,
 };
 
-/// The least mean log-probability of a token with which an answer is approved unasked.
-const MEAN: f64 = -0.7;
-/// A token with a log-probability below this is a bad one.
-const FLOOR: f32 = -4.0;
-/// What the reviewer is asked, where the script wants its word. The host has it choose one of the three.
+/// The mean log-probability from which on an answer is approved without a judgement.
+const MIN_MEAN_LOGPROB: f64 = -0.7;
+/// A token with a lower log-probability is a bad one.
+const MIN_TOKEN_LOGPROB: f32 = -4.0;
+/// The prompt for the reviewer. The host makes the reviewer choose one of the three words.
 const PROMPT: &str = "\
 Take a second look at an answer. Somebody was asked:
 
@@ -35,22 +35,22 @@ impl GatePolicy for SecondLook {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const REVIEW_PROMPT: Option<&'static str> = Some(PROMPT);
 
-    // Asked once a candidate that was reviewed; `_candidate` says who wrote it, and how long it took.
+    // The host calls it once per reviewed candidate. `_candidate` has the writer and the time.
     fn judge(_candidate: &Candidate, review: &Review) -> Verdict {
         let scores = &review.scores;
-        // How many tokens there are before the first bad one.
-        let good = scores.iter().take_while(|score| score.logprob >= FLOOR).count();
-        let approved = match review.judgement {
-            Some(judgement) => judgement == Judgement::Approve,
-            // Without scores there is nothing to believe.
-            None => !scores.is_empty() && good == scores.len() && mean(scores) >= MEAN,
+        // The number of tokens before the first bad one.
+        let good = scores.iter().take_while(|score| score.logprob >= MIN_TOKEN_LOGPROB).count();
+        let approved = match &review.judgement {
+            Some(judgement) => *judgement == Judgement::Approve,
+            // Without scores there is no reason to approve.
+            None => !scores.is_empty() && good == scores.len() && mean(scores) >= MIN_MEAN_LOGPROB,
         };
-        // Only where nobody says that it is wrong, or unclear.
-        let may_go_on = matches!(review.judgement, None | Some(Judgement::Correct));
+        // Not if the reviewer rejects the answer, or is unclear.
+        let correctable = matches!(review.judgement, None | Some(Judgement::Correct));
         if approved {
             Verdict::Approve
-        } else if may_go_on && good < scores.len() && 2 * good >= scores.len() {
-            // The reviewer goes on in front of the bad token: what is good need not be written again.
+        } else if correctable && good < scores.len() && 2 * good >= scores.len() {
+            // The reviewer continues before the bad token: the good ones need not be generated again.
             Verdict::Correct(good as u32)
         } else {
             // The reviewer answers itself.
@@ -59,5 +59,5 @@ impl GatePolicy for SecondLook {
     }
 }
 
-// Makes it what the component exports.
+// Makes the type the component's export.
 export_gate_policy!(SecondLook);

@@ -2,9 +2,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Events, FakeModel, task};
+use crate::testing::{Events, FakeModel, prepare};
 
-/// What a client must get of `text`: all of it, or what stands before the stop string that is complete first.
+/// The part of `text` that a client must receive: everything before the stop string that is complete first.
 fn expected(text: &[u8], stop: &[String]) -> Vec<u8> {
     for end in 1..=text.len() {
         let complete = stop.iter().filter(|stop| text[..end].ends_with(stop.as_bytes()));
@@ -15,21 +15,21 @@ fn expected(text: &[u8], stop: &[String]) -> Vec<u8> {
     text.to_vec()
 }
 
-/// Sends `text` in tokens of one byte; the texts of the events.
+/// Sends `text` in tokens of one byte. Returns the text after each token.
 async fn sent(text: &[u8], stop: Vec<String>) -> Vec<String> {
     let max_tokens = u32::try_from(text.len()).unwrap();
     let request = Request { stop, max_tokens: Some(max_tokens), ..Request::default() };
     let session = Box::new(FakeModel::new("bytes", "").target(0, max_tokens));
-    let opened = OpenTarget { session, cached: 0, task: task(Arc::new(request)) };
+    let opened = OpenedTarget { session, cached_tokens: 0, prepared: prepare(Arc::new(request)) };
     let (sink, mut events) = Events::new();
     let mut output = Output::new(&opened, sink);
     let mut sent = Vec::new();
     for byte in text {
-        let committed = vec![Committed { token: u32::from(*byte), logprobs: None }];
-        let verified = Verified { committed, ..Verified::default() };
-        let over = output.commit(&verified, opened.session.as_ref()).await.unwrap();
+        let committed = vec![CommittedToken { token: u32::from(*byte), logprobs: None }];
+        let step = StepResult { committed, ..StepResult::default() };
+        let finished = output.commit(&step, opened.session.as_ref()).await.unwrap();
         sent.push(events.text());
-        if over {
+        if finished {
             break;
         }
     }
@@ -42,7 +42,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 
 proptest! {
     #[test]
-    fn a_client_gets_what_stands_before_the_first_stop_string(
+    fn client_receives_the_text_before_the_first_stop_string(
         text in "[ab]{1,24}",
         stop in vec("[ab]{1,4}", 0..4),
     ) {
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn characters_are_never_cut(text in "[aé€🦀]{1,12}") {
+    fn output_never_cuts_characters(text in "[aé€🦀]{1,12}") {
         let sent = run(sent(text.as_bytes(), Vec::new()));
         prop_assert!(sent.iter().all(|part| !part.contains('\u{fffd}')), "{:?}", sent);
         prop_assert_eq!(sent.concat(), text);

@@ -1,33 +1,34 @@
-//! llama.cpp in process.
+//! A model of this process as a backend.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Drafter, DrafterSource, Generator, Left, Load, ModelFacts, OpenTarget, Outcome,
-    Request, Scored, Scorer, Sink, TargetSource, Task, Tokenizer, generate_plainly, hexadecimal,
+    Backend, BackendError, Drafter, DrafterSource, Generator, Load, ModelFacts, OpenedTarget, Outcome,
+    PreparedRequest, Request, ResumePoint, Scorer, Sink, TargetSource, TokenScore, Tokenizer,
+    generate_by_decoding, to_hex,
 };
 
-use crate::backend::prompt::{Prepared, Reader};
-use crate::backend::session::{LlamaDrafter, LlamaTarget, translate};
+use crate::backend::prompt::{PreparedInput, RequestReader};
+use crate::backend::session::{LlamaDrafter, LlamaTarget, backend_error};
 use crate::engine::Engine;
 use crate::error::SessionError;
-use crate::open_session::OpenSession;
+use crate::session_params::SessionParams;
 
 /// A model that this process runs.
 #[derive(Clone)]
 pub struct Llama {
     name: Arc<str>,
     engine: Engine,
-    reader: Arc<Reader>,
+    reader: Arc<RequestReader>,
 }
 
 impl Llama {
     /// Serves `engine` under `name`.
     #[must_use]
     pub fn new(name: &str, engine: Engine) -> Self {
-        let reader = Arc::new(Reader::new(engine.weights().clone(), engine.context()));
+        let reader = Arc::new(RequestReader::new(engine.weights().clone(), engine.context()));
         Self { name: name.into(), engine, reader }
     }
 
@@ -37,18 +38,19 @@ impl Llama {
         &self.engine
     }
 
-    fn error(&self, error: SessionError) -> BackendError {
-        translate(&self.name, error)
+    fn backend_error(&self, error: SessionError) -> BackendError {
+        backend_error(&self.name, error)
     }
 
-    /// Tokens to generate when the request does not say: all that fit.
-    fn limit(&self, prompt: usize, wanted: Option<u32>) -> Result<u32, BackendError> {
+    /// The maximum number of tokens to generate. Without a limit in the request, the tokens that the context
+    /// has room for.
+    fn max_tokens(&self, prompt: usize, requested: Option<u32>) -> Result<u32, BackendError> {
         let context = self.engine.context();
         let prompt = u32::try_from(prompt).unwrap_or(u32::MAX);
-        match wanted {
-            Some(wanted) => Ok(wanted),
+        match requested {
+            Some(requested) => Ok(requested),
             None if prompt < context => Ok(context - prompt),
-            None => Err(self.error(SessionError::TooLong { context, prompt, generate: 1 })),
+            None => Err(self.backend_error(SessionError::TooLong { context, prompt, generate: 1 })),
         }
     }
 }
@@ -59,29 +61,29 @@ impl Backend for Llama {
     }
 
     fn vocabulary(&self) -> Option<[u8; 32]> {
-        Some(self.engine.weights().vocabulary())
+        Some(self.engine.weights().vocabulary_digest())
     }
 
     fn facts(&self) -> Option<ModelFacts> {
         let (weights, stats) = (self.engine.weights(), self.engine.stats());
         let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Some(ModelFacts {
-            vocabulary: hexadecimal(&weights.vocabulary()),
-            weights: hexadecimal(&weights.digest()),
+            vocabulary: to_hex(&weights.vocabulary_digest()),
+            weights: to_hex(&weights.file_digest()),
             description: weights.description(),
-            bytes: weights.size(),
+            bytes: weights.size_bytes(),
             context: self.engine.context(),
             slots: self.engine.slots(),
-            tools: self.reader.knows_tools(),
+            tools: self.reader.supports_tools(),
             recurrent: weights.has_recurrent_state(),
-            token_ns: nanoseconds(stats.token_time()),
-            row_ns: nanoseconds(stats.row_time()),
+            time_per_token_ns: nanoseconds(stats.time_per_token()),
+            time_per_row_ns: nanoseconds(stats.time_per_row()),
         })
     }
 
     fn load(&self) -> Load {
         let stats = self.engine.stats();
-        Load { active: stats.active(), waiting: stats.waiting() }
+        Load { active: stats.active_sequences(), waiting: stats.queued_requests() }
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {
@@ -104,7 +106,7 @@ impl Backend for Llama {
 #[async_trait]
 impl Generator for Llama {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        generate_plainly(self, request, sink).await
+        generate_by_decoding(self, request, sink).await
     }
 }
 
@@ -122,10 +124,10 @@ impl TargetSource for Llama {
         Some(self.reader.tokenizer())
     }
 
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        let Prepared { prompt, text, constraint } = self.reader.prepare(&self.name, request).await?;
-        Ok(Task {
-            max_tokens: self.limit(prompt.len(), request.max_tokens)?,
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
+        let PreparedInput { prompt, text, constraint } = self.reader.prepare(&self.name, request).await?;
+        Ok(PreparedRequest {
+            max_tokens: self.max_tokens(prompt.len(), request.max_tokens)?,
             request: request.clone(),
             prompt: prompt.into(),
             text: text.into(),
@@ -137,32 +139,32 @@ impl TargetSource for Llama {
     async fn open_target(
         &self,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        let mut task = self.read(request).await?;
-        if let Some(left) = left {
-            task.prompt = left.prompt.clone();
-            task.max_tokens = left.max_tokens;
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
+        let mut prepared = self.prepare(request).await?;
+        if let Some(resume_point) = resume_point {
+            prepared.prompt = resume_point.prompt.clone();
+            prepared.max_tokens = resume_point.max_tokens;
         }
-        let output = left.map(|left| left.output.clone()).unwrap_or_default();
-        let open = OpenSession { output, prefill: true, ..open(&task) };
-        let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
-        let cached = session.reused();
+        let output = resume_point.map(|resume_point| resume_point.output.clone()).unwrap_or_default();
+        let params = SessionParams { output, prefill: true, ..session_params(&prepared) };
+        let session = self.engine.open(params).await.map_err(|error| self.backend_error(error))?;
+        let cached_tokens = session.reused_tokens();
         let session = Box::new(LlamaTarget::new(&self.name, session, &self.engine));
-        Ok(OpenTarget { session, cached, task })
+        Ok(OpenedTarget { session, cached_tokens, prepared })
     }
 }
 
 #[async_trait]
 impl DrafterSource for Llama {
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        let mut open = open(task);
-        open.max_tokens = task.max_tokens.min(self.limit(task.prompt.len(), None)?);
-        if open.constraint.is_none() && task.request.is_constrained() {
-            open.constraint = self.reader.prepare(&self.name, &task.request).await?.constraint;
+    async fn open_drafter(&self, prepared: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
+        let mut params = session_params(prepared);
+        params.max_tokens = prepared.max_tokens.min(self.max_tokens(prepared.prompt.len(), None)?);
+        if params.constraint.is_none() && prepared.request.is_constrained() {
+            params.constraint = self.reader.prepare(&self.name, &prepared.request).await?.constraint;
         }
-        let session = self.engine.open(open).await.map_err(|error| self.error(error))?;
-        Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, task.prompt.len())))
+        let session = self.engine.open(params).await.map_err(|error| self.backend_error(error))?;
+        Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, prepared.prompt.len())))
     }
 }
 
@@ -173,30 +175,30 @@ impl Scorer for Llama {
         request: &Arc<Request>,
         answer: &str,
         part: Range<usize>,
-    ) -> Result<Vec<Scored>, BackendError> {
-        let mut task = self.read(request).await?;
-        let mut before = task.tokenizer.tokenize(answer).await?;
-        task.max_tokens = u32::try_from(before.len()).unwrap_or(u32::MAX);
-        task.constraint = None;
-        before.truncate(part.end);
-        let asked = before.split_off(part.start.min(before.len()));
-        if asked.is_empty() {
+    ) -> Result<Vec<TokenScore>, BackendError> {
+        let mut prepared = self.prepare(request).await?;
+        let mut context_tokens = prepared.tokenizer.tokenize(answer).await?;
+        prepared.max_tokens = u32::try_from(context_tokens.len()).unwrap_or(u32::MAX);
+        prepared.constraint = None;
+        context_tokens.truncate(part.end);
+        let scored_tokens = context_tokens.split_off(part.start.min(context_tokens.len()));
+        if scored_tokens.is_empty() {
             return Ok(Vec::new());
         }
-        let open = OpenSession { prefill: true, output: before, ..open(&task) };
-        let mut session = self.engine.open(open).await.map_err(|error| self.error(error))?;
-        session.score(asked).await.map_err(|error| self.error(error))
+        let params = SessionParams { prefill: true, output: context_tokens, ..session_params(&prepared) };
+        let mut session = self.engine.open(params).await.map_err(|error| self.backend_error(error))?;
+        session.score(scored_tokens).await.map_err(|error| self.backend_error(error))
     }
 }
 
-/// A session for `task`, to be opened lazily.
-fn open(task: &Task) -> OpenSession {
-    OpenSession {
-        prompt: task.prompt.to_vec(),
+/// The parameters of a session for `prepared`, without prefill.
+fn session_params(prepared: &PreparedRequest) -> SessionParams {
+    SessionParams {
+        prompt: prepared.prompt.to_vec(),
         output: Vec::new(),
-        sampling: task.request.sampling.clone(),
-        constraint: task.constraint.as_ref().and_then(|compiled| compiled.get().cloned()),
-        max_tokens: task.max_tokens,
+        sampling: prepared.request.sampling.clone(),
+        constraint: prepared.constraint.as_ref().and_then(|compiled| compiled.get().cloned()),
+        max_tokens: prepared.max_tokens,
         prefill: false,
     }
 }

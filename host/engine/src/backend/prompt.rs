@@ -1,4 +1,4 @@
-//! From a request to tokens and a constraint.
+//! Turns a request into tokens and a constraint.
 
 use std::sync::Arc;
 
@@ -12,50 +12,53 @@ use crate::template::{ChatTemplate, TemplateError};
 use crate::text::{TextError, TextThread, on_text_thread};
 use crate::weights::Weights;
 
-/// What a session is opened with.
-pub(crate) struct Prepared {
+/// The prompt and the constraint of a session.
+pub(crate) struct PreparedInput {
     pub prompt: Vec<TokenId>,
     pub text: String,
     pub constraint: Option<Constraint>,
 }
 
-/// Reads requests as one model does.
-pub(crate) struct Reader {
+/// Prepares requests for one model.
+pub(crate) struct RequestReader {
     pub weights: Arc<Weights>,
     template: Result<ChatTemplate, TemplateError>,
     context: u32,
 }
 
-impl Reader {
-    /// Reads for `weights` with sequences of `context` tokens.
+impl RequestReader {
+    /// A reader for `weights` and sequences of `context` tokens.
     pub(crate) fn new(weights: Arc<Weights>, context: u32) -> Self {
-        let template = ChatTemplate::of(&weights);
+        let template = ChatTemplate::from_weights(&weights);
         Self { weights, template, context }
     }
 
     /// True when the chat template mentions tools.
-    pub(crate) fn knows_tools(&self) -> bool {
-        self.template.as_ref().is_ok_and(ChatTemplate::knows_tools)
+    pub(crate) fn supports_tools(&self) -> bool {
+        self.template.as_ref().is_ok_and(ChatTemplate::supports_tools)
     }
 
-    /// The vocabulary at work.
+    /// The model's tokenizer.
     pub(crate) fn tokenizer(&self) -> Arc<dyn Tokenizer> {
         Arc::new(WeightsTokenizer { weights: self.weights.clone(), context: self.context })
     }
 
-    /// Renders and tokenizes the prompt and compiles the output's form, on a text thread. `backend` is the name
-    /// in errors.
+    /// Renders and tokenizes the prompt and compiles the constraint, on a text thread. Errors name `backend`.
     pub(crate) async fn prepare(
         self: &Arc<Self>,
         backend: &str,
         request: &Arc<Request>,
-    ) -> Result<Prepared, BackendError> {
+    ) -> Result<PreparedInput, BackendError> {
         let (reader, request) = (self.clone(), request.clone());
-        let prepared = on_text_thread(move |thread| reader.prepare_here(thread, &request)).await;
-        prepared.map_err(|error| unreadable(backend, None, &error))?
+        let prepared = on_text_thread(move |thread| reader.prepare_on_thread(thread, &request)).await;
+        prepared.map_err(|error| text_error(backend, None, &error))?
     }
 
-    fn prepare_here(&self, thread: &TextThread, request: &Request) -> Result<Prepared, BackendError> {
+    fn prepare_on_thread(
+        &self,
+        thread: &TextThread,
+        request: &Request,
+    ) -> Result<PreparedInput, BackendError> {
         let (weights, context) = (&self.weights, self.context);
         let (tokens, text, field) = match &request.prompt {
             Prompt::Text(text) => (weights.tokenize(thread, text, true, context), text.clone(), "prompt"),
@@ -64,14 +67,14 @@ impl Reader {
                 (weights.tokenize_rendered(thread, &text, context), text, "messages")
             }
         };
-        let prompt = tokens.map_err(|error| unreadable("", Some(field), &error))?;
+        let prompt = tokens.map_err(|error| text_error("", Some(field), &error))?;
         let constraint = match grammar(request)? {
             Some((grammar, parameter)) => {
                 Some(weights.constraint(grammar).map_err(|error| invalid(parameter, error))?)
             }
             None => None,
         };
-        Ok(Prepared { prompt, text, constraint })
+        Ok(PreparedInput { prompt, text, constraint })
     }
 
     fn render(
@@ -81,28 +84,28 @@ impl Reader {
         request: &Request,
     ) -> Result<String, BackendError> {
         let template = self.template.as_ref().map_err(|error| invalid("messages", error))?;
-        let shown = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
-        if shown && !template.knows_tools() {
-            return Err(invalid("tools", "this model's chat template does not know tools"));
+        let show_tools = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
+        if show_tools && !template.supports_tools() {
+            return Err(invalid("tools", "this model's chat template does not support tools"));
         }
         let messages =
             Value::Array(messages.iter().map(|message| Value::Object(message.0.clone())).collect());
-        let tools = shown.then(|| request.tools.iter().map(|tool| tool.definition.clone()).collect());
-        let most = self.weights.most_bytes(self.context);
-        match template.render(thread, &messages, tools.as_ref(), most) {
-            Err(TemplateError::Long(bytes)) => {
-                Err(unreadable("", Some("messages"), &self.weights.too_long(bytes, self.context)))
+        let tools = show_tools.then(|| request.tools.iter().map(|tool| tool.definition.clone()).collect());
+        let max_bytes = self.weights.max_text_bytes(self.context);
+        match template.render(thread, &messages, tools.as_ref(), max_bytes) {
+            Err(TemplateError::TooLong(bytes)) => {
+                Err(text_error("", Some("messages"), &self.weights.too_long_error(bytes, self.context)))
             }
             other => other.map_err(|error| invalid("messages", error)),
         }
     }
 }
 
-/// The vocabulary of a model in this process.
+/// The tokenizer of a model in this process.
 pub struct WeightsTokenizer {
     /// The model.
     pub weights: Arc<Weights>,
-    /// Most tokens that a text may have.
+    /// The maximum number of tokens of a text.
     pub context: u32,
 }
 
@@ -111,22 +114,22 @@ impl Tokenizer for WeightsTokenizer {
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
         let (weights, context, text) = (self.weights.clone(), self.context, text.to_owned());
         let tokens = on_text_thread(move |thread| weights.tokenize(thread, &text, false, context)).await;
-        tokens.and_then(|tokens| tokens).map_err(|error| unreadable("the tokenizer", None, &error))
+        tokens.and_then(|tokens| tokens).map_err(|error| text_error("the tokenizer", None, &error))
     }
 
     async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
-        Ok(tokens.iter().flat_map(|token| self.weights.bytes(*token)).collect())
+        Ok(tokens.iter().flat_map(|token| self.weights.token_bytes(*token)).collect())
     }
 }
 
-/// A text that was not read, as a backend's error.
-fn unreadable(backend: &str, parameter: Option<&'static str>, error: &TextError) -> BackendError {
+/// Converts the error of a text into a backend's error.
+fn text_error(backend: &str, parameter: Option<&'static str>, error: &TextError) -> BackendError {
     let message = error.to_string();
     match error {
         TextError::TooLong { .. } => {
             BackendError::Invalid { message, parameter, code: Some("context_length_exceeded") }
         }
-        TextError::Stretch { .. } | TextError::Specials { .. } => {
+        TextError::LongRun { .. } | TextError::TooManySpecialTokens { .. } => {
             BackendError::Invalid { message, parameter, code: None }
         }
         TextError::Busy { .. } => BackendError::Busy { backend: backend.to_owned(), message },
@@ -136,7 +139,7 @@ fn unreadable(backend: &str, parameter: Option<&'static str>, error: &TextError)
 
 /// The grammar of the output, and the request's field that asks for it.
 fn grammar(request: &Request) -> Result<Option<(TopLevelGrammar, &'static str)>, BackendError> {
-    let called: Vec<&Tool> = match &request.tool_choice {
+    let allowed: Vec<&Tool> = match &request.tool_choice {
         ToolChoice::Auto | ToolChoice::None => Vec::new(),
         ToolChoice::Required => request.tools.iter().collect(),
         ToolChoice::Named(name) => {
@@ -147,8 +150,8 @@ fn grammar(request: &Request) -> Result<Option<(TopLevelGrammar, &'static str)>,
             named
         }
     };
-    if !called.is_empty() {
-        return Ok(Some((tool_call(&called), "tools")));
+    if !allowed.is_empty() {
+        return Ok(Some((tool_call_grammar(&allowed), "tools")));
     }
     Ok(match &request.format {
         Format::Text => None,
@@ -162,9 +165,9 @@ fn grammar(request: &Request) -> Result<Option<(TopLevelGrammar, &'static str)>,
     })
 }
 
-/// One call, in the form that Hermes and Qwen templates teach.
-fn tool_call(tools: &[&Tool]) -> TopLevelGrammar {
-    let one = |tool: &&Tool| {
+/// The grammar of one tool call, in the form that Hermes and Qwen templates teach.
+fn tool_call_grammar(tools: &[&Tool]) -> TopLevelGrammar {
+    let call_schema = |tool: &&Tool| {
         json!({
             "type": "object",
             "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
@@ -172,7 +175,7 @@ fn tool_call(tools: &[&Tool]) -> TopLevelGrammar {
             "additionalProperties": false,
         })
     };
-    let schema = json!({"anyOf": tools.iter().map(one).collect::<Vec<_>>()});
+    let schema = json!({"anyOf": tools.iter().map(call_schema).collect::<Vec<_>>()});
     TopLevelGrammar::from_lark(format!(
         "start: \"<tool_call>\\n\" call \"\\n</tool_call>\"\ncall: %json {schema}\n"
     ))

@@ -1,10 +1,10 @@
-//! The engine's sessions as the modes know them.
+//! Sessions of the engine as targets and drafters.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    BackendError, Draft, Drafter, Expected, Pass, Processor, Proposal, Target, TokenId, Verified,
+    BackendError, Device, Draft, DraftCost, Drafter, PassCost, Proposal, StepResult, Target, TokenId,
 };
 use tokio::sync::mpsc;
 
@@ -13,8 +13,8 @@ use crate::error::SessionError;
 use crate::session::Session;
 use crate::weights::Weights;
 
-/// The engine's error as a backend's.
-pub(crate) fn translate(backend: &str, error: SessionError) -> BackendError {
+/// Converts an error of the engine into a backend's error.
+pub(crate) fn backend_error(backend: &str, error: SessionError) -> BackendError {
     let invalid = |parameter, code| BackendError::Invalid { message: error.to_string(), parameter, code };
     match error {
         SessionError::Overloaded { waiting } => {
@@ -27,88 +27,95 @@ pub(crate) fn translate(backend: &str, error: SessionError) -> BackendError {
     }
 }
 
-fn processor(engine: &Engine) -> Processor {
-    if engine.takes_turns() { Processor::Here } else { Processor::Own }
+fn device(engine: &Engine) -> Device {
+    if engine.shares_cpu() { Device::LocalCpu } else { Device::Dedicated }
 }
 
-/// A session that verifies.
+/// A session as a target.
 pub(crate) struct LlamaTarget {
     name: Arc<str>,
     session: Session,
-    /// Of the decode under way; dropping it ends the engine's work.
-    steps: Option<mpsc::UnboundedReceiver<Result<Verified, SessionError>>>,
+    /// The steps of the running decode. Dropping the receiver stops the engine's work.
+    steps: Option<mpsc::UnboundedReceiver<Result<StepResult, SessionError>>>,
     weights: Arc<Weights>,
-    expected: Pass,
-    processor: Processor,
+    expected: PassCost,
+    device: Device,
 }
 
 impl LlamaTarget {
     pub(crate) fn new(name: &Arc<str>, session: Session, engine: &Engine) -> Self {
         let stats = engine.stats();
-        let expected = Pass { token: stats.token_time(), row: stats.row_time(), ..Pass::default() };
+        let expected = PassCost {
+            time_per_token: stats.time_per_token(),
+            time_per_row: stats.time_per_row(),
+            ..PassCost::default()
+        };
         Self {
             name: name.clone(),
             session,
             steps: None,
             weights: engine.weights().clone(),
             expected,
-            processor: processor(engine),
+            device: device(engine),
         }
     }
 }
 
 #[async_trait]
 impl Target for LlamaTarget {
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
-        let done = self.session.verify(draft.clone()).await;
-        done.map_err(|error| translate(&self.name, error))
+    async fn verify(&mut self, draft: &Draft) -> Result<StepResult, BackendError> {
+        let result = self.session.verify(draft.clone()).await;
+        result.map_err(|error| backend_error(&self.name, error))
     }
 
-    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
-        let done = self.session.accept(tokens.to_vec()).await;
-        done.map_err(|error| translate(&self.name, error))
+    async fn append_unverified(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+        let result = self.session.accept(tokens.to_vec()).await;
+        result.map_err(|error| backend_error(&self.name, error))
     }
 
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        let steps = self.session.decode(max).map_err(|error| translate(&self.name, error))?;
+        let steps = self.session.decode(max).map_err(|error| backend_error(&self.name, error))?;
         self.steps = Some(steps);
         Ok(())
     }
 
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
+    async fn step(&mut self) -> Result<Option<StepResult>, BackendError> {
         let Some(steps) = &mut self.steps else { return Ok(None) };
         let step = steps.recv().await;
-        step.transpose().map_err(|error| translate(&self.name, error))
+        step.transpose().map_err(|error| backend_error(&self.name, error))
     }
 
     fn bytes(&self, token: TokenId) -> Vec<u8> {
-        self.weights.bytes(token)
+        self.weights.token_bytes(token)
     }
 
-    fn expected(&self) -> Pass {
+    fn expected_cost(&self) -> PassCost {
         self.expected
     }
 
-    fn processor(&self) -> Processor {
-        self.processor.clone()
+    fn device(&self) -> Device {
+        self.device.clone()
     }
 }
 
-/// A session that proposes.
+/// A session as a drafter.
 pub(crate) struct LlamaDrafter {
     name: Arc<str>,
     session: Session,
-    processor: Processor,
-    expected: Expected,
+    device: Device,
+    expected: DraftCost,
 }
 
 impl LlamaDrafter {
     pub(crate) fn new(name: &Arc<str>, session: Session, engine: &Engine, prompt: usize) -> Self {
         let stats = engine.stats();
-        let unread = u32::try_from(prompt).unwrap_or(u32::MAX).saturating_sub(session.reused());
-        let expected =
-            Expected { startup: stats.row_time() * unread, token: stats.token_time(), ..Expected::default() };
-        Self { name: name.clone(), session, processor: processor(engine), expected }
+        let unread_tokens = u32::try_from(prompt).unwrap_or(u32::MAX).saturating_sub(session.reused_tokens());
+        let expected = DraftCost {
+            startup: stats.time_per_row() * unread_tokens,
+            time_per_token: stats.time_per_token(),
+            ..DraftCost::default()
+        };
+        Self { name: name.clone(), session, device: device(engine), expected }
     }
 }
 
@@ -118,11 +125,11 @@ impl Drafter for LlamaDrafter {
         &self.name
     }
 
-    fn processor(&self) -> Processor {
-        self.processor.clone()
+    fn device(&self) -> Device {
+        self.device.clone()
     }
 
-    fn expected(&self) -> Expected {
+    fn expected_cost(&self) -> DraftCost {
         self.expected
     }
 
@@ -132,7 +139,7 @@ impl Drafter for LlamaDrafter {
         max: u32,
         min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError> {
-        let done = self.session.propose(output.to_vec(), max, min_probability).await;
-        done.map_err(|error| translate(&self.name, error))
+        let result = self.session.propose(output.to_vec(), max, min_probability).await;
+        result.map_err(|error| backend_error(&self.name, error))
     }
 }

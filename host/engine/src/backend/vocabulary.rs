@@ -1,48 +1,48 @@
-//! The vocabulary of a model that runs elsewhere.
+//! The vocabulary of a model that another process runs.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_core::{BackendError, PromptReader, Request, Task, TokenId, Tokenizer};
+use tightwad_core::{BackendError, PreparedRequest, PromptReader, Request, TokenId, Tokenizer};
 
-use crate::backend::prompt::Reader;
+use crate::backend::prompt::RequestReader;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
-/// Tokens that a text may have: the context of the model is not known.
+/// The maximum number of tokens of a text. The context of the model is unknown.
 const UNKNOWN_CONTEXT: u32 = 1 << 20;
 
-/// Vocabulary and chat template of a GGUF file, loaded without its weights.
-pub struct Vocabulary(Arc<Reader>);
+/// Vocabulary and chat template of a GGUF file, loaded without the weights.
+pub struct Vocabulary(Arc<RequestReader>);
 
 impl Vocabulary {
-    /// Loads them from the file at `path`.
+    /// Loads vocabulary and chat template from the file at `path`.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] when the file is no model.
+    /// [`LoadError`] if the file is not a model.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Ok(Self(Arc::new(Reader::new(Weights::vocabulary_of(path)?, UNKNOWN_CONTEXT))))
+        Ok(Self(Arc::new(RequestReader::new(Weights::load_vocabulary(path)?, UNKNOWN_CONTEXT))))
     }
 }
 
 #[async_trait]
 impl PromptReader for Vocabulary {
     fn vocabulary(&self) -> [u8; 32] {
-        self.0.weights.vocabulary()
+        self.0.weights.vocabulary_digest()
     }
 
     fn tokenizer(&self) -> Arc<dyn Tokenizer> {
         self.0.tokenizer()
     }
 
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        let read = self.0.prepare("the tokenizer", request).await?;
-        Ok(Task {
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
+        let prepared = self.0.prepare("the tokenizer", request).await?;
+        Ok(PreparedRequest {
             request: request.clone(),
-            prompt: read.prompt.into(),
-            text: read.text.into(),
+            prompt: prepared.prompt.into(),
+            text: prepared.text.into(),
             max_tokens: request.max_tokens.unwrap_or(u32::MAX / 2),
             constraint: None,
             tokenizer: self.0.tokenizer(),
@@ -50,10 +50,10 @@ impl PromptReader for Vocabulary {
     }
 
     fn bytes(&self, token: TokenId) -> Vec<u8> {
-        self.0.weights.bytes(token)
+        self.0.weights.token_bytes(token)
     }
 
     fn ends_turn(&self, token: TokenId) -> bool {
-        self.0.weights.ends(token)
+        self.0.weights.ends_turn(token)
     }
 }

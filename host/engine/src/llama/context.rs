@@ -12,130 +12,129 @@ use llama_cpp_sys_2::{
 };
 
 use crate::llama::batch::Batch;
-use crate::llama::threads::Threads;
+use crate::llama::thread_pool::ThreadPool;
 
-/// Flash attention, where its result for a row can be kept from depending on the pass (`reference.rs`).
+/// Flash attention, on systems where its result for a row can be made row-invariant (`reference.rs`).
 const FLASH_ATTENTION: llama_flash_attn_type = if crate::pool::config::FLASH_ATTENTION {
     LLAMA_FLASH_ATTN_TYPE_ENABLED
 } else {
     LLAMA_FLASH_ATTN_TYPE_DISABLED
 };
 
-/// The size of a context.
+/// The parameters of a context.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ContextParams {
-    /// Tokens in all sequences together.
+    /// Tokens of all sequences together.
     pub tokens: u32,
-    /// Sequences.
+    /// Number of sequences.
     pub sequences: u32,
-    /// Most rows of a forward pass.
+    /// The maximum number of rows of a forward pass.
     pub rows: u32,
-    /// Threads of a forward pass, where other programs leave as many processors.
+    /// The maximum number of threads of a forward pass. The load of other programs can reduce the number of
+    /// threads.
     pub threads: i32,
 }
 
-/// A context, for one thread at a time. It lives as long as its model is borrowed.
-pub(crate) struct Context<'a> {
-    // Dropped before the threads it uses.
-    llama: Owned,
-    _threads: Threads,
-    vocabulary: usize,
+/// A context, for use by one thread at a time. The context borrows its model.
+pub(crate) struct LlamaContext<'a> {
+    // Dropped before the threads that the context uses.
+    handle: ContextHandle,
+    _thread_pool: ThreadPool,
+    vocabulary_size: usize,
     model: PhantomData<&'a LlamaModel>,
 }
 
-/// Frees the context.
-struct Owned(NonNull<llama_context>);
+/// Owns a llama.cpp context and frees it.
+struct ContextHandle(NonNull<llama_context>);
 
-// SAFETY: a context is bound to no thread; `Owned` is neither cloned nor shared.
-unsafe impl Send for Owned {}
+// SAFETY: a context is not bound to a thread; `ContextHandle` is neither cloned nor shared.
+unsafe impl Send for ContextHandle {}
 
-impl Drop for Owned {
+impl Drop for ContextHandle {
     fn drop(&mut self) {
-        // SAFETY: it came from `llama_init_from_model` and is freed once.
+        // SAFETY: the pointer came from `llama_init_from_model` and is freed once.
         unsafe { llama_free(self.0.as_ptr()) }
     }
 }
 
-/// Why a forward pass failed, as llama.cpp numbers it.
+/// llama.cpp's error of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
-    #[error("there is no room in the cache")]
-    NoRoom,
+    #[error("the KV cache is full")]
+    CacheFull,
     #[error("code {0}")]
     Other(i32),
 }
 
-impl<'a> Context<'a> {
-    /// A context with a cache of 16-bit numbers of its own for each sequence; `None` where there is
-    /// no memory for it.
-    pub(crate) fn new(model: &'a LlamaModel, wanted: ContextParams) -> Option<Self> {
-        let threads = Threads::new(wanted.threads)?;
-        // SAFETY: `LlamaModel` is a transparent wrapper of the model's pointer, by its `repr`.
+impl<'a> LlamaContext<'a> {
+    /// A context with a separate 16-bit KV cache for each sequence. `None` if there is not enough memory.
+    pub(crate) fn new(model: &'a LlamaModel, params: ContextParams) -> Option<Self> {
+        let thread_pool = ThreadPool::new(params.threads)?;
+        // SAFETY: by its `repr`, `LlamaModel` is a transparent wrapper of the model's pointer.
         let pointer = unsafe { *std::ptr::from_ref(model).cast::<*mut llama_model>() };
         // SAFETY: the parameters are plain data; the model outlives the context, which borrows it.
-        let llama = unsafe {
-            let mut params = llama_context_default_params();
-            params.n_ctx = wanted.tokens;
-            params.n_batch = wanted.rows;
-            params.n_ubatch = wanted.rows;
-            params.n_seq_max = wanted.sequences;
-            params.n_threads = wanted.threads;
-            params.n_threads_batch = wanted.threads;
-            // Where a token lies in a shared cache would change how sums are rounded.
-            params.kv_unified = false;
-            // A window's cache is a ring otherwise, and where its tokens lie would do the same.
-            params.swa_full = true;
-            params.flash_attn_type = FLASH_ATTENTION;
-            llama_init_from_model(pointer, params)
+        let context = unsafe {
+            let mut llama_params = llama_context_default_params();
+            llama_params.n_ctx = params.tokens;
+            llama_params.n_batch = params.rows;
+            llama_params.n_ubatch = params.rows;
+            llama_params.n_seq_max = params.sequences;
+            llama_params.n_threads = params.threads;
+            llama_params.n_threads_batch = params.threads;
+            // In a unified cache, the position of a token's cell would change the rounding of sums.
+            llama_params.kv_unified = false;
+            // A sliding-window cache is a ring by default, where the position of a cell has the same effect.
+            llama_params.swa_full = true;
+            llama_params.flash_attn_type = FLASH_ATTENTION;
+            llama_init_from_model(pointer, llama_params)
         };
-        let llama = Owned(NonNull::new(llama)?);
+        let handle = ContextHandle(NonNull::new(context)?);
         // SAFETY: both are live, and the threads outlive the context.
-        unsafe { llama_attach_threadpool(llama.0.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
-        let vocabulary = model.n_vocab().unsigned_abs() as usize;
-        Some(Self { llama, _threads: threads, vocabulary, model: PhantomData })
+        unsafe { llama_attach_threadpool(handle.0.as_ptr(), thread_pool.as_ptr(), thread_pool.as_ptr()) };
+        let vocabulary_size = model.n_vocab().unsigned_abs() as usize;
+        Some(Self { handle, _thread_pool: thread_pool, vocabulary_size, model: PhantomData })
     }
 
-    /// One forward pass; returns when it is done.
+    /// Runs one forward pass and waits for its end.
     pub(crate) fn decode(&mut self, batch: &mut Batch) -> Result<(), DecodeError> {
         // SAFETY: the batch's arrays live through both calls, and the context is borrowed mutably.
         let code = unsafe {
-            let code = llama_decode(self.llama.0.as_ptr(), batch.raw());
-            llama_synchronize(self.llama.0.as_ptr());
+            let code = llama_decode(self.handle.0.as_ptr(), batch.as_llama_batch());
+            llama_synchronize(self.handle.0.as_ptr());
             code
         };
         match code {
             0 => Ok(()),
-            1 => Err(DecodeError::NoRoom),
+            1 => Err(DecodeError::CacheFull),
             other => Err(DecodeError::Other(other)),
         }
     }
 
-    /// The logits of row `row` of the last pass, one a vocabulary entry; empty when they were not
-    /// asked for.
+    /// The logits of row `row` of the last pass, one per vocabulary entry. Empty if the batch did not request
+    /// them.
     pub(crate) fn logits(&self, row: usize) -> &[f32] {
-        // SAFETY: llama.cpp answers null for rows without logits, else a pointer to one number a
-        // vocabulary entry, valid until the next pass, which borrows the context mutably.
+        // SAFETY: llama.cpp returns null for rows without logits. Otherwise it returns a pointer to one
+        // number per vocabulary entry, valid until the next pass, which borrows the context mutably.
         unsafe {
-            let logits = llama_get_logits_ith(self.llama.0.as_ptr(), row as i32);
-            if logits.is_null() { &[] } else { std::slice::from_raw_parts(logits, self.vocabulary) }
+            let logits = llama_get_logits_ith(self.handle.0.as_ptr(), row as i32);
+            if logits.is_null() { &[] } else { std::slice::from_raw_parts(logits, self.vocabulary_size) }
         }
     }
 
-    /// Forgets everything of `sequence` from `position` on; false where the model's state cannot be
-    /// cut.
+    /// Removes the tokens of `sequence` from `position` on. Returns false if the model's state cannot be cut.
     pub(crate) fn truncate(&mut self, sequence: usize, position: usize) -> bool {
-        // SAFETY: the context is live; sequence ids and positions are checked by llama.cpp.
+        // SAFETY: the context is live; llama.cpp checks sequence ids and positions.
         unsafe {
-            let memory = llama_get_memory(self.llama.0.as_ptr());
+            let memory = llama_get_memory(self.handle.0.as_ptr());
             llama_memory_seq_rm(memory, sequence as i32, position as i32, -1)
         }
     }
 
-    /// Makes the cache of sequence `to` that of `from`.
-    pub(crate) fn copy(&mut self, from: usize, to: usize) {
-        // SAFETY: as above; both are whole sequences, which is what separate caches can copy.
+    /// Copies the cache of sequence `from` to sequence `to`.
+    pub(crate) fn copy_sequence(&mut self, from: usize, to: usize) {
+        // SAFETY: as above; separate caches can copy only complete sequences, and both are complete.
         unsafe {
-            let memory = llama_get_memory(self.llama.0.as_ptr());
+            let memory = llama_get_memory(self.handle.0.as_ptr());
             llama_memory_seq_cp(memory, from as i32, to as i32, -1, -1);
         }
     }

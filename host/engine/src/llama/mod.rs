@@ -1,15 +1,14 @@
-//! Handles of llama.cpp that the binding crate does not give: a context whose threads live as long as
-//! it does, and the rows it is fed with.
+//! llama.cpp handles that the binding crate does not provide: a context that owns its threads, and its batch.
 
 pub(crate) mod batch;
 pub(crate) mod context;
 #[cfg(target_os = "linux")]
+pub(crate) mod cpu_load;
+#[cfg(target_os = "linux")]
 pub(crate) mod kernels;
 #[cfg(target_os = "linux")]
-pub(crate) mod lazy;
-#[cfg(target_os = "linux")]
-pub(crate) mod load;
+pub(crate) mod lazy_buffer;
 pub(crate) mod model;
 #[cfg(target_os = "linux")]
 pub(crate) mod reference;
-pub(crate) mod threads;
+pub(crate) mod thread_pool;

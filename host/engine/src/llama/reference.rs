@@ -1,18 +1,18 @@
-//! Forward passes by ggml's reference implementation, with as many threads as there are processors free.
+//! Forward passes with ggml's reference implementation, and only as many threads as there are free cores.
 //!
-//! ggml computes flash attention in one of three ways, by how many rows a pass has and how long the
-//! cache is; they round differently, so that a verification of many rows would not give what one row
-//! gives. A plan that asks for the reference implementation takes one way for all of them. llama.cpp has
-//! no switch for it that a context reaches, so the linker leads its calls here
-//! (`--wrap=ggml_graph_compute` in `.cargo/config.toml`).
+//! ggml has three implementations of flash attention. ggml chooses an implementation by the number of rows
+//! and the length of the cache. The implementations round differently, so a verification of many rows would
+//! give other results than one-token passes. A plan that requests the reference implementation always uses
+//! the same one. llama.cpp has no option for such a plan. The linker therefore redirects its calls to this
+//! module (`--wrap=ggml_graph_compute` in `.cargo/config.toml`).
 
 use std::ffi::{c_int, c_void};
 
-use crate::llama::load;
+use crate::llama::cpu_load;
 
 /// `struct ggml_cplan` of `ggml-cpu.h`.
 #[repr(C)]
-struct Plan {
+struct ComputePlan {
     work_size: usize,
     work: *mut u8,
     threads: c_int,
@@ -23,21 +23,21 @@ struct Plan {
 }
 
 unsafe extern "C" {
-    fn __real_ggml_graph_compute(graph: *mut c_void, plan: *mut Plan) -> c_int;
+    fn __real_ggml_graph_compute(graph: *mut c_void, plan: *mut ComputePlan) -> c_int;
 }
 
-/// Computes `graph` by the reference implementation, with the plan's threads at most.
+/// Computes `graph` with the reference implementation and at most the plan's number of threads.
 ///
 /// # Safety
 ///
-/// That of `ggml_graph_compute`: both are live and of one making.
-// SAFETY: no other symbol has this name; the linker makes it only for the wrapped function.
+/// As for `ggml_graph_compute`: both pointers are live, and the plan was made for the graph.
+// SAFETY: no other symbol has this name. The linker creates it only for the wrapped function.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __wrap_ggml_graph_compute(graph: *mut c_void, plan: *mut Plan) -> c_int {
-    // SAFETY: the caller gives a live plan that nobody else uses, laid out as `Plan` is.
+unsafe extern "C" fn __wrap_ggml_graph_compute(graph: *mut c_void, plan: *mut ComputePlan) -> c_int {
+    // SAFETY: the caller passes a live plan with the layout of `ComputePlan`, and only the caller uses it.
     unsafe {
         (*plan).reference = true;
-        (*plan).threads = load::threads((*plan).threads);
+        (*plan).threads = cpu_load::thread_count((*plan).threads);
         __real_ggml_graph_compute(graph, plan)
     }
 }

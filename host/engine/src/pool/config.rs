@@ -1,40 +1,41 @@
-//! Where the layers of a pooled model lie.
+//! The placement of a pooled model's layers.
 
 use serde::{Deserialize, Serialize};
 
-/// Most workers of one pool (`GGML_RPC_MAX_SERVERS`).
+/// The maximum number of workers in a pool (`GGML_RPC_MAX_SERVERS`).
 pub const MAX_WORKERS: usize = 16;
 
-/// True where a pool's contexts use flash attention, which needs no memory for every head.
+/// True if contexts of pools use flash attention, which needs no temporary memory per head.
 pub const FLASH_ATTENTION: bool = cfg!(target_os = "linux");
 
-/// Where the layers of a model lie. The first ones lie here, those of the workers follow in order.
+/// The placement of a model's layers: the first layers lie on the host, and the workers' layers follow in
+/// order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolConfig {
-    /// Layers on this machine.
-    pub here: u32,
+    /// Number of layers on the host.
+    pub host_layers: u32,
     /// The workers, in the order of their layers.
     pub workers: Vec<PoolWorker>,
-    /// Computes the output head here, so that activations come back and not logits.
-    pub output_here: bool,
-    /// Tensors that lie elsewhere than their layer.
-    pub pins: Vec<Pin>,
+    /// True if the host computes the output head. The last worker then sends activations, not logits.
+    pub output_on_host: bool,
+    /// Tensors that are not placed with their layer.
+    pub tensor_overrides: Vec<TensorOverride>,
 }
 
-/// One worker's part.
+/// A worker and its layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolWorker {
-    /// `HOST:PORT` of its RPC server.
+    /// Address of the worker's RPC server, as `HOST:PORT`.
     pub endpoint: String,
-    /// Layers it holds.
+    /// Number of layers on the worker.
     pub layers: u32,
 }
 
-/// Tensors that lie elsewhere than their layer, such as the experts of a mixture of experts.
+/// Tensors that are not placed with their layer, such as the experts of a mixture of experts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
-    /// A regular expression over tensor names, as llama.cpp's `--override-tensor` takes it.
+pub struct TensorOverride {
+    /// A regular expression over tensor names, as for llama.cpp's `--override-tensor`.
     pub pattern: String,
-    /// The worker, by its place in [`PoolConfig::workers`]; `None`: this machine's memory.
+    /// Index of the worker in [`PoolConfig::workers`]; `None`: the host's memory.
     pub worker: Option<usize>,
 }

@@ -1,8 +1,8 @@
-//! One model's layers over many machines, through llama.cpp's RPC backend: the side that computes for
-//! others ([`serve()`]) and the side that spreads a model ([`PoolConfig`]).
+//! Pools: the layers of one model on several machines, through llama.cpp's RPC backend. [`serve()`] is the
+//! worker's side, and [`PoolConfig`] is the host's side.
 //!
-//! llama.cpp aborts the process when a worker dies or answers nonsense: a process that holds a pooled
-//! model, and one that serves, does nothing else.
+//! llama.cpp aborts the process when a worker dies or sends an invalid reply. So a process that holds a
+//! pooled model, or that serves as a worker, has no other task.
 
 pub(crate) mod config;
 pub(crate) mod device;
@@ -10,7 +10,7 @@ pub(crate) mod load;
 pub(crate) mod serve;
 pub(crate) mod shape;
 
-pub use config::{FLASH_ATTENTION, MAX_WORKERS, Pin, PoolConfig, PoolWorker};
-pub use device::{Device, Speed, device, measure_speed};
-pub use serve::{RPC_PROTOCOL, serve};
+pub use config::{FLASH_ATTENTION, MAX_WORKERS, PoolConfig, PoolWorker, TensorOverride};
+pub use device::{Device, MemoryBandwidth, device, measure_memory_bandwidth};
+pub use serve::{RPC_PROTOCOL_VERSION, serve};
 pub use shape::{LayerShape, ModelShape};

@@ -1,16 +1,16 @@
-//! The RPC server of llama.cpp.
+//! llama.cpp's RPC server.
 
 use std::ffi::{CString, c_char};
 
 use llama_cpp_sys_2::ggml_backend_dev_t;
 
 use crate::error::LoadError;
-use crate::pool::device::chosen;
+use crate::pool::device::default_device;
 use crate::runtime;
 
-/// Major and minor version of the protocol (`ggml-rpc.h`): majors must be equal, and a server's minor
-/// must not be newer than its client's.
-pub const RPC_PROTOCOL: (u8, u8) = (7, 0);
+/// Major and minor version of the RPC protocol (`ggml-rpc.h`). The major versions must be equal. The server's
+/// minor version must not be newer than the client's.
+pub const RPC_PROTOCOL_VERSION: (u8, u8) = (7, 0);
 
 unsafe extern "C" {
     fn ggml_backend_rpc_start_server(
@@ -22,22 +22,22 @@ unsafe extern "C" {
     );
 }
 
-/// Serves this machine's device at `endpoint` (`HOST:PORT`), one client after the other; returns only
-/// when it cannot go on. There is no authentication: anyone who reaches the port uses the machine, so
-/// it must be a loopback address behind something that lets clients in.
+/// Serves this machine's device at `endpoint` (`HOST:PORT`), one client after the other. Returns only if the
+/// server ends. There is no authentication: all clients that reach the port can use the machine. So
+/// `endpoint` must be a loopback address behind a server that authenticates clients.
 ///
 /// # Errors
 ///
-/// [`LoadError::Runtime`] when llama.cpp does not start or gives up.
+/// [`LoadError::Runtime`] if llama.cpp does not start, or if the server ends.
 pub fn serve(endpoint: &str, threads: usize) -> Result<(), LoadError> {
-    runtime::backend()?;
+    runtime::llama_backend()?;
     let endpoint = CString::new(endpoint).map_err(|error| LoadError::Runtime(error.to_string()))?;
-    let mut devices = [chosen()?];
-    // SAFETY: the endpoint is a C string and the array has one device, both outliving the call; a null
-    // cache directory means none.
+    let mut devices = [default_device()?];
+    // SAFETY: the endpoint is a C string and the array has one device; both outlive the call. A null cache
+    // directory means no cache.
     unsafe {
         let (count, devices) = (devices.len(), devices.as_mut_ptr());
         ggml_backend_rpc_start_server(endpoint.as_ptr(), std::ptr::null(), threads, count, devices);
     }
-    Err(LoadError::Runtime("the RPC server gave up".to_owned()))
+    Err(LoadError::Runtime("the RPC server ended".to_owned()))
 }

@@ -1,12 +1,12 @@
-//! Which tokens came before, for the penalties.
+//! Counts the tokens of a sequence, for the penalties.
 //!
-//! Invariant: the counts equal those of the tokens pushed and not popped.
+//! Invariant: the counts cover the prompt and all tokens that were pushed and not popped.
 
 use std::collections::HashMap;
 
 use tightwad_core::{Sampling, TokenId};
 
-/// Counts of the tokens of one sequence.
+/// The token counts of one sequence.
 #[derive(Debug, Default, Clone)]
 pub struct History {
     /// Occurrences in the prompt and in the output.
@@ -35,7 +35,7 @@ impl History {
         self.counts.entry(token).or_default().output += 1;
     }
 
-    /// Takes back a generated token.
+    /// Removes a generated token.
     pub fn pop(&mut self, token: TokenId) {
         if let Some(count) = self.counts.get_mut(&token) {
             count.output = count.output.saturating_sub(1);

@@ -29,10 +29,10 @@ mod tests {
 
     #[test]
     fn probabilities_sum_to_one_and_come_best_first() {
-        let found = logprobs(&[1.0, 3.0, 2.0], 2, 3);
-        let sum: f32 = found.top.iter().map(|(_, lp)| lp.exp()).sum();
+        let result = logprobs(&[1.0, 3.0, 2.0], 2, 3);
+        let sum: f32 = result.top.iter().map(|(_, lp)| lp.exp()).sum();
         assert!((sum - 1.0).abs() < 1e-6);
-        assert_eq!(found.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), vec![1, 2, 0]);
-        assert_eq!(found.logprob, found.top[1].1);
+        assert_eq!(result.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), vec![1, 2, 0]);
+        assert_eq!(result.logprob, result.top[1].1);
     }
 }

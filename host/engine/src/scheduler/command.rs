@@ -1,45 +1,46 @@
-//! What sessions ask of the engine's thread.
+//! The commands that sessions send to the engine's thread.
 
 use std::sync::mpsc;
 use std::time::Instant;
 
-use tightwad_core::{Draft, Proposal, Scored, TokenId, Verified};
+use tightwad_core::{Draft, Proposal, StepResult, TokenId, TokenScore};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::error::SessionError;
-use crate::open_session::OpenSession;
+use crate::session_params::SessionParams;
 
-/// Where sessions send their commands.
-pub(crate) type Commands = mpsc::Sender<Command>;
+/// The sending end of the command channel.
+pub(crate) type CommandSender = mpsc::Sender<Command>;
 
-/// One message to the engine's thread. Messages of one session arrive in the order they were sent.
+/// One message to the engine's thread. The messages of one session arrive in the order of sending.
 pub(crate) enum Command {
-    /// Open a sequence; answered with the number of tokens found in the cache.
-    Open { id: u64, open: Box<OpenSession>, reply: oneshot::Sender<Result<u32, SessionError>> },
-    /// Give an open sequence something to do.
-    Work { id: u64, work: Work, sent: Instant },
-    /// Forget a sequence, whether it is open or still waiting.
+    /// Opens a sequence. The reply is the number of prompt tokens found in the cache.
+    Open { id: u64, params: Box<SessionParams>, reply: oneshot::Sender<Result<u32, SessionError>> },
+    /// Gives work to an open sequence.
+    Work { id: u64, work: Work, sent_at: Instant },
+    /// Closes a sequence, open or queued.
     Close { id: u64 },
 }
 
-/// What a sequence can be asked to do.
+/// A unit of work for a sequence.
 pub(crate) enum Work {
-    /// Evaluate the prompt, all but its last token; then the opening is answered.
+    /// Evaluates all of the prompt but its last token, then replies to [`Command::Open`].
     Prefill { reused: u32, reply: oneshot::Sender<Result<u32, SessionError>> },
-    /// Verify `draft` in one forward pass.
-    Verify { draft: Draft, reply: oneshot::Sender<Result<Verified, SessionError>> },
-    /// Append tokens that nobody verified, as many as are allowed; answered with how many.
+    /// Verifies `draft` in one forward pass.
+    Verify { draft: Draft, reply: oneshot::Sender<Result<StepResult, SessionError>> },
+    /// Appends tokens without verification, as many as the constraint and the token limit allow. The reply is
+    /// the number of appended tokens.
     Accept { tokens: Vec<TokenId>, reply: oneshot::Sender<Result<usize, SessionError>> },
-    /// Generate `left` more tokens, one step a token.
-    Decode { left: u32, steps: UnboundedSender<Result<Verified, SessionError>> },
-    /// Score `text`, of which `scored` is done.
+    /// Generates `remaining` more tokens, one per step.
+    Decode { remaining: u32, steps: UnboundedSender<Result<StepResult, SessionError>> },
+    /// Scores `text`; `scored` holds the finished part.
     Score {
         text: Vec<TokenId>,
-        scored: Vec<Scored>,
-        reply: oneshot::Sender<Result<Vec<Scored>, SessionError>>,
+        scored: Vec<TokenScore>,
+        reply: oneshot::Sender<Result<Vec<TokenScore>, SessionError>>,
     },
-    /// As a drafter: continue `output` by up to `max` tokens.
+    /// Continues `output` by up to `max` tokens, as a drafter.
     Propose {
         output: Vec<TokenId>,
         max: u32,

@@ -1,4 +1,4 @@
-//! What the next forward pass computes.
+//! Plans the rows of the next forward pass.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,118 +6,135 @@ use std::time::Duration;
 use crate::scheduler::context::{MAX_ROWS, Row};
 use crate::scheduler::sequence::Sequence;
 
-/// How long a pass with a piece of a prompt in it should take: others go on, and a cancelled
-/// sequence is freed, no later than that.
-const TICK: Duration = Duration::from_millis(50);
-/// Fewest rows of a prompt in one pass.
-const FEWEST: usize = 8;
+/// Target duration of a pass with prefill rows. This target bounds the delay of other sequences and the time
+/// until a cancelled sequence is freed.
+const TARGET_PASS_TIME: Duration = Duration::from_millis(50);
+/// The minimum number of prefill rows in a pass.
+const MIN_PREFILL_ROWS: usize = 8;
 
-/// One sequence's part of a pass.
-pub(crate) struct Planned {
+/// The part of one sequence in a pass.
+pub(crate) struct PlannedStep {
     pub id: u64,
     pub step: Step,
 }
 
-/// What the part is for.
+/// The purpose of a part.
 pub(crate) enum Step {
-    /// That many tokens of the prompt are evaluated.
+    /// Evaluates `rows` tokens of the prompt.
     Prefill { rows: usize },
-    /// A token is chosen from the logits of `row` on; `rows` are this sequence's.
+    /// Chooses tokens from the logits of `row` on. The sequence has `rows` rows in the pass.
     Token { row: usize, rows: usize },
 }
 
-/// How long rows take here, and whose turn it is when not all fit.
-pub(crate) struct Pace {
-    seconds_a_row: f64,
-    next: u64,
+/// The token budget: the number of rows that a pass may have, and the sequence that comes first if not all
+/// sequences fit.
+pub(crate) struct TokenBudget {
+    seconds_per_row: f64,
+    next_id: u64,
 }
 
-impl Default for Pace {
+impl Default for TokenBudget {
     fn default() -> Self {
-        Self { seconds_a_row: TICK.as_secs_f64() / 32.0, next: 0 }
+        Self { seconds_per_row: TARGET_PASS_TIME.as_secs_f64() / 32.0, next_id: 0 }
     }
 }
 
-impl Pace {
-    /// Notes a pass of `rows` rows.
-    pub(crate) fn observe(&mut self, rows: usize, took: Duration) {
-        if rows >= FEWEST {
-            let seconds = took.as_secs_f64() / rows as f64;
-            self.seconds_a_row += 0.2 * (seconds - self.seconds_a_row);
+impl TokenBudget {
+    /// Records the duration of a pass of `rows` rows.
+    pub(crate) fn record_pass(&mut self, rows: usize, elapsed: Duration) {
+        if rows >= MIN_PREFILL_ROWS {
+            let seconds = elapsed.as_secs_f64() / rows as f64;
+            self.seconds_per_row += 0.2 * (seconds - self.seconds_per_row);
         }
     }
 
-    /// Rows that fit into one tick.
-    fn rows(&self) -> usize {
-        ((TICK.as_secs_f64() / self.seconds_a_row.max(1e-9)) as usize).clamp(FEWEST, MAX_ROWS)
+    /// The number of rows that fit the target duration.
+    fn max_rows(&self) -> usize {
+        ((TARGET_PASS_TIME.as_secs_f64() / self.seconds_per_row.max(1e-9)) as usize)
+            .clamp(MIN_PREFILL_ROWS, MAX_ROWS)
     }
 }
 
-/// Fills `rows` with the work that is ready: first everything that ends in a token, then pieces of
-/// prompts. A position that is decided again has the pass for itself.
-pub(crate) fn plan(running: &BTreeMap<u64, Sequence>, pace: &mut Pace, rows: &mut Vec<Row>) -> Vec<Planned> {
+/// Fills `rows` with the ready work: first all work that ends in a token, then chunks of prompts. A tied
+/// position has a pass of its own.
+pub(crate) fn plan(
+    running: &BTreeMap<u64, Sequence>,
+    budget: &mut TokenBudget,
+    rows: &mut Vec<Row>,
+) -> Vec<PlannedStep> {
     let ready = || running.iter().filter(|(_, sequence)| sequence.work.is_some());
-    // Where the state had to be evaluated again, that comes first: all but the last token.
-    let again = |sequence: &&Sequence| sequence.partial.is_some() && sequence.pending() == 1;
-    if let Some((id, sequence)) = ready().find(|(_, sequence)| again(sequence)) {
+    // A tied sequence may first have to evaluate its state again (recurrent layers). The sequence gets its
+    // own pass once only its last token is pending.
+    let is_tied = |sequence: &&Sequence| sequence.partial.is_some() && sequence.pending_tokens() == 1;
+    if let Some((id, sequence)) = ready().find(|(_, sequence)| is_tied(sequence)) {
         rows.extend(sequence.rows(sequence.slot, 1, &[]));
-        return vec![Planned { id: *id, step: Step::Token { row: 0, rows: 1 } }];
+        return vec![PlannedStep { id: *id, step: Step::Token { row: 0, rows: 1 } }];
     }
     let mut planned = Vec::new();
-    for (id, sequence) in tokens(running, pace) {
-        planned.push(token(id, sequence, rows));
+    for (id, sequence) in select_token_sequences(running, budget) {
+        planned.push(plan_token(id, sequence, rows));
     }
-    let mut budget = pace.rows().saturating_sub(rows.len()).max(FEWEST).min(MAX_ROWS - rows.len());
+    let mut remaining =
+        budget.max_rows().saturating_sub(rows.len()).max(MIN_PREFILL_ROWS).min(MAX_ROWS - rows.len());
     for (id, sequence) in ready() {
-        if budget == 0 {
+        if remaining == 0 {
             break;
         }
-        if sequence.is_next() {
+        if sequence.wants_token() {
             continue;
         }
         let before = rows.len();
-        planned.push(prefill(*id, sequence, budget, rows));
-        budget -= rows.len() - before;
+        planned.push(plan_prefill(*id, sequence, remaining, rows));
+        remaining -= rows.len() - before;
     }
     planned
 }
 
-/// What `sequence` has to do, in a pass of its own.
-pub(crate) fn plan_one(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> Planned {
-    if sequence.is_next() { token(id, sequence, rows) } else { prefill(id, sequence, MAX_ROWS, rows) }
-}
-
-/// The rows of a sequence that gets a token.
-fn token(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> Planned {
-    let before = rows.len();
-    for (slot, draft) in sequence.parts() {
-        rows.extend(sequence.rows(slot, sequence.pending(), draft));
+/// Plans the work of `sequence` for a pass of its own.
+pub(crate) fn plan_alone(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> PlannedStep {
+    if sequence.wants_token() {
+        plan_token(id, sequence, rows)
+    } else {
+        plan_prefill(id, sequence, MAX_ROWS, rows)
     }
-    let row = before + sequence.pending() - 1;
-    Planned { id, step: Step::Token { row, rows: rows.len() - before } }
 }
 
-/// At most `most` rows of a sequence that has more to evaluate first.
-fn prefill(id: u64, sequence: &Sequence, most: usize, rows: &mut Vec<Row>) -> Planned {
-    let count = (sequence.pending() - 1).min(most);
+/// Adds the rows of a sequence that gets a token.
+fn plan_token(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> PlannedStep {
+    let before = rows.len();
+    for (slot, draft) in sequence.slot_drafts() {
+        rows.extend(sequence.rows(slot, sequence.pending_tokens(), draft));
+    }
+    let row = before + sequence.pending_tokens() - 1;
+    PlannedStep { id, step: Step::Token { row, rows: rows.len() - before } }
+}
+
+/// Adds at most `max_rows` prefill rows of a sequence.
+fn plan_prefill(id: u64, sequence: &Sequence, max_rows: usize, rows: &mut Vec<Row>) -> PlannedStep {
+    let count = (sequence.pending_tokens() - 1).min(max_rows);
     rows.extend(sequence.rows(sequence.slot, count, &[]));
-    Planned { id, step: Step::Prefill { rows: count } }
+    PlannedStep { id, step: Step::Prefill { rows: count } }
 }
 
-/// The sequences that get a token in this pass: as many as fit, whoever did not fit last time first; in
-/// the order of their slots, because llama.cpp computes only neighbours in that order together.
-fn tokens<'a>(running: &'a BTreeMap<u64, Sequence>, pace: &mut Pace) -> Vec<(u64, &'a Sequence)> {
-    let ready = running.iter().filter(|(_, sequence)| sequence.is_next());
-    let (after, before): (Vec<_>, Vec<_>) = ready.partition(|(id, _)| **id >= pace.next);
-    let (mut chosen, mut used) = (Vec::new(), 0);
-    for (id, sequence) in after.into_iter().chain(before) {
-        used += sequence.parts().map(|(_, draft)| sequence.pending() + draft.len()).sum::<usize>();
-        if used > MAX_ROWS {
-            pace.next = *id;
+/// Selects the sequences that get a token in this pass, as many as fit. A sequence that did not fit the last
+/// pass comes first. The result is in the order of slots, because llama.cpp computes only consecutive slots
+/// together.
+fn select_token_sequences<'a>(
+    running: &'a BTreeMap<u64, Sequence>,
+    budget: &mut TokenBudget,
+) -> Vec<(u64, &'a Sequence)> {
+    let ready = running.iter().filter(|(_, sequence)| sequence.wants_token());
+    let (from_next, before_next): (Vec<_>, Vec<_>) = ready.partition(|(id, _)| **id >= budget.next_id);
+    let (mut selected, mut used_rows) = (Vec::new(), 0);
+    for (id, sequence) in from_next.into_iter().chain(before_next) {
+        used_rows +=
+            sequence.slot_drafts().map(|(_, draft)| sequence.pending_tokens() + draft.len()).sum::<usize>();
+        if used_rows > MAX_ROWS {
+            budget.next_id = *id;
             break;
         }
-        chosen.push((*id, sequence));
+        selected.push((*id, sequence));
     }
-    chosen.sort_by_key(|(_, sequence)| sequence.slot);
-    chosen
+    selected.sort_by_key(|(_, sequence)| sequence.slot);
+    selected
 }

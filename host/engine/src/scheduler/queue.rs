@@ -1,8 +1,7 @@
-//! All sequences of an engine: those that run and those that wait.
+//! The sequences of an engine: the running ones, and the queued requests.
 //!
-//! Invariant: every running sequence holds one slot, and one more a branch while it verifies a
-//! tree; `waiting` in the counters is the length of the queue plus the openings that are still on
-//! their way here.
+//! Invariant: each running sequence holds one slot, and one more per branch while it verifies a tree. The
+//! counter `queued_requests` is the length of the queue plus the number of `Open` commands in the channel.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,36 +13,36 @@ use tokio::sync::oneshot;
 
 use crate::config::EngineConfig;
 use crate::error::SessionError;
-use crate::open_session::OpenSession;
-use crate::sampling::choice::Picker;
+use crate::sampling::sampler::Sampler;
 use crate::scheduler::batch_cost::BatchCost;
 use crate::scheduler::command::{Command, Work};
-use crate::scheduler::context::{Context, Row};
-use crate::scheduler::plan::{Pace, Planned, Step};
+use crate::scheduler::context::{BatchContext, Row};
+use crate::scheduler::plan::{PlannedStep, Step, TokenBudget};
 use crate::scheduler::sequence::Sequence;
-use crate::scheduler::slots::{Place, Slots};
+use crate::scheduler::slots::{SlotLease, Slots};
 use crate::scheduler::stats::Stats;
-use crate::scheduler::verify_context::Judge;
+use crate::scheduler::verify_context::VerifyContext;
 use crate::scheduler::{plan, propose, score, verify};
+use crate::session_params::SessionParams;
 use crate::weights::Weights;
 
 #[cfg(test)]
 mod tests;
 
-struct Waiting {
+struct QueuedRequest {
     id: u64,
-    open: Box<OpenSession>,
+    params: Box<SessionParams>,
     reply: oneshot::Sender<Result<u32, SessionError>>,
 }
 
 pub(crate) struct Sequences {
     running: BTreeMap<u64, Sequence>,
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<QueuedRequest>,
     slots: Slots,
-    judge: Judge,
+    verify_context: VerifyContext,
     tie_threshold: f32,
     context_size: usize,
-    pace: Pace,
+    token_budget: TokenBudget,
     rows: Vec<Row>,
 }
 
@@ -58,135 +57,142 @@ impl Sequences {
             running: BTreeMap::new(),
             queue: VecDeque::new(),
             slots: Slots::new(config.slots, weights.has_recurrent_state()),
-            judge: Judge {
+            verify_context: VerifyContext {
                 weights,
-                picker: Picker::default(),
+                sampler: Sampler::default(),
                 tie_threshold: 0.0,
-                took: Duration::ZERO,
+                elapsed: Duration::ZERO,
                 cost: Duration::ZERO,
                 stats,
             },
             tie_threshold,
             context_size: config.context as usize,
-            pace: Pace::default(),
+            token_budget: TokenBudget::default(),
             rows: Vec::new(),
         }
     }
 
-    /// Takes one command.
-    pub(crate) fn accept(&mut self, command: Command, context: &mut Context<'_>) {
+    /// Handles one command.
+    pub(crate) fn handle_command(&mut self, command: Command, context: &mut BatchContext<'_>) {
         match command {
-            Command::Open { id, open, reply } => self.queue.push_back(Waiting { id, open, reply }),
+            Command::Open { id, params, reply } => self.queue.push_back(QueuedRequest { id, params, reply }),
             Command::Close { id } => self.close(id, context),
-            Command::Work { id, work, sent } => self.give(id, work, sent, context),
+            Command::Work { id, work, sent_at } => self.submit(id, work, sent_at, context),
         }
     }
 
-    /// Gives free slots to those that wait longest.
-    pub(crate) fn admit(&mut self, context: &mut Context<'_>) {
+    /// Gives free slots to the requests that wait longest.
+    pub(crate) fn admit(&mut self, context: &mut BatchContext<'_>) {
         while let Some(next) = self.queue.front() {
-            let known = [next.open.prompt.as_slice(), &next.open.output].concat();
-            let Some(Place { slot, kept, copied }) = self.slots.take(&known) else { return };
-            let Some(Waiting { id, open, reply }) = self.queue.pop_front() else { return };
-            if let Some(copied) = copied {
-                context.copy(copied, slot);
+            let tokens = [next.params.prompt.as_slice(), &next.params.output].concat();
+            let Some(SlotLease { slot, reused_tokens, copy_from }) = self.slots.lease(&tokens) else {
+                return;
+            };
+            let Some(QueuedRequest { id, params, reply }) = self.queue.pop_front() else { return };
+            if let Some(source) = copy_from {
+                context.copy_cache(source, slot);
             }
-            let kept = context.truncate(slot, kept);
-            let stats = &self.judge.stats;
-            stats.waiting.fetch_sub(1, Ordering::AcqRel);
-            stats.active.fetch_add(1, Ordering::AcqRel);
-            stats.reused.fetch_add(kept as u64, Ordering::Relaxed);
-            let prefill = open.prefill;
-            let (mut sequence, resumed) = Sequence::new(*open, slot, kept);
-            let reused = u32::try_from(kept).unwrap_or(u32::MAX);
+            let reused = context.truncate(slot, reused_tokens);
+            let stats = &self.verify_context.stats;
+            stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
+            stats.active_sequences.fetch_add(1, Ordering::AcqRel);
+            stats.reused_tokens.fetch_add(reused as u64, Ordering::Relaxed);
+            let prefill = params.prefill;
+            let (mut sequence, resumed) = Sequence::new(*params, slot, reused);
+            let reused = u32::try_from(reused).unwrap_or(u32::MAX);
             if let Err(error) = resumed {
                 sequence.finished = true;
                 let _ = reply.send(Err(error));
-            } else if prefill && sequence.pending() > 1 {
+            } else if prefill && sequence.pending_tokens() > 1 {
                 sequence.work = Some(Work::Prefill { reused, reply });
             } else {
                 let _ = reply.send(Ok(reused));
-                sequence.absence.begins();
+                sequence.think_time.on_reply();
             }
             self.running.insert(id, sequence);
         }
     }
 
-    /// True when a forward pass has something to do.
+    /// True if a sequence has work.
     pub(crate) fn has_work(&self) -> bool {
         self.running.values().any(|sequence| sequence.work.is_some())
     }
 
-    /// Until when those that were answered last can be expected to be back, if any can within `most`.
-    pub(crate) fn expected(&self, most: Duration) -> Option<Instant> {
-        self.running.values().filter_map(|sequence| sequence.absence.ends(most)).max()
+    /// The end of the batching window: the latest time at which a session is expected back. `None` if none is
+    /// expected within `window`.
+    pub(crate) fn batching_deadline(&self, window: Duration) -> Option<Instant> {
+        self.running.values().filter_map(|sequence| sequence.think_time.deadline(window)).max()
     }
 
-    /// One forward pass over what is ready; false when nothing is.
-    pub(crate) fn tick(&mut self, context: &mut Context<'_>) -> bool {
+    /// Runs one forward pass over the ready work. Returns false if there is none.
+    pub(crate) fn run_pass(&mut self, context: &mut BatchContext<'_>) -> bool {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
-        let planned = plan::plan(&self.running, &mut self.pace, &mut rows);
-        if let Err(error) = self.pass(&planned, &rows, context) {
-            self.pass_one_by_one(planned, &error, context);
+        let planned = plan::plan(&self.running, &mut self.token_budget, &mut rows);
+        if let Err(error) = self.forward(&planned, &rows, context) {
+            self.retry_one_by_one(planned, &error, context);
         }
-        let any = !rows.is_empty();
+        let has_rows = !rows.is_empty();
         self.rows = rows;
-        any
+        has_rows
     }
 
-    /// One forward pass over `rows`, and what follows from it for each of `planned`. An error where the pass
-    /// failed as a whole.
-    fn pass(
+    /// Runs one forward pass over `rows`, then advances each sequence of `planned`. Returns an error if the
+    /// whole pass failed.
+    fn forward(
         &mut self,
-        planned: &[Planned],
+        planned: &[PlannedStep],
         rows: &[Row],
-        context: &mut Context<'_>,
+        context: &mut BatchContext<'_>,
     ) -> Result<(), SessionError> {
         if rows.is_empty() {
             return Ok(());
         }
         let start = Instant::now();
-        let passed = context.pass(rows);
-        let took = start.elapsed();
-        self.pace.observe(rows.len(), took);
-        let stats = &self.judge.stats;
-        stats.ticks.fetch_add(1, Ordering::Relaxed);
+        let result = context.forward(rows);
+        let elapsed = start.elapsed();
+        self.token_budget.record_pass(rows.len(), elapsed);
+        let stats = &self.verify_context.stats;
+        stats.forward_passes.fetch_add(1, Ordering::Relaxed);
         stats.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        self.judge.tie_threshold = if rows.len() > 1 { self.tie_threshold } else { 0.0 };
-        let sequences = planned.iter().filter(|one| matches!(one.step, Step::Token { .. })).count();
-        let pass = BatchCost::new(took, rows.len(), sequences, stats);
-        passed?;
-        for one in planned {
-            if let Err(error) = self.advance(one, &pass, context)
-                && let Some(sequence) = self.running.get_mut(&one.id)
+        self.verify_context.tie_threshold = if rows.len() > 1 { self.tie_threshold } else { 0.0 };
+        let sequences = planned.iter().filter(|step| matches!(step.step, Step::Token { .. })).count();
+        let batch_cost = BatchCost::new(elapsed, rows.len(), sequences, stats);
+        result?;
+        for step in planned {
+            if let Err(error) = self.advance(step, &batch_cost, context)
+                && let Some(sequence) = self.running.get_mut(&step.id)
             {
                 sequence.fail(&error);
             }
-            self.release(one.id, context);
+            self.release_branches(step.id, context);
         }
         Ok(())
     }
 
-    /// After a pass that failed with `error`: each sequence in it has a pass of its own, so that only the one at
-    /// fault fails.
-    fn pass_one_by_one(&mut self, planned: Vec<Planned>, error: &SessionError, context: &mut Context<'_>) {
+    /// Gives each sequence of a failed pass a pass of its own, so that only the faulty sequence fails.
+    fn retry_one_by_one(
+        &mut self,
+        planned: Vec<PlannedStep>,
+        error: &SessionError,
+        context: &mut BatchContext<'_>,
+    ) {
         let alone = planned.len() == 1;
-        for one in planned {
-            // The pass may have evaluated a part of the rows.
-            self.release(one.id, context);
-            let Some(sequence) = self.running.get_mut(&one.id) else { continue };
+        for step in planned {
+            // The failed pass may have evaluated some of the rows.
+            self.release_branches(step.id, context);
+            let Some(sequence) = self.running.get_mut(&step.id) else { continue };
             if let Some(Work::Verify { draft, .. }) = &mut sequence.work {
-                draft.keep_paths(1);
+                draft.limit_paths(1);
             }
             sequence.evaluated = context.truncate(sequence.slot, sequence.evaluated);
             let mut rows = Vec::new();
-            let again = plan::plan_one(one.id, sequence, &mut rows);
-            let failed = if alone { Err(error.clone()) } else { self.pass(&[again], &rows, context) };
-            if let (Err(error), Some(sequence)) = (failed, self.running.get_mut(&one.id)) {
+            let retry = plan::plan_alone(step.id, sequence, &mut rows);
+            let result = if alone { Err(error.clone()) } else { self.forward(&[retry], &rows, context) };
+            if let (Err(error), Some(sequence)) = (result, self.running.get_mut(&step.id)) {
                 tracing::warn!(%error, "a sequence failed");
                 sequence.fail(&error);
-                // Nothing is known about its cache.
+                // The state of its cache is unknown.
                 context.clear(sequence.slot);
                 sequence.evaluated = 0;
             }
@@ -195,97 +201,98 @@ impl Sequences {
 
     fn advance(
         &mut self,
-        planned: &Planned,
-        pass: &BatchCost,
-        context: &mut Context<'_>,
+        planned: &PlannedStep,
+        batch_cost: &BatchCost,
+        context: &mut BatchContext<'_>,
     ) -> Result<(), SessionError> {
         let Some(sequence) = self.running.get_mut(&planned.id) else { return Ok(()) };
-        let answered = match planned.step {
+        let replied = match planned.step {
             Step::Prefill { rows } => {
                 sequence.evaluated += rows;
-                sequence.prefilled()
+                sequence.finish_prefill()
             }
             Step::Token { row, rows } => {
                 let now = Instant::now();
-                self.judge.took = now.saturating_duration_since(sequence.asked);
-                self.judge.cost = pass.attribute(rows, self.judge.took);
-                sequence.asked = now;
+                self.verify_context.elapsed = now.saturating_duration_since(sequence.last_step_at);
+                self.verify_context.cost = batch_cost.attribute(rows, self.verify_context.elapsed);
+                sequence.last_step_at = now;
                 match sequence.work.take() {
                     Some(work @ Work::Propose { .. }) => {
-                        propose::advance(sequence, work, row, context, &mut self.judge)?
+                        propose::advance(sequence, work, row, context, &mut self.verify_context)?
                     }
                     Some(work @ Work::Score { .. }) => score::advance(sequence, work, row, context),
-                    Some(work) => verify::advance(sequence, work, row, context, &mut self.judge)?,
+                    Some(work) => verify::advance(sequence, work, row, context, &mut self.verify_context)?,
                     None => false,
                 }
             }
         };
-        if answered {
-            sequence.absence.begins();
+        if replied {
+            sequence.think_time.on_reply();
         }
         Ok(())
     }
 
-    fn give(&mut self, id: u64, work: Work, sent: Instant, context: &mut Context<'_>) {
-        // A session that is gone hears of it through its dropped channel.
+    fn submit(&mut self, id: u64, work: Work, sent_at: Instant, context: &mut BatchContext<'_>) {
+        // The session sees the dropped reply channel and reports that the engine has stopped.
         let Some(sequence) = self.running.get_mut(&id) else { return };
-        let ended = sequence.finished;
-        sequence.absence.over(sent);
-        sequence.asked = sent;
+        let finished = sequence.finished;
+        sequence.think_time.on_request(sent_at);
+        sequence.last_step_at = sent_at;
         sequence.work = Some(work);
-        let known = |tokens: &[TokenId]| tokens.iter().find(|token| **token >= context.vocabulary).copied();
+        let find_unknown =
+            |tokens: &[TokenId]| tokens.iter().find(|token| **token >= context.vocabulary).copied();
         let unknown = match &sequence.work {
             Some(
                 Work::Propose { output: tokens, .. }
                 | Work::Score { text: tokens, .. }
                 | Work::Accept { tokens, .. },
-            ) => known(tokens),
+            ) => find_unknown(tokens),
             _ => None,
         };
         match &sequence.work {
-            _ if ended => sequence.fail(&SessionError::Finished),
+            _ if finished => sequence.fail(&SessionError::Finished),
             _ if unknown.is_some() => {
                 sequence.fail(&SessionError::UnknownToken(unknown.unwrap_or_default()));
-                // It may be asked again.
+                // The session may send other work.
                 sequence.finished = false;
             }
             Some(Work::Propose { .. }) => propose::begin(sequence, self.context_size, context),
             Some(Work::Score { .. }) => score::begin(sequence, self.context_size),
-            Some(Work::Accept { .. }) => accept(sequence, &self.judge.weights),
+            Some(Work::Accept { .. }) => accept_tokens(sequence, &self.verify_context.weights),
             _ => verify::begin(sequence, self.context_size, &mut self.slots, context),
         }
     }
 
-    /// Gives the slots of a tree's branches back, empty.
-    fn release(&mut self, id: u64, context: &mut Context<'_>) {
+    /// Clears and releases the slots of a tree's branches.
+    fn release_branches(&mut self, id: u64, context: &mut BatchContext<'_>) {
         let Some(sequence) = self.running.get_mut(&id) else { return };
         for branch in sequence.branches.drain(..) {
             context.clear(branch);
-            self.slots.free(branch, Vec::new());
+            self.slots.release(branch, Vec::new());
         }
     }
 
-    fn close(&mut self, id: u64, context: &mut Context<'_>) {
-        self.release(id, context);
-        let stats = &self.judge.stats;
+    fn close(&mut self, id: u64, context: &mut BatchContext<'_>) {
+        self.release_branches(id, context);
+        let stats = &self.verify_context.stats;
         if let Some(mut sequence) = self.running.remove(&id) {
             sequence.tokens.truncate(sequence.evaluated);
-            self.slots.free(sequence.slot, sequence.tokens);
-            stats.active.fetch_sub(1, Ordering::AcqRel);
-        } else if let Some(index) = self.queue.iter().position(|waiting| waiting.id == id) {
+            self.slots.release(sequence.slot, sequence.tokens);
+            stats.active_sequences.fetch_sub(1, Ordering::AcqRel);
+        } else if let Some(index) = self.queue.iter().position(|request| request.id == id) {
             self.queue.remove(index);
-            stats.waiting.fetch_sub(1, Ordering::AcqRel);
+            stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
-/// Accepts at once: nothing is computed before the next pass.
-fn accept(sequence: &mut Sequence, weights: &Weights) {
+/// Appends the tokens immediately. The next pass evaluates these tokens.
+fn accept_tokens(sequence: &mut Sequence, weights: &Weights) {
     match sequence.work.take() {
         Some(Work::Accept { tokens, reply }) => {
-            // Whoever asked may be gone.
-            let ends = |token| weights.ends(token) || token >= weights.vocabulary_size();
-            let _ = reply.send(sequence.accept(&tokens, ends));
+            let must_stop = |token| weights.ends_turn(token) || token >= weights.vocabulary_size();
+            // The session may be closed already, so a failed reply is not an error.
+            let _ = reply.send(sequence.accept(&tokens, must_stop));
         }
         other => sequence.work = other,
     }

@@ -1,27 +1,27 @@
 //! One sequence.
 //!
-//! Invariant: its slot's cache holds `tokens[..evaluated]`, and until it is finished at least the
-//! last token is not evaluated, because its logits choose the next one.
+//! Invariant: the cache of the sequence's slot holds `tokens[..evaluated]`. Until the sequence is finished,
+//! at least its last token is pending: the logits of this token choose the next one.
 
 use std::time::Instant;
 
-use tightwad_core::{Sampling, TokenId, Verified};
+use tightwad_core::{Sampling, StepResult, TokenId};
 
 use crate::constraint::Constraint;
 use crate::error::SessionError;
-use crate::open_session::OpenSession;
-use crate::sampling::choice::{Context as Choosing, Picker};
 use crate::sampling::history::History;
-use crate::scheduler::absence::Absence;
+use crate::sampling::sampler::{SampleContext, SampledToken, Sampler};
 use crate::scheduler::command::Work;
-use crate::scheduler::context::{Context, Row};
-use crate::scheduler::rows::{TAIL, chunk};
+use crate::scheduler::context::{BatchContext, Row};
+use crate::scheduler::rows::{MAX_PENDING_ROWS, score_chunk};
+use crate::scheduler::think_time::ThinkTime;
+use crate::session_params::SessionParams;
 
 pub(crate) struct Sequence {
     pub slot: usize,
-    /// Slots that hold the same as `slot`, for the branches of a tree while it is verified.
+    /// Slots with copies of the cache, for the branches of a tree during its verification.
     pub branches: Vec<usize>,
-    pub prompt: usize,
+    pub prompt_length: usize,
     pub tokens: Vec<TokenId>,
     pub evaluated: usize,
     pub sampling: Sampling,
@@ -30,55 +30,53 @@ pub(crate) struct Sequence {
     pub max_tokens: u32,
     pub work: Option<Work>,
     pub finished: bool,
-    /// What a verification committed before the tie that is being decided again.
-    pub partial: Option<Verified>,
-    pub absence: Absence,
-    /// When it was asked for what it does, or had its last step of that.
-    pub asked: Instant,
-}
-
-/// The token that a position gets.
-pub(crate) struct Pick {
-    pub token: TokenId,
-    pub tie: bool,
+    /// The result of a verification up to a tie, while a one-token pass decides the tie.
+    pub partial: Option<StepResult>,
+    pub think_time: ThinkTime,
+    /// The time of the last step of the current work; before the first step, the time of its arrival.
+    pub last_step_at: Instant,
 }
 
 impl Sequence {
-    /// A sequence whose slot holds the first `evaluated` tokens; an error beside it where its
-    /// constraint refuses what was generated elsewhere.
-    pub(crate) fn new(open: OpenSession, slot: usize, evaluated: usize) -> (Self, Result<(), SessionError>) {
+    /// A sequence whose slot holds the first `evaluated` tokens. Also returns an error if the constraint
+    /// forbids the output of `params`.
+    pub(crate) fn new(
+        params: SessionParams,
+        slot: usize,
+        evaluated: usize,
+    ) -> (Self, Result<(), SessionError>) {
         let mut sequence = Self {
             slot,
             branches: Vec::new(),
-            prompt: open.prompt.len(),
-            history: History::of_prompt(&open.prompt),
-            tokens: open.prompt,
+            prompt_length: params.prompt.len(),
+            history: History::of_prompt(&params.prompt),
+            tokens: params.prompt,
             evaluated,
-            sampling: open.sampling,
-            constraint: open.constraint,
-            max_tokens: open.max_tokens,
+            sampling: params.sampling,
+            constraint: params.constraint,
+            max_tokens: params.max_tokens,
             work: None,
             finished: false,
             partial: None,
-            absence: Absence::default(),
-            asked: Instant::now(),
+            think_time: ThinkTime::default(),
+            last_step_at: Instant::now(),
         };
-        let resumed = open.output.iter().try_for_each(|token| sequence.push(*token));
+        let resumed = params.output.iter().try_for_each(|token| sequence.push(*token));
         (sequence, resumed)
     }
 
-    /// Tokens that are not in the cache.
-    pub(crate) fn pending(&self) -> usize {
+    /// The number of tokens that are not in the cache.
+    pub(crate) fn pending_tokens(&self) -> usize {
         self.tokens.len() - self.evaluated
     }
 
-    /// Tokens that may still be generated.
-    pub(crate) fn remaining(&self) -> usize {
-        (self.max_tokens as usize).saturating_sub(self.tokens.len() - self.prompt)
+    /// The number of tokens that may still be generated.
+    pub(crate) fn remaining_tokens(&self) -> usize {
+        (self.max_tokens as usize).saturating_sub(self.tokens.len() - self.prompt_length)
     }
 
-    /// Rows in `slot` of the first `count` pending tokens and of the `draft` after them; logits from
-    /// the last pending token on.
+    /// The rows in `slot` of the first `count` pending tokens and of `draft` after them. Rows from the last
+    /// pending token on have logits.
     pub(crate) fn rows<'a>(
         &'a self,
         slot: usize,
@@ -93,29 +91,28 @@ impl Sequence {
         })
     }
 
-    /// Chooses the token after all of `tokens` from `logits`; what the constraint allows at the
-    /// end of the sequence is the end alone.
-    pub(crate) fn pick(
+    /// Samples the token after all of `tokens` from `logits`. At the end of the output, the constraint allows
+    /// only the end-of-sequence token.
+    pub(crate) fn sample(
         &mut self,
         logits: &[f32],
-        picker: &mut Picker,
+        sampler: &mut Sampler,
         tie_threshold: f32,
-    ) -> Result<Pick, SessionError> {
+    ) -> Result<SampledToken, SessionError> {
         let mask = match &mut self.constraint {
             Some(constraint) => Some(constraint.mask().map_err(|error| SessionError::Constraint(error.0))?),
             None => None,
         };
         let allows = mask.as_ref().map(|mask| |token: TokenId| mask.is_allowed(token));
-        let choosing = Choosing {
+        let sample_context = SampleContext {
             sampling: &self.sampling,
             history: &self.history,
             allowed: allows.as_ref().map(|allows| allows as &dyn Fn(TokenId) -> bool),
             position: u32::try_from(self.tokens.len()).unwrap_or(u32::MAX),
             tie_threshold,
         };
-        let choice = picker.pick(logits, &choosing);
-        let choice = choice.ok_or_else(|| SessionError::Constraint("every token is forbidden".to_owned()))?;
-        Ok(Pick { token: choice.token, tie: choice.tie })
+        let sampled = sampler.sample(logits, &sample_context);
+        sampled.ok_or_else(|| SessionError::Constraint("it forbids every token".to_owned()))
     }
 
     /// Appends `token` to the output.
@@ -128,19 +125,19 @@ impl Sequence {
         }
     }
 
-    /// Appends `tokens` unverified, up to the first that its constraint or the end of its budget forbids, or
-    /// that `ends` the turn, which is the model's own decision, or is no token of it. How many were appended.
+    /// Appends `tokens` without verification. Stops at a token that the constraint or the token limit
+    /// forbids, or for which `must_stop` is true. Returns the number of appended tokens.
     pub(crate) fn accept(
         &mut self,
         tokens: &[TokenId],
-        ends: impl Fn(TokenId) -> bool,
+        must_stop: impl Fn(TokenId) -> bool,
     ) -> Result<usize, SessionError> {
         for (count, token) in tokens.iter().enumerate() {
             let allowed = match &mut self.constraint {
                 Some(constraint) => constraint.mask().is_ok_and(|mask| mask.is_allowed(*token)),
                 None => true,
             };
-            if !allowed || ends(*token) || self.remaining() == 0 {
+            if !allowed || must_stop(*token) || self.remaining_tokens() == 0 {
                 return Ok(count);
             }
             self.push(*token)?;
@@ -148,8 +145,8 @@ impl Sequence {
         Ok(tokens.len())
     }
 
-    /// Cuts the output to `length` tokens, and the cache with it.
-    pub(crate) fn truncate(&mut self, length: usize, context: &mut Context<'_>) {
+    /// Cuts the tokens to `length`, and the cache with them.
+    pub(crate) fn truncate(&mut self, length: usize, context: &mut BatchContext<'_>) {
         let removed = self.tokens.len() - length;
         for token in self.tokens.drain(length..) {
             self.history.pop(token);
@@ -157,23 +154,23 @@ impl Sequence {
         if let Some(constraint) = &mut self.constraint
             && constraint.rollback(removed).is_err()
         {
-            // Only drafters roll back: without the constraint they merely guess worse.
+            // Only drafters roll back. Without the constraint, their drafts are merely worse.
             self.constraint = None;
         }
-        self.keep(length.saturating_sub(1), context);
+        self.truncate_cache(length.saturating_sub(1), context);
     }
 
-    /// Keeps at most `length` tokens in the cache. A state that cannot be cut is emptied: then all tokens are
-    /// pending, and the next passes evaluate them again.
-    pub(crate) fn keep(&mut self, length: usize, context: &mut Context<'_>) {
+    /// Keeps at most `length` tokens in the cache. If the model's state cannot be cut, the cache is cleared.
+    /// All tokens then become pending, and the next passes evaluate them again.
+    pub(crate) fn truncate_cache(&mut self, length: usize, context: &mut BatchContext<'_>) {
         if self.evaluated > length {
             self.evaluated = context.truncate(self.slot, length);
         }
     }
 
-    /// After a piece of the prompt: answers the opening when all but the last token is evaluated.
-    pub(crate) fn prefilled(&mut self) -> bool {
-        if self.pending() > 1 {
+    /// Ends a prefill chunk. If only the last token is pending, replies to the opening and returns true.
+    pub(crate) fn finish_prefill(&mut self) -> bool {
+        if self.pending_tokens() > 1 {
             return false;
         }
         match self.work.take() {
@@ -185,7 +182,7 @@ impl Sequence {
         }
     }
 
-    /// Ends the sequence's work with an error.
+    /// Fails the current work with `error` and finishes the sequence.
     pub(crate) fn fail(&mut self, error: &SessionError) {
         self.finished = true;
         self.partial = None;
@@ -200,26 +197,25 @@ impl Sequence {
         }
     }
 
-    /// True when its next pass chooses a token: there is little left to evaluate before that. A position that is
-    /// decided again has a pass of one row.
-    pub(crate) fn is_next(&self) -> bool {
-        let tail = if self.partial.is_some() { 1 } else { TAIL };
-        !matches!(self.work, Some(Work::Prefill { .. }) | None) && self.pending() <= tail
+    /// True if the next pass can choose a token, because few tokens are pending before it. A tied position
+    /// needs a pass of one row.
+    pub(crate) fn wants_token(&self) -> bool {
+        let max_pending = if self.partial.is_some() { 1 } else { MAX_PENDING_ROWS };
+        !matches!(self.work, Some(Work::Prefill { .. }) | None) && self.pending_tokens() <= max_pending
     }
 
-    /// The slots that take part in the next pass, each with what is evaluated there after the
-    /// pending tokens.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, &[TokenId])> {
-        let first = match &self.work {
-            Some(Work::Verify { draft, .. }) => draft.first(),
-            Some(Work::Score { text, scored, .. }) => chunk(text, scored.len()),
+    /// The slots of the next pass, each with the tokens to evaluate after the pending ones.
+    pub(crate) fn slot_drafts(&self) -> impl Iterator<Item = (usize, &[TokenId])> {
+        let first_path = match &self.work {
+            Some(Work::Verify { draft, .. }) => draft.first_path(),
+            Some(Work::Score { text, scored, .. }) => score_chunk(text, scored.len()),
             _ => &[],
         };
-        let others = match &self.work {
+        let other_paths = match &self.work {
             Some(Work::Verify { draft, .. }) => draft.paths().get(1..).unwrap_or_default(),
             _ => &[],
         };
-        let branches = self.branches.iter().copied().zip(others.iter().map(Vec::as_slice));
-        std::iter::once((self.slot, first)).chain(branches)
+        let branches = self.branches.iter().copied().zip(other_paths.iter().map(Vec::as_slice));
+        std::iter::once((self.slot, first_path)).chain(branches)
     }
 }

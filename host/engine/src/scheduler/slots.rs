@@ -1,92 +1,95 @@
-//! Slots: llama.cpp sequence ids, each with what its part of the cache holds.
+//! Slots: llama.cpp sequence ids, each with the contents of its cache.
 //!
 //! Invariant: a free slot's cache holds exactly its `cached` tokens.
 
 use tightwad_core::TokenId;
 
-/// Tokens from which on a beginning is copied from a cache that is left to its own conversation.
-const WORTH_COPYING: usize = 32;
+/// The minimum length of a common prefix that is copied from the cache of another conversation.
+const MIN_COPIED_TOKENS: usize = 32;
 
 #[derive(Debug, Default)]
 struct Slot {
-    taken: bool,
+    leased: bool,
     cached: Vec<TokenId>,
-    /// When it was given back; 0: it is empty.
-    used: u64,
+    /// The value of `release_count` at the release; 0: the slot is empty.
+    released_at: u64,
 }
 
-/// A slot for a prompt.
+/// A slot that a sequence has leased.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SlotLease {
     pub slot: usize,
-    /// Tokens of the prompt that its cache holds, once `copied` is done: at most all but the last, whose
+    /// Tokens of the prompt that the cache holds after the copy. At most all but the last one, because its
     /// logits are needed.
-    pub kept: usize,
-    /// The slot whose cache is to be copied here first.
-    pub copied: Option<usize>,
+    pub reused_tokens: usize,
+    /// The slot whose cache must be copied to `slot` first.
+    pub copy_from: Option<usize>,
 }
 
 /// All slots of a context.
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
-    /// A cache cannot be cut: it is of use only to a prompt that begins with all of it.
-    whole: bool,
-    clock: u64,
+    /// True if a cache cannot be cut. Such a cache serves only prompts that begin with all of its tokens.
+    recurrent: bool,
+    release_count: u64,
 }
 
 impl Slots {
-    /// `count` empty slots; `whole`: their caches cannot be cut.
-    pub(crate) fn new(count: u32, whole: bool) -> Self {
-        Self { slots: (0..count).map(|_| Slot::default()).collect(), whole, clock: 0 }
+    /// `count` empty slots. `recurrent`: their caches cannot be cut.
+    pub(crate) fn new(count: u32, recurrent: bool) -> Self {
+        Self { slots: (0..count).map(|_| Slot::default()).collect(), recurrent, release_count: 0 }
     }
 
-    /// Takes a free slot for `prompt`: the one whose cache begins most like it, if the prompt goes on with most
-    /// of that; else, so that other conversations keep their caches, the one that was used longest ago.
-    pub(crate) fn take(&mut self, prompt: &[TokenId]) -> Option<Place> {
-        let most = prompt.len().saturating_sub(1);
-        let common = |slot: &Slot| {
-            let same = slot.cached.iter().zip(&prompt[..most]).take_while(|(a, b)| a == b).count();
-            if self.whole && same < slot.cached.len() { 0 } else { same }
+    /// Leases a free slot for `prompt`. Prefers the slot with the longest common prefix, if this is at least
+    /// half of its cache. Otherwise other conversations keep their caches. The least recently used slot is
+    /// leased, with a copy of a long common prefix.
+    pub(crate) fn lease(&mut self, prompt: &[TokenId]) -> Option<SlotLease> {
+        let max_reused = prompt.len().saturating_sub(1);
+        let common_prefix = |slot: &Slot| {
+            let common_tokens =
+                slot.cached.iter().zip(&prompt[..max_reused]).take_while(|(a, b)| a == b).count();
+            if self.recurrent && common_tokens < slot.cached.len() { 0 } else { common_tokens }
         };
-        let free = self.slots.iter().enumerate().filter(|(_, slot)| !slot.taken);
-        let (best, kept, cached) =
-            free.map(|(index, slot)| (index, common(slot), slot.cached.len())).max_by_key(|best| best.1)?;
-        let oldest = self.oldest()?;
-        let place = if best == oldest || (kept > 0 && 2 * kept >= cached) {
-            Place { slot: best, kept, copied: None }
-        } else if kept >= WORTH_COPYING {
-            Place { slot: oldest, kept, copied: Some(best) }
+        let free = self.slots.iter().enumerate().filter(|(_, slot)| !slot.leased);
+        let (best, reused_tokens, cached) = free
+            .map(|(index, slot)| (index, common_prefix(slot), slot.cached.len()))
+            .max_by_key(|best| best.1)?;
+        let oldest = self.least_recently_used()?;
+        let lease = if best == oldest || (reused_tokens > 0 && 2 * reused_tokens >= cached) {
+            SlotLease { slot: best, reused_tokens, copy_from: None }
+        } else if reused_tokens >= MIN_COPIED_TOKENS {
+            SlotLease { slot: oldest, reused_tokens, copy_from: Some(best) }
         } else {
-            Place { slot: oldest, kept: common(&self.slots[oldest]), copied: None }
+            SlotLease { slot: oldest, reused_tokens: common_prefix(&self.slots[oldest]), copy_from: None }
         };
-        self.occupy(place.slot);
-        Some(place)
+        self.occupy(lease.slot);
+        Some(lease)
     }
 
-    /// Takes the free slot that was used longest ago, for a branch of a tree.
-    pub(crate) fn borrow(&mut self) -> Option<usize> {
-        let index = self.oldest()?;
+    /// Leases the least recently used slot for a branch of a tree.
+    pub(crate) fn lease_branch(&mut self) -> Option<usize> {
+        let index = self.least_recently_used()?;
         self.occupy(index);
         Some(index)
     }
 
-    /// Gives `index` back; its cache holds `cached`.
-    pub(crate) fn free(&mut self, index: usize, cached: Vec<TokenId>) {
-        self.clock += 1;
-        let used = if cached.is_empty() { 0 } else { self.clock };
-        self.slots[index] = Slot { taken: false, cached, used };
+    /// Releases slot `index`, whose cache holds `cached`.
+    pub(crate) fn release(&mut self, index: usize, cached: Vec<TokenId>) {
+        self.release_count += 1;
+        let released_at = if cached.is_empty() { 0 } else { self.release_count };
+        self.slots[index] = Slot { leased: false, cached, released_at };
     }
 
     fn occupy(&mut self, index: usize) {
-        self.slots[index] = Slot { taken: true, ..Slot::default() };
+        self.slots[index] = Slot { leased: true, ..Slot::default() };
     }
 
-    /// The free slot that was used longest ago; of empty ones the lowest, so that the ids of one batch are
-    /// neighbours, which llama.cpp needs to compute them together.
-    fn oldest(&self) -> Option<usize> {
-        let free = self.slots.iter().enumerate().filter(|(_, slot)| !slot.taken);
-        free.min_by_key(|(_, slot)| slot.used).map(|(index, _)| index)
+    /// The least recently used free slot. The first of several empty slots is chosen, because llama.cpp
+    /// computes only consecutive slots together.
+    fn least_recently_used(&self) -> Option<usize> {
+        let free = self.slots.iter().enumerate().filter(|(_, slot)| !slot.leased);
+        free.min_by_key(|(_, slot)| slot.released_at).map(|(index, _)| index)
     }
 }
 
@@ -97,55 +100,55 @@ mod properties;
 mod tests {
     use super::*;
 
-    fn place(slot: usize, kept: usize, copied: Option<usize>) -> Option<Place> {
-        Some(Place { slot, kept, copied })
+    fn lease(slot: usize, reused_tokens: usize, copy_from: Option<usize>) -> Option<SlotLease> {
+        Some(SlotLease { slot, reused_tokens, copy_from })
     }
 
     #[test]
-    fn a_conversation_goes_on_where_it_was_and_the_last_token_is_left() {
+    fn lease_reuses_the_cache_except_the_last_token() {
         let mut slots = Slots::new(2, false);
-        assert_eq!(slots.take(&[1, 2, 3]), place(0, 0, None));
-        assert_eq!(slots.take(&[9]), place(1, 0, None));
-        assert_eq!(slots.take(&[9]), None);
-        slots.free(0, vec![1, 2, 3, 4]);
-        slots.free(1, vec![1, 9]);
-        assert_eq!(slots.take(&[1, 2, 3]), place(0, 2, None));
+        assert_eq!(slots.lease(&[1, 2, 3]), lease(0, 0, None));
+        assert_eq!(slots.lease(&[9]), lease(1, 0, None));
+        assert_eq!(slots.lease(&[9]), None);
+        slots.release(0, vec![1, 2, 3, 4]);
+        slots.release(1, vec![1, 9]);
+        assert_eq!(slots.lease(&[1, 2, 3]), lease(0, 2, None));
     }
 
     #[test]
-    fn another_conversation_takes_what_was_used_longest_ago() {
+    fn lease_for_another_conversation_takes_the_least_recently_used_slot() {
         let mut slots = Slots::new(3, false);
-        slots.take(&[7]);
-        slots.free(0, vec![7, 8, 8, 8, 8]);
-        assert_eq!(slots.take(&[7, 1, 2]), place(1, 0, None));
-        slots.free(1, vec![7, 1, 2, 3, 4]);
-        assert_eq!(slots.take(&[7, 5, 5]), place(2, 0, None));
-        slots.free(2, vec![7, 5, 5, 5, 5]);
-        // All are full: the first one is oldest, and has one token of it anyway.
-        assert_eq!(slots.take(&[7, 6, 6]), place(0, 1, None));
-        assert_eq!(slots.borrow(), Some(1));
-        slots.free(1, Vec::new());
-        assert_eq!(slots.borrow(), Some(1));
+        slots.lease(&[7]);
+        slots.release(0, vec![7, 8, 8, 8, 8]);
+        assert_eq!(slots.lease(&[7, 1, 2]), lease(1, 0, None));
+        slots.release(1, vec![7, 1, 2, 3, 4]);
+        assert_eq!(slots.lease(&[7, 5, 5]), lease(2, 0, None));
+        slots.release(2, vec![7, 5, 5, 5, 5]);
+        // All slots are full. The first one is the oldest, and one of its tokens is reused.
+        assert_eq!(slots.lease(&[7, 6, 6]), lease(0, 1, None));
+        assert_eq!(slots.lease_branch(), Some(1));
+        slots.release(1, Vec::new());
+        assert_eq!(slots.lease_branch(), Some(1));
     }
 
     #[test]
-    fn a_long_beginning_that_several_share_is_copied() {
+    fn lease_copies_a_long_common_prefix() {
         let mut slots = Slots::new(2, false);
         let system: Vec<TokenId> = (0..40).collect();
-        let conversation = |own: TokenId| [system.clone(), vec![own; 60]].concat();
-        slots.take(&conversation(100));
-        slots.free(0, conversation(100));
-        assert_eq!(slots.take(&conversation(200)), place(1, 40, Some(0)));
-        slots.free(1, conversation(200));
-        assert_eq!(slots.take(&conversation(100)), place(0, 99, None));
+        let conversation = |token: TokenId| [system.clone(), vec![token; 60]].concat();
+        slots.lease(&conversation(100));
+        slots.release(0, conversation(100));
+        assert_eq!(slots.lease(&conversation(200)), lease(1, 40, Some(0)));
+        slots.release(1, conversation(200));
+        assert_eq!(slots.lease(&conversation(100)), lease(0, 99, None));
     }
     #[test]
-    fn a_cache_that_cannot_be_cut_serves_only_prompts_that_begin_with_all_of_it() {
+    fn recurrent_cache_serves_only_prompts_that_extend_it() {
         let mut slots = Slots::new(2, true);
-        slots.take(&[1]);
-        slots.free(0, vec![1, 2, 3]);
-        assert_eq!(slots.take(&[1, 2, 3]), place(1, 0, None));
-        slots.free(1, vec![1, 2, 3]);
-        assert_eq!(slots.take(&[1, 2, 3, 4]).map(|place| place.kept), Some(3));
+        slots.lease(&[1]);
+        slots.release(0, vec![1, 2, 3]);
+        assert_eq!(slots.lease(&[1, 2, 3]), lease(1, 0, None));
+        slots.release(1, vec![1, 2, 3]);
+        assert_eq!(slots.lease(&[1, 2, 3, 4]).map(|lease| lease.reused_tokens), Some(3));
     }
 }

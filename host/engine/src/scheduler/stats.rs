@@ -1,4 +1,4 @@
-//! Counters of an engine, for metrics: written by its thread, read by anyone.
+//! Counters of an engine, for metrics. The engine's thread writes them; any thread reads them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -6,71 +6,71 @@ use std::time::Duration;
 /// Counters since the engine was loaded.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Requests that have no sequence yet.
-    pub(crate) waiting: AtomicUsize,
-    /// Sequences that are open.
-    pub(crate) active: AtomicUsize,
-    pub(crate) ticks: AtomicU64,
+    /// Requests that have no slot yet.
+    pub(crate) queued_requests: AtomicUsize,
+    /// Open sequences.
+    pub(crate) active_sequences: AtomicUsize,
+    pub(crate) forward_passes: AtomicU64,
     pub(crate) rows: AtomicU64,
-    pub(crate) committed: AtomicU64,
-    pub(crate) reused: AtomicU64,
-    pub(crate) ties: AtomicU64,
-    pub(crate) token_nanoseconds: AtomicU64,
-    pub(crate) row_nanoseconds: AtomicU64,
+    pub(crate) committed_tokens: AtomicU64,
+    pub(crate) reused_tokens: AtomicU64,
+    pub(crate) tied_positions: AtomicU64,
+    pub(crate) time_per_token_ns: AtomicU64,
+    pub(crate) time_per_row_ns: AtomicU64,
 }
 
 impl Stats {
-    /// Requests that wait for a sequence.
+    /// Requests that wait for a slot.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Acquire)
+    pub fn queued_requests(&self) -> usize {
+        self.queued_requests.load(Ordering::Acquire)
     }
 
-    /// Sequences that are open.
+    /// Open sequences.
     #[must_use]
-    pub fn active(&self) -> usize {
-        self.active.load(Ordering::Acquire)
+    pub fn active_sequences(&self) -> usize {
+        self.active_sequences.load(Ordering::Acquire)
     }
 
     /// Forward passes.
     #[must_use]
-    pub fn ticks(&self) -> u64 {
-        self.ticks.load(Ordering::Relaxed)
+    pub fn forward_passes(&self) -> u64 {
+        self.forward_passes.load(Ordering::Relaxed)
     }
 
-    /// Rows (tokens of any kind) in all forward passes.
+    /// Rows (tokens of any kind) of all forward passes.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Tokens committed.
+    /// Committed tokens.
     #[must_use]
-    pub fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Relaxed)
+    pub fn committed_tokens(&self) -> u64 {
+        self.committed_tokens.load(Ordering::Relaxed)
     }
 
-    /// Tokens of prompts that were found in the cache.
+    /// Prompt tokens that were found in the cache.
     #[must_use]
-    pub fn reused(&self) -> u64 {
-        self.reused.load(Ordering::Relaxed)
+    pub fn reused_tokens(&self) -> u64 {
+        self.reused_tokens.load(Ordering::Relaxed)
     }
 
-    /// Positions decided again by a one-token pass.
+    /// Positions that a one-token pass decided again.
     #[must_use]
-    pub fn ties(&self) -> u64 {
-        self.ties.load(Ordering::Relaxed)
+    pub fn tied_positions(&self) -> u64 {
+        self.tied_positions.load(Ordering::Relaxed)
     }
 
-    /// How long a forward pass over one row takes.
+    /// Duration of a forward pass over one row.
     #[must_use]
-    pub fn token_time(&self) -> Duration {
-        Duration::from_nanos(self.token_nanoseconds.load(Ordering::Relaxed))
+    pub fn time_per_token(&self) -> Duration {
+        Duration::from_nanos(self.time_per_token_ns.load(Ordering::Relaxed))
     }
 
-    /// How long one row of a large forward pass takes.
+    /// Duration of a large forward pass, per row.
     #[must_use]
-    pub fn row_time(&self) -> Duration {
-        Duration::from_nanos(self.row_nanoseconds.load(Ordering::Relaxed))
+    pub fn time_per_row(&self) -> Duration {
+        Duration::from_nanos(self.time_per_row_ns.load(Ordering::Relaxed))
     }
 }

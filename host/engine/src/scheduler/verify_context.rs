@@ -1,21 +1,21 @@
-//! What the rows of a pass are judged with.
+//! The shared state of a verification.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sampling::choice::Picker;
+use crate::sampling::sampler::Sampler;
 use crate::scheduler::stats::Stats;
 use crate::weights::Weights;
 
-/// What judging a row needs beside the sequence.
-pub(crate) struct Judge {
+/// The state that a verification or a draft needs beside its sequence.
+pub(crate) struct VerifyContext {
     pub weights: Arc<Weights>,
-    pub picker: Picker,
-    /// Of the current pass: 0 for a pass of one row, which is the reference itself.
+    pub sampler: Sampler,
+    /// The tie threshold of the current pass; 0 for a pass of one row, which is the reference.
     pub tie_threshold: f32,
-    /// Time from the call of the sequence that is judged until now.
-    pub took: Duration,
-    /// What that time costs it.
+    /// Time from the sequence's call, or its previous step, until now.
+    pub elapsed: Duration,
+    /// The attributed cost of that time.
     pub cost: Duration,
     pub stats: Arc<Stats>,
 }

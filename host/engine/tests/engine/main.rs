@@ -1,4 +1,4 @@
-//! The engine with real models.
+//! Tests of the engine with real models.
 
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]

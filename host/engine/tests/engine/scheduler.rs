@@ -1,21 +1,26 @@
 //! The scheduler on a real model: SmolLM2, downloaded by `cargo xtask models`.
-use tightwad_core::{Draft, Finish, Sampling, SamplingSpec, TokenId};
-use tightwad_engine::{Engine, EngineConfig, OpenSession, SessionError};
+use tightwad_core::{Draft, FinishReason, Sampling, SamplingSpec, TokenId};
+use tightwad_engine::{Engine, EngineConfig, SessionError, SessionParams};
 
-use crate::support::{generated, load, open};
+use crate::support::{generate, load, params};
 
 fn config() -> EngineConfig {
     EngineConfig { context: 512, slots: 4, ..EngineConfig::default() }
 }
 
-async fn plain(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> Vec<TokenId> {
-    generated(engine, open(engine, text, temperature, max_tokens).await).await
+async fn decode(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> Vec<TokenId> {
+    generate(engine, params(engine, text, temperature, max_tokens).await).await
 }
 
-/// Verifies drafts of changing length and quality: right, wrong, and right up to a point.
-async fn drafted(engine: &Engine, text: &str, temperature: f32, truth: &[TokenId]) -> (Vec<TokenId>, u32) {
+/// Verifies drafts of changing length and quality: correct, wrong, and correct up to a point.
+async fn decode_with_drafts(
+    engine: &Engine,
+    text: &str,
+    temperature: f32,
+    truth: &[TokenId],
+) -> (Vec<TokenId>, u32) {
     let max_tokens = truth.len() as u32;
-    let mut session = engine.open(open(engine, text, temperature, max_tokens).await).await.unwrap();
+    let mut session = engine.open(params(engine, text, temperature, max_tokens).await).await.unwrap();
     let (mut tokens, mut accepted, mut round) = (Vec::<TokenId>::new(), 0, 0);
     loop {
         let length = [0, 3, 9, 1, 17][round % 5];
@@ -28,7 +33,7 @@ async fn drafted(engine: &Engine, text: &str, temperature: f32, truth: &[TokenId
         let verified = session.verify(draft).await.unwrap();
         accepted += verified.accepted;
         tokens.extend(verified.committed.iter().map(|committed| committed.token));
-        if verified.finish.is_some() || tokens.len() >= truth.len() {
+        if verified.finish_reason.is_some() || tokens.len() >= truth.len() {
             return (tokens, accepted);
         }
     }
@@ -42,29 +47,29 @@ const PROMPTS: [&str; 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verification_commits_what_plain_decoding_would_have() {
+async fn verification_matches_plain_decoding() {
     let engine = load(config());
     for temperature in [0.0, 0.8] {
         for prompt in PROMPTS {
-            let truth = plain(&engine, prompt, temperature, 48).await;
-            let (tokens, accepted) = drafted(&engine, prompt, temperature, &truth).await;
+            let truth = decode(&engine, prompt, temperature, 48).await;
+            let (tokens, accepted) = decode_with_drafts(&engine, prompt, temperature, &truth).await;
             assert_eq!(tokens, truth, "{prompt} at {temperature}");
-            assert!(accepted > 10, "right drafts are accepted: {accepted}");
+            assert!(accepted > 10, "correct drafts are accepted: {accepted}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tree_is_verified_in_one_pass_and_its_right_path_is_committed() {
+async fn tree_is_verified_in_one_pass() {
     let engine = load(config());
     for temperature in [0.0, 0.8] {
-        let truth = plain(&engine, PROMPTS[2], temperature, 40).await;
-        let mut session = engine.open(open(&engine, PROMPTS[2], temperature, 40).await).await.unwrap();
+        let truth = decode(&engine, PROMPTS[2], temperature, 40).await;
+        let mut session = engine.open(params(&engine, PROMPTS[2], temperature, 40).await).await.unwrap();
         let mut tokens: Vec<TokenId> = Vec::new();
-        let passes = engine.stats().ticks();
+        let passes = engine.stats().forward_passes();
         for (round, right) in [2, 0, 1, 2, 1].into_iter().enumerate() {
             let next: Vec<TokenId> = truth[tokens.len()..].iter().copied().take(4).collect();
-            // Three paths that part at their third token; which of them is right changes.
+            // Three paths that diverge at their third token. The correct path changes.
             let path = |index: usize| {
                 let mut path = next.clone();
                 if index != right {
@@ -72,41 +77,41 @@ async fn a_tree_is_verified_in_one_pass_and_its_right_path_is_committed() {
                 }
                 path
             };
-            let verified = session.verify(Draft::of((0..3).map(path))).await.unwrap();
+            let verified = session.verify(Draft::from_paths((0..3).map(path))).await.unwrap();
             assert_eq!(verified.accepted, 4, "round {round}");
             tokens.extend(verified.committed.iter().map(|committed| committed.token));
-            // A list after a tree, and nothing after that.
+            // A chain after a tree.
             let next: Vec<TokenId> = truth[tokens.len()..].iter().copied().take(2).collect();
             let verified = session.verify(next).await.unwrap();
             tokens.extend(verified.committed.iter().map(|committed| committed.token));
         }
         assert_eq!(tokens, truth);
-        assert_eq!(engine.stats().ticks() - passes, 10, "one pass a verification");
+        assert_eq!(engine.stats().forward_passes() - passes, 10, "one pass per verification");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tree_without_free_slots_is_its_first_path() {
+async fn tree_without_free_slots_is_cut_to_its_first_path() {
     let engine = load(EngineConfig { slots: 1, ..config() });
-    let truth = plain(&engine, PROMPTS[0], 0.0, 20).await;
-    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 20).await).await.unwrap();
-    let draft = Draft::of([truth[..3].to_vec(), vec![truth[0], 99]]);
+    let truth = decode(&engine, PROMPTS[0], 0.0, 20).await;
+    let mut session = engine.open(params(&engine, PROMPTS[0], 0.0, 20).await).await.unwrap();
+    let draft = Draft::from_paths([truth[..3].to_vec(), vec![truth[0], 99]]);
     let verified = session.verify(draft).await.unwrap();
     assert_eq!(verified.accepted, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drafts_that_are_too_long_or_no_tokens_at_all_hold_nothing_up() {
+async fn invalid_drafts_are_cut() {
     let engine = load(config());
-    let truth = plain(&engine, PROMPTS[0], 0.0, 12).await;
-    let mut session = engine.open(open(&engine, PROMPTS[0], 0.0, 480).await).await.unwrap();
+    let truth = decode(&engine, PROMPTS[0], 0.0, 12).await;
+    let mut session = engine.open(params(&engine, PROMPTS[0], 0.0, 480).await).await.unwrap();
     let first = session.verify(vec![7; 600]).await.unwrap();
     assert_eq!(first.committed[0].token, truth[0]);
     let mut draft = truth[1..3].to_vec();
     draft.push(u32::MAX);
     let second = session.verify(draft).await.unwrap();
     assert_eq!(second.accepted, 2);
-    let many = Draft::of((0..200).map(|n| vec![truth[4], n, n, n, n]));
+    let many = Draft::from_paths((0..200).map(|n| vec![truth[4], n, n, n, n]));
     let third = session.verify(many).await.unwrap();
     assert!(third.accepted >= 1);
     let unknown = session.propose(vec![u32::MAX], 3, 0.0).await;
@@ -114,7 +119,7 @@ async fn drafts_that_are_too_long_or_no_tokens_at_all_hold_nothing_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_goes_on_where_another_was_left() {
+async fn session_resumes_from_given_output() {
     let engine = load(config());
     let spec = SamplingSpec {
         temperature: 0.8,
@@ -124,19 +129,19 @@ async fn a_session_goes_on_where_another_was_left() {
         ..SamplingSpec::default()
     };
     let sampling = Sampling::new(spec).unwrap();
-    let whole = OpenSession { sampling, ..open(&engine, PROMPTS[1], 0.8, 30).await };
-    let truth = generated(&engine, whole.clone()).await;
+    let whole = SessionParams { sampling, ..params(&engine, PROMPTS[1], 0.8, 30).await };
+    let truth = generate(&engine, whole.clone()).await;
     for known in [1, 7, 29] {
-        let resumed = OpenSession { output: truth[..known].to_vec(), ..whole.clone() };
-        assert_eq!(generated(&engine, resumed).await, truth[known..], "after {known}");
+        let resumed = SessionParams { output: truth[..known].to_vec(), ..whole.clone() };
+        assert_eq!(generate(&engine, resumed).await, truth[known..], "after {known}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_is_scored_as_it_was_generated() {
+async fn scores_match_generation() {
     let engine = load(config());
-    let truth = plain(&engine, PROMPTS[2], 0.0, 80).await;
-    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90).await).await.unwrap();
+    let truth = decode(&engine, PROMPTS[2], 0.0, 80).await;
+    let mut session = engine.open(params(&engine, PROMPTS[2], 0.0, 90).await).await.unwrap();
     let scored = session.score(truth.clone()).await.unwrap();
     assert_eq!(scored.len(), truth.len());
     for (one, token) in scored.iter().zip(&truth) {
@@ -144,25 +149,25 @@ async fn a_text_is_scored_as_it_was_generated() {
         assert!(one.logprob <= 0.0 && (one.logprob - one.best_logprob).abs() < 1e-6);
     }
     assert!(matches!(session.score(truth.clone()).await, Err(SessionError::Finished)));
-    let mut session = engine.open(open(&engine, PROMPTS[2], 0.0, 90).await).await.unwrap();
+    let mut session = engine.open(params(&engine, PROMPTS[2], 0.0, 90).await).await.unwrap();
     let odd = session.score(vec![truth[0], 4242, truth[2]]).await.unwrap();
     assert!(odd[1].rank > 0 && odd[1].logprob < odd[1].best_logprob);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_at_once_are_each_as_if_alone() {
+async fn concurrent_sequences_match_single_sequences() {
     let engine = load(config());
     let mut truths = Vec::new();
     for prompt in PROMPTS {
-        truths.push(plain(&engine, prompt, 0.8, 40).await);
+        truths.push(decode(&engine, prompt, 0.8, 40).await);
     }
     let tasks = PROMPTS.iter().zip(&truths).enumerate().map(|(index, (prompt, truth))| {
         let (engine, truth) = (engine.clone(), truth.clone());
         tokio::spawn(async move {
             if index % 2 == 0 {
-                plain(&engine, prompt, 0.8, 40).await
+                decode(&engine, prompt, 0.8, 40).await
             } else {
-                drafted(&engine, prompt, 0.8, &truth).await.0
+                decode_with_drafts(&engine, prompt, 0.8, &truth).await.0
             }
         })
     });
@@ -173,25 +178,25 @@ async fn four_at_once_are_each_as_if_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ties_are_decided_again_alone_and_change_nothing() {
+async fn tied_positions_are_decided_again_without_changing_the_output() {
     let engine = load(config());
-    let truth = plain(&engine, PROMPTS[2], 0.0, 48).await;
-    // A threshold far above what this processor needs: many positions are decided twice.
+    let truth = decode(&engine, PROMPTS[2], 0.0, 48).await;
+    // This threshold is far above the real difference. Many positions are therefore decided twice.
     let suspicious = load(EngineConfig { tie_threshold: Some(0.5), ..config() });
-    let (tokens, _) = drafted(&suspicious, PROMPTS[2], 0.0, &truth).await;
+    let (tokens, _) = decode_with_drafts(&suspicious, PROMPTS[2], 0.0, &truth).await;
     assert_eq!(tokens, truth);
-    assert!(suspicious.stats().ties() > 0);
-    assert_eq!(engine.stats().ties(), 0);
+    assert!(suspicious.stats().tied_positions() > 0);
+    assert_eq!(engine.stats().tied_positions(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drafter_of_the_same_model_is_always_right() {
+async fn drafter_of_the_same_model_is_always_accepted() {
     let engine = load(config());
     let drafter = load(config());
-    let truth = plain(&engine, PROMPTS[2], 0.8, 40).await;
-    let opened = OpenSession { prefill: false, ..open(&drafter, PROMPTS[2], 0.8, 40).await };
-    let mut session = drafter.open(opened).await.unwrap();
-    // Continues, rolls back, continues elsewhere.
+    let truth = decode(&engine, PROMPTS[2], 0.8, 40).await;
+    let session_params = SessionParams { prefill: false, ..params(&drafter, PROMPTS[2], 0.8, 40).await };
+    let mut session = drafter.open(session_params).await.unwrap();
+    // The drafter continues, rolls back, and continues at another position.
     for known in [0, 5, 9, 3, 20, 19] {
         let proposals = session.propose(truth[..known].to_vec(), 6, 0.0).await.unwrap();
         let tokens: Vec<TokenId> = proposals.iter().map(|proposal| proposal.token).collect();
@@ -201,31 +206,31 @@ async fn a_drafter_of_the_same_model_is_always_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_common_prefix_is_reused_and_changes_nothing() {
+async fn reused_prefix_does_not_change_the_output() {
     let engine = load(config());
     let long = "Rust is a language whose compiler checks who owns what. ".repeat(6);
-    let first = plain(&engine, &long, 0.0, 16).await;
-    let session = engine.open(open(&engine, &long, 0.0, 16).await).await.unwrap();
-    assert!(session.reused() > 40, "{}", session.reused());
+    let first = decode(&engine, &long, 0.0, 16).await;
+    let session = engine.open(params(&engine, &long, 0.0, 16).await).await.unwrap();
+    assert!(session.reused_tokens() > 40, "{}", session.reused_tokens());
     drop(session);
-    assert_eq!(plain(&engine, &long, 0.0, 16).await, first);
+    assert_eq!(decode(&engine, &long, 0.0, 16).await, first);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropped_sessions_are_freed_and_a_full_queue_refuses() {
-    let engine = load(EngineConfig { slots: 1, queue: 1, ..config() });
-    let mut busy = engine.open(open(&engine, PROMPTS[0], 0.0, 400).await).await.unwrap();
+async fn dropped_sessions_free_slots_and_full_queue_rejects() {
+    let engine = load(EngineConfig { slots: 1, max_queue: 1, ..config() });
+    let mut busy = engine.open(params(&engine, PROMPTS[0], 0.0, 400).await).await.unwrap();
     let steps = busy.decode(400).unwrap();
     let waiting = {
         let engine = engine.clone();
-        tokio::spawn(async move { engine.open(open(&engine, PROMPTS[1], 0.0, 4).await).await.map(drop) })
+        tokio::spawn(async move { engine.open(params(&engine, PROMPTS[1], 0.0, 4).await).await.map(drop) })
     };
-    while engine.stats().waiting() == 0 {
+    while engine.stats().queued_requests() == 0 {
         tokio::task::yield_now().await;
     }
     let mut refused = None;
     for _ in 0..2 {
-        let attempt = engine.open(open(&engine, PROMPTS[2], 0.0, 4).await);
+        let attempt = engine.open(params(&engine, PROMPTS[2], 0.0, 4).await);
         if let Ok(Err(error)) = tokio::time::timeout(std::time::Duration::from_millis(200), attempt).await {
             refused = Some(error);
         }
@@ -234,25 +239,25 @@ async fn dropped_sessions_are_freed_and_a_full_queue_refuses() {
     drop(steps);
     drop(busy);
     waiting.await.unwrap().unwrap();
-    while engine.stats().active() > 0 {
+    while engine.stats().active_sequences() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(engine.stats().waiting(), 0);
+    assert_eq!(engine.stats().queued_requests(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_is_refused_before_any_work() {
+async fn oversized_request_is_rejected_before_any_pass() {
     let engine = load(config());
-    let passes = engine.stats().ticks();
-    let long = OpenSession { prompt: vec![5; 500], ..open(&engine, "x", 0.0, 20).await };
+    let passes = engine.stats().forward_passes();
+    let long = SessionParams { prompt: vec![5; 500], ..params(&engine, "x", 0.0, 20).await };
     assert!(matches!(engine.open(long).await.err(), Some(SessionError::TooLong { context: 512, .. })));
-    let odd = OpenSession { prompt: vec![u32::MAX], ..open(&engine, "x", 0.0, 20).await };
+    let odd = SessionParams { prompt: vec![u32::MAX], ..params(&engine, "x", 0.0, 20).await };
     assert!(matches!(engine.open(odd).await.err(), Some(SessionError::UnknownToken(u32::MAX))));
-    assert_eq!(engine.stats().ticks(), passes);
+    assert_eq!(engine.stats().forward_passes(), passes);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_json_schema_holds_under_wrong_drafts() {
+async fn json_schema_holds_with_wrong_drafts() {
     let engine = load(config());
     let schema = serde_json::json!({
         "type": "object",
@@ -261,31 +266,33 @@ async fn a_json_schema_holds_under_wrong_drafts() {
     });
     let grammar = tightwad_engine::TopLevelGrammar::from_json_schema(schema);
     let constraint = engine.weights().constraint(grammar).unwrap();
-    let opened =
-        OpenSession { constraint: Some(constraint), ..open(&engine, "A person as JSON: ", 0.8, 100).await };
-    let mut session = engine.open(opened.clone()).await.unwrap();
+    let session_params = SessionParams {
+        constraint: Some(constraint),
+        ..params(&engine, "A person as JSON: ", 0.8, 100).await
+    };
+    let mut session = engine.open(session_params.clone()).await.unwrap();
     let mut plain = Vec::new();
     let mut steps = session.decode(100).unwrap();
     let mut finish = None;
     while let Some(step) = steps.recv().await {
         let step = step.unwrap();
         plain.extend(step.committed.iter().map(|committed| committed.token));
-        finish = step.finish;
+        finish = step.finish_reason;
     }
-    assert_eq!(finish, Some(Finish::Stop));
-    let mut drafting = engine.open(opened).await.unwrap();
+    assert_eq!(finish, Some(FinishReason::Stop));
+    let mut drafting = engine.open(session_params).await.unwrap();
     let mut tokens = Vec::new();
     loop {
         let mut draft: Vec<TokenId> = plain[tokens.len()..].iter().copied().take(4).collect();
         draft.push(9);
         let verified = drafting.verify(draft).await.unwrap();
         tokens.extend(verified.committed.iter().map(|committed| committed.token));
-        if verified.finish.is_some() {
+        if verified.finish_reason.is_some() {
             break;
         }
     }
     assert_eq!(tokens, plain);
-    let bytes: Vec<u8> = tokens.iter().flat_map(|token| engine.weights().bytes(*token)).collect();
+    let bytes: Vec<u8> = tokens.iter().flat_map(|token| engine.weights().token_bytes(*token)).collect();
     let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert!(value["age"].is_number() && value["name"].is_string());
 }

@@ -1,9 +1,9 @@
-//! Engines on real models: SmolLM2, downloaded by `cargo xtask models`, and those of the zoo.
+//! Engines with real models: SmolLM2, which `cargo xtask models` downloads, and the models of the zoo.
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use tightwad_core::{Sampling, SamplingSpec, TokenId};
-use tightwad_engine::{Engine, EngineConfig, OpenSession, Weights, on_text_thread};
+use tightwad_engine::{Engine, EngineConfig, SessionParams, Weights, on_text_thread};
 use tightwad_zoo::{Kind, Zoo};
 
 pub(crate) fn smollm2() -> PathBuf {
@@ -13,14 +13,14 @@ pub(crate) fn smollm2() -> PathBuf {
 }
 
 /// A model of the zoo.
-pub(crate) fn zoo(kind: Kind) -> PathBuf {
+pub(crate) fn zoo_model(kind: Kind) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zoo");
     Zoo::new(&smollm2(), &folder).model(kind).expect("run `cargo xtask models` first")
 }
 
 fn prepare() {
     static PREPARED: OnceLock<()> = OnceLock::new();
-    PREPARED.get_or_init(tightwad_engine::prepare);
+    PREPARED.get_or_init(tightwad_engine::select_row_invariant_kernels);
 }
 
 pub(crate) fn load(config: EngineConfig) -> Engine {
@@ -32,9 +32,9 @@ pub(crate) fn load_from(path: &Path, config: EngineConfig) -> Engine {
     Engine::load(path, config).expect("run `cargo xtask models` first")
 }
 
-pub(crate) fn vocabulary(path: &Path) -> std::sync::Arc<Weights> {
+pub(crate) fn load_vocabulary(path: &Path) -> std::sync::Arc<Weights> {
     prepare();
-    Weights::vocabulary_of(path).unwrap()
+    Weights::load_vocabulary(path).unwrap()
 }
 
 pub(crate) fn sampling(temperature: f32) -> Sampling {
@@ -42,16 +42,16 @@ pub(crate) fn sampling(temperature: f32) -> Sampling {
     Sampling::new(spec).unwrap()
 }
 
-/// A session for the tokens of `text`.
-pub(crate) async fn open(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> OpenSession {
+/// The parameters of a session for the tokens of `text`.
+pub(crate) async fn params(engine: &Engine, text: &str, temperature: f32, max_tokens: u32) -> SessionParams {
     let (weights, context, text) = (engine.weights().clone(), engine.context(), text.to_owned());
     let prompt = on_text_thread(move |thread| weights.tokenize(thread, &text, true, context)).await;
-    opened(prompt.unwrap().unwrap(), temperature, max_tokens)
+    params_for(prompt.unwrap().unwrap(), temperature, max_tokens)
 }
 
-/// A session for a prompt.
-pub(crate) fn opened(prompt: Vec<TokenId>, temperature: f32, max_tokens: u32) -> OpenSession {
-    OpenSession {
+/// The parameters of a session for `prompt`.
+pub(crate) fn params_for(prompt: Vec<TokenId>, temperature: f32, max_tokens: u32) -> SessionParams {
+    SessionParams {
         prompt,
         output: Vec::new(),
         sampling: sampling(temperature),
@@ -61,10 +61,10 @@ pub(crate) fn opened(prompt: Vec<TokenId>, temperature: f32, max_tokens: u32) ->
     }
 }
 
-pub(crate) async fn generated(engine: &Engine, open: OpenSession) -> Vec<TokenId> {
-    let most = open.max_tokens;
-    let mut session = engine.open(open).await.unwrap();
-    let mut steps = session.decode(most).unwrap();
+pub(crate) async fn generate(engine: &Engine, params: SessionParams) -> Vec<TokenId> {
+    let max_tokens = params.max_tokens;
+    let mut session = engine.open(params).await.unwrap();
+    let mut steps = session.decode(max_tokens).unwrap();
     let mut tokens = Vec::new();
     while let Some(step) = steps.recv().await {
         tokens.extend(step.unwrap().committed.iter().map(|committed| committed.token));

@@ -1,19 +1,19 @@
-//! Text that is hostile to a tokenizer: long stretches of one kind of character. An overflow of the stack would end
-//! the process of these tests.
+//! Text that is hostile to a tokenizer: long runs of one kind of character. A stack overflow would end the
+//! process of these tests.
 use std::sync::Arc;
 
 use tightwad_core::TokenId;
 use tightwad_engine::{TextError, Weights, on_text_thread};
 use tightwad_zoo::Kind;
 
-use crate::support::{smollm2, vocabulary, zoo};
+use crate::support::{load_vocabulary, smollm2, zoo_model};
 
-/// Longest stretch that is taken, in characters.
-const MAX_STRETCH: usize = 1 << 17;
-/// Stack of a text thread.
+/// The maximum length of a run, in characters.
+const MAX_RUN: usize = 1 << 17;
+/// Stack size of a text thread.
 const STACK_BYTES: u64 = 256 << 20;
 
-/// Pre-tokenizers of llama.cpp whose regular expressions it does not split by hand, with different expressions.
+/// Pre-tokenizers with different regular expressions, for which llama.cpp uses `std::regex`.
 const PRE_TOKENIZERS: [&str; 13] = [
     "tekken",
     "gpt-4o",
@@ -30,97 +30,98 @@ const PRE_TOKENIZERS: [&str; 13] = [
     "default",
 ];
 
-/// What stretches are made of.
+/// The parts that runs repeat.
 const PARTS: [&str; 8] = ["a", "A", " ", "\n", "ก", "-", "あ・", "7"];
 
-async fn tokenized(weights: &Arc<Weights>, text: String) -> Result<Vec<TokenId>, TextError> {
+async fn tokenize(weights: &Arc<Weights>, text: String) -> Result<Vec<TokenId>, TextError> {
     let weights = weights.clone();
     on_text_thread(move |thread| weights.tokenize(thread, &text, false, u32::MAX)).await.unwrap()
 }
 
-/// `part` again and again, to `characters` characters.
-fn stretch(part: &str, characters: usize) -> String {
+/// `part` repeated to a length of `characters` characters.
+fn run_of(part: &str, characters: usize) -> String {
     part.chars().cycle().take(characters).collect()
 }
 
-/// Most of a text thread's stack that was ever touched, in bytes. The stacks are the only mappings of their size.
-fn touched() -> u64 {
+/// The largest touched part of a text thread's stack, in bytes. Only these stacks have mappings of their
+/// size.
+fn max_touched_stack() -> u64 {
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|figure| figure.parse::<u64>().ok());
-    let (mut stack, mut most) = (false, 0);
+    let (mut stack, mut max_bytes) = (false, 0);
     for line in maps.lines() {
         match line.split(':').next() {
             Some("Size") => {
                 stack = kilobytes(line).is_some_and(|size| size.abs_diff(STACK_BYTES >> 10) < 256)
             }
-            Some("Rss") if stack => most = most.max(kilobytes(line).unwrap_or(0) << 10),
+            Some("Rss") if stack => max_bytes = max_bytes.max(kilobytes(line).unwrap_or(0) << 10),
             _ => {}
         }
     }
-    most
+    max_bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_longest_stretch_fits_the_stack_with_every_pre_tokenizer() {
-    let mut most = 0;
+async fn longest_run_fits_the_stack_with_every_pre_tokenizer() {
+    let mut max_bytes = 0;
     for pre in PRE_TOKENIZERS {
-        let weights = vocabulary(&zoo(Kind::Vocabulary(pre)));
+        let weights = load_vocabulary(&zoo_model(Kind::Vocabulary(pre)));
         for part in PARTS {
-            match tokenized(&weights, stretch(part, MAX_STRETCH)).await {
+            match tokenize(&weights, run_of(part, MAX_RUN)).await {
                 Ok(tokens) => assert!(!tokens.is_empty()),
-                // Expressions whose time grows with the square.
-                Err(TextError::Stretch { most, .. }) => {
-                    assert!(
-                        most < MAX_STRETCH && ["deepseek-llm", "superbpe"].contains(&pre),
-                        "{pre} {part:?}"
-                    );
+                // Expressions whose time grows with the square of the length.
+                Err(TextError::LongRun { max, .. }) => {
+                    assert!(max < MAX_RUN && ["deepseek-llm", "superbpe"].contains(&pre), "{pre} {part:?}");
                 }
                 Err(error) => panic!("{pre} {part:?}: {error}"),
             }
-            let now = touched();
-            if now > most {
-                println!("{pre} {part:?}: {} bytes of stack for each character", now / MAX_STRETCH as u64);
-                most = now;
+            let touched_bytes = max_touched_stack();
+            if touched_bytes > max_bytes {
+                println!(
+                    "{pre} {part:?}: {} bytes of stack for each character",
+                    touched_bytes / MAX_RUN as u64
+                );
+                max_bytes = touched_bytes;
             }
         }
     }
-    // With room for another standard library's frames.
-    assert!((1 << 20..STACK_BYTES * 4 / 5).contains(&most), "{most} bytes");
+    // The reserve is for the frames of other standard libraries.
+    assert!((1 << 20..STACK_BYTES * 4 / 5).contains(&max_bytes), "{max_bytes} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_llama_cpp_splits_by_hand_has_no_longest_stretch() {
-    // More than the stack would hold.
+async fn hand_split_pre_tokenizers_have_no_run_limit() {
+    // Runs that the stack could not hold.
     for pre in ["qwen2", "qwen35", "llama-bpe", "gpt-2", "smollm", "glm4"] {
-        let weights = vocabulary(&zoo(Kind::Vocabulary(pre)));
+        let weights = load_vocabulary(&zoo_model(Kind::Vocabulary(pre)));
         for part in ["a", " ", "猫7!"] {
-            let tokens = tokenized(&weights, stretch(part, 7 * MAX_STRETCH)).await.unwrap();
+            let tokens = tokenize(&weights, run_of(part, 7 * MAX_RUN)).await.unwrap();
             assert!(!tokens.is_empty(), "{pre} {part:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_longer_is_refused_before_it_is_split() {
-    let weights = vocabulary(&zoo(Kind::Vocabulary("tekken")));
+async fn longer_run_is_rejected_before_tokenizing() {
+    let weights = load_vocabulary(&zoo_model(Kind::Vocabulary("tekken")));
     for part in PARTS {
-        for characters in [MAX_STRETCH + 1, 3_000_000] {
+        for characters in [MAX_RUN + 1, 3_000_000] {
             let start = std::time::Instant::now();
-            let refused = tokenized(&weights, stretch(part, characters)).await;
-            assert!(matches!(refused, Err(TextError::Stretch { .. })), "{part:?}");
+            let refused = tokenize(&weights, run_of(part, characters)).await;
+            assert!(matches!(refused, Err(TextError::LongRun { .. })), "{part:?}");
             assert!(start.elapsed() < std::time::Duration::from_secs(5), "{part:?}");
         }
     }
-    // No stretch is long, but the text is.
+    // All runs are short, but the text is long.
     let text = "one two 3 ".repeat(1_000_000);
-    let weights = vocabulary(&smollm2());
+    let weights = load_vocabulary(&smollm2());
     let refused = on_text_thread(move |thread| weights.tokenize(thread, &text, false, 8192)).await.unwrap();
     assert!(matches!(refused, Err(TextError::TooLong { context: 8192, .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn special_tokens_without_number_are_refused_and_many_are_told_apart_in_time() {
-    let weights = vocabulary(&smollm2());
+async fn excess_special_tokens_are_rejected_and_the_maximum_is_tokenized_in_time() {
+    let weights = load_vocabulary(&smollm2());
     for (count, fits) in [(1 << 15, true), ((1 << 15) + 1, false), (1_000_000, false)] {
         let (weights, text) = (weights.clone(), "<|im_end|>".repeat(count));
         let start = std::time::Instant::now();
@@ -128,7 +129,9 @@ async fn special_tokens_without_number_are_refused_and_many_are_told_apart_in_ti
             on_text_thread(move |thread| weights.tokenize(thread, &text, true, u32::MAX)).await.unwrap();
         match tokens {
             Ok(tokens) => assert!(fits && tokens.len() == count),
-            Err(error) => assert!(!fits && matches!(error, TextError::Specials { .. }), "{error}"),
+            Err(error) => {
+                assert!(!fits && matches!(error, TextError::TooManySpecialTokens { .. }), "{error}")
+            }
         }
         println!("{count}: {:?}", start.elapsed());
         assert!(start.elapsed() < std::time::Duration::from_secs(30), "{count}: {:?}", start.elapsed());

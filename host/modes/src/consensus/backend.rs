@@ -1,83 +1,83 @@
-//! Consensus: drafters race, and where they agree the target is not asked. Approximate, and every response
-//! says so: audits measure what that costs.
+//! Consensus: drafters race, and the target does not verify tokens that they agree on. Consensus is approximate: every
+//! response reports this, and audits measure the agreement with the target.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{Backend, BackendError, Generator, Load, Outcome, Request, SharedBackend, Sink};
-use tightwad_sandbox::{Loaded, Slot};
+use tightwad_sandbox::{Plugin, ReloadablePlugin};
 
-use crate::consensus::at_work::PolicyAtWork;
 use crate::consensus::auditor::Auditor;
-use crate::consensus::skipping::{Agreement, RuleAtWork, Skipping};
-use crate::decoding::component::Plugin;
-use crate::decoding::driven::Driven;
+use crate::consensus::grant::{ActiveRule, Agreement, UnverifiedGrant};
+use crate::consensus::policy_handle::PolicyHandle;
+use crate::decoding::component::ModeDriver;
+use crate::decoding::driven_target::DrivenTarget;
 use crate::decoding::totals::Totals;
+use crate::settings::Settings;
 
-/// A target, drafters that may go without it, and the plugins that decide when.
+/// A target with drafters that can commit tokens without it, a driver, and an optional policy.
 pub struct Consensus {
     name: String,
-    driven: Driven,
-    policy: Option<PolicyAtWork>,
+    driven: DrivenTarget,
+    policy: Option<PolicyHandle>,
     agreement: Arc<Agreement>,
-    rule: Arc<RuleAtWork>,
+    rule: Arc<ActiveRule>,
     auditor: Auditor,
 }
 
 impl Consensus {
-    /// Stacks `drafters` on `target`; `settings` is a JSON object that the mode's `plugin` reads, `policy`
-    /// the plugin that rules on ballots in its place.
+    /// Stacks `drafters` on `target`. The driver reads `settings`. A `policy` rules on ballots in place of the driver.
     #[must_use]
     pub fn new(
         target: SharedBackend,
         drafters: Vec<SharedBackend>,
-        plugin: Arc<Slot<Plugin>>,
-        policy: Option<PolicyAtWork>,
-        settings: String,
+        driver: Arc<ReloadablePlugin<ModeDriver>>,
+        policy: Option<PolicyHandle>,
+        settings: Settings,
     ) -> Self {
-        let (agreement, rule): (Arc<Agreement>, Arc<RuleAtWork>) = Default::default();
+        let (agreement, rule): (Arc<Agreement>, Arc<ActiveRule>) = Default::default();
         Self {
             name: format!("consensus({})", target.name()),
             auditor: Auditor::start(target.clone(), agreement.clone(), rule.clone()),
-            driven: Driven::new(target, drafters, plugin, settings),
+            driven: DrivenTarget::new(target, drafters, driver, settings),
             policy,
             agreement,
             rule,
         }
     }
 
-    /// The sums over all requests, live.
+    /// The live totals of all requests.
     #[must_use]
     pub fn totals(&self) -> &Arc<Totals> {
         &self.driven.totals
     }
 
-    /// What audits have shown.
+    /// The results of audits.
     #[must_use]
     pub fn agreement(&self) -> &Agreement {
         &self.agreement
     }
 
-    /// The rule at work; empty before the first request.
+    /// The name of the active rule. Empty before the first request.
     #[must_use]
     pub fn rule(&self) -> String {
         self.rule.name()
     }
 
-    /// The policy plugin, where the script named one.
+    /// The policy that the script named.
     #[must_use]
-    pub fn policy(&self) -> Option<&PolicyAtWork> {
+    pub fn policy(&self) -> Option<&PolicyHandle> {
         self.policy.as_ref()
     }
 
-    /// The target, which answers everything that is not skipped.
+    /// The target.
     #[must_use]
     pub fn target(&self) -> &SharedBackend {
         &self.driven.target
     }
 }
 
-/// Consensus only generates. Nothing that must be exact stacks on it.
+/// Consensus only generates. A mode that must be exact cannot be stacked on it.
 impl Backend for Consensus {
     fn name(&self) -> &str {
         &self.name
@@ -100,24 +100,24 @@ impl Backend for Consensus {
 impl Generator for Consensus {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let request = Arc::new(request);
-        let skipping = Skipping {
+        let grant = UnverifiedGrant {
             allowed: request.sampling.logprobs.is_none(),
             agreement: self.agreement.clone(),
             rule: self.rule.clone(),
-            own_rule: String::new(),
-            policy: self.policy.as_ref().map(PolicyAtWork::of_request),
+            request_rule: String::new(),
+            policy: self.policy.as_ref().map(PolicyHandle::for_request),
         };
-        let policy = skipping.policy.clone();
-        let done = self.driven.run(&request, sink, Some(skipping)).await?;
-        self.auditor.look_at(&request, done.left, done.audits);
-        let mut outcome = done.outcome;
+        let policy = grant.policy.clone();
+        let answer = self.driven.run(&request, sink, Some(grant)).await?;
+        self.auditor.submit(&request, answer.resume_point, answer.audit_spans);
+        let mut outcome = answer.outcome;
         let report = &mut outcome.report;
         report.mode = "consensus".to_owned();
         report.exact = false;
         report.rule = Some(self.rule.name()).filter(|rule| !rule.is_empty());
         report.agreement = self.agreement.share();
         if let Some(policy) = policy {
-            report.plugins.push(policy.plugin().entry());
+            report.plugins.push(policy.plugin().report_entry());
         }
         Ok(outcome)
     }

@@ -1,20 +1,20 @@
-//! The host's side of `unverified` and `policy`: what approximate modes may do besides.
+//! The host functions of the interfaces `unverified` and `active-policy`, which only approximate modes import.
 
 use tightwad_core::BackendError;
 use tightwad_sandbox::State;
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
+use crate::bindings::tightwad::plugin::active_policy::Host as HostPolicy;
 use crate::bindings::tightwad::plugin::ballots::{Ballot, Host as HostBallots, Ruling};
 use crate::bindings::tightwad::plugin::decoding::Error;
-use crate::bindings::tightwad::plugin::policy::Host as HostPolicy;
-use crate::bindings::tightwad::plugin::unverified::{Accepted, Agreement, Host as HostUnverified};
+use crate::bindings::tightwad::plugin::unverified::{Accepted, AuditStats, Host as HostUnverified};
 use crate::decoding::handles::JobHandle;
-use crate::decoding::host::{MOST, UNDER_WAY, live, refused};
+use crate::decoding::host::{MAX_DRAFT_TOKENS, VERIFICATION_IN_PROGRESS, active_job, refused};
 use crate::decoding::job::Job;
 
-/// Longest name of a rule, in bytes.
-const LONGEST_NAME: usize = 64;
+/// The maximum length of a rule's name. The host cuts longer names.
+const MAX_RULE_NAME_BYTES: usize = 64;
 
 impl HostBallots for State<Job> {}
 
@@ -25,46 +25,47 @@ impl HostUnverified for State<Job> {
         tokens: Vec<u32>,
         audit: bool,
     ) -> Result<std::result::Result<Accepted, Error>> {
-        let job = match live(self)? {
+        let job = match active_job(self)? {
             Ok(job) => job,
             Err(error) => return Ok(Err(error)),
         };
-        if tokens.is_empty() || tokens.len() > MOST as usize {
-            return Ok(refused(format!("1 to {MOST} tokens are accepted at once, not {}", tokens.len())));
+        if tokens.is_empty() || tokens.len() > MAX_DRAFT_TOKENS as usize {
+            let count = tokens.len();
+            return Ok(refused(format!("a call accepts 1 to {MAX_DRAFT_TOKENS} tokens, not {count}")));
         }
-        Ok(match job.accept(&tokens, audit).await {
-            Some((tokens, finished)) => Ok(Accepted { tokens, finished }),
-            None => refused(UNDER_WAY.to_owned()),
+        Ok(match job.accept_unverified(&tokens, audit).await {
+            Some((count, finished)) => Ok(Accepted { count, finished }),
+            None => refused(VERIFICATION_IN_PROGRESS.to_owned()),
         })
     }
 
-    fn audited(&mut self, _: Resource<JobHandle>) -> Result<Agreement> {
+    fn get_audit_stats(&mut self, _: Resource<JobHandle>) -> Result<AuditStats> {
         self.count_call()?;
-        let skipping = self.data.skipping.as_ref();
-        let (audited, agreed) = skipping.map(|skipping| skipping.agreement.current()).unwrap_or_default();
-        Ok(Agreement { audited, agreed })
+        let grant = self.data.grant.as_ref();
+        let (audited, agreed) = grant.map(|grant| grant.agreement.fresh_counts()).unwrap_or_default();
+        Ok(AuditStats { audited, agreed })
     }
 
-    fn at_work(&mut self, _: Resource<JobHandle>, mut rule: String, why: String) -> Result<()> {
+    fn report_rule(&mut self, _: Resource<JobHandle>, mut rule: String, reason: String) -> Result<()> {
         self.count_call()?;
-        rule.truncate(rule.floor_char_boundary(LONGEST_NAME));
-        let plugin = self.plugin().to_owned();
-        let Some(skipping) = &mut self.data.skipping else { return Ok(()) };
-        skipping.own_rule.clone_from(&rule);
-        if skipping.rule.set(rule.clone()) {
-            tracing::warn!(plugin, rule, why, "another rule is at work");
+        rule.truncate(rule.floor_char_boundary(MAX_RULE_NAME_BYTES));
+        let plugin = self.plugin_label().to_owned();
+        let Some(grant) = &mut self.data.grant else { return Ok(()) };
+        grant.request_rule.clone_from(&rule);
+        if grant.rule.set(rule.clone()) {
+            tracing::warn!(plugin, rule, reason, "the rule of the consensus changed");
         }
         Ok(())
     }
 }
 
 impl HostPolicy for State<Job> {
-    async fn rule(&mut self, ballots: Vec<Ballot>, drafters: u32) -> Result<Option<Ruling>> {
+    async fn rule(&mut self, ballots: Vec<Ballot>, drafter_count: u32) -> Result<Option<Ruling>> {
         self.count_call()?;
-        let Some(policy) = self.data.skipping.as_ref().and_then(|skipping| skipping.policy.clone()) else {
+        let Some(policy) = self.data.grant.as_ref().and_then(|grant| grant.policy.clone()) else {
             return Ok(None);
         };
-        Ok(Some(policy.rule(&ballots, drafters).await.unwrap_or_else(|error| {
+        Ok(Some(policy.rule(&ballots, drafter_count).await.unwrap_or_else(|error| {
             self.data.failure = Some(BackendError::failed("the consensus policy", error));
             Ruling::Decode(1)
         })))

@@ -1,7 +1,7 @@
-//! A loaded consensus policy: it rules on ballots.
+//! A loaded consensus policy: a component that rules on ballots.
 //!
-//! Invariant: an instance that is kept has returned from its last call; one that trapped or broke a limit
-//! is never asked again.
+//! Invariant: an idle instance has returned from its last call. An instance that trapped or exceeded a limit is
+//! dropped.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -9,41 +9,47 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tightwad_core::sync;
 use tightwad_sandbox::{
-    Compiled, Identity, Linked, Loaded, PluginEngine, PluginError, State, World, call_error, whatever_it_does,
+    CompiledComponent, Identity, LinkedComponent, Plugin, PluginEngine, PluginError, State, World,
+    call_error, with_timeout,
 };
 use wasmtime::Store;
 
+use crate::bindings::consensus_policy::{ConsensusPolicyPlugin, ConsensusPolicyPluginPre};
 use crate::bindings::tightwad::plugin::ballots::{Ballot, Ruling};
-use crate::bindings::voting::{Voting, VotingPre};
 
-const RULE: &str = "consensus-policy.rule";
-/// Instances that are kept, so that their start is paid once.
-const KEPT: usize = 8;
+/// The call's name in errors.
+const RULE_CALL: &str = "consensus-policy.rule";
+/// The number of idle instances that are stored, because the start of an instance takes time.
+const MAX_IDLE_INSTANCES: usize = 8;
 
 /// An instance that waits for its next call.
-struct Kept {
+struct IdleInstance {
     store: Store<State<()>>,
-    policy: Voting,
+    policy: ConsensusPolicyPlugin,
 }
 
-/// A component that rules on ballots; its instances serve one call after the other.
-pub struct PolicyPlugin {
-    linked: Linked<VotingPre<State<()>>>,
-    kept: Mutex<Vec<Kept>>,
+/// A component that rules on ballots. An instance serves one call after the other.
+pub struct ConsensusPolicy {
+    linked: LinkedComponent<ConsensusPolicyPluginPre<State<()>>>,
+    idle_instances: Mutex<Vec<IdleInstance>>,
 }
 
 #[async_trait]
-impl Loaded for PolicyPlugin {
-    const WORLD: World =
-        World { interface: "consensus-policy", describe: "consensus-policy.describe", wasi: true };
+impl Plugin for ConsensusPolicy {
+    const WORLD: World = World { interface: "consensus-policy", wasi: true };
 
-    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
+    async fn link(
+        engine: &Arc<PluginEngine>,
+        name: &str,
+        compiled: &CompiledComponent,
+    ) -> Result<Self, PluginError> {
         let linker = engine.linker(Self::WORLD);
-        let linked = Linked::new((engine, name, compiled), linker, VotingPre::new).await?;
-        Ok(Self { linked, kept: Mutex::default() })
+        let linked =
+            LinkedComponent::new((engine, name, compiled), linker, ConsensusPolicyPluginPre::new).await?;
+        Ok(Self { linked, idle_instances: Mutex::default() })
     }
 
-    fn is_exact(_: &Compiled) -> bool {
+    fn is_exact(_: &CompiledComponent) -> bool {
         false
     }
 
@@ -52,72 +58,72 @@ impl Loaded for PolicyPlugin {
     }
 }
 
-impl PolicyPlugin {
-    /// Asks an instance to rule on `ballots`, those that came of `drafters` in all. Tokens that no ballot
-    /// begins with are refused.
+impl ConsensusPolicy {
+    /// Rules on `ballots`. `drafter_count` includes the drafters without a ballot.
     ///
     /// # Errors
     ///
-    /// [`PluginError`] when the plugin trapped, broke a limit, or accepted what nobody proposed.
-    pub async fn rule(&self, ballots: &[Ballot], drafters: u32) -> Result<Ruling, PluginError> {
+    /// Returns [`PluginError`] if the plugin trapped, exceeded a limit, or accepted tokens that no ballot begins with.
+    pub async fn rule(&self, ballots: &[Ballot], drafter_count: u32) -> Result<Ruling, PluginError> {
         let start = Instant::now();
-        let ruled = self.ask(ballots, drafters).await.and_then(|ruling| self.check(ballots, ruling));
-        self.identity().counts().note(start.elapsed(), ruled.is_err());
-        ruled
+        let ruling = self.call_rule(ballots, drafter_count).await;
+        let ruling = ruling.and_then(|ruling| self.check_ruling(ballots, ruling));
+        self.identity().counts().record(start.elapsed(), ruling.is_err());
+        ruling
     }
 
-    /// Memory that the instances which are kept hold, in bytes.
+    /// The memory of the largest idle instance.
     #[must_use]
-    pub fn memory(&self) -> usize {
-        self.kept().iter().map(|kept| kept.store.data().memory()).max().unwrap_or(0)
+    pub fn memory_bytes(&self) -> usize {
+        self.idle_instances().iter().map(|instance| instance.store.data().memory_bytes()).max().unwrap_or(0)
     }
 
-    async fn ask(&self, ballots: &[Ballot], drafters: u32) -> Result<Ruling, PluginError> {
-        let idle = self.kept().pop();
-        let Kept { mut store, policy } = match idle {
-            Some(kept) => kept,
-            None => self.open().await?,
+    async fn call_rule(&self, ballots: &[Ballot], drafter_count: u32) -> Result<Ruling, PluginError> {
+        let idle = self.idle_instances().pop();
+        let IdleInstance { mut store, policy } = match idle {
+            Some(instance) => instance,
+            None => self.instantiate().await?,
         };
-        store.data_mut().renew();
+        store.data_mut().reset();
         store.set_epoch_deadline(1);
-        let called = policy.tightwad_plugin_consensus_policy();
-        match whatever_it_does(called.call_rule(&mut store, ballots, drafters)).await {
+        let exports = policy.tightwad_plugin_consensus_policy();
+        match with_timeout(exports.call_rule(&mut store, ballots, drafter_count)).await {
             Ok(ruling) => {
-                let mut kept = self.kept();
-                if kept.len() < KEPT && store.data().may_be_kept() {
-                    kept.push(Kept { store, policy });
+                let mut idle = self.idle_instances();
+                if idle.len() < MAX_IDLE_INSTANCES && store.data().is_reusable() {
+                    idle.push(IdleInstance { store, policy });
                 }
                 Ok(ruling)
             }
-            Err(error) => Err(call_error(RULE, &error, store.data())),
+            Err(error) => Err(call_error(RULE_CALL, &error, store.data())),
         }
     }
 
-    fn check(&self, ballots: &[Ballot], ruling: Ruling) -> Result<Ruling, PluginError> {
-        let begins = |tokens: &[u32], ballot: &Ballot| {
+    fn check_ruling(&self, ballots: &[Ballot], ruling: Ruling) -> Result<Ruling, PluginError> {
+        let begins_with = |ballot: &Ballot, tokens: &[u32]| {
             tokens.len() <= ballot.proposals.len()
                 && tokens.iter().zip(&ballot.proposals).all(|(token, proposal)| *token == proposal.token)
         };
         match &ruling {
             Ruling::Accept(tokens)
-                if tokens.is_empty() || !ballots.iter().any(|ballot| begins(tokens, ballot)) =>
+                if tokens.is_empty() || !ballots.iter().any(|ballot| begins_with(ballot, tokens)) =>
             {
                 let message = "it accepts tokens that no ballot begins with".to_owned();
-                Err(PluginError::Failed { plugin: self.label().to_owned(), call: RULE, message })
+                Err(PluginError::Failed { plugin: self.label().to_owned(), call: RULE_CALL, message })
             }
             _ => Ok(ruling),
         }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
-        sync::lock(&self.kept)
+    fn idle_instances(&self) -> std::sync::MutexGuard<'_, Vec<IdleInstance>> {
+        sync::lock(&self.idle_instances)
     }
 
-    async fn open(&self) -> Result<Kept, PluginError> {
+    async fn instantiate(&self) -> Result<IdleInstance, PluginError> {
         let mut store = self.linked.store(0, ());
-        match whatever_it_does(self.linked.instance.instantiate_async(&mut store)).await {
-            Ok(policy) => Ok(Kept { store, policy }),
-            Err(error) => Err(call_error(RULE, &error, store.data())),
+        match with_timeout(self.linked.instance_pre.instantiate_async(&mut store)).await {
+            Ok(policy) => Ok(IdleInstance { store, policy }),
+            Err(error) => Err(call_error(RULE_CALL, &error, store.data())),
         }
     }
 }

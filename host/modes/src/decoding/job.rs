@@ -1,381 +1,387 @@
-//! One request as a mode drives it: its target, its drafters and what was committed.
+//! One request of a decoding mode: its target, its drafters and its committed tokens.
 //!
-//! Invariant: every token the target commits goes to the output, in order, whether or not the
-//! component waits for it; the target is here or in the verification under way.
+//! Invariant: every token that the target commits goes to the output, in order, even if the component does not wait
+//! for it. The target is in the job or in the verification in progress.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tightwad_core::{
-    BackendError, Clock, Draft, Drafter, Output, Pass, Proposal, Target, TokenId, Verified, sync,
+    BackendError, Clock, CommittedToken, Draft, Drafter, Output, PassCost, Proposal, StepResult, Target,
+    TokenId, sync,
 };
 use tokio::task::JoinSet;
 
-use crate::consensus::skipping::Skipping;
-use crate::decoding::seat::{Raced, Seat};
+use crate::consensus::grant::UnverifiedGrant;
+use crate::decoding::drafter_slot::{DrafterSlot, RaceStats};
+use crate::settings::Settings;
 
 #[cfg(test)]
 mod tests;
 
-/// What happened while a job ran.
+/// The counts of a job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Verifications of at least one proposal.
     pub rounds: u32,
-    /// Proposals verified.
+    /// Verified proposals.
     pub drafted: u32,
     /// Proposals that the target committed.
     pub accepted: u32,
-    /// Proposals that were never verified.
+    /// Proposals that were neither verified nor committed.
     pub wasted: u32,
-    /// Positions decided again by the one-token path.
+    /// Positions that the one-token path decided again.
     pub ties: u32,
     /// Tokens committed without the target.
     pub unverified: u32,
-    /// Times that tokens were.
+    /// Calls that committed tokens without the target.
     pub skips: u32,
-    /// Continuations that were verified.
+    /// Paths of all verifications.
     pub paths: u32,
-    /// Stretches of plain decoding.
+    /// Calls of plain decoding.
     pub decodes: u32,
 }
 
 impl Tally {
-    /// Notes proposals that nobody has looked at yet.
-    pub(crate) fn waste(&mut self, proposals: usize) {
+    /// Counts new proposals as wasted, until they are verified or committed.
+    pub(crate) fn count_unused(&mut self, proposals: usize) {
         self.wasted += u32::try_from(proposals).unwrap_or(u32::MAX);
     }
 }
 
-/// Tokens that were committed without the target.
+/// Tokens that one call committed without the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// The rule that was at work.
+pub struct UnverifiedSpan {
+    /// The rule that accepted the tokens.
     pub rule: String,
-    /// Tokens of the output before them.
-    pub at: usize,
+    /// The number of output tokens before the span.
+    pub start: usize,
     /// The tokens.
     pub tokens: Vec<TokenId>,
 }
 
-/// What is left of a job when everything under way is settled.
-pub struct Settled {
+/// The result of a job. No draft or verification is in progress anymore.
+pub struct JobResult {
     /// The target, unless it is lost.
     pub target: Option<Box<dyn Target>>,
-    /// What was streamed.
+    /// The output with all committed tokens.
     pub output: Output,
-    /// What happened.
+    /// The job's counts.
     pub tally: Tally,
-    /// The failure of the target, the client's leaving, or a policy's failure that the script wants to be one.
+    /// The failure of the target, or of the policy if its failure must fail the request. [`BackendError::Cancelled`]
+    /// if the client disconnected.
     pub failure: Option<BackendError>,
-    /// What is to be audited.
-    pub audits: Vec<Skipped>,
-    /// How every drafter did in races, in their order.
-    pub raced: Vec<(String, Raced)>,
+    /// The spans to audit.
+    pub audit_spans: Vec<UnverifiedSpan>,
+    /// The results of each drafter in races, in the script's order.
+    pub races: Vec<(String, RaceStats)>,
 }
 
-/// What a commit brought.
+/// The result of a verification or a decode.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Committed {
+pub(crate) struct CommitReport {
     pub tokens: Vec<TokenId>,
     pub accepted: u32,
-    /// Rows of the pass; 0: unknown.
+    /// The rows of the pass. 0: unknown.
     pub rows: u32,
     pub finished: bool,
-    /// What the request is charged for it: the time that it took, or another where other requests shared its passes.
-    pub took: Duration,
+    /// The round trip and the attributed cost of the request.
+    pub cost: Duration,
 }
 
-type Verification = (Box<dyn Target>, Result<Verified, BackendError>, Duration);
-/// A request in the hands of a mode.
+/// The end of a verification: the target, the result and the elapsed time.
+type Verification = (Box<dyn Target>, Result<StepResult, BackendError>, Duration);
+
+/// A request that a driver drives.
 pub struct Job {
     target: Option<Box<dyn Target>>,
-    expected: Pass,
-    /// Aborted when the job is dropped, which frees the target's sequence at once.
+    pass_cost: PassCost,
+    /// Dropping the job aborts the verification, which frees the target's sequence immediately.
     verifying: JoinSet<Verification>,
-    /// Proposals that it looks at.
-    verifying_nodes: usize,
-    pub(crate) seats: Vec<Seat>,
+    /// The number of proposals in the verification.
+    verifying_proposals: usize,
+    pub(crate) drafters: Vec<DrafterSlot>,
     pub(crate) output: Output,
-    settings: String,
-    memory: Arc<Mutex<String>>,
+    settings: Settings,
+    /// The state that the driver saved last, shared with the other requests of the mode.
+    driver_state: Arc<Mutex<Vec<u8>>>,
     pub(crate) tally: Tally,
     pub(crate) failure: Option<BackendError>,
-    audits: Vec<Skipped>,
-    pub(crate) skipping: Option<Skipping>,
+    audit_spans: Vec<UnverifiedSpan>,
+    pub(crate) grant: Option<UnverifiedGrant>,
     clock: Clock,
 }
 
 impl Job {
-    /// A job on an open target, with drafters in the script's order, by name, those that could not be opened
-    /// among them; `settings` is a JSON object, `memory` what the mode left for itself.
+    /// A job on an open target. `drafters` has the script's order and names; `None` is a drafter that did not open.
+    /// `driver_state` is the state that the driver saved last.
     #[must_use]
     pub fn new(
         target: Box<dyn Target>,
         drafters: Vec<(String, Option<Box<dyn Drafter>>)>,
         output: Output,
-        settings: String,
-        memory: Arc<Mutex<String>>,
+        settings: Settings,
+        driver_state: Arc<Mutex<Vec<u8>>>,
     ) -> Self {
-        let processor = target.processor();
+        let device = target.device();
+        let slot = |(name, drafter)| DrafterSlot::new(name, drafter, &device);
         Self {
-            expected: target.expected(),
+            pass_cost: target.expected_cost(),
             target: Some(target),
             verifying: JoinSet::new(),
-            verifying_nodes: 0,
-            seats: drafters.into_iter().map(|(name, open)| Seat::new(name, open, &processor)).collect(),
+            verifying_proposals: 0,
+            drafters: drafters.into_iter().map(slot).collect(),
             output,
             settings,
-            memory,
+            driver_state,
             tally: Tally::default(),
             failure: None,
-            audits: Vec::new(),
-            skipping: None,
+            audit_spans: Vec::new(),
+            grant: None,
             clock: Clock::default(),
         }
     }
 
-    /// Takes the time from `clock`.
+    /// Measures time with `clock`.
     #[cfg(test)]
     #[must_use]
-    pub(crate) fn timed_by(self, clock: Clock) -> Self {
+    pub(crate) fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// Lets an approximate mode skip verifications.
+    /// Lets the driver commit tokens without the target.
     #[must_use]
-    pub fn skipping(mut self, skipping: Skipping) -> Self {
-        self.skipping = Some(skipping);
+    pub fn with_grant(mut self, grant: UnverifiedGrant) -> Self {
+        self.grant = Some(grant);
         self
     }
 
-    /// Settles what is under way and gives everything back.
-    pub async fn settle(mut self) -> Settled {
+    /// Waits for the verification in progress, and returns the parts of the job.
+    pub async fn finish(mut self) -> JobResult {
         if !self.verifying.is_empty() {
-            // Failures are kept in `failure`.
+            // `failure` holds the error, if any.
             let _ = self.end_verify().await;
         }
-        let Self { target, output, tally, failure, audits, seats, .. } = self;
-        let raced = seats.into_iter().map(|seat| (seat.name, seat.raced)).collect();
-        Settled { target, output, tally, failure, audits, raced }
+        let Self { target, output, tally, failure, audit_spans, drafters, .. } = self;
+        let races = drafters.into_iter().map(|drafter| (drafter.name, drafter.races)).collect();
+        JobResult { target, output, tally, failure, audit_spans, races }
     }
 
-    pub(crate) fn settings(&self) -> &str {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    pub(crate) fn remaining(&self) -> u32 {
-        self.output.remaining()
+    pub(crate) fn remaining_tokens(&self) -> u32 {
+        self.output.remaining_tokens()
     }
 
-    pub(crate) fn expected(&self) -> Pass {
-        self.expected
+    pub(crate) fn pass_cost(&self) -> PassCost {
+        self.pass_cost
     }
 
-    pub(crate) fn seats(&self) -> &[Seat] {
-        &self.seats
+    pub(crate) fn drafters(&self) -> &[DrafterSlot] {
+        &self.drafters
     }
 
-    pub(crate) fn memory(&self) -> String {
-        sync::lock(&self.memory).clone()
+    pub(crate) fn load_state(&self) -> Vec<u8> {
+        sync::lock(&self.driver_state).clone()
     }
 
-    pub(crate) fn remember(&self, note: String) {
-        *sync::lock(&self.memory) = note;
+    pub(crate) fn save_state(&self, state: Vec<u8>) {
+        *sync::lock(&self.driver_state) = state;
     }
 
-    /// True when nothing more can be committed.
+    /// True if no token can be committed anymore.
     pub(crate) fn is_over(&self) -> bool {
-        self.failure.is_some() || self.output.is_over()
+        self.failure.is_some() || self.output.is_finished()
     }
 
-    /// Begins a verification; false when one is under way.
+    /// Starts a verification. Returns false if one is in progress.
     pub(crate) fn begin_verify(&mut self, mut draft: Draft) -> bool {
-        draft.truncate(self.remaining().saturating_sub(1) as usize);
+        draft.truncate(self.remaining_tokens().saturating_sub(1) as usize);
         let Some(mut target) = self.target.take() else { return false };
-        self.verifying_nodes = draft.nodes();
+        self.verifying_proposals = draft.node_count();
         self.tally.paths += u32::try_from(draft.paths().len()).unwrap_or(u32::MAX);
         let clock = self.clock.clone();
         self.verifying.spawn(async move {
             let start = clock.now();
-            let verified = target.verify(&draft).await;
-            (target, verified, clock.since(start))
+            let result = target.verify(&draft).await;
+            (target, result, clock.since(start))
         });
         true
     }
 
-    /// Waits for the verification under way and commits what it brought; `None` when there is none.
-    pub(crate) async fn end_verify(&mut self) -> Option<Committed> {
-        let outcome = tokio::select! {
-            outcome = self.verifying.join_next() => outcome?,
-            () = self.output.abandoned() => {
+    /// Waits for the verification in progress, and commits its tokens. `None` if there is none.
+    pub(crate) async fn end_verify(&mut self) -> Option<CommitReport> {
+        let verification = tokio::select! {
+            verification = self.verifying.join_next() => verification?,
+            () = self.output.client_disconnected() => {
                 self.failure = Some(BackendError::Cancelled);
-                return Some(Committed { finished: true, ..Committed::default() });
+                return Some(CommitReport { finished: true, ..CommitReport::default() });
             }
         };
-        match outcome {
-            Ok((target, verified, took)) => {
+        match verification {
+            Ok((target, result, elapsed)) => {
                 self.target = Some(target);
-                // Nothing to verify: one token is decoded.
-                self.tally.decodes += u32::from(self.verifying_nodes == 0);
-                Some(self.commit(verified, took, self.verifying_nodes).await)
+                // A verification without proposals decodes one token.
+                self.tally.decodes += u32::from(self.verifying_proposals == 0);
+                Some(self.commit(result, elapsed, self.verifying_proposals).await)
             }
             Err(error) => Some(self.fail(BackendError::failed("the target", error))),
         }
     }
 
-    /// Verifies and waits; `None` when a verification is under way.
-    pub(crate) async fn verify(&mut self, draft: Draft) -> Option<Committed> {
+    /// Verifies a draft and waits for the commit. `None` if a verification is in progress.
+    pub(crate) async fn verify(&mut self, draft: Draft) -> Option<CommitReport> {
         if self.begin_verify(draft) { self.end_verify().await } else { None }
     }
 
-    /// Decodes up to `max` tokens; `None` when a verification is under way.
-    pub(crate) async fn decode(&mut self, max: u32) -> Option<Committed> {
-        let max = max.min(self.remaining());
+    /// Decodes up to `max_tokens` tokens. `None` if a verification is in progress.
+    pub(crate) async fn decode(&mut self, max_tokens: u32) -> Option<CommitReport> {
+        let max_tokens = max_tokens.min(self.remaining_tokens());
         self.tally.decodes += 1;
         let start = self.clock.now();
-        // The steps together: what the owner of the passes measured.
-        let (mut all, mut steps) = (Committed::default(), Verified::default());
-        if let Err(error) = self.target.as_mut()?.decode(max).await {
+        // `measured` adds up the times that the machine of the passes measured.
+        let (mut report, mut measured) = (CommitReport::default(), StepResult::default());
+        if let Err(error) = self.target.as_mut()?.decode(max_tokens).await {
             return Some(self.fail(error));
         }
-        while !all.finished {
+        while !report.finished {
             let Some(target) = &mut self.target else { break };
             let step = tokio::select! {
                 step = target.step() => step,
-                () = self.output.abandoned() => Err(BackendError::Cancelled),
+                () = self.output.client_disconnected() => Err(BackendError::Cancelled),
             };
             let Some(step) = step.transpose() else { break };
             if let Ok(step) = &step {
-                steps.took += step.took;
-                steps.cost += step.cost;
+                measured.elapsed += step.elapsed;
+                measured.cost += step.cost;
             }
-            let one = self.commit(step, Duration::ZERO, 0).await;
-            all.tokens.extend(one.tokens);
-            all.finished |= one.finished;
+            let committed = self.commit(step, Duration::ZERO, 0).await;
+            report.tokens.extend(committed.tokens);
+            report.finished |= committed.finished;
         }
-        all.took = steps.charged(self.clock.since(start));
-        Some(all)
+        report.cost = measured.charged_time(self.clock.since(start));
+        Some(report)
     }
 
-    /// Begins a proposal after the output and `ahead`.
+    /// Starts a draft after the output and `ahead`.
     pub(crate) fn begin_propose(
         &mut self,
         drafter: usize,
         ahead: &[TokenId],
-        max: u32,
+        max_tokens: u32,
         min_probability: f32,
-    ) -> Begun {
-        let Some(seat) = self.seats.get_mut(drafter) else { return Begun::Unknown };
-        // What came too late for a race frees its drafter.
-        self.tally.waste(seat.drop_late());
-        if seat.is_busy() {
-            return Begun::Busy;
+    ) -> Result<(), BeginError> {
+        let drafter = self.drafters.get_mut(drafter).ok_or(BeginError::UnknownDrafter)?;
+        // If the late draft of a race has arrived since, the drafter is free again.
+        self.tally.count_unused(drafter.discard_late_draft());
+        if drafter.is_busy() {
+            return Err(BeginError::Busy);
         }
-        // A broken drafter has nothing to say.
-        seat.begin([self.output.tokens(), ahead].concat(), max, min_probability);
-        Begun::Yes
+        // A failed drafter starts nothing: its draft is empty.
+        drafter.begin_draft([self.output.tokens(), ahead].concat(), max_tokens, min_probability);
+        Ok(())
     }
 
-    /// Waits for the proposal of `drafter`; a broken drafter brings an error once, then nothing.
+    /// Waits for the draft of `drafter`. A drafter that fails returns its error once, and empty drafts afterwards.
     pub(crate) async fn end_propose(
         &mut self,
         drafter: usize,
     ) -> Result<(Vec<Proposal>, Duration), BackendError> {
-        let Some(seat) = self.seats.get_mut(drafter) else { return Ok((Vec::new(), Duration::ZERO)) };
-        match seat.end().await {
+        let Some(drafter) = self.drafters.get_mut(drafter) else { return Ok((Vec::new(), Duration::ZERO)) };
+        match drafter.end_draft().await {
             None => Ok((Vec::new(), Duration::ZERO)),
-            Some(outcome) => {
-                let (proposals, took) = seat.take(outcome)?;
-                self.tally.waste(proposals.len());
-                Ok((proposals, took))
+            Some(result) => {
+                let (proposals, elapsed) = drafter.take_draft(result)?;
+                self.tally.count_unused(proposals.len());
+                Ok((proposals, elapsed))
             }
         }
     }
 
-    /// Commits `tokens` without the target; how many, and whether that ended the output. `None` when a
-    /// verification is under way.
-    pub(crate) async fn accept(&mut self, tokens: &[TokenId], audit: bool) -> Option<(u32, bool)> {
-        let most = tokens.len().min(self.remaining() as usize);
+    /// Commits `tokens` without the target. Returns the number of committed tokens, and true if the job is over.
+    /// `None` if a verification is in progress.
+    pub(crate) async fn accept_unverified(&mut self, tokens: &[TokenId], audit: bool) -> Option<(u32, bool)> {
+        let max_tokens = tokens.len().min(self.remaining_tokens() as usize);
         let target = self.target.as_mut()?;
-        let may = self.skipping.as_ref().is_some_and(|skipping| skipping.allowed);
-        let accepted = if may { target.accept(&tokens[..most]).await } else { Ok(0) };
+        let allowed = self.grant.as_ref().is_some_and(|grant| grant.allowed);
+        let accepted = if allowed { target.append_unverified(&tokens[..max_tokens]).await } else { Ok(0) };
         let accepted = match accepted {
             Ok(accepted) => &tokens[..accepted],
             Err(error) => return Some((0, self.fail(error).finished)),
         };
-        let at = self.output.tokens().len();
-        let committed =
-            accepted.iter().map(|token| tightwad_core::Committed { token: *token, logprobs: None });
-        let committed = Verified { committed: committed.collect(), ..Verified::default() };
-        if let Err(error) = self.output.commit(&committed, &**target).await {
+        let start = self.output.tokens().len();
+        let committed = accepted.iter().map(|token| CommittedToken { token: *token, logprobs: None });
+        let step = StepResult { committed: committed.collect(), ..StepResult::default() };
+        if let Err(error) = self.output.commit(&step, &**target).await {
             self.failure = Some(error);
         }
-        // A stop string among them leaves the rest out.
-        let count = u32::try_from(self.output.tokens().len() - at).unwrap_or(u32::MAX);
+        // The output leaves out tokens after a stop string.
+        let count = u32::try_from(self.output.tokens().len() - start).unwrap_or(u32::MAX);
         self.tally.unverified += count;
         self.tally.skips += u32::from(count > 0);
-        self.score(at);
+        self.record_winners(start);
         self.tally.wasted = self.tally.wasted.saturating_sub(count);
         if audit && count > 0 {
-            let rule = self.skipping.as_ref().map(|skipping| skipping.own_rule.clone()).unwrap_or_default();
-            self.audits.push(Skipped { rule, at, tokens: accepted[..count as usize].to_vec() });
+            let rule = self.grant.as_ref().map(|grant| grant.request_rule.clone()).unwrap_or_default();
+            let tokens = accepted[..count as usize].to_vec();
+            self.audit_spans.push(UnverifiedSpan { rule, start, tokens });
         }
         Some((count, self.is_over()))
     }
 
     async fn commit(
         &mut self,
-        verified: Result<Verified, BackendError>,
-        took: Duration,
-        drafted: usize,
-    ) -> Committed {
-        let verified = match verified {
-            Ok(verified) => verified,
+        result: Result<StepResult, BackendError>,
+        elapsed: Duration,
+        proposals: usize,
+    ) -> CommitReport {
+        let step = match result {
+            Ok(step) => step,
             Err(error) => return self.fail(error),
         };
-        if drafted > 0 {
+        if proposals > 0 {
             self.tally.rounds += 1;
-            let drafted = u32::try_from(drafted).unwrap_or(u32::MAX);
+            let drafted = u32::try_from(proposals).unwrap_or(u32::MAX);
             self.tally.drafted += drafted;
             self.tally.wasted = self.tally.wasted.saturating_sub(drafted);
-            self.tally.accepted += verified.accepted;
+            self.tally.accepted += step.accepted;
         }
-        self.tally.ties += verified.ties;
-        let before = self.output.tokens().len();
+        self.tally.ties += step.ties;
+        let start = self.output.tokens().len();
         if let Some(target) = &self.target
-            && let Err(error) = self.output.commit(&verified, target.as_ref()).await
+            && let Err(error) = self.output.commit(&step, target.as_ref()).await
         {
             self.failure = Some(error);
         }
-        self.score(before);
-        Committed {
-            tokens: self.output.tokens()[before..].to_vec(),
-            accepted: verified.accepted,
-            rows: verified.rows,
+        self.record_winners(start);
+        CommitReport {
+            tokens: self.output.tokens()[start..].to_vec(),
+            accepted: step.accepted,
+            rows: step.rows,
             finished: self.is_over(),
-            took: verified.charged(took),
+            cost: step.charged_time(elapsed),
         }
     }
 
-    /// Notes whose ballots said what was committed from `at` on.
-    fn score(&mut self, at: usize) {
-        let committed = &self.output.tokens()[at..];
-        self.seats.iter_mut().for_each(|seat| seat.score(committed));
+    /// Compares each drafter's last draft with the tokens committed from `start` on.
+    fn record_winners(&mut self, start: usize) {
+        let committed = &self.output.tokens()[start..];
+        self.drafters.iter_mut().for_each(|drafter| drafter.record_commit(committed));
     }
 
-    fn fail(&mut self, error: BackendError) -> Committed {
+    fn fail(&mut self, error: BackendError) -> CommitReport {
         self.failure = Some(error);
-        Committed { finished: true, ..Committed::default() }
+        CommitReport { finished: true, ..CommitReport::default() }
     }
 }
 
-/// Whether a proposal began.
+/// The reason why a draft did not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begun {
-    Yes,
-    /// No such drafter.
-    Unknown,
-    /// One is under way.
+pub(crate) enum BeginError {
+    /// The script has no such drafter.
+    UnknownDrafter,
+    /// The drafter still works on another draft.
     Busy,
 }

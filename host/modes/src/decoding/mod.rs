@@ -1,10 +1,10 @@
-//! A request that a component drives token by token: what speculation and consensus share.
+//! A request that a component drives token by token: the common part of speculation and consensus.
 
 pub(crate) mod component;
-pub(crate) mod driven;
+pub(crate) mod drafter_slot;
+pub(crate) mod driven_target;
 pub(crate) mod handles;
 pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod race;
-pub(crate) mod seat;
 pub(crate) mod totals;

@@ -1,4 +1,4 @@
-//! Several drafters at once: a race that ends when enough have answered.
+//! A race: several drafters propose at the same time, until enough drafts arrived.
 
 use std::time::Duration;
 
@@ -7,85 +7,87 @@ use futures_util::stream::FuturesUnordered;
 use tightwad_core::{BackendError, Proposal};
 use tokio::time::{Instant, sleep_until};
 
+use crate::decoding::drafter_slot::DraftResult;
 use crate::decoding::job::Job;
-use crate::decoding::seat::Drafted;
 
-/// How long a race goes on.
+/// The limits of a race. A race ends earlier if every drafter replied.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RaceEnd {
-    /// So many answers are enough, ...
+pub(crate) struct RaceLimits {
+    /// The number of drafts after which the grace period begins.
     pub quorum: usize,
-    /// ... but the others have so much more time.
-    pub grace: Duration,
-    /// After so long it is over whatever came.
-    pub longest: Duration,
+    /// The time that the other drafters get after the quorum.
+    pub grace_period: Duration,
+    /// The time after which the race ends with the drafts that arrived.
+    pub timeout: Duration,
 }
 
-/// What one drafter brought.
-pub(crate) struct Answer {
+/// One drafter's draft.
+pub(crate) struct RaceDraft {
     pub drafter: usize,
     pub proposals: Vec<Proposal>,
-    pub took: Duration,
+    pub elapsed: Duration,
 }
 
-/// Lets `drafters` propose after the output, all at once. Who is still busy with an older question is
-/// left out, and so is who broke.
+/// Lets `drafters` propose after the output, all at the same time. Failed drafters, and drafters that still work on an
+/// older draft, are left out. Returns the drafts in the order of their arrival.
 pub(crate) async fn race(
     job: &mut Job,
     drafters: &[usize],
-    max: u32,
+    max_tokens: u32,
     min_probability: f32,
-    end: RaceEnd,
-) -> Vec<Answer> {
-    let mut asked = Vec::new();
-    for drafter in drafters.iter().copied() {
-        let Some(seat) = job.seats.get_mut(drafter) else { continue };
-        // What came too late for an earlier race frees its drafter for this one.
-        let late = seat.drop_late();
-        if !seat.is_busy() && seat.begin(job.output.tokens().to_vec(), max, min_probability) {
-            asked.push(drafter);
+    limits: RaceLimits,
+) -> Vec<RaceDraft> {
+    let mut racing = Vec::new();
+    for index in drafters.iter().copied() {
+        let Some(drafter) = job.drafters.get_mut(index) else { continue };
+        // If the late draft of an earlier race has arrived since, the drafter is free again.
+        let late = drafter.discard_late_draft();
+        if !drafter.is_busy()
+            && drafter.begin_draft(job.output.tokens().to_vec(), max_tokens, min_probability)
+        {
+            racing.push(index);
         }
-        job.tally.waste(late);
+        job.tally.count_unused(late);
     }
-    let outcomes = run_race(job, &asked, end).await;
-    let mut answers = Vec::new();
-    for (drafter, outcome) in outcomes {
-        let Some(seat) = job.seats.get_mut(drafter) else { continue };
-        if let Ok((proposals, took)) = seat.take(outcome) {
-            seat.note(Some((&proposals, took)));
-            job.tally.waste(proposals.len());
-            answers.push(Answer { drafter, proposals, took });
+    let results = wait_for_drafts(job, &racing, limits).await;
+    let mut drafts = Vec::new();
+    for (index, result) in results {
+        let Some(drafter) = job.drafters.get_mut(index) else { continue };
+        if let Ok((proposals, elapsed)) = drafter.take_draft(result) {
+            drafter.record_race(Some((&proposals, elapsed)));
+            job.tally.count_unused(proposals.len());
+            drafts.push(RaceDraft { drafter: index, proposals, elapsed });
         }
     }
-    for drafter in asked.iter().filter(|asked| !answers.iter().any(|answer| answer.drafter == **asked)) {
-        job.seats[*drafter].note(None);
+    for index in racing.iter().filter(|index| !drafts.iter().any(|draft| draft.drafter == **index)) {
+        job.drafters[*index].record_race(None);
     }
-    answers
+    drafts
 }
 
-/// What came, in the order of its coming.
-async fn run_race(job: &mut Job, asked: &[usize], end: RaceEnd) -> Vec<(usize, Drafted)> {
+/// Waits until the race ends. Returns the results in the order of their arrival.
+async fn wait_for_drafts(job: &mut Job, racing: &[usize], limits: RaceLimits) -> Vec<(usize, DraftResult)> {
     let start = Instant::now();
-    let mut deadline = start + end.longest;
-    let seats = job.seats.iter_mut().enumerate().filter(|(index, _)| asked.contains(index));
+    let mut deadline = start + limits.timeout;
+    let drafters = job.drafters.iter_mut().enumerate().filter(|(index, _)| racing.contains(index));
     let mut running: FuturesUnordered<_> =
-        seats.map(|(index, seat)| async move { (index, seat.end().await) }).collect();
-    let mut outcomes = Vec::new();
+        drafters.map(|(index, drafter)| async move { (index, drafter.end_draft().await) }).collect();
+    let mut results = Vec::new();
     loop {
-        if outcomes.len() == end.quorum.min(asked.len()) {
-            deadline = deadline.min(Instant::now() + end.grace);
+        if results.len() == limits.quorum.min(racing.len()) {
+            deadline = deadline.min(Instant::now() + limits.grace_period);
         }
         tokio::select! {
             biased;
-            one = running.next() => match one {
-                Some((index, Some(outcome))) => outcomes.push((index, outcome)),
+            ended = running.next() => match ended {
+                Some((index, Some(result))) => results.push((index, result)),
                 Some((_, None)) => {}
-                None => return outcomes,
+                None => return results,
             },
-            () = sleep_until(deadline) => return outcomes,
-            () = job.output.abandoned() => {
+            () = sleep_until(deadline) => return results,
+            () = job.output.client_disconnected() => {
                 job.failure = Some(BackendError::Cancelled);
-                return outcomes;
+                return results;
             }
         }
     }

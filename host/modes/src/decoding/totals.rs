@@ -1,4 +1,4 @@
-//! What a mode did, over all requests, for metrics.
+//! The totals of a mode over all requests, for metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,36 +6,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tightwad_core::sync;
 
+use crate::decoding::drafter_slot::RaceStats;
 use crate::decoding::job::Tally;
-use crate::decoding::seat::Raced;
 
-/// Sums over all requests.
+/// The totals of all requests.
 #[derive(Debug, Default)]
 pub struct Totals {
     /// Verifications of at least one proposal.
     pub rounds: AtomicU64,
-    /// Continuations that were verified in them: more than `rounds` where trees were.
+    /// Paths of all verifications. More than `rounds` if drafts were trees.
     pub paths: AtomicU64,
-    /// Proposals verified.
+    /// Verified proposals.
     pub drafted: AtomicU64,
-    /// Proposals committed.
+    /// Proposals that the target committed.
     pub accepted: AtomicU64,
-    /// Proposals that were never verified.
+    /// Proposals that were neither verified nor committed.
     pub wasted: AtomicU64,
-    /// Times that tokens were committed without the target.
+    /// Calls that committed tokens without the target.
     pub skips: AtomicU64,
     /// Tokens committed without the target.
     pub unverified: AtomicU64,
-    /// Stretches of plain decoding.
+    /// Calls of plain decoding.
     pub decodes: AtomicU64,
-    /// Requests finished by plain decoding because the plugin failed.
+    /// Requests that plain decoding completed because the driver failed.
     pub fallbacks: AtomicU64,
-    races: Mutex<BTreeMap<String, Raced>>,
+    races: Mutex<BTreeMap<String, RaceStats>>,
 }
 
 impl Totals {
     pub(crate) fn add(&self, tally: &Tally, fallback: bool) {
-        for (sum, value) in [
+        for (total, value) in [
             (&self.rounds, tally.rounds),
             (&self.paths, tally.paths),
             (&self.drafted, tally.drafted),
@@ -46,20 +46,21 @@ impl Totals {
             (&self.decodes, tally.decodes),
             (&self.fallbacks, u32::from(fallback)),
         ] {
-            sum.fetch_add(u64::from(value), Ordering::Relaxed);
+            total.fetch_add(u64::from(value), Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn races(&self, raced: Vec<(String, Raced)>) {
+    /// Adds each drafter's results in races.
+    pub(crate) fn add_races(&self, results: Vec<(String, RaceStats)>) {
         let mut races = sync::lock(&self.races);
-        for (drafter, raced) in raced {
-            races.entry(drafter).or_default().add(&raced);
+        for (drafter, stats) in results {
+            races.entry(drafter).or_default().add(&stats);
         }
     }
 
-    /// How every drafter did in races, by its name.
+    /// Each drafter's results in races, by the drafter's name.
     #[must_use]
-    pub fn raced(&self) -> BTreeMap<String, Raced> {
+    pub fn race_stats(&self) -> BTreeMap<String, RaceStats> {
         sync::lock(&self.races).clone()
     }
 }

@@ -1,35 +1,43 @@
-//! A loaded gate.
+//! A loaded driver of a gate.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use tightwad_sandbox::bindings::tightwad::plugin::clock;
-use tightwad_sandbox::{Compiled, Identity, Linked, Loaded, PluginEngine, PluginError, State, World};
+use tightwad_sandbox::{
+    CompiledComponent, Identity, LinkedComponent, Plugin, PluginEngine, PluginError, State, World,
+};
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::bindings::gating::GatingPre;
-use crate::bindings::gating::tightwad::plugin::{answers, reviewing};
+use crate::bindings::gate_mode::GateModePluginPre;
+use crate::bindings::gate_mode::tightwad::plugin::{answers, reviewing};
 use crate::gate::handles::TaskHandle;
 use crate::gate::review::ReviewTask;
 
-const RUN: &str = "gate.run";
+/// The call's name in errors.
+const RUN_CALL: &str = "gate-mode.run";
 
-/// A component that drives requests by whole answers.
-pub struct GatePlugin {
-    linked: Linked<GatingPre<State<ReviewTask>>>,
+/// A component that drives requests by whole answers. Each request gets an instance of its own.
+pub struct GateDriver {
+    linked: LinkedComponent<GateModePluginPre<State<ReviewTask>>>,
 }
 
 #[async_trait]
-impl Loaded for GatePlugin {
-    const WORLD: World = World { interface: "gate", describe: "gate.describe", wasi: false };
+impl Plugin for GateDriver {
+    const WORLD: World = World { interface: "gate-mode", wasi: false };
 
-    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
-        let linked = Linked::new((engine, name, compiled), linker(engine), GatingPre::new).await?;
+    async fn link(
+        engine: &Arc<PluginEngine>,
+        name: &str,
+        compiled: &CompiledComponent,
+    ) -> Result<Self, PluginError> {
+        let linker = linker(engine);
+        let linked = LinkedComponent::new((engine, name, compiled), linker, GateModePluginPre::new).await?;
         Ok(Self { linked })
     }
 
-    fn is_exact(_: &Compiled) -> bool {
+    fn is_exact(_: &CompiledComponent) -> bool {
         false
     }
 
@@ -38,30 +46,30 @@ impl Loaded for GatePlugin {
     }
 }
 
-/// What gates may import.
+/// The imports of gate modes.
 fn linker(engine: &PluginEngine) -> wasmtime::Result<Linker<State<ReviewTask>>> {
     type Data = HasSelf<State<ReviewTask>>;
-    let mut linker = engine.linker(GatePlugin::WORLD)?;
+    let mut linker = engine.linker(GateDriver::WORLD)?;
     clock::add_to_linker::<_, Data>(&mut linker, |state| state)?;
     answers::add_to_linker::<_, Data>(&mut linker, |state| state)?;
     reviewing::add_to_linker::<_, Data>(&mut linker, |state| state)?;
     Ok(linker)
 }
 
-impl GatePlugin {
-    /// Lets a new instance drive `task`, which comes back whatever the instance did.
+impl GateDriver {
+    /// Lets a new instance drive `task`. Always returns the task, even if the instance failed.
     pub async fn run(&self, task: ReviewTask) -> (ReviewTask, Result<(), PluginError>) {
-        // It calls for answers, not for tokens.
+        // Its host calls are for whole answers, so it needs no calls per token.
         let mut store = self.linked.store(0, task);
         let start = Instant::now();
-        let answer = async {
-            let gate = self.linked.instance.instantiate_async(&mut store).await?;
+        let run = async {
+            let gate = self.linked.instance_pre.instantiate_async(&mut store).await?;
             let handle = store.data_mut().table.push(TaskHandle)?;
-            gate.tightwad_plugin_gate().call_run(&mut store, handle).await
+            gate.tightwad_plugin_gate_mode().call_run(&mut store, handle).await
         };
-        let answer = answer.await;
-        let outcome = self.linked.outcome(RUN, &store, answer);
-        self.identity().counts().note(start.elapsed(), outcome.is_err());
-        (store.into_data().data, outcome)
+        let result = run.await;
+        let result = self.linked.run_result(RUN_CALL, &store, result);
+        self.identity().counts().record(start.elapsed(), result.is_err());
+        (store.into_data().data, result)
     }
 }

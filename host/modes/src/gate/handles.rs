@@ -1,5 +1,5 @@
-//! What a guest holds of a gate's task.
-// The generated bindings name these types as public ones.
+//! The resource that a guest holds while it drives a gate.
+// The generated bindings require public types.
 #![allow(unreachable_pub)]
 
 /// The task.

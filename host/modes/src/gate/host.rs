@@ -1,165 +1,174 @@
-//! The host's side of `reviewing`.
+//! The host functions of the interface `reviewing`.
 
 use std::sync::atomic::Ordering;
 
 use tightwad_core::BackendError;
 use tightwad_sandbox::State;
+use tightwad_sandbox::bindings::tightwad::plugin::types::SettingValue;
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
-use crate::bindings::gating::tightwad::plugin::answers::{
+use crate::bindings::gate_mode::tightwad::plugin::answers::{
     Candidate, Host as HostAnswers, Judgement, Review, TokenScore, Verdict,
 };
-use crate::bindings::gating::tightwad::plugin::reviewing::{Host, HostTask, Member, Ways};
+use crate::bindings::gate_mode::tightwad::plugin::reviewing::{Host, HostTask, Member, ReviewMethods};
 use crate::bindings::tightwad::plugin::decoding::Error;
 use crate::decoding::host::{nanoseconds, refused};
+use crate::gate::delivery;
 use crate::gate::handles::TaskHandle;
-use crate::gate::passing;
-use crate::gate::review::{ReviewTask, TaskSpec, Written};
+use crate::gate::review::{self, ReviewTask, TaskSpec};
 
-type Answer<T> = Result<std::result::Result<T, Error>>;
+/// The outer error ends the instance. The guest receives the inner one.
+type GuestResult<T> = Result<std::result::Result<T, Error>>;
 
 impl HostAnswers for State<ReviewTask> {}
 impl Host for State<ReviewTask> {}
 
-/// The task, where it can still go on.
-fn open(state: &mut State<ReviewTask>) -> Result<std::result::Result<&mut ReviewTask, Error>> {
+/// Counts a call and returns the task, unless the task is over.
+fn active_task(state: &mut State<ReviewTask>) -> GuestResult<&mut ReviewTask> {
     state.count_call()?;
     Ok(if state.data.is_over() { Err(Error::Finished) } else { Ok(&mut state.data) })
 }
 
-/// The task, where there is such a candidate.
-fn with(
-    state: &mut State<ReviewTask>,
-    candidate: u32,
-) -> Result<std::result::Result<&mut ReviewTask, Error>> {
-    Ok(match open(state)? {
-        Ok(task) if (candidate as usize) < task.written.len() => Ok(task),
+/// Like [`active_task`], and refuses an unknown candidate.
+fn active_task_with(state: &mut State<ReviewTask>, candidate: u32) -> GuestResult<&mut ReviewTask> {
+    Ok(match active_task(state)? {
+        Ok(task) if (candidate as usize) < task.candidates.len() => Ok(task),
         Ok(_) => refused(format!("there is no candidate {candidate}")),
         Err(error) => Err(error),
     })
 }
 
-/// A failure of the reviewer's, as the gate hears of it.
-async fn failed(task: &mut ReviewTask, error: BackendError) -> Error {
+/// The guest's error for a failure of the reviewer.
+async fn reviewer_error(task: &mut ReviewTask, error: BackendError) -> Error {
     task.pass_unreviewed().await;
     if task.is_over() { Error::Finished } else { Error::Backend(error.to_string()) }
 }
 
 impl HostTask for State<ReviewTask> {
-    fn settings(&mut self, _: Resource<TaskHandle>) -> Result<String> {
+    fn settings(&mut self, _: Resource<TaskHandle>) -> Result<Vec<(String, SettingValue)>> {
         self.count_call()?;
-        Ok(self.data.spec.settings.clone())
+        Ok(self.data.spec.settings.to_list())
     }
 
     fn fleet(&mut self, _: Resource<TaskHandle>) -> Result<Vec<Member>> {
         self.count_call()?;
         let fleet = self.data.spec.fleet.iter();
-        let member = fleet.map(|(backend, counts)| {
+        let members = fleet.map(|(backend, counts)| {
             let load = backend.load();
             Member {
                 name: backend.name().to_owned(),
-                busy: u32::try_from(load.active + load.waiting).unwrap_or(u32::MAX),
-                token: backend.facts().map(|facts| facts.token_ns).unwrap_or_default(),
+                pending_requests: u32::try_from(load.active + load.waiting).unwrap_or(u32::MAX),
+                time_per_token: backend.facts().map(|facts| facts.time_per_token_ns).unwrap_or_default(),
                 written: counts.written.load(Ordering::Relaxed),
                 approved: counts.approved.load(Ordering::Relaxed),
             }
         });
-        Ok(member.collect())
+        Ok(members.collect())
     }
 
-    fn ways(&mut self, _: Resource<TaskHandle>) -> Result<Ways> {
+    fn review_methods(&mut self, _: Resource<TaskHandle>) -> Result<ReviewMethods> {
         self.count_call()?;
-        let TaskSpec { ways, policy, .. } = &self.data.spec;
-        Ok(Ways { score: ways.score, judge: ways.judge, policy: policy.is_some() })
+        let TaskSpec { review_methods, policy, .. } = &self.data.spec;
+        Ok(ReviewMethods {
+            score: review_methods.score,
+            judge: review_methods.judge,
+            policy: policy.is_some(),
+        })
     }
 
-    async fn write(
+    async fn generate(
         &mut self,
         _: Resource<TaskHandle>,
         members: Vec<u32>,
-        enough: u32,
-    ) -> Answer<Vec<Candidate>> {
-        let task = match open(self)? {
+        count: u32,
+    ) -> GuestResult<Vec<Candidate>> {
+        let task = match active_task(self)? {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
         let members: Vec<usize> = members.into_iter().map(|member| member as usize).collect();
-        let new = task.write(&members, enough as usize).await;
+        let new_candidates = task.generate(&members, count as usize).await;
         if task.is_over() {
             return Ok(Err(Error::Finished));
         }
-        Ok(Ok(task.written[new].iter().map(candidate).collect()))
+        Ok(Ok(task.candidates[new_candidates].iter().map(wit_candidate).collect()))
     }
 
     async fn score(
         &mut self,
         _: Resource<TaskHandle>,
         candidate: u32,
-        tokens: u32,
-    ) -> Answer<Vec<TokenScore>> {
-        let task = match with(self, candidate)? {
+        token_count: u32,
+    ) -> GuestResult<Vec<TokenScore>> {
+        let task = match active_task_with(self, candidate)? {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
-        let own = |one: &tightwad_core::Scored| TokenScore { logprob: one.logprob, rank: one.rank };
-        let scored = task.score(candidate as usize, tokens as usize).await;
-        let scored = scored.map(|scored| scored.iter().map(own).collect());
-        Ok(match scored {
-            Ok(scored) => Ok(scored),
-            Err(error) => Err(failed(task, error).await),
+        let to_wit =
+            |score: &tightwad_core::TokenScore| TokenScore { logprob: score.logprob, rank: score.rank };
+        let scores = task.score(candidate as usize, token_count as usize).await;
+        let scores = scores.map(|scores| scores.iter().map(to_wit).collect());
+        Ok(match scores {
+            Ok(scores) => Ok(scores),
+            Err(error) => Err(reviewer_error(task, error).await),
         })
     }
 
-    async fn ask(&mut self, _: Resource<TaskHandle>, candidate: u32) -> Answer<Judgement> {
-        let task = match with(self, candidate)? {
+    async fn ask_reviewer(&mut self, _: Resource<TaskHandle>, candidate: u32) -> GuestResult<Judgement> {
+        let task = match active_task_with(self, candidate)? {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(match task.ask(candidate as usize).await {
-            Ok(word) => Ok(match word.as_deref() {
+        Ok(match task.ask_reviewer(candidate as usize).await {
+            Ok(judgement) => Ok(match judgement.as_deref() {
                 Some("approve") => Judgement::Approve,
                 Some("correct") => Judgement::Correct,
                 Some("reject") => Judgement::Reject,
                 _ => Judgement::Unclear,
             }),
-            Err(error) => Err(failed(task, error).await),
+            Err(error) => Err(reviewer_error(task, error).await),
         })
     }
 
-    async fn judge(
+    async fn ask_policy(
         &mut self,
         _: Resource<TaskHandle>,
-        number: u32,
+        candidate: u32,
         review: Review,
     ) -> Result<Option<Verdict>> {
-        let task = match with(self, number)? {
+        let task = match active_task_with(self, candidate)? {
             Ok(task) => task,
             Err(_) => return Ok(None),
         };
         let Some(policy) = task.spec.policy.clone() else { return Ok(None) };
-        let candidate = candidate(&task.written[number as usize]);
-        let judged = policy.judge(candidate, &review).await;
-        Ok(Some(judged.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the gate policy failed, which rejects");
+        let candidate = wit_candidate(&task.candidates[candidate as usize]);
+        let verdict = policy.judge(candidate, &review).await;
+        Ok(Some(verdict.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the gate policy failed; the candidate is rejected");
             Verdict::Reject
         })))
     }
 
-    async fn pass(&mut self, _: Resource<TaskHandle>, candidate: u32, tokens: u32) -> Answer<()> {
-        let task = match with(self, candidate)? {
+    async fn release_prefix(
+        &mut self,
+        _: Resource<TaskHandle>,
+        candidate: u32,
+        token_count: u32,
+    ) -> GuestResult<()> {
+        let task = match active_task_with(self, candidate)? {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
-        match passing::pass(task, candidate as usize, tokens as usize).await {
+        match delivery::release_prefix(task, candidate as usize, token_count as usize).await {
             Ok(()) if task.is_over() => Ok(Err(Error::Finished)),
             Ok(()) => Ok(Ok(())),
             Err(error) => Ok(refused(error.to_string())),
         }
     }
 
-    async fn approve(&mut self, _: Resource<TaskHandle>, candidate: u32) -> Answer<()> {
-        let task = match with(self, candidate)? {
+    async fn approve(&mut self, _: Resource<TaskHandle>, candidate: u32) -> GuestResult<()> {
+        let task = match active_task_with(self, candidate)? {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
@@ -169,24 +178,29 @@ impl HostTask for State<ReviewTask> {
         Ok(Ok(()))
     }
 
-    async fn correct(&mut self, _: Resource<TaskHandle>, candidate: u32, keep: u32) -> Answer<()> {
-        let task = match with(self, candidate)? {
+    async fn correct(
+        &mut self,
+        _: Resource<TaskHandle>,
+        candidate: u32,
+        kept_tokens: u32,
+    ) -> GuestResult<()> {
+        let task = match active_task_with(self, candidate)? {
             Ok(task) => task,
             Err(error) => return Ok(Err(error)),
         };
-        if !passing::correct(task, candidate as usize, keep as usize).await {
+        if !delivery::correct(task, candidate as usize, kept_tokens as usize).await {
             return Ok(refused(format!(
-                "candidate {candidate} cannot be corrected behind {keep} tokens: it was not scored, has fewer, its reviewer only speaks text, or the client has something else"
+                "candidate {candidate} cannot be corrected after {kept_tokens} tokens: fewer were scored, the reviewer cannot continue a text, or the client has other or more tokens"
             )));
         }
         task.pass_unreviewed().await;
         Ok(Ok(()))
     }
 
-    async fn rewrite(&mut self, _: Resource<TaskHandle>) -> Answer<()> {
-        Ok(match open(self)? {
+    async fn reject(&mut self, _: Resource<TaskHandle>) -> GuestResult<()> {
+        Ok(match active_task(self)? {
             Ok(task) => {
-                passing::rewrite(task).await;
+                delivery::reject(task).await;
                 task.pass_unreviewed().await;
                 Ok(())
             }
@@ -200,12 +214,12 @@ impl HostTask for State<ReviewTask> {
     }
 }
 
-fn candidate(written: &Written) -> Candidate {
+fn wit_candidate(candidate: &review::Candidate) -> Candidate {
     Candidate {
-        member: u32::try_from(written.member).unwrap_or(u32::MAX),
-        tokens: written.outcome.usage.completion_tokens,
-        characters: u32::try_from(written.text.chars().count()).unwrap_or(u32::MAX),
-        whole: written.outcome.finish == tightwad_core::Finish::Stop,
-        nanoseconds: nanoseconds(written.took),
+        member: u32::try_from(candidate.member).unwrap_or(u32::MAX),
+        token_count: candidate.outcome.usage.completion_tokens,
+        character_count: u32::try_from(candidate.text.chars().count()).unwrap_or(u32::MAX),
+        complete: candidate.outcome.finish_reason == tightwad_core::FinishReason::Stop,
+        elapsed: nanoseconds(candidate.elapsed),
     }
 }

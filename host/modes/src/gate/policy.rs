@@ -1,43 +1,50 @@
-//! A loaded gate policy: it gives the verdict on a candidate.
+//! A loaded gate policy: a component that gives the verdict on a candidate.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use tightwad_sandbox::{
-    Compiled, Identity, Linked, Loaded, PluginEngine, PluginError, State, World, call_error, whatever_it_does,
+    CompiledComponent, Identity, LinkedComponent, Plugin, PluginEngine, PluginError, State, World,
+    call_error, with_timeout,
 };
 
-use crate::bindings::gating::tightwad::plugin::answers::{Candidate, Review, Verdict};
-use crate::bindings::verdicts::VerdictsPre;
+use crate::bindings::gate_mode::tightwad::plugin::answers::{Candidate, Review, Verdict};
+use crate::bindings::gate_policy::GatePolicyPluginPre;
 
-const JUDGE: &str = "gate-policy.judge";
-const PROMPT: &str = "gate-policy.review-prompt";
+/// The calls' names in errors.
+const JUDGE_CALL: &str = "gate-policy.judge";
+const REVIEW_PROMPT_CALL: &str = "gate-policy.review-prompt";
 
-/// A component that gives verdicts; instantiated for each.
-pub struct GatePolicyPlugin {
-    linked: Linked<VerdictsPre<State<()>>>,
-    prompt: Option<String>,
+/// A component that gives verdicts. Each call gets an instance of its own.
+pub struct GatePolicy {
+    linked: LinkedComponent<GatePolicyPluginPre<State<()>>>,
+    judge_prompt: Option<String>,
 }
 
 #[async_trait]
-impl Loaded for GatePolicyPlugin {
-    const WORLD: World = World { interface: "gate-policy", describe: "gate-policy.describe", wasi: true };
+impl Plugin for GatePolicy {
+    const WORLD: World = World { interface: "gate-policy", wasi: true };
 
-    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
+    async fn link(
+        engine: &Arc<PluginEngine>,
+        name: &str,
+        compiled: &CompiledComponent,
+    ) -> Result<Self, PluginError> {
         let linker = engine.linker(Self::WORLD);
-        let linked: Linked<VerdictsPre<State<()>>> =
-            Linked::new((engine, name, compiled), linker, VerdictsPre::new).await?;
+        let linked: LinkedComponent<GatePolicyPluginPre<State<()>>> =
+            LinkedComponent::new((engine, name, compiled), linker, GatePolicyPluginPre::new).await?;
         let mut store = linked.store(0, ());
-        let asked = whatever_it_does(async {
-            let policy = linked.instance.instantiate_async(&mut store).await?;
+        let prompt = with_timeout(async {
+            let policy = linked.instance_pre.instantiate_async(&mut store).await?;
             policy.tightwad_plugin_gate_policy().call_review_prompt(&mut store).await
         });
-        let prompt = asked.await.map_err(|error| call_error(PROMPT, &error, store.data()))?;
-        Ok(Self { linked, prompt })
+        let judge_prompt =
+            prompt.await.map_err(|error| call_error(REVIEW_PROMPT_CALL, &error, store.data()))?;
+        Ok(Self { linked, judge_prompt })
     }
 
-    fn is_exact(_: &Compiled) -> bool {
+    fn is_exact(_: &CompiledComponent) -> bool {
         false
     }
 
@@ -46,26 +53,26 @@ impl Loaded for GatePolicyPlugin {
     }
 }
 
-impl GatePolicyPlugin {
-    /// What the reviewer is asked, where the plugin has words of its own.
+impl GatePolicy {
+    /// The prompt that asks the reviewer for a judgement, in place of the script's. `None`: the script's prompt stays.
     #[must_use]
-    pub fn prompt(&self) -> Option<&str> {
-        self.prompt.as_deref()
+    pub fn judge_prompt(&self) -> Option<&str> {
+        self.judge_prompt.as_deref()
     }
 
-    /// The verdict on a candidate.
+    /// Returns the verdict on a candidate.
     ///
     /// # Errors
     ///
-    /// [`PluginError`] when the plugin trapped or broke a limit.
+    /// Returns [`PluginError`] if the plugin trapped or exceeded a limit.
     pub(crate) async fn judge(&self, candidate: Candidate, review: &Review) -> Result<Verdict, PluginError> {
         let (mut store, start) = (self.linked.store(0, ()), Instant::now());
-        let answer = whatever_it_does(async {
-            let policy = self.linked.instance.instantiate_async(&mut store).await?;
+        let verdict = with_timeout(async {
+            let policy = self.linked.instance_pre.instantiate_async(&mut store).await?;
             policy.tightwad_plugin_gate_policy().call_judge(&mut store, candidate, review).await
         });
-        let answer = answer.await;
-        self.identity().counts().note(start.elapsed(), answer.is_err());
-        answer.map_err(|error| call_error(JUDGE, &error, store.data()))
+        let verdict = verdict.await;
+        self.identity().counts().record(start.elapsed(), verdict.is_err());
+        verdict.map_err(|error| call_error(JUDGE_CALL, &error, store.data()))
     }
 }

@@ -1,48 +1,50 @@
-//! One request as a gate drives it: the fleet's answers, what the reviewer thinks of them, and the end.
+//! One request of a gate: the fleet's candidates, their reviews, and the answer.
 //!
-//! Invariant: what the client has is `given`, the beginning of one candidate; the rest goes to it once, with
-//! `ending`.
+//! Invariant: before the end, the client has exactly `released`, the beginning of one candidate. `outcome` is set
+//! once the client has the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tightwad_core::{
-    BackendError, Event, OnReviewerLost, Outcome, Request, Scored, SharedBackend, Sink, Ways, relay,
+    BackendError, Event, OnReviewerLost, Outcome, Request, ReviewMethods, SharedBackend, Sink, TokenScore,
+    relay,
 };
 use tokio::task::JoinSet;
 
 use crate::gate::cache::ReviewCache;
-use crate::gate::judgement::{question, strictly};
-use crate::gate::policy::GatePolicyPlugin;
+use crate::gate::judgement::{judge_request, parse_judgement};
+use crate::gate::policy::GatePolicy;
+use crate::settings::Settings;
 
 #[cfg(test)]
 mod tests;
 
-/// How a member of the fleet has done.
+/// The counts of a member of the fleet.
 #[derive(Debug, Default)]
 pub struct MemberCounts {
-    /// Answers that it wrote.
+    /// The answers that the member wrote.
     pub written: AtomicU32,
-    /// Those of them that were approved unchanged.
+    /// The member's answers that were approved unchanged.
     pub approved: AtomicU32,
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// A candidate was passed on unchanged.
+pub(crate) enum FinalVerdict {
+    /// A candidate is the answer, unchanged.
     Approved,
-    /// The reviewer went on behind a part of a candidate.
+    /// The reviewer continued after the beginning of a candidate.
     Corrected,
     /// The reviewer answered itself.
     Rejected,
-    /// A candidate was passed on without a review, because the reviewer was lost.
+    /// A candidate is the answer without a review, because the reviewer was lost.
     Unreviewed,
 }
 
-impl Ending {
-    /// As reports and metrics call it.
+impl FinalVerdict {
+    /// The name in reports and metrics.
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -54,254 +56,266 @@ impl Ending {
     }
 }
 
-/// What happened while a task ran.
+/// The counts and times of a task.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ReviewTally {
-    /// How it ended.
-    pub ending: Option<Ending>,
-    /// Who wrote what was passed on, or a part of it.
+    /// The end of the request.
+    pub verdict: Option<FinalVerdict>,
+    /// The member that wrote the answer or its beginning.
     pub writer: Option<String>,
-    /// The share of the candidate that was kept.
-    pub kept: f64,
-    /// Tokens that the reviewer generated: judgements, corrections, answers of its own.
-    pub decoded: u32,
-    /// Tokens that it only read: prompts and candidates.
-    pub read: u32,
-    /// Tokens that the client had before the review was over.
-    pub passed: u32,
-    /// Reviews that had been made for another request.
-    pub cached: u32,
-    /// Time in writing, in reviewing, and until the end after that.
-    pub took: [Duration; 3],
+    /// The share of the candidate that stayed in the answer.
+    pub kept_share: f64,
+    /// Tokens that the reviewer generated: judgements, corrections and its own answers.
+    pub generated_tokens: u32,
+    /// Tokens that the reviewer processed without generating them: prompts and candidates.
+    pub scored_tokens: u32,
+    /// Tokens that the client received before the review ended.
+    pub released_tokens: u32,
+    /// Reviews that came from the cache.
+    pub cached_reviews: u32,
+    /// The time in which the fleet generated candidates.
+    pub generation_time: Duration,
+    /// The time of reviews.
+    pub review_time: Duration,
+    /// The time in which the reviewer corrected or answered.
+    pub completion_time: Duration,
 }
 
-/// What a task is made of.
+/// The configuration of a task.
 pub struct TaskSpec {
-    /// Who writes.
+    /// The members of the fleet.
     pub fleet: Vec<(SharedBackend, Arc<MemberCounts>)>,
-    /// Who reviews.
+    /// The reviewer.
     pub reviewer: SharedBackend,
-    /// How.
-    pub ways: Ways,
-    /// What the reviewer is asked; `{question}` and `{answer}` stand for what they say.
-    pub prompt: String,
-    /// A JSON object for the gate.
-    pub settings: String,
-    /// Whose verdict counts in place of the gate's own, to the request's end.
-    pub policy: Option<Arc<GatePolicyPlugin>>,
-    /// What happens when the reviewer is lost.
-    pub on_lost: OnReviewerLost,
-    /// Reviews that were made already.
+    /// The methods of a review.
+    pub review_methods: ReviewMethods,
+    /// The prompt that asks the reviewer for a judgement, with the placeholders `{question}` and `{answer}`.
+    pub judge_prompt: String,
+    /// The driver's settings.
+    pub settings: Settings,
+    /// The policy that gives verdicts in place of the driver. A later replacement of the plugin does not affect the
+    /// task.
+    pub policy: Option<Arc<GatePolicy>>,
+    /// The reaction to the loss of the reviewer.
+    pub on_reviewer_lost: OnReviewerLost,
+    /// The cache of earlier reviews.
     pub cache: Option<Arc<ReviewCache>>,
 }
 
 /// An answer that a member wrote.
-pub(crate) struct Written {
+pub(crate) struct Candidate {
     pub member: usize,
     pub text: String,
     pub outcome: Outcome,
-    pub took: Duration,
-    /// The reviewer's tokens of it that were scored: the first ones.
-    pub(crate) scored: Vec<Scored>,
-    /// Those are all.
-    whole: bool,
+    pub elapsed: Duration,
+    /// The scores of the candidate's first tokens, in the reviewer's vocabulary.
+    pub(crate) scores: Vec<TokenScore>,
+    /// True if `scores` has all tokens.
+    fully_scored: bool,
 }
 
-impl Written {
-    fn new(member: usize, text: String, outcome: Outcome, took: Duration) -> Self {
-        Self { member, text, outcome, took, scored: Vec::new(), whole: false }
+impl Candidate {
+    fn new(member: usize, text: String, outcome: Outcome, elapsed: Duration) -> Self {
+        Self { member, text, outcome, elapsed, scores: Vec::new(), fully_scored: false }
     }
 }
 
-/// What the client has before the end.
+/// The beginning of a candidate that the client has.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Given {
+pub(crate) struct ReleasedPrefix {
     pub candidate: usize,
-    /// The reviewer's tokens.
+    /// The prefix's length in the reviewer's tokens.
     pub tokens: usize,
-    /// Their text.
+    /// The prefix's length in bytes of text.
     pub bytes: usize,
 }
 
-/// A request in the hands of a gate.
+/// A request that a gate's driver drives.
 pub struct ReviewTask {
     pub(crate) spec: TaskSpec,
     pub(crate) request: Arc<Request>,
     pub(crate) sink: Sink,
-    pub(crate) given: Option<Given>,
-    /// The reviewer's own words may have gone to the client.
-    pub(crate) begun: bool,
-    pub(crate) written: Vec<Written>,
+    pub(crate) released: Option<ReleasedPrefix>,
+    /// True if the client can already have text of the reviewer.
+    pub(crate) reviewer_answers: bool,
+    pub(crate) candidates: Vec<Candidate>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) failure: Option<BackendError>,
     pub(crate) tally: ReviewTally,
 }
 
 impl ReviewTask {
-    /// A task; what is passed on goes to `sink`.
+    /// A task that answers `request` into `sink`.
     #[must_use]
     pub fn new(spec: TaskSpec, request: Arc<Request>, sink: Sink) -> Self {
-        let (written, tally) = (Vec::new(), ReviewTally::default());
-        let (given, begun, outcome, failure) = (None, false, None, None);
-        Self { spec, request, sink, given, begun, written, outcome, failure, tally }
+        let (candidates, tally) = (Vec::new(), ReviewTally::default());
+        let (released, reviewer_answers, outcome, failure) = (None, false, None, None);
+        Self { spec, request, sink, released, reviewer_answers, candidates, outcome, failure, tally }
     }
 
-    /// True when nothing more can be done.
+    /// True once the task has an outcome or failed.
     pub(crate) fn is_over(&self) -> bool {
         self.failure.is_some() || self.outcome.is_some()
     }
 
-    /// Lets members write, until `enough` are done; the numbers of the new candidates.
-    pub(crate) async fn write(&mut self, members: &[usize], enough: usize) -> std::ops::Range<usize> {
-        let (start, before) = (Instant::now(), self.written.len());
+    /// Lets members write answers at the same time, until `count` answers are complete. Returns the indices of the new
+    /// candidates.
+    pub(crate) async fn generate(&mut self, members: &[usize], count: usize) -> std::ops::Range<usize> {
+        let (start, before) = (Instant::now(), self.candidates.len());
         let mut writing = JoinSet::new();
         for member in members.iter().copied() {
             let Some((backend, _)) = self.spec.fleet.get(member) else { continue };
             let (backend, request) = (backend.clone(), (*self.request).clone());
             writing.spawn(async move {
                 let (start, mut text) = (Instant::now(), String::new());
-                let each = |event: Event| {
+                let on_event = |event: Event| {
                     text.push_str(&event.text);
                     async { true }
                 };
-                let outcome = relay(backend.as_ref(), request, each).await;
+                let outcome = relay(backend.as_ref(), request, on_event).await;
                 (member, outcome.map(|outcome| (text, outcome)), start.elapsed())
             });
         }
-        while self.written.len() - before < enough {
-            let done = tokio::select! {
-                done = writing.join_next() => done,
+        while self.candidates.len() - before < count {
+            let written = tokio::select! {
+                written = writing.join_next() => written,
                 () = self.sink.closed() => {
                     self.failure = Some(BackendError::Cancelled);
                     break;
                 }
             };
-            match done {
+            match written {
                 None => break,
-                Some(Ok((member, Ok((text, outcome)), took))) => {
+                Some(Ok((member, Ok((text, outcome)), elapsed))) => {
                     self.spec.fleet[member].1.written.fetch_add(1, Ordering::Relaxed);
-                    self.written.push(Written::new(member, text, outcome, took));
+                    self.candidates.push(Candidate::new(member, text, outcome, elapsed));
                 }
                 Some(Ok((member, Err(error), _))) => {
                     let member = self.spec.fleet[member].0.name();
-                    tracing::warn!(member, %error, "lost; another one writes");
+                    tracing::warn!(member, %error, "a member of the fleet failed to write a candidate");
                 }
                 Some(Err(_)) => {}
             }
         }
-        self.tally.took[0] += start.elapsed();
-        before..self.written.len()
+        self.tally.generation_time += start.elapsed();
+        before..self.candidates.len()
     }
 
-    /// The reviewer's probabilities of a candidate's first `tokens` tokens.
-    pub(crate) async fn score(&mut self, candidate: usize, tokens: usize) -> Result<&[Scored], BackendError> {
+    /// Returns the scores of a candidate's first `tokens` tokens.
+    pub(crate) async fn score(&mut self, index: usize, tokens: usize) -> Result<&[TokenScore], BackendError> {
         let start = Instant::now();
-        let Written { text, scored, whole, .. } = &self.written[candidate];
-        let (known, reviewer, cache) = (scored.len(), &self.spec.reviewer, self.spec.cache.as_ref());
-        if !whole && known < tokens {
+        let Candidate { text, scores, fully_scored, .. } = &self.candidates[index];
+        let (scored, reviewer, cache) = (scores.len(), &self.spec.reviewer, self.spec.cache.as_ref());
+        if !fully_scored && scored < tokens {
             let key = cache.and_then(|cache| cache.key(&self.request, text, [reviewer.name(), ""]));
-            if let Some(found) = cache.and_then(|cache| cache.scores(key.as_ref())) {
-                self.tally.cached += 1;
-                (self.written[candidate].scored, self.written[candidate].whole) = (found.to_vec(), true);
+            if let Some(cached) = cache.and_then(|cache| cache.scores(key.as_ref())) {
+                self.tally.cached_reviews += 1;
+                let candidate = &mut self.candidates[index];
+                (candidate.scores, candidate.fully_scored) = (cached.to_vec(), true);
             } else {
-                let new = match reviewer.scorer() {
-                    Ok(scorer) => scorer.score(&self.request, text, known..tokens).await,
+                let result = match reviewer.scorer() {
+                    Ok(scorer) => scorer.score(&self.request, text, scored..tokens).await,
                     Err(error) => Err(error),
                 };
-                self.tally.took[1] += start.elapsed();
-                let new = self.reviewed(new)?;
-                self.tally.read += u32::try_from(new.len()).unwrap_or(u32::MAX);
-                let written = &mut self.written[candidate];
-                written.whole = new.len() < tokens - known;
-                written.scored.extend(new);
-                if let Some(cache) = self.spec.cache.as_ref().filter(|_| written.whole) {
-                    cache.keep_scores(key, &written.scored);
+                self.tally.review_time += start.elapsed();
+                let new_scores = self.record_reviewer_result(result)?;
+                self.tally.scored_tokens += u32::try_from(new_scores.len()).unwrap_or(u32::MAX);
+                let candidate = &mut self.candidates[index];
+                candidate.fully_scored = new_scores.len() < tokens - scored;
+                candidate.scores.extend(new_scores);
+                if let Some(cache) = self.spec.cache.as_ref().filter(|_| candidate.fully_scored) {
+                    cache.insert_scores(key, &candidate.scores);
                 }
             }
         }
-        let scored = &self.written[candidate].scored;
-        Ok(&scored[..tokens.min(scored.len())])
+        let scores = &self.candidates[index].scores;
+        Ok(&scores[..tokens.min(scores.len())])
     }
 
-    /// The reviewer's answer when it is asked in words; `None`: no clear one.
-    pub(crate) async fn ask(&mut self, candidate: usize) -> Result<Option<String>, BackendError> {
+    /// Asks the reviewer in words for its judgement of a candidate. `None` if the reply is unclear.
+    pub(crate) async fn ask_reviewer(&mut self, index: usize) -> Result<Option<String>, BackendError> {
         let start = Instant::now();
-        let asked = self.spec.policy.as_ref().and_then(|policy| policy.prompt().map(str::to_owned));
-        let template = asked.unwrap_or_else(|| self.spec.prompt.clone());
-        let (text, reviewer) = (&self.written[candidate].text, &self.spec.reviewer);
+        let policy_prompt =
+            self.spec.policy.as_ref().and_then(|policy| policy.judge_prompt().map(str::to_owned));
+        let template = policy_prompt.unwrap_or_else(|| self.spec.judge_prompt.clone());
+        let (text, reviewer) = (&self.candidates[index].text, &self.spec.reviewer);
         let cache = self.spec.cache.clone();
         let key =
             cache.as_ref().and_then(|cache| cache.key(&self.request, text, [reviewer.name(), &template]));
-        if let Some(word) = cache.as_ref().and_then(|cache| cache.word(key.as_ref())) {
-            self.tally.cached += 1;
-            return Ok(word.as_deref().map(str::to_owned));
+        if let Some(cached) = cache.as_ref().and_then(|cache| cache.judgement(key.as_ref())) {
+            self.tally.cached_reviews += 1;
+            return Ok(cached.as_deref().map(str::to_owned));
         }
-        let request = question(&self.request, &template, text)?;
-        let mut said = String::new();
-        let each = |event: Event| {
-            said.push_str(&event.text);
+        let request = judge_request(&self.request, &template, text)?;
+        let mut reply = String::new();
+        let on_event = |event: Event| {
+            reply.push_str(&event.text);
             async { true }
         };
-        let outcome = relay(reviewer.as_ref(), request, each).await;
-        self.tally.took[1] += start.elapsed();
-        let usage = self.reviewed(outcome)?.usage;
-        self.tally.decoded += usage.completion_tokens;
-        self.tally.read += usage.prompt_tokens;
-        let word = strictly(&said);
+        let result = relay(reviewer.as_ref(), request, on_event).await;
+        self.tally.review_time += start.elapsed();
+        let usage = self.record_reviewer_result(result)?.usage;
+        self.tally.generated_tokens += usage.completion_tokens;
+        self.tally.scored_tokens += usage.prompt_tokens;
+        let judgement = parse_judgement(&reply);
         if let Some(cache) = cache {
-            cache.keep_word(key, word.as_deref());
+            cache.insert_judgement(key, judgement.as_deref());
         }
-        Ok(word)
+        Ok(judgement)
     }
 
-    /// The candidate is the answer; false where the client has the beginning of another one.
-    pub(crate) async fn approve(&mut self, candidate: usize) -> bool {
-        if self.given.is_some_and(|given| given.candidate != candidate) {
+    /// Makes a candidate the answer. Returns false if the client has the beginning of another candidate.
+    pub(crate) async fn approve(&mut self, index: usize) -> bool {
+        if self.released.is_some_and(|prefix| prefix.candidate != index) {
             return false;
         }
-        self.finish(candidate, Ending::Approved).await;
-        self.spec.fleet[self.written[candidate].member].1.approved.fetch_add(1, Ordering::Relaxed);
+        self.send_candidate(index, FinalVerdict::Approved).await;
+        self.spec.fleet[self.candidates[index].member].1.approved.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// Passes a candidate on as it is, from where the client is.
-    async fn finish(&mut self, candidate: usize, ending: Ending) {
-        let from = self.given.map_or(0, |given| given.bytes);
-        let text = self.written[candidate].text[from..].to_owned();
-        let outcome = self.written[candidate].outcome.clone();
+    /// Sends a candidate to the client unchanged, without its released prefix.
+    async fn send_candidate(&mut self, index: usize, verdict: FinalVerdict) {
+        let released_bytes = self.released.map_or(0, |prefix| prefix.bytes);
+        let text = self.candidates[index].text[released_bytes..].to_owned();
+        let outcome = self.candidates[index].outcome.clone();
         if !text.is_empty() && self.sink.send(Event { text, logprobs: Vec::new() }).await.is_err() {
             self.failure = Some(BackendError::Cancelled);
         }
-        self.tally.kept = 1.0;
-        self.end(outcome, ending, Some(candidate));
+        self.tally.kept_share = 1.0;
+        self.set_outcome(outcome, verdict, Some(index));
     }
 
-    pub(crate) fn end(&mut self, outcome: Outcome, ending: Ending, candidate: Option<usize>) {
-        let writer = candidate.map(|candidate| &self.spec.fleet[self.written[candidate].member].0);
+    pub(crate) fn set_outcome(&mut self, outcome: Outcome, verdict: FinalVerdict, candidate: Option<usize>) {
+        let writer = candidate.map(|index| &self.spec.fleet[self.candidates[index].member].0);
         self.tally.writer = writer.map(|backend| backend.name().to_owned());
-        self.tally.ending = Some(ending);
+        self.tally.verdict = Some(verdict);
         self.outcome = Some(outcome);
     }
 
-    /// Notes the reviewer's failure: a lost one ends the request, as the script wants it.
-    pub(crate) fn reviewed<T>(&mut self, done: Result<T, BackendError>) -> Result<T, BackendError> {
-        if let Err(error) = &done
-            && (error.is_loss() || matches!(error, BackendError::Cancelled))
+    /// Records the loss of the reviewer, or the disconnection of the client, as the failure of the request.
+    pub(crate) fn record_reviewer_result<T>(
+        &mut self,
+        result: Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        if let Err(error) = &result
+            && (error.allows_failover() || matches!(error, BackendError::Cancelled))
         {
             self.failure = Some(error.clone());
         }
-        done
+        result
     }
 
-    /// Where the reviewer is lost and the script wants that, passes a candidate on without a review.
+    /// If the reviewer is lost and the script allows it, makes a candidate the answer without a review.
     pub(crate) async fn pass_unreviewed(&mut self) {
-        let lost = self.failure.as_ref().is_some_and(BackendError::is_loss);
-        let may = lost && !self.begun && self.spec.on_lost == OnReviewerLost::PassLabelled;
-        let first = (0..self.written.len()).find(|index| !self.written[*index].text.is_empty());
-        let candidate = self.given.map(|given| given.candidate).or(first);
-        if let Some(candidate) = candidate.filter(|_| may && self.outcome.is_none()) {
+        let lost = self.failure.as_ref().is_some_and(BackendError::allows_failover);
+        let allowed =
+            lost && !self.reviewer_answers && self.spec.on_reviewer_lost == OnReviewerLost::PassUnreviewed;
+        let first = (0..self.candidates.len()).find(|index| !self.candidates[*index].text.is_empty());
+        let candidate = self.released.map(|prefix| prefix.candidate).or(first);
+        if let Some(index) = candidate.filter(|_| allowed && self.outcome.is_none()) {
             self.failure = None;
-            self.finish(candidate, Ending::Unreviewed).await;
+            self.send_candidate(index, FinalVerdict::Unreviewed).await;
         }
     }
 }

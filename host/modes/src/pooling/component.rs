@@ -1,34 +1,40 @@
-//! A loaded pooling policy: it says where the layers of a model go.
+//! A loaded placement policy: a component that places the layers of a model on machines.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_sandbox::{
-    Compiled, Identity, Linked, Loaded, PluginEngine, PluginError, State, World, call_error,
+    CompiledComponent, Identity, LinkedComponent, Plugin, PluginEngine, PluginError, State, World, call_error,
 };
 
-use crate::bindings::placement::PlacementPre;
-use crate::bindings::placement::exports::tightwad::plugin::pooling as wit;
+use crate::bindings::placement_policy::PlacementPolicyPluginPre;
+use crate::bindings::placement_policy::exports::tightwad::plugin::placement_policy as wit;
 use crate::pooling::plan::{Machine, Plan, Refusal, Shape};
 
-const PLACE: &str = "pooling.place";
+/// The call's name in errors.
+const PLACE_CALL: &str = "placement-policy.place";
 
-/// A component that places layers; compiled and linked, to be instantiated for each question.
-pub struct PlacementPlugin {
-    linked: Linked<PlacementPre<State<()>>>,
+/// A component that places layers. Each call gets an instance of its own.
+pub struct PlacementPolicy {
+    linked: LinkedComponent<PlacementPolicyPluginPre<State<()>>>,
 }
 
 #[async_trait]
-impl Loaded for PlacementPlugin {
-    const WORLD: World = World { interface: "pooling", describe: "pooling.describe", wasi: false };
+impl Plugin for PlacementPolicy {
+    const WORLD: World = World { interface: "placement-policy", wasi: false };
 
-    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
+    async fn link(
+        engine: &Arc<PluginEngine>,
+        name: &str,
+        compiled: &CompiledComponent,
+    ) -> Result<Self, PluginError> {
         let linker = engine.linker(Self::WORLD);
-        let linked = Linked::new((engine, name, compiled), linker, PlacementPre::new).await?;
+        let linked =
+            LinkedComponent::new((engine, name, compiled), linker, PlacementPolicyPluginPre::new).await?;
         Ok(Self { linked })
     }
 
-    fn is_exact(_: &Compiled) -> bool {
+    fn is_exact(_: &CompiledComponent) -> bool {
         true
     }
 
@@ -37,42 +43,42 @@ impl Loaded for PlacementPlugin {
     }
 }
 
-impl PlacementPlugin {
-    /// Asks a new instance where the layers of `shape` go. `before` is the plan of the last time, its
-    /// indices those of `machines`; leave it out where one of its machines is missing. The plan is the
-    /// plugin's word: check it before carrying it out.
+impl PlacementPolicy {
+    /// Places the layers of `shape` on `machines`. `previous` is the last plan of this model; its indices refer to
+    /// `machines`. `previous` must be `None` if one of its machines is missing. The caller must check the plan before
+    /// using it.
     ///
     /// # Errors
     ///
-    /// [`PluginError`] when the plugin trapped or broke a limit. That it refuses is an answer.
+    /// Returns [`PluginError`] if the plugin trapped or exceeded a limit. A refusal is not an error of the plugin.
     pub async fn place(
         &self,
         shape: &Shape,
         machines: &[Machine],
-        before: Option<&Plan>,
+        previous: Option<&Plan>,
     ) -> Result<Result<Plan, Refusal>, PluginError> {
         let machines: Vec<_> = machines.iter().map(Into::into).collect();
         let mut store = self.linked.store(0, ());
         let start = std::time::Instant::now();
-        let answer = async {
-            let policy = self.linked.instance.instantiate_async(&mut store).await?;
-            let before = before.map(wit::Plan::from);
-            let policy = policy.tightwad_plugin_pooling();
-            policy.call_place(&mut store, &shape.into(), &machines, before.as_ref()).await
+        let call = async {
+            let policy = self.linked.instance_pre.instantiate_async(&mut store).await?;
+            let previous = previous.map(wit::Plan::from);
+            let policy = policy.tightwad_plugin_placement_policy();
+            policy.call_place(&mut store, &shape.into(), &machines, previous.as_ref()).await
         };
-        let answer = answer.await;
-        self.identity().counts().note(start.elapsed(), answer.is_err());
-        match answer {
-            Ok(answer) => Ok(answer.map(Into::into).map_err(Into::into)),
-            Err(error) => Err(call_error(PLACE, &error, store.data())),
+        let result = call.await;
+        self.identity().counts().record(start.elapsed(), result.is_err());
+        match result {
+            Ok(placement) => Ok(placement.map(Into::into).map_err(Into::into)),
+            Err(error) => Err(call_error(PLACE_CALL, &error, store.data())),
         }
     }
 }
 
-/// Between the host's types and the generated ones.
+/// Conversions between the host's types and the generated types.
 mod convert {
-    use crate::bindings::placement::exports::tightwad::plugin::pooling as wit;
-    use crate::pooling::plan::{Layer, Machine, Plan, Refusal, Shape, Share, Shortage};
+    use crate::bindings::placement_policy::exports::tightwad::plugin::placement_policy as wit;
+    use crate::pooling::plan::{Assignment, Layer, Machine, Plan, Refusal, Shape, Shortage};
 
     impl From<&Shape> for wit::Shape {
         fn from(shape: &Shape) -> Self {
@@ -82,8 +88,8 @@ mod convert {
                 output: shape.output,
                 logits: shape.logits,
                 activations: shape.activations,
-                scratch: shape.scratch,
-                head_scratch: shape.head_scratch,
+                compute_buffer: shape.compute_buffer,
+                output_buffer: shape.output_buffer,
             }
         }
     }
@@ -93,10 +99,10 @@ mod convert {
             Self {
                 name: machine.name.clone(),
                 memory: machine.memory,
-                speed: machine.speed,
-                bandwidth: machine.bandwidth,
-                round_trip: machine.round_trip,
-                here: machine.here,
+                memory_bandwidth: machine.memory_bandwidth,
+                link_bandwidth: machine.link_bandwidth,
+                round_trip: machine.round_trip_ns,
+                is_host: machine.is_host,
                 max_layers: machine.max_layers,
             }
         }
@@ -104,22 +110,28 @@ mod convert {
 
     impl From<&Plan> for wit::Plan {
         fn from(plan: &Plan) -> Self {
-            let share = |share: &Share| wit::Share { machine: share.machine, layers: share.layers };
+            let assignment = |assignment: &Assignment| wit::Assignment {
+                machine: assignment.machine,
+                layers: assignment.layers,
+            };
             Self {
-                shares: plan.shares.iter().map(share).collect(),
-                output_here: plan.output_here,
-                token: plan.token,
+                assignments: plan.assignments.iter().map(assignment).collect(),
+                output_on_host: plan.output_on_host,
+                time_per_token: plan.time_per_token_ns,
             }
         }
     }
 
     impl From<wit::Plan> for Plan {
         fn from(plan: wit::Plan) -> Self {
-            let share = |share: wit::Share| Share { machine: share.machine, layers: share.layers };
+            let assignment = |assignment: wit::Assignment| Assignment {
+                machine: assignment.machine,
+                layers: assignment.layers,
+            };
             Self {
-                shares: plan.shares.into_iter().map(share).collect(),
-                output_here: plan.output_here,
-                token: plan.token,
+                assignments: plan.assignments.into_iter().map(assignment).collect(),
+                output_on_host: plan.output_on_host,
+                time_per_token_ns: plan.time_per_token,
             }
         }
     }

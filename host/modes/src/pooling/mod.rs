@@ -1,4 +1,4 @@
-//! Placement: a component says which layers of a model go to which machine.
+//! Placement: a component decides which machine holds which layers of a model.
 
 pub(crate) mod component;
 pub(crate) mod plan;

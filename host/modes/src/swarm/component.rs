@@ -1,39 +1,48 @@
-//! A loaded swarm policy: it picks what a pull fetches next, and from whom.
+//! A loaded piece picker: a component that picks the next pieces of a pull, and the peers that send them.
 //!
-//! Invariant: an instance serves one pull; one that trapped or broke a limit is never asked again.
+//! Invariant: an instance serves one pull. An instance that trapped or exceeded a limit is dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tightwad_sandbox::{
-    Compiled, Identity, Linked, Loaded, PluginEngine, PluginError, State, World, call_error, whatever_it_does,
+    CompiledComponent, Identity, LinkedComponent, Plugin, PluginEngine, PluginError, State, World,
+    call_error, with_timeout,
 };
 use tightwad_swarm::{Event, Fault, Fetch, PeerId, PickError, Picker, Slot, Task};
 use wasmtime::Store;
 
-use crate::bindings::picking::exports::tightwad::plugin::swarm as wit;
-use crate::bindings::picking::{Picking, PickingPre};
+use crate::bindings::piece_picker::exports::tightwad::plugin::piece_picker as wit;
+use crate::bindings::piece_picker::{PiecePickerPlugin, PiecePickerPluginPre};
+use crate::decoding::host::nanoseconds;
+use crate::settings::Settings;
 
-const START: &str = "swarm.start";
-const PICK: &str = "swarm.pick";
+/// The calls' names in errors.
+const START_CALL: &str = "piece-picker.start";
+const PICK_CALL: &str = "piece-picker.pick";
 
-/// A component that picks; compiled and linked, to be instantiated for each pull.
-pub struct SwarmPlugin {
-    linked: Linked<PickingPre<State<()>>>,
+/// A component that picks pieces. Each pull gets an instance of its own.
+pub struct PiecePicker {
+    linked: LinkedComponent<PiecePickerPluginPre<State<()>>>,
 }
 
 #[async_trait]
-impl Loaded for SwarmPlugin {
-    const WORLD: World = World { interface: "swarm", describe: "swarm.describe", wasi: false };
+impl Plugin for PiecePicker {
+    const WORLD: World = World { interface: "piece-picker", wasi: false };
 
-    async fn link(engine: &Arc<PluginEngine>, name: &str, compiled: &Compiled) -> Result<Self, PluginError> {
+    async fn link(
+        engine: &Arc<PluginEngine>,
+        name: &str,
+        compiled: &CompiledComponent,
+    ) -> Result<Self, PluginError> {
         let linker = engine.linker(Self::WORLD);
-        let linked = Linked::new((engine, name, compiled), linker, PickingPre::new).await?;
+        let linked =
+            LinkedComponent::new((engine, name, compiled), linker, PiecePickerPluginPre::new).await?;
         Ok(Self { linked })
     }
 
-    fn is_exact(_: &Compiled) -> bool {
+    fn is_exact(_: &CompiledComponent) -> bool {
         true
     }
 
@@ -42,52 +51,52 @@ impl Loaded for SwarmPlugin {
     }
 }
 
-impl SwarmPlugin {
-    /// A picker for one pull; `settings` is a JSON object that the plugin reads.
+impl PiecePicker {
+    /// Returns the picker of one pull. The picker reads `settings`.
     #[must_use]
-    pub fn picker(self: &Arc<Self>, settings: &str) -> ComponentPicker {
-        ComponentPicker { plugin: self.clone(), settings: settings.to_owned(), instance: None }
+    pub fn for_pull(self: &Arc<Self>, settings: &Settings) -> PullPicker {
+        PullPicker { plugin: self.clone(), settings: settings.clone(), instance: None }
     }
 
-    /// Notes how a call ended.
-    fn done<T>(
+    /// Records a call and converts its error.
+    fn record_call<T>(
         &self,
         call: &'static str,
         start: Instant,
         state: &State<()>,
-        answer: wasmtime::Result<T>,
+        result: wasmtime::Result<T>,
     ) -> Result<T, PickError> {
-        self.identity().counts().note(start.elapsed(), answer.is_err());
-        answer.map_err(|error| PickError(call_error(call, &error, state).to_string()))
+        self.identity().counts().record(start.elapsed(), result.is_err());
+        result.map_err(|error| PickError(call_error(call, &error, state).to_string()))
     }
 }
 
-/// One instance of a swarm plugin.
-pub struct ComponentPicker {
-    plugin: Arc<SwarmPlugin>,
-    settings: String,
-    instance: Option<(Store<State<()>>, Picking)>,
+/// The instance of a piece picker that serves one pull.
+pub struct PullPicker {
+    plugin: Arc<PiecePicker>,
+    settings: Settings,
+    instance: Option<(Store<State<()>>, PiecePickerPlugin)>,
 }
 
 #[async_trait]
-impl Picker for ComponentPicker {
+impl Picker for PullPicker {
     async fn start(&mut self, task: &Task) -> Result<(), PickError> {
         let (mut store, start) = (self.plugin.linked.store(0, ()), Instant::now());
         let task = wit::Task {
-            pieces: task.pieces.clone(),
+            piece_sizes: task.pieces.clone(),
             wanted: task.wanted.clone(),
             urgent: task.urgent,
             seed: task.seed,
-            settings: self.settings.clone(),
+            settings: self.settings.to_list(),
         };
-        let begun = whatever_it_does(async {
-            let policy = self.plugin.linked.instance.instantiate_async(&mut store).await?;
-            policy.tightwad_plugin_swarm().call_start(&mut store, &task).await?;
-            Ok(policy)
+        let call = with_timeout(async {
+            let picker = self.plugin.linked.instance_pre.instantiate_async(&mut store).await?;
+            picker.tightwad_plugin_piece_picker().call_start(&mut store, &task).await?;
+            Ok(picker)
         });
-        let begun = begun.await;
-        let policy = self.plugin.done(START, start, store.data(), begun)?;
-        self.instance = Some((store, policy));
+        let result = call.await;
+        let picker = self.plugin.record_call(START_CALL, start, store.data(), result)?;
+        self.instance = Some((store, picker));
         Ok(())
     }
 
@@ -97,25 +106,21 @@ impl Picker for ComponentPicker {
         events: Vec<Event>,
         slots: &[Slot],
     ) -> Result<Vec<Fetch>, PickError> {
-        let (mut store, policy) =
+        let (mut store, picker) =
             self.instance.take().ok_or_else(|| PickError("the picker was not started".to_owned()))?;
-        store.data_mut().renew();
+        store.data_mut().reset();
         store.set_epoch_deadline(1);
         let events: Vec<wit::Event> = events.into_iter().map(Into::into).collect();
         let slots: Vec<wit::Slot> =
             slots.iter().map(|slot| wit::Slot { peer: slot.peer.0, free: slot.free }).collect();
         let (now, start) = (nanoseconds(now), Instant::now());
-        let called = policy.tightwad_plugin_swarm();
-        let picked = whatever_it_does(called.call_pick(&mut store, now, &events, &slots)).await;
-        let picked = self.plugin.done(PICK, start, store.data(), picked)?;
-        self.instance = Some((store, policy));
-        let own = |fetch: wit::Fetch| Fetch { peer: PeerId(fetch.peer), piece: fetch.piece };
-        Ok(picked.into_iter().map(own).collect())
+        let exports = picker.tightwad_plugin_piece_picker();
+        let result = with_timeout(exports.call_pick(&mut store, now, &events, &slots)).await;
+        let fetches = self.plugin.record_call(PICK_CALL, start, store.data(), result)?;
+        self.instance = Some((store, picker));
+        let from_wit = |fetch: wit::Fetch| Fetch { peer: PeerId(fetch.peer), piece: fetch.piece };
+        Ok(fetches.into_iter().map(from_wit).collect())
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl From<Event> for wit::Event {
@@ -123,13 +128,13 @@ impl From<Event> for wit::Event {
         match event {
             Event::Joined(peer) => Self::Joined(peer.0),
             Event::Left(peer) => Self::Left(peer.0),
-            Event::Has(peer, pieces) => Self::Has(wit::Having { peer: peer.0, pieces }),
-            Event::Coming(peer, pieces) => Self::Coming(wit::Having { peer: peer.0, pieces }),
-            Event::Done(fetched) => Self::Done(wit::Fetched {
+            Event::Have(peer, pieces) => Self::Have(wit::PieceSet { peer: peer.0, pieces }),
+            Event::InProgress(peer, pieces) => Self::InProgress(wit::PieceSet { peer: peer.0, pieces }),
+            Event::FetchEnded(fetched) => Self::FetchEnded(wit::FetchResult {
                 peer: fetched.peer.0,
                 piece: fetched.piece,
                 bytes: fetched.bytes,
-                time: nanoseconds(fetched.took),
+                elapsed: nanoseconds(fetched.elapsed),
                 fault: fetched.fault.map(Into::into),
             }),
         }

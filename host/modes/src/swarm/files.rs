@@ -1,34 +1,33 @@
-//! What of a model is on this machine.
+//! The files of a model on this machine.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tightwad_swarm::disk::{Digest, Manifest, PIECE, Store, StoreError};
+use tightwad_swarm::disk::{DEFAULT_PIECE_SIZE, Digest, Manifest, Store, StoreError};
 
-use crate::swarm::spec::{PullSpec, Pulled, SwarmError};
+use crate::swarm::spec::{PullSpec, PulledModel, SwarmError};
 
-impl Pulled {
-    /// The file at `path`, whole as it is; `None` where it is no longer what its manifest says.
-    fn found(path: PathBuf, manifest: Manifest) -> Option<Self> {
-        let manifest = Arc::new(manifest);
-        let store = Arc::new(Store::whole(&path, manifest.clone()).ok()?);
-        Some(Self { path, here: manifest.size(), manifest, reused: 0, summary: None, store })
-    }
+/// Opens the complete file at `path`. `None` if the file no longer matches its manifest.
+fn open_matching(path: PathBuf, manifest: Manifest) -> Option<PulledModel> {
+    let manifest = Arc::new(manifest);
+    let store = Arc::new(Store::open_complete(&path, manifest.clone()).ok()?);
+    Some(PulledModel { path, local_bytes: manifest.size(), manifest, reused_bytes: 0, summary: None, store })
 }
 
-/// The model, where it is whole on this machine: the file itself, or one of the folder.
-pub(crate) async fn here(spec: &PullSpec) -> Result<Option<Pulled>, SwarmError> {
+/// Finds a complete copy of the model on this machine: the file itself, or a file of the folder.
+pub(crate) async fn find_local(spec: &PullSpec) -> Result<Option<PulledModel>, SwarmError> {
     let (to, wanted) = (spec.to.clone(), spec.wanted.clone());
-    blocking(move || {
-        let known = if to.is_dir() { known_files(&to) } else { known(to).into_iter().collect() };
-        let fits = known.into_iter().filter(|(_, manifest)| wanted.fits(manifest.name(), manifest.root()));
-        Ok(fits.into_iter().find_map(|(path, manifest)| Pulled::found(path, manifest)))
+    run_blocking(move || {
+        let models = if to.is_dir() { models_in(&to) } else { with_manifest(to).into_iter().collect() };
+        let matching =
+            models.into_iter().filter(|(_, manifest)| wanted.matches(manifest.name(), manifest.root()));
+        Ok(matching.into_iter().find_map(|(path, manifest)| open_matching(path, manifest)))
     })
     .await
 }
 
-/// The file: `to` itself, or the model's name in the folder `to`.
-pub(crate) fn place(to: &Path, manifest: &Manifest) -> PathBuf {
+/// The path of the file: `to` itself, or a file with the model's name in the folder `to`.
+pub(crate) fn file_path(to: &Path, manifest: &Manifest) -> PathBuf {
     let is_folder = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
     if is_folder {
         to.join(format!("{}.gguf", manifest.name().trim_end_matches(".gguf")))
@@ -37,110 +36,119 @@ pub(crate) fn place(to: &Path, manifest: &Manifest) -> PathBuf {
     }
 }
 
-/// The finished file, where it is there already.
-pub(crate) async fn already(path: &Path, root: Digest) -> Result<Option<Pulled>, SwarmError> {
+/// Opens the file at `path` if it is complete and has the digest `root`.
+pub(crate) async fn open_existing(path: &Path, root: Digest) -> Result<Option<PulledModel>, SwarmError> {
     let path = path.to_owned();
-    blocking(move || {
-        let own = known(path).filter(|(_, manifest)| manifest.root() == root);
-        Ok(own.and_then(|(path, manifest)| Pulled::found(path, manifest)))
+    run_blocking(move || {
+        let existing = with_manifest(path).filter(|(_, manifest)| manifest.root() == root);
+        Ok(existing.and_then(|(path, manifest)| open_matching(path, manifest)))
     })
     .await
 }
 
-/// The part file, with what other files of this machine have of it.
-pub(crate) async fn prepared(
+/// Opens the part file, and copies blocks into it that other files of this machine have. Returns the number of copied
+/// bytes.
+pub(crate) async fn open_part(
     path: &Path,
     manifest: &Arc<Manifest>,
     (mut others, replace): (Vec<PathBuf>, bool),
 ) -> Result<(Arc<Store>, u64), SwarmError> {
     let (path, manifest) = (path.to_owned(), manifest.clone());
-    blocking(move || {
+    run_blocking(move || {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder {
             std::fs::create_dir_all(folder)
-                .map_err(|error| SwarmError::Here(format!("cannot make {}: {error}", folder.display())))?;
+                .map_err(|error| SwarmError::Local(format!("cannot create {}: {error}", folder.display())))?;
         }
-        // Said before anything is made or fetched, unless a pull was broken off at its very end.
-        let taken = !replace && path.exists();
-        if taken && !Store::is_begun(&path) {
+        // An existing file is an error before any work starts, unless a pull was interrupted at its very end.
+        let exists = !replace && path.exists();
+        if exists && !Store::has_unfinished_pull(&path) {
             return Err(StoreError::Exists(path).into());
         }
         let store = Store::resume(&path, manifest)?;
-        if taken && !store.is_whole() {
+        if exists && !store.is_complete() {
             return Err(StoreError::Exists(path).into());
         }
-        // Files whose blocks are known need not be read to find out.
+        // The manifests of these files list their blocks, so the host finds equal blocks without reading the files.
         others.extend(neighbours(&path));
-        let mut reused = 0;
+        let mut reused_bytes = 0;
         for other in others {
             match store.reuse(&other) {
-                Ok(bytes) => reused += bytes,
-                Err(error) => tracing::warn!(file = %other.display(), %error, "nothing of it is used"),
+                Ok(bytes) => reused_bytes += bytes,
+                Err(error) => {
+                    tracing::warn!(file = %other.display(), %error, "cannot reuse blocks of this file")
+                }
             }
         }
-        Ok((Arc::new(store), reused))
+        Ok((Arc::new(store), reused_bytes))
     })
     .await
 }
 
-/// Models in the same folder whose manifest is kept beside them, the file itself included; newest first.
+/// The models with a manifest in the folder of `path`, the newest first. The file itself is included.
 fn neighbours(path: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    known_files(folder).into_iter().map(|(path, _)| path)
+    models_in(folder).into_iter().map(|(path, _)| path)
 }
 
-/// Models in a folder with the manifests that are kept beside them; newest first.
-fn known_files(folder: &Path) -> Vec<(PathBuf, Manifest)> {
+/// The models with a manifest in a folder, the newest first.
+fn models_in(folder: &Path) -> Vec<(PathBuf, Manifest)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let models = entries.filter(|entry| entry.extension().is_some_and(|extension| extension == "gguf"));
-    let mut known: Vec<_> = models.filter_map(known).collect();
-    let age = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    known.sort_by_cached_key(|(path, _)| std::cmp::Reverse((age(path), path.clone())));
-    known
+    let files = entries.filter(|entry| entry.extension().is_some_and(|extension| extension == "gguf"));
+    let mut models: Vec<_> = files.filter_map(with_manifest).collect();
+    let modified = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    models.sort_by_cached_key(|(path, _)| std::cmp::Reverse((modified(path), path.clone())));
+    models
 }
 
-/// A file with the manifest that is kept beside it.
-fn known(path: PathBuf) -> Option<(PathBuf, Manifest)> {
-    Manifest::beside(&path).map(|manifest| (path, manifest))
+/// A file with the manifest of its sidecar.
+fn with_manifest(path: PathBuf) -> Option<(PathBuf, Manifest)> {
+    Manifest::read_sidecar(&path).map(|manifest| (path, manifest))
 }
 
-/// The store of a file that is whole: its manifest is read, or made and kept beside it. `progress` is told of
-/// every so many bytes that were hashed. Without a `largest_piece`, the manifest that is there will do.
+/// Opens a complete file. Reads its manifest from the sidecar, or makes it and writes the sidecar. Several
+/// threads call `on_progress` with the number of bytes that they hashed since their last call. Without a
+/// `piece_size`, a manifest of any piece size is used.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or is no model.
-pub async fn whole(
+/// Returns [`SwarmError`] if the file cannot be read or is not a model.
+pub async fn open_complete(
     path: &Path,
     name: Option<&str>,
-    largest_piece: Option<u64>,
-    progress: impl Fn(u64) + Send + Sync + 'static,
+    piece_size: Option<u64>,
+    on_progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Arc<Store>, SwarmError> {
     let (path, name) = (path.to_owned(), name.map(str::to_owned));
-    blocking(move || {
-        let fits = |own: &Manifest| {
-            largest_piece.is_none_or(|wanted| own.largest_piece() == wanted)
-                && name.as_deref().is_none_or(|name| own.name() == name)
+    run_blocking(move || {
+        let matches = |manifest: &Manifest| {
+            piece_size.is_none_or(|size| manifest.largest_piece() == size)
+                && name.as_deref().is_none_or(|name| manifest.name() == name)
         };
-        let manifest = match Manifest::beside(&path).filter(fits) {
+        let manifest = match Manifest::read_sidecar(&path).filter(matches) {
             Some(manifest) => manifest,
             None => {
-                let made = Manifest::of(&path, largest_piece.unwrap_or(PIECE), name.as_deref(), &progress)?;
-                if let Err(error) = made.keep_beside(&path) {
-                    tracing::warn!(%error, "it will be hashed again the next time");
+                let manifest = Manifest::build(
+                    &path,
+                    piece_size.unwrap_or(DEFAULT_PIECE_SIZE),
+                    name.as_deref(),
+                    &on_progress,
+                )?;
+                if let Err(error) = manifest.write_sidecar(&path) {
+                    tracing::warn!(%error, "cannot store the manifest; the next start hashes the file again");
                 }
-                made
+                manifest
             }
         };
-        Ok(Arc::new(Store::whole(&path, Arc::new(manifest))?))
+        Ok(Arc::new(Store::open_complete(&path, Arc::new(manifest))?))
     })
     .await
 }
 
-/// Does `what` where it may take its time.
-pub(crate) async fn blocking<T: Send + 'static>(
-    what: impl FnOnce() -> Result<T, SwarmError> + Send + 'static,
+/// Runs `work` on a thread that is allowed to block.
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SwarmError> + Send + 'static,
 ) -> Result<T, SwarmError> {
-    let done = tokio::task::spawn_blocking(what).await;
-    done.unwrap_or_else(|error| Err(SwarmError::Here(error.to_string())))
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(SwarmError::Local(error.to_string())))
 }

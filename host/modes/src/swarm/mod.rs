@@ -5,6 +5,6 @@ pub(crate) mod files;
 pub(crate) mod pull;
 pub(crate) mod spec;
 
-pub use files::whole;
-pub use pull::{pull, seeders};
-pub use spec::{PullSpec, Pulled, SwarmError};
+pub use files::open_complete;
+pub use pull::{find_seeders, pull};
+pub use spec::{PullSpec, PulledModel, SwarmError};

@@ -1,121 +1,121 @@
-//! Swarm: models spread from machine to machine. Finds what is wanted, says what of it is here already, and
-//! lets a component pick where the rest comes from.
+//! Pulls a model: finds its manifest, reuses the bytes on this machine, and lets a component pick the missing pieces.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tightwad_net::{Announced, discover_seeders};
+use tightwad_net::{SeederDiscovery, discover_seeders};
 use tightwad_swarm::disk::{Manifest, Store};
-use tightwad_swarm::net::{Client, Peer, Progress, Pull, Summary, fetch_manifest, find};
+use tightwad_swarm::net::{Client, Peer, Progress, Pull, PullSummary, fetch_manifest, find_models};
 use tokio::sync::{mpsc, watch};
 
-use crate::swarm::component::SwarmPlugin;
-use crate::swarm::files::{already, blocking, here, place, prepared};
-use crate::swarm::spec::{PullSpec, Pulled, SwarmError};
+use crate::swarm::component::PiecePicker;
+use crate::swarm::files::{file_path, find_local, open_existing, open_part, run_blocking};
+use crate::swarm::spec::{PullSpec, PulledModel, SwarmError};
 
-/// How long machines on the local network are listened for when no peer was given.
-const LISTEN: Duration = Duration::from_secs(3);
+/// The time of the search for seeders on the local network if no peer was given.
+const DISCOVERY_TIME: Duration = Duration::from_secs(3);
 
-/// Pulls a model; `progress` is told how far it is. May be dropped at any time: what came is kept.
+/// Pulls a model, and reports to `progress`. The future can be dropped at any time: received blocks stay on the disk.
 ///
 /// # Errors
 ///
-/// [`SwarmError`] says what is missing, and what to do; what was fetched is kept.
+/// Returns [`SwarmError`]. Received blocks stay on the disk.
 pub async fn pull(
     mut spec: PullSpec,
-    plugin: &Arc<SwarmPlugin>,
+    picker: &Arc<PiecePicker>,
     progress: watch::Sender<Progress>,
-) -> Result<Pulled, SwarmError> {
-    // What is pinned by its digest and here needs nobody else.
+) -> Result<PulledModel, SwarmError> {
+    // A model that is pinned by its digest needs no peer if it is on this machine.
     if spec.wanted.is_pinned()
-        && let Some(pulled) = here(&spec).await?
+        && let Some(model) = find_local(&spec).await?
     {
-        return Ok(pulled);
+        return Ok(model);
     }
-    let client = Client::new(spec.token.clone()).map_err(|error| SwarmError::Here(error.to_string()))?;
-    let found = sought(&mut spec.peers).await?;
-    let manifest = match asked(&client, &spec).await {
+    let client = Client::new(spec.token.clone()).map_err(|error| SwarmError::Local(error.to_string()))?;
+    let announced = discover_if_no_seeder(&mut spec.peers).await?;
+    let manifest = match find_manifest(&client, &spec).await {
         Ok(manifest) => Arc::new(manifest),
-        Err(error) => match here(&spec).await? {
-            // There may be a newer one of that name, but nobody can say so.
-            Some(pulled) => {
-                tracing::warn!(%error, path = %pulled.path.display(), "nobody was asked; the model that is here is used");
-                return Ok(pulled);
+        Err(error) => match find_local(&spec).await? {
+            // A newer model may have the same name, but no peer reported one.
+            Some(model) => {
+                tracing::warn!(%error, path = %model.path.display(), "no peer answered; using the local model");
+                return Ok(model);
             }
             None => return Err(error),
         },
     };
-    let path = place(&spec.to, &manifest);
-    if let Some(pulled) = already(&path, manifest.root()).await? {
-        return Ok(pulled);
+    let path = file_path(&spec.to, &manifest);
+    if let Some(model) = open_existing(&path, manifest.root()).await? {
+        return Ok(model);
     }
-    let (store, reused) = prepared(&path, &manifest, (spec.reuse.clone(), spec.replace)).await?;
-    let here = store.bytes_had();
-    let mut pull =
-        Pull::new(client.clone(), store.clone(), Box::new(plugin.picker(&spec.settings)), spec.peers.clone());
+    let (store, reused_bytes) = open_part(&path, &manifest, (spec.reuse.clone(), spec.replace)).await?;
+    let local_bytes = store.have_bytes();
+    let pull_picker = Box::new(picker.for_pull(&spec.settings));
+    let mut pull = Pull::new(client.clone(), store.clone(), pull_picker, spec.peers.clone());
     (pull.limits, pull.seeding, pull.replace) = (spec.limits.clone(), spec.seeding.clone(), spec.replace);
-    pull.found = found.map(follow);
+    pull.discovered = announced.map(announced_peers);
     let Some(layers) = spec.layers.clone() else {
         let summary = Some(pull.run(progress).await?);
-        return Ok(Pulled { path, manifest, here, reused, summary, store });
+        return Ok(PulledModel { path, manifest, local_bytes, reused_bytes, summary, store });
     };
-    let first = first_piece(&spec, client, plugin, &store, &progress).await?;
-    pull.wanted = Some(pieces_of(&store, layers).await?);
-    let rest = pull.run(progress).await?;
-    // It keeps that name while anything is missing.
-    let path = if store.is_whole() { path } else { store.part() };
-    Ok(Pulled { path, manifest, here, reused, summary: Some(both(first, rest)), store })
+    let first = pull_header(&spec, client, picker, &store, &progress).await?;
+    pull.wanted = Some(pieces_of_layers(&store, layers).await?);
+    let second = pull.run(progress).await?;
+    // An incomplete file keeps the name of a part file.
+    let path = if store.is_complete() { path } else { store.part_path() };
+    let summary = Some(add_summaries(first, second));
+    Ok(PulledModel { path, manifest, local_bytes, reused_bytes, summary, store })
 }
 
-/// Where no seeder was given, adds those that make themselves known; others may do so later.
-async fn sought(peers: &mut Vec<Peer>) -> Result<Option<Announced>, SwarmError> {
+/// If no seeder was given, adds the seeders that announce themselves. Returns the announcements that come later.
+async fn discover_if_no_seeder(peers: &mut Vec<Peer>) -> Result<Option<SeederDiscovery>, SwarmError> {
     if peers.iter().any(|peer| matches!(peer, Peer::Seeder(_))) {
         return Ok(None);
     }
-    let (found, announced) = seeders(LISTEN).await?;
-    peers.extend(found);
+    let (seeders, announced) = find_seeders(DISCOVERY_TIME).await?;
+    peers.extend(seeders);
     Ok(Some(announced))
 }
 
-/// The seeders that make themselves known in so much time, and those that do later.
+/// Returns the seeders that announce themselves within `duration`, and the announcements that come later.
 ///
 /// # Errors
 ///
-/// Where this machine cannot receive multicasts.
-pub async fn seeders(wait: Duration) -> Result<(Vec<Peer>, Announced), SwarmError> {
+/// Returns [`SwarmError`] if this machine cannot receive multicast messages.
+pub async fn find_seeders(duration: Duration) -> Result<(Vec<Peer>, SeederDiscovery), SwarmError> {
     let mut announced = discover_seeders()?;
-    let (mut peers, until) = (Vec::new(), tokio::time::Instant::now() + wait);
+    let (mut peers, until) = (Vec::new(), tokio::time::Instant::now() + duration);
     while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
         peers.extend(Peer::seeder(&peer).ok());
     }
     Ok((peers, announced))
 }
 
-/// Two pulls, one after the other, as one.
-fn both(first: Summary, mut rest: Summary) -> Summary {
-    rest.bytes += first.bytes;
-    rest.wasted += first.wasted;
-    rest.corrupt += first.corrupt;
-    rest.duplicate += first.duplicate;
-    rest.helped += first.helped;
-    rest.took += first.took;
-    rest.picker_failed = rest.picker_failed.or(first.picker_failed);
-    for (peer, bytes) in first.from {
-        match rest.from.iter_mut().find(|(own, _)| *own == peer) {
+/// The summary of two pulls, one after the other.
+fn add_summaries(first: PullSummary, mut second: PullSummary) -> PullSummary {
+    second.kept_bytes += first.kept_bytes;
+    second.wasted_bytes += first.wasted_bytes;
+    second.corrupt_blocks += first.corrupt_blocks;
+    second.duplicate_blocks += first.duplicate_blocks;
+    second.picker_timeouts += first.picker_timeouts;
+    second.elapsed += first.elapsed;
+    second.picker_error = second.picker_error.or(first.picker_error);
+    for (peer, bytes) in first.bytes_by_peer {
+        match second.bytes_by_peer.iter_mut().find(|(other, _)| *other == peer) {
             Some((_, sum)) => *sum += bytes,
-            None => rest.from.push((peer, bytes)),
+            None => second.bytes_by_peer.push((peer, bytes)),
         }
     }
-    for peer in first.banned {
-        if !rest.banned.contains(&peer) {
-            rest.banned.push(peer);
+    for peer in first.banned_peers {
+        if !second.banned_peers.contains(&peer) {
+            second.banned_peers.push(peer);
         }
     }
-    rest
+    second
 }
 
-/// Peers that make themselves known while a pull runs.
-fn follow(mut announced: Announced) -> mpsc::Receiver<Peer> {
+/// The seeders that announce themselves while a pull runs.
+fn announced_peers(mut announced: SeederDiscovery) -> mpsc::Receiver<Peer> {
     let (sender, peers) = mpsc::channel(16);
     tokio::spawn(async move {
         while let Some(text) = announced.next().await {
@@ -129,45 +129,45 @@ fn follow(mut announced: Announced) -> mpsc::Receiver<Peer> {
     peers
 }
 
-/// The manifest of what is wanted.
-async fn asked(client: &Client, spec: &PullSpec) -> Result<Manifest, SwarmError> {
+/// Asks the peers for the manifest of the wanted model.
+async fn find_manifest(client: &Client, spec: &PullSpec) -> Result<Manifest, SwarmError> {
     if spec.peers.is_empty() {
         return Err(SwarmError::NoPeers);
     }
     if let Some(root) = spec.wanted.root() {
         return Ok(fetch_manifest(client, &spec.peers, root).await?);
     }
-    let (found, reasons) = find(client, &spec.peers, spec.wanted.name()).await;
-    let fits = found.into_iter().filter(|candidate| spec.wanted.fits(&candidate.name, candidate.root));
-    let fits: Vec<_> = fits.collect();
-    match fits.as_slice() {
-        [] => Err(SwarmError::Unknown { wanted: spec.wanted.clone(), reasons }),
-        [one] => Ok(fetch_manifest(client, &one.peers, one.root).await?),
+    let (found, reasons) = find_models(client, &spec.peers, spec.wanted.name()).await;
+    let matching = found.into_iter().filter(|model| spec.wanted.matches(&model.name, model.root));
+    let matching: Vec<_> = matching.collect();
+    match matching.as_slice() {
+        [] => Err(SwarmError::NotFound { wanted: spec.wanted.clone(), reasons }),
+        [model] => Ok(fetch_manifest(client, &model.peers, model.root).await?),
         several => {
-            let choices = several.iter().map(|one| format!("{}@{}", one.name, one.root)).collect();
+            let choices = several.iter().map(|model| format!("{}@{}", model.name, model.root)).collect();
             Err(SwarmError::Ambiguous { wanted: spec.wanted.clone(), choices })
         }
     }
 }
 
-/// Fetches the header alone: it says which pieces layers lie in.
-async fn first_piece(
+/// Pulls the first piece, which has the header. The header lists the pieces of each layer.
+async fn pull_header(
     spec: &PullSpec,
     client: Client,
-    plugin: &Arc<SwarmPlugin>,
+    picker: &Arc<PiecePicker>,
     store: &Arc<Store>,
     progress: &watch::Sender<Progress>,
-) -> Result<Summary, SwarmError> {
-    let picker = Box::new(plugin.picker(&spec.settings));
+) -> Result<PullSummary, SwarmError> {
+    let picker = Box::new(picker.for_pull(&spec.settings));
     let mut pull = Pull::new(client, store.clone(), picker, spec.peers.clone());
     (pull.limits, pull.wanted) = (spec.limits.clone(), Some(vec![0]));
     Ok(pull.run(progress.clone()).await?)
 }
 
-/// The pieces of some layers.
-async fn pieces_of(store: &Arc<Store>, layers: std::ops::Range<u32>) -> Result<Vec<u32>, SwarmError> {
+/// The pieces of a range of layers.
+async fn pieces_of_layers(store: &Arc<Store>, layers: std::ops::Range<u32>) -> Result<Vec<u32>, SwarmError> {
     let store = store.clone();
-    blocking(move || {
+    run_blocking(move || {
         let manifest = store.manifest();
         let length = manifest.pieces().first().map_or(0, |piece| piece.length);
         let mut header = vec![0; usize::try_from(length).unwrap_or(0)];

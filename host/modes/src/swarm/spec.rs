@@ -1,101 +1,103 @@
-//! What a pull is asked for, what came of it, and why it failed.
+//! The parameters, the result and the errors of a pull.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tightwad_core::Token;
 use tightwad_net::DiscoveryError;
-use tightwad_swarm::Wanted;
+use tightwad_swarm::ModelRef;
 use tightwad_swarm::disk::{LayersError, Manifest, ManifestError, Store, StoreError};
-use tightwad_swarm::net::{Limits, NoManifest, Peer, PullError, Seeding, Summary};
+use tightwad_swarm::net::{ManifestUnavailable, Peer, PullError, PullLimits, PullSummary, Seeding};
 
-/// Why a model was not pulled.
+use crate::settings::Settings;
+
+/// The reason why a pull failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SwarmError {
-    /// Nobody is there to be asked.
+    /// There is no peer to ask.
     #[error(
-        "no peer was given, and none was found on this network: name one with --peer (or `peers` in a script)"
+        "no peer was given, and none was found on this network. Name one with --peer (or `peers` in a script)."
     )]
     NoPeers,
-    /// Nobody has it.
-    #[error("no peer has a model '{wanted}'{}", said(.reasons))]
-    Unknown {
-        /// What was looked for.
-        wanted: Wanted,
-        /// What peers said.
+    /// No peer has the model.
+    #[error("no peer has a model '{wanted}'{}", join_reasons(.reasons))]
+    NotFound {
+        /// The wanted model.
+        wanted: ModelRef,
+        /// The peers' errors.
         reasons: Vec<String>,
     },
-    /// Several models have that name.
-    #[error("'{wanted}' can be {}: say which one, as NAME@DIGEST", .choices.join(" or "))]
+    /// Several models have the name.
+    #[error("'{wanted}' is the name of several models: {}. Name one of them as NAME@DIGEST.", .choices.join(", "))]
     Ambiguous {
-        /// What was looked for.
-        wanted: Wanted,
-        /// What it can be.
+        /// The wanted model.
+        wanted: ModelRef,
+        /// The models, as NAME@DIGEST.
         choices: Vec<String>,
     },
-    /// The manifest cannot be had.
+    /// No peer sent the manifest.
     #[error(transparent)]
-    Manifest(#[from] NoManifest),
-    /// The manifest cannot be made.
+    Manifest(#[from] ManifestUnavailable),
+    /// The manifest of a local file cannot be made.
     #[error(transparent)]
-    Making(#[from] ManifestError),
-    /// The layers cannot be told.
+    MakeManifest(#[from] ManifestError),
+    /// The pieces of the layers cannot be determined.
     #[error(transparent)]
     Layers(#[from] LayersError),
-    /// The file.
+    /// The file failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The pull.
+    /// The pull failed.
     #[error(transparent)]
     Pull(#[from] PullError),
-    /// Seeders cannot be looked for.
+    /// This machine cannot search for seeders.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// Something of this machine.
+    /// Another failure of this machine.
     #[error("{0}")]
-    Here(String),
+    Local(String),
 }
 
-pub(crate) fn said(reasons: &[String]) -> String {
+fn join_reasons(reasons: &[String]) -> String {
     if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) }
 }
 
-/// What is to be pulled, and how.
+/// The parameters of a pull.
 pub struct PullSpec {
-    /// Which model.
-    pub wanted: Wanted,
-    /// Where to: a file, or a folder in which it gets its own name.
+    /// The model.
+    pub wanted: ModelRef,
+    /// The destination: a file, or a folder in which the file gets the model's name.
     pub to: PathBuf,
-    /// Who may have it; empty: whoever is found on the local network.
+    /// The peers. If the list has no seeder, the pull searches the local network.
     pub peers: Vec<Peer>,
-    /// What seeders want to see.
+    /// The token for seeders.
     pub token: Option<Token>,
-    /// Only what a worker with these layers needs.
+    /// Pulls only the pieces that a worker with these layers needs.
     pub layers: Option<std::ops::Range<u32>>,
-    /// Files of this machine that may have a part of it.
+    /// Files of this machine that possibly have equal blocks.
     pub reuse: Vec<PathBuf>,
-    /// What the pull may take.
-    pub limits: Limits,
-    /// Where it is seeded meanwhile.
+    /// The limits of the pull.
+    pub limits: PullLimits,
+    /// Seeds the pieces while the pull runs.
     pub seeding: Option<Seeding>,
-    /// An older file is replaced.
+    /// True if the pull replaces an existing file.
     pub replace: bool,
-    /// What the plugin reads.
-    pub settings: String,
+    /// The settings of the piece picker.
+    pub settings: Settings,
 }
 
-/// What a pull brought.
-pub struct Pulled {
-    /// The file; with `layers`, the part file.
+/// The result of a pull.
+pub struct PulledModel {
+    /// The file. With `layers`, the part file.
     pub path: PathBuf,
-    /// What it is made of.
+    /// The file's manifest.
     pub manifest: Arc<Manifest>,
-    /// Bytes that were on this machine already, in a part file or in other files.
-    pub here: u64,
-    /// Bytes copied from other files.
-    pub reused: u64,
-    /// What came; absent where nothing was missing.
-    pub summary: Option<Summary>,
-    /// The store, to be seeded.
+    /// The bytes that this machine had before, in a part file or in other files.
+    pub local_bytes: u64,
+    /// The part of `local_bytes` that was copied from other files.
+    pub reused_bytes: u64,
+    /// The summary of the transfer. `None` if the file was complete before.
+    pub summary: Option<PullSummary>,
+    /// The store, for seeding.
     pub store: Arc<Store>,
 }

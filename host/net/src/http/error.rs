@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tightwad_core::BackendError;
 
-/// An error as clients see it.
+/// An error reply: an HTTP status and OpenAI's error object.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
@@ -23,55 +23,56 @@ impl ApiError {
         Self { status, kind, message: message.into(), parameter: None, code: None }
     }
 
-    /// The request is wrong.
+    /// 400: the request is invalid.
     pub fn invalid(parameter: Option<&str>, message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message);
         Self { parameter: parameter.map(str::to_owned), ..error }
     }
 
-    /// The token is missing or wrong.
+    /// 401: the token is missing or wrong.
     pub fn unauthorized() -> Self {
-        let message = "this endpoint wants its token: send 'Authorization: Bearer TOKEN'";
+        let message = "this endpoint requires its token: send 'Authorization: Bearer TOKEN'";
         let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);
         Self { code: Some("invalid_api_key"), ..error }
     }
 
-    /// The token may be right, but not from there.
+    /// 403: the server refuses this client, even with a valid token.
     pub fn forbidden(message: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
     }
 
-    /// No backend answers for `model`.
-    pub fn unknown_model<'a>(model: &str, known: impl Iterator<Item = &'a str>) -> Self {
-        let known: Vec<&str> = known.collect();
-        let message = format!("there is no model '{model}'; this server has: {}", known.join(", "));
+    /// 404: no backend has the name `model`. The message lists `models`.
+    pub fn unknown_model<'a>(model: &str, models: impl Iterator<Item = &'a str>) -> Self {
+        let models: Vec<&str> = models.collect();
+        let models = if models.is_empty() { "no model".to_owned() } else { models.join(", ") };
+        let message = format!("there is no model '{model}'; this server has: {models}");
         let error = Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message);
         Self { parameter: Some("model".to_owned()), code: Some("model_not_found"), ..error }
     }
 
-    /// A message between machines was changed on its way: it may be sent again.
-    pub fn garbled(message: impl Into<String>) -> Self {
-        Self { code: Some("garbled"), ..Self::invalid(None, message) }
+    /// 400: a message between machines did not arrive intact. The caller can send it again.
+    pub fn checksum_mismatch(message: impl Into<String>) -> Self {
+        Self { code: Some("checksum_mismatch"), ..Self::invalid(None, message) }
     }
 
-    /// A session is gone, or stands elsewhere than its caller.
-    pub fn out_of_step(message: impl Into<String>) -> Self {
+    /// 409: the session does not exist any more, or its position differs from the caller's.
+    pub fn stale_session(message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::CONFLICT, "invalid_request_error", message);
-        Self { code: Some("out_of_step"), ..error }
+        Self { code: Some("stale_session"), ..error }
     }
 
-    /// There are too many sessions.
-    pub fn too_many(message: impl Into<String>) -> Self {
+    /// 429: too many requests or sessions.
+    pub fn too_many_requests(message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
         Self { code: Some("rate_limit_exceeded"), ..error }
     }
 
-    /// The server broke.
-    pub fn failed(message: impl Into<String>) -> Self {
+    /// 503: the server failed.
+    pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
     }
 
-    /// The body is larger than `limit` bytes.
+    /// 413: the body is larger than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {} MB", limit >> 20);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
@@ -98,9 +99,9 @@ impl From<BackendError> for ApiError {
             BackendError::Invalid { parameter, code, .. } => {
                 Self { code, ..Self::invalid(parameter, message) }
             }
-            BackendError::Overloaded { .. } | BackendError::Busy { .. } => Self::too_many(message),
+            BackendError::Overloaded { .. } | BackendError::Busy { .. } => Self::too_many_requests(message),
             BackendError::Unsupported { .. } => Self::invalid(None, message),
-            BackendError::Cancelled | BackendError::Failed { .. } => Self::failed(message),
+            BackendError::Cancelled | BackendError::Failed { .. } => Self::unavailable(message),
         }
     }
 }
@@ -115,20 +116,20 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The answer to a path that is not served.
+/// The reply for a path without a route.
 pub async fn unknown_path(uri: Uri) -> ApiError {
-    let message = format!("nothing is served at {}; try /v1/models", uri.path());
+    let message = format!("the path {} does not exist; try /v1/models", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
 }
 
-/// The answer to a method that a path does not take.
-pub async fn wrong_method(uri: Uri) -> ApiError {
-    let message = format!("{} takes another method", uri.path());
+/// The reply for a method that the path does not support.
+pub async fn method_not_allowed(uri: Uri) -> ApiError {
+    let message = format!("{} does not support this method", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
 }
 
-/// A defect of ours must not cost the client its connection.
-pub fn panicked(_: Box<dyn Any + Send>) -> Response {
-    let message = "the server failed; its log says why";
+/// The reply after a panic in a handler: a defect of the server must not break the client's connection.
+pub fn panic_response(_: Box<dyn Any + Send>) -> Response {
+    let message = "the server failed; see its log";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).into_response()
 }

@@ -1,42 +1,46 @@
-//! A session that proposes, on a node. It is opened with the first proposal: a drafter that cannot be
-//! reached keeps no request waiting.
+//! A drafter session on a node.
 //!
-//! Invariant: when `session` is there, the node's session holds the prompt and `known`.
+//! The first proposal opens the session, so that an unreachable drafter does not delay the start of a
+//! request.
+//!
+//! Invariant: while `session` is `Some`, the node's session holds the prompt and `session_output`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tightwad_core::{BackendError, Drafter, Expected, Processor, Proposal, Task, TokenId, WireRequest};
+use tightwad_core::{
+    BackendError, Device, DraftCost, Drafter, PreparedRequest, Proposal, TokenId, WireRequest,
+};
 
-use crate::client::limits::OPENING;
-use crate::client::link::{Fault, Link, error};
+use crate::client::link::{CallError, Link, backend_error};
 use crate::client::model::Node;
-use crate::protocol::calls::{Base, OpenCall, Opened, ProposeAnswer, ProposeCall, Role};
+use crate::client::timeouts::OPEN_TIMEOUT;
+use crate::protocol::calls::{OpenCall, OpenReply, Position, ProposeCall, ProposeReply, SessionRole};
 use crate::protocol::hash::TokenHash;
 
-/// How long a proposal may take, whatever was expected, and how many times what was expected: a request
-/// goes on without a drafter that is late.
-const PATIENCE: Duration = Duration::from_secs(2);
-const SLACK: u32 = 5;
+/// The shortest timeout of a proposal.
+const MIN_PROPOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The timeout as a multiple of the expected time: a request continues without a late drafter.
+const TIMEOUT_FACTOR: u32 = 5;
 
 pub(crate) struct NodeDrafter {
     name: String,
     model: String,
     weights: String,
     link: Arc<Link>,
-    task: Task,
+    prepared: PreparedRequest,
     session: Option<String>,
-    known: Vec<TokenId>,
-    expected: Expected,
+    session_output: Vec<TokenId>,
+    expected: DraftCost,
 }
 
 impl NodeDrafter {
-    pub(crate) fn new(node: &Node, task: &Task) -> Self {
-        let prompt = u32::try_from(task.prompt.len()).unwrap_or(u32::MAX);
-        let expected = Expected {
-            startup: Duration::from_nanos(node.facts.row_ns) * prompt + node.link.round_trip(),
-            token: Duration::from_nanos(node.facts.token_ns),
+    pub(crate) fn new(node: &Node, prepared: &PreparedRequest) -> Self {
+        let prompt = u32::try_from(prepared.prompt.len()).unwrap_or(u32::MAX);
+        let expected = DraftCost {
+            startup: Duration::from_nanos(node.facts.time_per_row_ns) * prompt + node.link.round_trip(),
+            time_per_token: Duration::from_nanos(node.facts.time_per_token_ns),
             round_trip: node.link.round_trip(),
         };
         Self {
@@ -44,72 +48,72 @@ impl NodeDrafter {
             model: node.model.clone(),
             weights: node.facts.weights.clone(),
             link: node.link.clone(),
-            task: task.clone(),
+            prepared: prepared.clone(),
             session: None,
-            known: Vec::new(),
+            session_output: Vec::new(),
             expected,
         }
     }
 
-    /// Opens the session where there is none; returns its id.
-    async fn session(&mut self) -> Result<String, Fault> {
+    /// Returns the session's id; opens the session if none is open.
+    async fn open_session(&mut self) -> Result<String, CallError> {
         if let Some(session) = &self.session {
             return Ok(session.clone());
         }
         let call = OpenCall {
             model: self.model.clone(),
-            role: Role::Drafter,
-            request: WireRequest::without_prompt(&self.task.request),
-            tokens: self.task.prompt.to_vec(),
+            role: SessionRole::Drafter,
+            request: WireRequest::without_prompt(&self.prepared.request),
+            tokens: self.prepared.prompt.to_vec(),
             output: Vec::new(),
-            max_tokens: Some(self.task.max_tokens),
+            max_tokens: Some(self.prepared.max_tokens),
         };
-        let opened: Opened = self.link.call("/v1/node/sessions", &call, OPENING).await?;
+        let opened: OpenReply = self.link.call("/v1/node/sessions", &call, OPEN_TIMEOUT).await?;
         if opened.weights != self.weights {
             self.link.close(&opened.session);
-            let changed = "it serves another model under this name than when the script was loaded";
-            return Err(Fault::Refused(BackendError::failed(&self.link.name, changed)));
+            let changed = "it serves other weights under this name than when the script was loaded";
+            return Err(CallError::Refused(BackendError::failed(&self.link.name, changed)));
         }
-        self.known.clear();
+        self.session_output.clear();
         self.session = Some(opened.session.clone());
         Ok(opened.session)
     }
 
-    async fn ask(
+    async fn try_propose(
         &mut self,
         output: &[TokenId],
         max: u32,
         min_probability: f32,
-    ) -> Result<Vec<Proposal>, Fault> {
-        let session = self.session().await?;
-        let common = self.known.iter().zip(output).take_while(|(a, b)| a == b).count();
-        let mut hash = TokenHash::of(&self.task.prompt);
+    ) -> Result<Vec<Proposal>, CallError> {
+        let session = self.open_session().await?;
+        let common = self.session_output.iter().zip(output).take_while(|(a, b)| a == b).count();
+        let mut hash = TokenHash::new(&self.prepared.prompt);
         hash.extend(&output[..common]);
-        let at = u32::try_from(self.task.prompt.len() + common).unwrap_or(u32::MAX);
+        let at = u32::try_from(self.prepared.prompt.len() + common).unwrap_or(u32::MAX);
         let tokens = output[common..].to_vec();
-        let call = ProposeCall { base: Base { at, hash }, tokens, max, min_probability };
+        let call = ProposeCall { position: Position { at, hash }, tokens, max_tokens: max, min_probability };
         let start = Instant::now();
         let path = format!("/v1/node/sessions/{session}/propose");
-        match self.link.call::<_, ProposeAnswer>(&path, &call, OPENING).await {
-            Ok(answer) => {
-                self.link.measured(start.elapsed(), Duration::from_micros(answer.us));
-                self.known = output.to_vec();
+        match self.link.call::<_, ProposeReply>(&path, &call, OPEN_TIMEOUT).await {
+            Ok(reply) => {
+                self.link.record_round_trip(start.elapsed(), Duration::from_micros(reply.elapsed_us));
+                self.session_output = output.to_vec();
                 let proposal = |(token, probability)| Proposal { token, probability };
-                Ok(answer.proposals.into_iter().map(proposal).collect())
+                Ok(reply.proposals.into_iter().map(proposal).collect())
             }
-            Err(fault) => {
-                // What the node did with the call is not known.
-                self.forget();
-                Err(fault)
+            Err(error) => {
+                // The node may have processed the call, so its state is unknown.
+                self.close_session();
+                Err(error)
             }
         }
     }
 
-    fn forget(&mut self) {
+    fn close_session(&mut self) {
         if let Some(session) = self.session.take() {
             self.link.close(&session);
         }
-        self.known.clear();
+        self.session_output.clear();
     }
 }
 
@@ -119,11 +123,11 @@ impl Drafter for NodeDrafter {
         &self.name
     }
 
-    fn processor(&self) -> Processor {
-        self.link.processor.clone()
+    fn device(&self) -> Device {
+        self.link.device.clone()
     }
 
-    fn expected(&self) -> Expected {
+    fn expected_cost(&self) -> DraftCost {
         self.expected
     }
 
@@ -133,24 +137,26 @@ impl Drafter for NodeDrafter {
         max: u32,
         min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError> {
-        let started = if self.session.is_some() { Duration::ZERO } else { self.expected.startup };
-        let expected = started + self.expected.token * max + self.expected.round_trip;
-        let limit = PATIENCE.max(expected * SLACK);
-        let asked = async {
-            match self.ask(output, max, min_probability).await {
-                // One more time, with everything told anew.
-                Err(Fault::OutOfStep(_) | Fault::Lost(_)) => self.ask(output, max, min_probability).await,
+        let startup = if self.session.is_some() { Duration::ZERO } else { self.expected.startup };
+        let expected = startup + self.expected.time_per_token * max + self.expected.round_trip;
+        let timeout = MIN_PROPOSE_TIMEOUT.max(expected * TIMEOUT_FACTOR);
+        let attempts = async {
+            match self.try_propose(output, max, min_probability).await {
+                // One retry, with the prompt and the whole output.
+                Err(CallError::StaleSession(_) | CallError::Transient(_)) => {
+                    self.try_propose(output, max, min_probability).await
+                }
                 other => other,
             }
         };
-        let done = tokio::time::timeout(limit, asked).await;
-        match done {
-            Ok(outcome) => outcome.map_err(|fault| error(&self.link, fault)),
+        let outcome = tokio::time::timeout(timeout, attempts).await;
+        match outcome {
+            Ok(outcome) => outcome.map_err(|error| backend_error(&self.link, error)),
             Err(_) => {
-                self.forget();
+                self.close_session();
                 Err(BackendError::failed(
                     &self.link.name,
-                    format!("no proposal within {} ms", limit.as_millis()),
+                    format!("no proposal within {} ms", timeout.as_millis()),
                 ))
             }
         }
@@ -159,6 +165,6 @@ impl Drafter for NodeDrafter {
 
 impl Drop for NodeDrafter {
     fn drop(&mut self) {
-        self.forget();
+        self.close_session();
     }
 }

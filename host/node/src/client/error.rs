@@ -1,39 +1,39 @@
-//! Why a node cannot be used.
+//! Errors of connecting to a node.
 
 use tightwad_core::BackendError;
 
-use crate::protocol::facts::PROTOCOL;
+use crate::protocol::facts::PROTOCOL_VERSION;
 
-/// Why a node cannot be used.
+/// The reason why connecting to a node failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// An HTTP client for the address cannot be built.
-    #[error("'{url}' is not the address of a node: {source}")]
+    /// The URL is not valid for an HTTP client.
+    #[error("'{url}' is not the URL of a node: {source}")]
     Address {
         /// The address.
         url: String,
-        /// The client's reason.
+        /// The error of the HTTP client.
         source: reqwest::Error,
     },
-    /// The node does not answer, or its answer is not readable.
-    #[error("{reason}; is `tightwad node` running there, and does this machine reach it?")]
-    NoAnswer {
-        /// The node, and the reason.
+    /// The node does not reply, or its reply is not valid.
+    #[error("{reason}; is `tightwad node` running there, and can this machine reach it?")]
+    NoReply {
+        /// The node and the error.
         reason: String,
     },
-    /// The node answers with a refusal.
+    /// The node replies with an error.
     #[error(transparent)]
     Refused(BackendError),
-    /// The node speaks another version of the protocol.
+    /// The node uses another version of the protocol.
     #[error(
-        "{node} runs tightwad {tightwad} and speaks version {protocol} of the protocol, this host speaks {PROTOCOL}: update the older one"
+        "{node} runs tightwad {tightwad} with version {protocol} of the protocol, this host uses version {PROTOCOL_VERSION}: update the older one"
     )]
     Version {
         /// The node.
         node: String,
-        /// Its version of tightwad.
+        /// The node's version of tightwad.
         tightwad: String,
-        /// Its version of the protocol.
+        /// The node's version of the protocol.
         protocol: u32,
     },
     /// The node lends several models, and the caller names none.
@@ -41,7 +41,7 @@ pub enum ConnectError {
     SeveralModels {
         /// The node.
         node: String,
-        /// Its models.
+        /// The node's models.
         models: Vec<String>,
     },
     /// The node does not lend the model.
@@ -49,7 +49,7 @@ pub enum ConnectError {
     UnknownModel {
         /// The node.
         node: String,
-        /// The model that the caller names; empty: none.
+        /// The name that the caller gave; empty if the caller gave none.
         model: String,
         /// The node's models.
         models: Vec<String>,

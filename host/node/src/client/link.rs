@@ -1,4 +1,4 @@
-//! The way to a node: sealed messages over HTTP with keep-alive, tried again where that is safe.
+//! Calls to one node: JSON messages with checksums over HTTP, with retries if a repeated call is safe.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,65 +8,66 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tightwad_core::{BackendError, Backoff, CircuitBreaker, Clock, Processor, Token, innermost, sync};
+use tightwad_core::{BackendError, Backoff, CircuitBreaker, Clock, Device, Token, root_cause, sync};
 use tightwad_net::{authorized, machine_client};
 
+use crate::protocol::checksum::{from_checked_json, to_checked_json};
 use crate::protocol::facts::NodeFacts;
-use crate::protocol::seal::{seal, unseal};
 
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(3);
-/// A call that takes longer than this is watched: does the node still answer at all?
-const WATCH_AFTER: Duration = Duration::from_secs(2);
-/// How long a node may take to say that it lives.
-const ALIVE: Duration = Duration::from_secs(2);
-/// Signs of life missed in a row before a call is given up.
-const MISSED: u32 = 3;
-/// First and longest pause between two tries.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-/// Failures in a row after which a node is left alone.
+/// The timeout of opening a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Health checks begin after a call has taken this long.
+const HEALTH_CHECK_DELAY: Duration = Duration::from_secs(2);
+/// The timeout of a health check.
+const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The number of consecutive failed health checks that fail the call.
+const MAX_MISSED_HEALTH_CHECKS: u32 = 3;
+/// The delay between two attempts of a call.
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// The number of consecutive failures that open the circuit breaker.
 const MAX_FAILURES: u32 = 3;
-/// For how long.
-const COOL_DOWN: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
+/// The time during which the circuit breaker stays open.
+const COOLDOWN: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
 
-/// What went wrong with a call, by what to do about it.
+/// The reason why a call failed. The variants differ in the action of the caller.
 #[derive(Debug, Clone)]
-pub(crate) enum Fault {
-    /// Nothing, or nonsense, came back: the same call may be made again.
-    Lost(String),
-    /// The node lost the session, or stands elsewhere: open it again.
-    OutOfStep(String),
-    /// No other try would help.
+pub(crate) enum CallError {
+    /// No reply arrived, or an invalid one: the caller can repeat the call.
+    Transient(String),
+    /// The session does not exist, or is at another position: the caller must open it again.
+    StaleSession(String),
+    /// A retry cannot help.
     Refused(BackendError),
 }
 
-/// What happened on the way, for metrics.
+/// Counters of the calls to one node, for metrics.
 #[derive(Debug, Default)]
-pub struct Counts {
-    /// Calls made.
+pub struct NodeCounters {
+    /// All calls.
     pub calls: AtomicU64,
-    /// Calls that brought nothing, or nonsense.
-    pub lost: AtomicU64,
-    /// Sessions opened again.
-    pub resyncs: AtomicU64,
+    /// Calls without a valid reply.
+    pub failed_calls: AtomicU64,
+    /// Sessions that were opened again from the committed tokens.
+    pub session_resyncs: AtomicU64,
 }
 
-/// A node and the way there.
+/// The HTTP client of one node.
 pub(crate) struct Link {
-    /// Names the node in errors: `big at http://...`.
+    /// The node's name in errors, such as `big at http://...`.
     pub name: String,
-    /// Where the node computes.
-    pub processor: Processor,
+    /// The device that the node computes on.
+    pub device: Device,
     url: String,
     token: Option<Token>,
     pub clock: Clock,
-    /// Someone else watches whether the node lives.
-    watched: bool,
+    /// True if a supervisor of this process watches the node. Calls then need no timeouts and no health
+    /// checks.
+    supervised: bool,
     http: reqwest::Client,
     breaker: CircuitBreaker,
-    /// The way there and back, as calls measured it.
+    /// The network round trip, estimated from calls.
     round_trip: Mutex<Option<Duration>>,
-    pub counts: Counts,
+    pub counters: NodeCounters,
 }
 
 impl Link {
@@ -74,152 +75,164 @@ impl Link {
         name: String,
         url: &str,
         token: Option<Token>,
-        watched: Option<Processor>,
+        supervised_device: Option<Device>,
     ) -> Result<Self, reqwest::Error> {
         let http = machine_client()
-            .connect_timeout(CONNECT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(Duration::from_secs(15))
             .pool_idle_timeout(Duration::from_secs(50))
             .build()?;
         let url = url.trim_end_matches('/').to_owned();
-        let (breaker, round_trip, counts) =
-            (CircuitBreaker::new(MAX_FAILURES, COOL_DOWN), Mutex::default(), Counts::default());
-        let (watched, processor) = (watched.is_some(), watched.unwrap_or_else(|| Processor::of(&url)));
+        let (breaker, round_trip, counters) =
+            (CircuitBreaker::new(MAX_FAILURES, COOLDOWN), Mutex::default(), NodeCounters::default());
+        let (supervised, device) =
+            (supervised_device.is_some(), supervised_device.unwrap_or_else(|| Device::from_url(&url)));
         let clock = Clock::default();
-        Ok(Self { name, processor, url, token, clock, watched, http, breaker, round_trip, counts })
+        Ok(Self { name, device, url, token, clock, supervised, http, breaker, round_trip, counters })
     }
 
-    /// What the node says of itself.
-    pub(crate) async fn facts(&self) -> Result<NodeFacts, Fault> {
-        let asked = self.request(Method::GET, "/v1/node").timeout(CONNECT + ALIVE);
-        let response = self.checked(asked.send().await).await?;
-        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
-        unseal(&body, true).map_err(|error| self.garbled(&error))
+    /// Fetches the node's facts.
+    pub(crate) async fn facts(&self) -> Result<NodeFacts, CallError> {
+        let request = self.request(Method::GET, "/v1/node").timeout(CONNECT_TIMEOUT + HEALTH_CHECK_TIMEOUT);
+        let response = self.check_status(request.send().await).await?;
+        let body = response.bytes().await.map_err(|error| self.transport_error(&error))?;
+        from_checked_json(&body, true).map_err(|error| self.invalid_reply(&error))
     }
 
-    /// Makes one call. A node that no longer answers is noticed within seconds; one that lives may take
-    /// up to `limit`: an answer may be lost although both ends live.
+    /// Sends one call and reads its reply.
+    ///
+    /// Health checks detect within seconds that the node is down. A node that is up has `timeout` to reply,
+    /// because a reply can be lost although both machines are up.
     pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
         path: &str,
         call: &Q,
-        limit: Duration,
-    ) -> Result<A, Fault> {
-        self.admitted()?;
+        timeout: Duration,
+    ) -> Result<A, CallError> {
+        self.admit()?;
         let exchange = async {
-            let response = self.checked(self.post(path, call)?.send().await).await?;
-            let body = response.bytes().await.map_err(|error| self.lost(&error))?;
-            unseal(&body, true).map_err(|error| self.garbled(&error))
+            let response = self.check_status(self.post(path, call)?.send().await).await?;
+            let body = response.bytes().await.map_err(|error| self.transport_error(&error))?;
+            from_checked_json(&body, true).map_err(|error| self.invalid_reply(&error))
         };
-        let outcome = self.watched(exchange, limit).await;
-        self.breaker.record(!matches!(outcome, Err(Fault::Lost(_))));
+        let outcome = self.while_alive(exchange, timeout).await;
+        self.breaker.record(!matches!(outcome, Err(CallError::Transient(_))));
         outcome
     }
 
-    /// Makes a call that is answered line by line.
+    /// Sends a call whose reply is a stream of lines.
     pub(crate) async fn stream<Q: Serialize>(
         &self,
         path: &str,
         call: &Q,
-        limit: Duration,
-    ) -> Result<Response, Fault> {
-        self.admitted()?;
-        let exchange = async { self.checked(self.post(path, call)?.send().await).await };
-        let outcome = self.watched(exchange, limit).await;
-        self.breaker.record(!matches!(outcome, Err(Fault::Lost(_))));
+        timeout: Duration,
+    ) -> Result<Response, CallError> {
+        self.admit()?;
+        let exchange = async { self.check_status(self.post(path, call)?.send().await).await };
+        let outcome = self.while_alive(exchange, timeout).await;
+        self.breaker.record(!matches!(outcome, Err(CallError::Transient(_))));
         outcome
     }
 
-    /// Waits for `work`, which depends on the node, for as long as the node lives and `limit` lasts.
-    pub(crate) async fn watched<T>(
+    /// Waits for `work` until the node is down or `timeout` has passed.
+    pub(crate) async fn while_alive<T>(
         &self,
-        work: impl Future<Output = Result<T, Fault>>,
-        limit: Duration,
-    ) -> Result<T, Fault> {
-        if self.watched {
+        work: impl Future<Output = Result<T, CallError>>,
+        timeout: Duration,
+    ) -> Result<T, CallError> {
+        if self.supervised {
             return work.await;
         }
         tokio::select! {
             outcome = work => outcome,
-            silent = self.silence() => Err(silent),
-            () = tokio::time::sleep(limit) => {
-                self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                Err(Fault::Lost(format!("{}: no answer within {:.1} s", self.name, limit.as_secs_f64())))
+            failure = self.health_failure() => Err(failure),
+            () = tokio::time::sleep(timeout) => {
+                self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
+                Err(CallError::Transient(format!("{}: no reply within {:.1} s", self.name, timeout.as_secs_f64())))
             }
         }
     }
 
-    /// Completes when the node has stopped to answer.
-    async fn silence(&self) -> Fault {
-        tokio::time::sleep(WATCH_AFTER).await;
+    /// Completes when the node fails several health checks in a row.
+    async fn health_failure(&self) -> CallError {
+        tokio::time::sleep(HEALTH_CHECK_DELAY).await;
         let mut missed = 0;
         loop {
-            let asked = self.request(Method::GET, "/health").timeout(ALIVE).send().await;
-            missed = if asked.is_ok_and(|answer| answer.status().is_success()) { 0 } else { missed + 1 };
-            if missed >= MISSED {
-                self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                return Fault::Lost(format!("{} does not answer any more", self.name));
+            let reply = self.request(Method::GET, "/health").timeout(HEALTH_CHECK_TIMEOUT).send().await;
+            missed = if reply.is_ok_and(|reply| reply.status().is_success()) { 0 } else { missed + 1 };
+            if missed >= MAX_MISSED_HEALTH_CHECKS {
+                self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
+                return CallError::Transient(format!("{} does not reply any more", self.name));
             }
-            tokio::time::sleep(ALIVE / 2).await;
+            tokio::time::sleep(HEALTH_CHECK_TIMEOUT / 2).await;
         }
     }
 
-    /// Tells the node that a session is not needed any more; whether it hears it does not matter.
+    /// Asks the node to close a session, without waiting for the reply.
     pub(crate) fn close(&self, session: &str) {
-        let asked = self.request(Method::DELETE, &format!("/v1/node/sessions/{session}")).timeout(ALIVE);
+        let request = self
+            .request(Method::DELETE, &format!("/v1/node/sessions/{session}"))
+            .timeout(HEALTH_CHECK_TIMEOUT);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // An idle session expires by itself.
-            runtime.spawn(async move { drop(asked.send().await) });
+            // If the request fails, the idle session expires by itself.
+            runtime.spawn(async move { drop(request.send().await) });
         }
     }
 
-    /// Repeats `attempt` with growing pauses, as long as calls are lost and `patience` lasts.
-    pub(crate) async fn patiently<T, F>(
+    /// Repeats `attempt` with backoff after transient errors, for at most `wait_timeout`.
+    pub(crate) async fn with_retries<T, F>(
         &self,
-        patience: Duration,
+        wait_timeout: Duration,
         mut attempt: impl FnMut() -> F,
-    ) -> Result<T, Fault>
+    ) -> Result<T, CallError>
     where
-        F: Future<Output = Result<T, Fault>>,
+        F: Future<Output = Result<T, CallError>>,
     {
-        let mut pause = Pause::new(patience);
+        let mut retries = Retries::new(wait_timeout);
         loop {
             match attempt().await {
-                Err(Fault::Lost(reason)) => pause.wait(self, reason).await?,
+                Err(CallError::Transient(reason)) => retries.wait(self, reason).await?,
                 other => return other,
             }
         }
     }
 
-    /// The way there and back; zero until it was measured.
+    /// The network round trip; zero before the first measurement.
     pub(crate) fn round_trip(&self) -> Duration {
         sync::lock(&self.round_trip).unwrap_or_default()
     }
 
-    /// Notes a call that took `took`, `there` of it on the node. Queues on the way only make it longer:
-    /// a shorter one is believed at once, a longer one slowly.
-    pub(crate) fn measured(&self, took: Duration, there: Duration) {
-        let way = took.saturating_sub(there);
-        let mut known = sync::lock(&self.round_trip);
-        *known = Some(known.map_or(way, |known| way.min(known.mul_f64(0.9) + way.mul_f64(0.1))));
+    /// Updates the round trip from a call that took `elapsed`, of which the node spent `node_time`.
+    ///
+    /// Queues on the network only lengthen a round trip. A shorter measurement therefore replaces the
+    /// estimate, and a longer one enters it with a weight of a tenth.
+    pub(crate) fn record_round_trip(&self, elapsed: Duration, node_time: Duration) {
+        let measured = elapsed.saturating_sub(node_time);
+        let mut round_trip = sync::lock(&self.round_trip);
+        *round_trip = Some(
+            round_trip
+                .map_or(measured, |estimate| measured.min(estimate.mul_f64(0.9) + measured.mul_f64(0.1))),
+        );
     }
 
-    /// True when someone else watches whether the node lives: it is a process of this machine.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.watched
+    /// True when a supervisor of this process watches the node: the node is a child process.
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.supervised
     }
 
-    /// True when the node answered lately, or was not asked.
+    /// True unless the circuit breaker is open.
     pub(crate) fn is_up(&self) -> bool {
         !self.breaker.is_open()
     }
 
-    fn admitted(&self) -> Result<(), Fault> {
-        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+    fn admit(&self) -> Result<(), CallError> {
+        self.counters.calls.fetch_add(1, Ordering::Relaxed);
         if self.breaker.allows() {
             return Ok(());
         }
-        Err(Fault::Lost(format!("{} failed too often and is left alone for a moment", self.name)))
+        Err(CallError::Transient(format!(
+            "the last {MAX_FAILURES} calls failed; the next attempt follows after a short cooldown"
+        )))
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -227,102 +240,110 @@ impl Link {
         authorized(request, self.token.as_ref())
     }
 
-    fn post<Q: Serialize>(&self, path: &str, call: &Q) -> Result<RequestBuilder, Fault> {
-        let body = seal(call).map_err(|error| Fault::Refused(BackendError::failed(&self.name, error)))?;
+    fn post<Q: Serialize>(&self, path: &str, call: &Q) -> Result<RequestBuilder, CallError> {
+        let body = to_checked_json(call)
+            .map_err(|error| CallError::Refused(BackendError::failed(&self.name, error)))?;
         Ok(self.request(Method::POST, path).body(body))
     }
 
-    /// The response, where it is a good one.
-    async fn checked(&self, sent: reqwest::Result<Response>) -> Result<Response, Fault> {
-        let response = sent.map_err(|error| self.lost(&error))?;
+    /// Converts an error status to a [`CallError`].
+    async fn check_status(&self, sent: reqwest::Result<Response>) -> Result<Response, CallError> {
+        let response = sent.map_err(|error| self.transport_error(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
-        let error: Value = serde_json::from_slice(&body).map_err(|error| self.garbled(&error))?;
+        let body = response.bytes().await.map_err(|error| self.transport_error(&error))?;
+        let error: Value = serde_json::from_slice(&body).map_err(|error| self.invalid_reply(&error))?;
         Err(self.refusal(status, &error["error"]))
     }
 
-    fn refusal(&self, status: StatusCode, error: &Value) -> Fault {
-        let message = error["message"].as_str().unwrap_or("it did not say why").to_owned();
+    fn refusal(&self, status: StatusCode, error: &Value) -> CallError {
+        let message = error["message"].as_str().unwrap_or("without a reason").to_owned();
         let code = error["code"].as_str();
         match status {
-            StatusCode::CONFLICT => Fault::OutOfStep(message),
-            StatusCode::BAD_REQUEST if code == Some("garbled") => Fault::Lost(message),
-            StatusCode::BAD_REQUEST => Fault::Refused(BackendError::Invalid {
+            StatusCode::CONFLICT => CallError::StaleSession(message),
+            StatusCode::BAD_REQUEST if code == Some("checksum_mismatch") => CallError::Transient(message),
+            StatusCode::BAD_REQUEST => CallError::Refused(BackendError::Invalid {
                 message,
-                parameter: known(&PARAMETERS, error["param"].as_str()),
-                code: known(&CODES, code),
+                parameter: find_static(&REQUEST_FIELDS, error["param"].as_str()),
+                code: find_static(&PASSED_ON_CODES, code),
             }),
             StatusCode::TOO_MANY_REQUESTS => {
-                Fault::Refused(BackendError::Busy { backend: self.name.clone(), message })
+                CallError::Refused(BackendError::Busy { backend: self.name.clone(), message })
             }
             StatusCode::UNAUTHORIZED => {
-                let message = "it does not take this token: give the one it was started with as `token`";
-                Fault::Refused(BackendError::failed(&self.name, message))
+                let message =
+                    "it does not accept this token: set `token` to the one that it was started with";
+                CallError::Refused(BackendError::failed(&self.name, message))
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                Fault::Lost(format!("{}: {message}", self.name))
+                self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
+                CallError::Transient(format!("{}: {message}", self.name))
             }
-            _ => Fault::Refused(BackendError::failed(&self.name, format!("{status}: {message}"))),
+            _ => CallError::Refused(BackendError::failed(&self.name, format!("{status}: {message}"))),
         }
     }
 
-    pub(crate) fn lost(&self, error: &dyn std::error::Error) -> Fault {
-        self.counts.lost.fetch_add(1, Ordering::Relaxed);
-        Fault::Lost(format!("{}: {}", self.name, innermost(error)))
+    pub(crate) fn transport_error(&self, error: &dyn std::error::Error) -> CallError {
+        self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
+        CallError::Transient(format!("{}: {}", self.name, root_cause(error)))
     }
 
-    pub(crate) fn garbled(&self, error: &impl ToString) -> Fault {
-        self.counts.lost.fetch_add(1, Ordering::Relaxed);
-        Fault::Lost(format!("{} sent an answer that is none: {}", self.name, error.to_string()))
-    }
-}
-
-/// The fault as a backend's error.
-pub(crate) fn error(link: &Link, fault: Fault) -> BackendError {
-    match fault {
-        Fault::Refused(error) => error,
-        Fault::Lost(reason) | Fault::OutOfStep(reason) => BackendError::failed(&link.name, reason),
+    pub(crate) fn invalid_reply(&self, error: &impl ToString) -> CallError {
+        self.counters.failed_calls.fetch_add(1, Ordering::Relaxed);
+        CallError::Transient(format!("{} sent an invalid reply: {}", self.name, error.to_string()))
     }
 }
 
-/// Fields of a request that a node may complain about.
-const PARAMETERS: [&str; 7] =
+/// Converts a failed call to a backend's error.
+pub(crate) fn backend_error(link: &Link, error: CallError) -> BackendError {
+    match error {
+        CallError::Refused(error) => error,
+        CallError::Transient(reason) | CallError::StaleSession(reason) => {
+            BackendError::failed(&link.name, reason)
+        }
+    }
+}
+
+/// Request fields that a node can name in an error.
+const REQUEST_FIELDS: [&str; 7] =
     ["messages", "prompt", "max_tokens", "tools", "tool_choice", "response_format", "grammar"];
-/// OpenAI's codes that a node may pass on.
-const CODES: [&str; 1] = ["context_length_exceeded"];
+/// OpenAI's error codes that a host passes on to its client.
+const PASSED_ON_CODES: [&str; 1] = ["context_length_exceeded"];
 
-fn known(all: &[&'static str], own: Option<&str>) -> Option<&'static str> {
-    all.iter().copied().find(|one| Some(*one) == own)
+fn find_static(known: &[&'static str], value: Option<&str>) -> Option<&'static str> {
+    known.iter().copied().find(|entry| Some(*entry) == value)
 }
 
-/// Growing, jittered pauses, up to a point in time.
-pub(crate) struct Pause {
-    until: Instant,
+/// Retries with jittered, exponential backoff until a deadline.
+pub(crate) struct Retries {
+    deadline: Instant,
     failures: u32,
-    /// Others stand by: a node that is known to be down is not waited for.
-    short: bool,
+    /// True if another target stands by. A call then does not wait for a node with an open circuit breaker.
+    has_standby: bool,
 }
 
-/// Patience below which others are taken to stand by.
-const SHORT: Duration = Duration::from_secs(5);
+/// The minimum wait timeout of a node without a standby. A shorter one shows that another target stands by.
+const MIN_WAIT_WITHOUT_STANDBY: Duration = Duration::from_secs(5);
 
-impl Pause {
-    pub(crate) fn new(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, failures: 0, short: patience < SHORT }
+impl Retries {
+    pub(crate) fn new(wait_timeout: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + wait_timeout,
+            failures: 0,
+            has_standby: wait_timeout < MIN_WAIT_WITHOUT_STANDBY,
+        }
     }
 
-    /// Waits before another try; the last `reason` when patience is over.
-    pub(crate) async fn wait(&mut self, link: &Link, reason: String) -> Result<(), Fault> {
-        // Hosts that lost the same node do not all come back at once.
-        let delay = BACKOFF.jittered(self.failures);
-        if Instant::now() + delay > self.until || (self.short && !link.is_up()) {
-            return Err(Fault::Lost(reason));
+    /// Waits before the next attempt. Fails with `reason` when the deadline leaves no time for it.
+    pub(crate) async fn wait(&mut self, link: &Link, reason: String) -> Result<(), CallError> {
+        // Jitter: hosts that lost the same node must not reconnect at the same moment.
+        let delay = RETRY_BACKOFF.jittered_delay(self.failures);
+        if Instant::now() + delay > self.deadline || (self.has_standby && !link.is_up()) {
+            return Err(CallError::Transient(reason));
         }
-        tracing::info!(node = link.name, reason, "trying again");
+        tracing::info!(node = link.name, reason, "retrying a call");
         tokio::time::sleep(delay).await;
         self.failures += 1;
         Ok(())
@@ -334,12 +355,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shorter_round_trip_is_believed_at_once_and_a_longer_one_slowly() {
+    fn round_trip_falls_immediately_and_rises_slowly() {
         let link = Link::new("node".to_owned(), "http://127.0.0.1:1/", None, None).unwrap();
         assert_eq!(link.round_trip(), Duration::ZERO);
-        for (took, there, known) in [(100, 20, 80), (30, 10, 20), (220, 100, 30), (10, 90, 0)] {
-            link.measured(Duration::from_millis(took), Duration::from_millis(there));
-            assert_eq!(link.round_trip().as_millis(), known, "{took} ms, {there} of them on the node");
+        for (elapsed, node_time, expected) in [(100, 20, 80), (30, 10, 20), (220, 100, 30), (10, 90, 0)] {
+            link.record_round_trip(Duration::from_millis(elapsed), Duration::from_millis(node_time));
+            assert_eq!(
+                link.round_trip().as_millis(),
+                expected,
+                "{elapsed} ms, {node_time} of them on the node"
+            );
         }
     }
 }

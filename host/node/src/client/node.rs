@@ -1,4 +1,4 @@
-//! A model on a node as a backend.
+//! The backend roles of a model on a node.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Drafter, DrafterSource, Generator, Left, Load, ModelFacts, OpenTarget, Outcome,
-    Request, Scored, Scorer, Sink, TargetSource, Task, Tokenizer, WireRequest, generate_plainly,
+    Backend, BackendError, Drafter, DrafterSource, Generator, Load, ModelFacts, OpenedTarget, Outcome,
+    PreparedRequest, Request, ResumePoint, Scorer, Sink, TargetSource, TokenScore, Tokenizer, WireRequest,
+    generate_by_decoding,
 };
 
 use crate::client::drafter::NodeDrafter;
-use crate::client::limits::{QUICK, limit};
 use crate::client::model::Node;
 use crate::client::target::NodeTarget;
-use crate::protocol::calls::{ScoreAnswer, ScoreCall, TokenizeCall, Tokenized};
+use crate::client::timeouts::{QUICK_CALL_TIMEOUT, call_timeout};
+use crate::protocol::calls::{ScoreCall, ScoreReply, TokenizeCall, TokenizeReply};
 
 impl Backend for Node {
     fn name(&self) -> &str {
@@ -53,7 +54,7 @@ impl Backend for Node {
 #[async_trait]
 impl Generator for Node {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
-        generate_plainly(self, request, sink).await
+        generate_by_decoding(self, request, sink).await
     }
 }
 
@@ -71,19 +72,20 @@ impl TargetSource for Node {
         Some(self.vocabulary.clone())
     }
 
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
         let call = TokenizeCall {
             model: self.model.clone(),
             text: String::new(),
             request: Some(WireRequest::from(request.as_ref())),
         };
-        let ask = || self.link.call::<_, Tokenized>("/v1/node/tokenize", &call, QUICK);
-        let read = self.link.patiently(self.patience, ask).await.map_err(|fault| self.error(fault))?;
-        Ok(Task {
+        let attempt = || self.link.call::<_, TokenizeReply>("/v1/node/tokenize", &call, QUICK_CALL_TIMEOUT);
+        let reply =
+            self.link.with_retries(self.wait_timeout, attempt).await.map_err(|error| self.error(error))?;
+        Ok(PreparedRequest {
             request: request.clone(),
-            prompt: read.tokens.into(),
-            text: read.text.into(),
-            max_tokens: read.max_tokens,
+            prompt: reply.tokens.into(),
+            text: reply.text.into(),
+            max_tokens: reply.max_tokens,
             constraint: None,
             tokenizer: self.vocabulary.clone(),
         })
@@ -92,21 +94,21 @@ impl TargetSource for Node {
     async fn open_target(
         &self,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        let opening = NodeTarget::open(self, request, left);
-        let (session, task, cached) = opening.await.map_err(|fault| self.error(fault))?;
-        Ok(OpenTarget { session: Box::new(session), cached, task })
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
+        let opening = NodeTarget::open(self, request, resume_point);
+        let (session, prepared, cached) = opening.await.map_err(|error| self.error(error))?;
+        Ok(OpenedTarget { session: Box::new(session), cached_tokens: cached, prepared })
     }
 }
 
 #[async_trait]
 impl DrafterSource for Node {
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
+    async fn open_drafter(&self, prepared: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
         if !self.link.is_up() {
-            return Err(BackendError::failed(&self.link.name, "it does not answer"));
+            return Err(BackendError::failed(&self.link.name, "it does not reply"));
         }
-        Ok(Box::new(NodeDrafter::new(self, task)))
+        Ok(Box::new(NodeDrafter::new(self, prepared)))
     }
 }
 
@@ -117,7 +119,7 @@ impl Scorer for Node {
         request: &Arc<Request>,
         answer: &str,
         part: Range<usize>,
-    ) -> Result<Vec<Scored>, BackendError> {
+    ) -> Result<Vec<TokenScore>, BackendError> {
         let call = ScoreCall {
             model: self.model.clone(),
             request: WireRequest::from(request.as_ref()),
@@ -125,11 +127,13 @@ impl Scorer for Node {
             from: part.start,
             to: Some(part.end),
         };
-        // A token has some three letters; the prompt must be read too.
+        // A token has about three letters. The node also processes the prompt, for which 4096 tokens are
+        // allowed.
         let tokens = u32::try_from(call.answer.len() / 3 + 4096).unwrap_or(u32::MAX);
-        let limit = limit(Duration::from_nanos(self.facts.row_ns) * tokens);
-        let ask = || self.link.call::<_, ScoreAnswer>("/v1/node/score", &call, limit);
-        let scored = self.link.patiently(self.patience, ask).await.map_err(|fault| self.error(fault))?;
-        Ok(scored.tokens.into_iter().map(Scored::from).collect())
+        let timeout = call_timeout(Duration::from_nanos(self.facts.time_per_row_ns) * tokens);
+        let attempt = || self.link.call::<_, ScoreReply>("/v1/node/score", &call, timeout);
+        let scored =
+            self.link.with_retries(self.wait_timeout, attempt).await.map_err(|error| self.error(error))?;
+        Ok(scored.tokens.into_iter().map(TokenScore::from).collect())
     }
 }

@@ -1,68 +1,71 @@
-//! A session that verifies, on a node.
+//! A target session on a node.
 //!
-//! Invariant: `output` is what the caller got, and `hash` is the hash of prompt and output. The node
-//! may have lost the session or stand elsewhere: it says so, and the session is opened again with
-//! all that was committed.
+//! Invariant: `output` holds the tokens that the caller received, and `hash` covers prompt and output. The
+//! node reports a lost session, or a session at another position. The client then opens the session again
+//! from the committed tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    BackendError, Committed, Draft, Left, Pass, Processor, Request, Target, Task, TokenId, TokenLogprobs,
-    Tokenizer, Verified, WireRequest,
+    BackendError, CommittedToken, Device, Draft, PassCost, PreparedRequest, Request, ResumePoint, StepResult,
+    Target, TokenId, TokenLogprobs, Tokenizer, WireRequest,
 };
 
-use crate::client::limits::{OPENING, limit};
-use crate::client::link::{Fault, Link, Pause, error};
+use crate::client::link::{CallError, Link, Retries, backend_error};
 use crate::client::model::Node;
-use crate::client::steps::Steps;
+use crate::client::steps::StepReader;
+use crate::client::timeouts::{OPEN_TIMEOUT, call_timeout};
 use crate::client::vocabulary::Vocabulary;
-use crate::protocol::calls::{Base, DecodeCall, OpenCall, Opened, Role, Step, VerifyCall, WireLogprobs};
+use crate::protocol::calls::{
+    DecodeCall, OpenCall, OpenReply, Position, SessionRole, Step, VerifyCall, WireLogprobs,
+};
 use crate::protocol::hash::TokenHash;
 
 pub(crate) struct NodeTarget {
     link: Arc<Link>,
     vocabulary: Arc<Vocabulary>,
     model: String,
-    /// Digest of the weights that began the answer.
+    /// Digest of the weights that began the answer. The session never continues on other weights.
     weights: String,
     request: Arc<Request>,
     prompt: Arc<[TokenId]>,
     output: Vec<TokenId>,
     hash: TokenHash,
-    /// Committed behind `output` without the node, which hears of them with the next call.
+    /// Tokens that the caller committed after `output` without verification. The next call sends them to the
+    /// node.
     unverified: Vec<TokenId>,
     max_tokens: u32,
     session: Option<String>,
-    patience: Duration,
-    expected: Pass,
+    wait_timeout: Duration,
+    expected: PassCost,
     decoding: Option<Decoding>,
 }
 
-/// A decode under way.
+/// A running decode.
 struct Decoding {
-    left: u32,
-    /// Absent until the node was asked, or after the stream broke.
-    steps: Option<Steps>,
-    pause: Pause,
+    remaining: u32,
+    /// `None` before the first call, and after the stream broke.
+    steps: Option<StepReader>,
+    retries: Retries,
     finished: bool,
 }
 
 impl NodeTarget {
-    /// Opens a session; with `left`, from where another was left.
+    /// Opens a session. With `resume_point`, the session continues after the tokens of another session.
     pub(crate) async fn open(
         node: &Node,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<(Self, Task, u32), Fault> {
-        let call = open_call(&node.model, request, left);
-        let ask = || open(&node.link, &node.facts.weights, &call);
-        let opened = node.link.patiently(node.patience, ask).await?;
-        let prompt = left.map_or_else(|| opened.tokens.clone().into(), |left| left.prompt.clone());
-        let mut hash = TokenHash::of(&prompt);
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<(Self, PreparedRequest, u32), CallError> {
+        let call = new_open_call(&node.model, request, resume_point);
+        let attempt = || open(&node.link, &node.facts.weights, &call);
+        let opened = node.link.with_retries(node.wait_timeout, attempt).await?;
+        let prompt = resume_point.map_or_else(|| opened.tokens.clone().into(), |point| point.prompt.clone());
+        let mut hash = TokenHash::new(&prompt);
         hash.extend(&call.output);
-        let task = Task {
+        let prepared = PreparedRequest {
             request: request.clone(),
             prompt: prompt.clone(),
             text: opened.text.into(),
@@ -82,122 +85,137 @@ impl NodeTarget {
             unverified: Vec::new(),
             max_tokens: opened.max_tokens,
             session: Some(opened.session),
-            patience: node.patience,
-            expected: expected(node),
+            wait_timeout: node.wait_timeout,
+            expected: expected_cost(node),
             decoding: None,
         };
-        Ok((session, task, opened.cached))
+        Ok((session, prepared, opened.cached))
     }
 
-    /// The session's id; opens it again where it was lost.
-    async fn session(&mut self) -> Result<String, Fault> {
+    /// Returns the session's id; opens the session again if it was lost.
+    async fn open_session(&mut self) -> Result<String, CallError> {
         if let Some(session) = &self.session {
             return Ok(session.clone());
         }
-        self.told();
+        self.mark_synced();
         let (prompt, output, max_tokens) = (self.prompt.clone(), self.output.clone(), self.max_tokens);
-        let call = open_call(&self.model, &self.request, Some(&Left { prompt, output, max_tokens }));
+        let call =
+            new_open_call(&self.model, &self.request, Some(&ResumePoint { prompt, output, max_tokens }));
         let opened = open(&self.link, &self.weights, &call).await?;
-        self.link.counts.resyncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.link.counters.session_resyncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::info!(
             node = self.link.name,
             request = self.request.id,
             committed = self.output.len(),
             cached = opened.cached,
-            "the session was opened again"
+            "reopened the session"
         );
         self.session = Some(opened.session.clone());
         Ok(opened.session)
     }
 
-    /// The node knows all that was committed.
-    fn told(&mut self) {
+    /// Moves the unverified tokens to `output`: the node has received them.
+    fn mark_synced(&mut self) {
         self.hash.extend(&self.unverified);
         self.output.append(&mut self.unverified);
     }
 
-    fn base(&self) -> Base {
+    fn position(&self) -> Position {
         let at = u32::try_from(self.prompt.len() + self.output.len()).unwrap_or(u32::MAX);
-        Base { at, hash: self.hash }
+        Position { at, hash: self.hash }
     }
 
-    async fn try_verify(&mut self, draft: &Draft) -> Result<Step, Fault> {
-        let path = format!("/v1/node/sessions/{}/verify", self.session().await?);
-        let call = VerifyCall::new(self.base(), &self.unverified, draft);
+    async fn try_verify(&mut self, draft: &Draft) -> Result<Step, CallError> {
+        let path = format!("/v1/node/sessions/{}/verify", self.open_session().await?);
+        let call = VerifyCall::new(self.position(), &self.unverified, draft);
         let start = self.link.clock.now();
         let rows = u32::try_from(call.draft.len() + call.unverified.len()).unwrap_or(u32::MAX);
-        let limit = limit(self.expected.token + self.expected.row * rows + self.expected.round_trip);
-        let step: Step = self.link.call(&path, &call, limit).await?;
-        self.link.measured(self.link.clock.since(start), Duration::from_micros(step.us));
-        if step.tokens.is_empty() && step.finish.is_none() {
-            return Err(Fault::Lost(format!("{} committed nothing", self.link.name)));
+        let timeout = call_timeout(
+            self.expected.time_per_token + self.expected.time_per_row * rows + self.expected.round_trip,
+        );
+        let step: Step = self.link.call(&path, &call, timeout).await?;
+        self.link.record_round_trip(self.link.clock.since(start), Duration::from_micros(step.elapsed_us));
+        if step.tokens.is_empty() && step.finish_reason.is_none() {
+            return Err(CallError::Transient(format!("{} committed no token", self.link.name)));
         }
-        self.told();
+        self.mark_synced();
         Ok(step)
     }
 
-    /// The next step of a decode; `None` when the node says that it is over.
-    async fn try_step(&mut self, max: u32) -> Result<Option<Step>, Fault> {
+    /// The next step of a decode; `None` when the node ended the stream.
+    async fn try_step(&mut self, max: u32) -> Result<Option<Step>, CallError> {
         let open = self.decoding.as_ref().is_some_and(|decoding| decoding.steps.is_some());
         if !open {
-            let path = format!("/v1/node/sessions/{}/decode", self.session().await?);
-            let call = DecodeCall { base: self.base(), max, unverified: self.unverified.clone() };
-            let response = self.link.stream(&path, &call, limit(self.expected.token)).await?;
-            self.told();
+            let path = format!("/v1/node/sessions/{}/decode", self.open_session().await?);
+            let call = DecodeCall {
+                position: self.position(),
+                max_tokens: max,
+                unverified: self.unverified.clone(),
+            };
+            let response = self.link.stream(&path, &call, call_timeout(self.expected.time_per_token)).await?;
+            self.mark_synced();
             if let Some(decoding) = &mut self.decoding {
-                decoding.steps = Some(Steps::new(response));
+                decoding.steps = Some(StepReader::new(response));
             }
         }
         let link = self.link.clone();
         match self.decoding.as_mut().and_then(|decoding| decoding.steps.as_mut()) {
-            Some(steps) => link.watched(steps.next(&link), limit(self.expected.token)).await,
+            Some(steps) => {
+                link.while_alive(steps.next(&link), call_timeout(self.expected.time_per_token)).await
+            }
             None => Ok(None),
         }
     }
 
-    /// Forgets a session that is lost, and says whether to try again.
-    async fn recover(&mut self, fault: Fault, pause: &mut Pause) -> Result<(), Fault> {
-        match fault {
-            Fault::Lost(reason) => pause.wait(&self.link, reason).await,
-            Fault::OutOfStep(reason) => {
-                tracing::info!(node = self.link.name, request = self.request.id, reason, "out of step");
-                self.forget();
-                // A node that loses every session at once must not be asked without a pause.
-                pause.wait(&self.link, reason).await
+    /// Prepares the next attempt after `error`: closes a stale session and waits. Returns an error if no
+    /// attempt is left.
+    async fn recover(&mut self, error: CallError, retries: &mut Retries) -> Result<(), CallError> {
+        match error {
+            CallError::Transient(reason) => retries.wait(&self.link, reason).await,
+            CallError::StaleSession(reason) => {
+                tracing::info!(
+                    node = self.link.name,
+                    request = self.request.id,
+                    reason,
+                    "the session is stale"
+                );
+                self.close_session();
+                // A node that loses every session must not receive calls without a delay.
+                retries.wait(&self.link, reason).await
             }
-            Fault::Refused(error) => Err(Fault::Refused(error)),
+            CallError::Refused(error) => Err(CallError::Refused(error)),
         }
     }
 
-    fn forget(&mut self) {
+    fn close_session(&mut self) {
         if let Some(session) = self.session.take() {
             self.link.close(&session);
         }
     }
 
-    fn take(&mut self, step: Step) -> Verified {
-        let (took, cost) = step.times();
-        let mut verified = Verified {
-            took,
+    fn record_step(&mut self, step: Step) -> StepResult {
+        let (elapsed, cost) = step.times();
+        let mut verified = StepResult {
+            elapsed,
             cost,
             accepted: step.accepted,
             ties: step.ties,
             rows: step.rows,
-            finish: step.finish,
-            ..Verified::default()
+            finish_reason: step.finish_reason,
+            ..StepResult::default()
         };
         let mut logprobs = step.logprobs.into_iter();
         for (token, piece) in step.tokens {
             self.vocabulary.learn(token, piece);
             self.output.push(token);
             self.hash.extend(&[token]);
-            let logprobs = logprobs.next().map(|logprobs| self.learn(logprobs));
-            verified.committed.push(Committed { token, logprobs });
+            let logprobs = logprobs.next().map(|logprobs| self.learn_logprobs(logprobs));
+            verified.committed.push(CommittedToken { token, logprobs });
         }
         verified
     }
 
-    fn learn(&self, logprobs: WireLogprobs) -> TokenLogprobs {
+    fn learn_logprobs(&self, logprobs: WireLogprobs) -> TokenLogprobs {
         let top = logprobs.top.into_iter().map(|(token, piece, logprob)| {
             self.vocabulary.learn(token, piece);
             (token, logprob)
@@ -206,76 +224,81 @@ impl NodeTarget {
     }
 }
 
-/// Opens a session for a whole request, or from where another target was left.
-fn open_call(model: &str, request: &Request, left: Option<&Left>) -> OpenCall {
+/// The call that opens a session, for a whole request or after the tokens of another target.
+fn new_open_call(model: &str, request: &Request, resume_point: Option<&ResumePoint>) -> OpenCall {
     OpenCall {
         model: model.to_owned(),
-        role: Role::Target,
-        request: match left {
+        role: SessionRole::Target,
+        request: match resume_point {
             Some(_) => WireRequest::without_prompt(request),
             None => WireRequest::from(request),
         },
-        tokens: left.map(|left| left.prompt.to_vec()).unwrap_or_default(),
-        output: left.map(|left| left.output.clone()).unwrap_or_default(),
-        max_tokens: left.map(|left| left.max_tokens),
+        tokens: resume_point.map(|point| point.prompt.to_vec()).unwrap_or_default(),
+        output: resume_point.map(|point| point.output.clone()).unwrap_or_default(),
+        max_tokens: resume_point.map(|point| point.max_tokens),
     }
 }
 
-/// What a call takes on both machines besides the way and the pass: HTTP, JSON, waking threads up.
-const OVERHEAD: Duration = Duration::from_millis(2);
+/// Time of a call on both machines besides the network and the forward pass: HTTP, JSON and waking threads.
+const CALL_OVERHEAD: Duration = Duration::from_millis(2);
 
-fn expected(node: &Node) -> Pass {
-    // Calls to a process of this machine are part of a pass, as they were when it was measured.
-    let round_trip = if node.link.is_watched() { Duration::ZERO } else { node.link.round_trip() + OVERHEAD };
-    Pass {
-        token: Duration::from_nanos(node.facts.token_ns),
-        row: Duration::from_nanos(node.facts.row_ns),
+fn expected_cost(node: &Node) -> PassCost {
+    // A supervised node is a process of this machine. Its measured passes include the call, so the round trip
+    // counts as zero.
+    let round_trip =
+        if node.link.is_supervised() { Duration::ZERO } else { node.link.round_trip() + CALL_OVERHEAD };
+    PassCost {
+        time_per_token: Duration::from_nanos(node.facts.time_per_token_ns),
+        time_per_row: Duration::from_nanos(node.facts.time_per_row_ns),
         round_trip,
     }
 }
 
-/// Opens a session on weights that must be these.
-async fn open(link: &Link, weights: &str, call: &OpenCall) -> Result<Opened, Fault> {
-    let opened: Opened = link.call("/v1/node/sessions", call, OPENING).await?;
+/// Opens a session and checks the digest of its weights.
+async fn open(link: &Link, weights: &str, call: &OpenCall) -> Result<OpenReply, CallError> {
+    let opened: OpenReply = link.call("/v1/node/sessions", call, OPEN_TIMEOUT).await?;
     if opened.weights == weights {
         return Ok(opened);
     }
     link.close(&opened.session);
-    // It may be mended as it came about, while the request waits.
-    Err(Fault::Lost(format!(
-        "{} serves another model as '{}' than when the script was loaded: start it with that model again, or load the script again",
+    // The error is transient: the model can be put back while the request waits.
+    Err(CallError::Transient(format!(
+        "{} serves other weights as '{}' than when the script was loaded: restart the node with that model, or reload the script",
         link.name, call.model
     )))
 }
 
 #[async_trait]
 impl Target for NodeTarget {
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
+    async fn verify(&mut self, draft: &Draft) -> Result<StepResult, BackendError> {
         self.decoding = None;
-        let mut pause = Pause::new(self.patience);
+        let mut retries = Retries::new(self.wait_timeout);
         loop {
             match self.try_verify(draft).await {
-                Ok(step) => return Ok(self.take(step)),
-                // The same call is answered with the same step, should the first one have arrived.
-                Err(fault) => {
-                    self.recover(fault, &mut pause).await.map_err(|fault| error(&self.link, fault))?
-                }
+                Ok(step) => return Ok(self.record_step(step)),
+                // A repeated call is safe: if the first one arrived, the node sends the same step again.
+                Err(error) => self
+                    .recover(error, &mut retries)
+                    .await
+                    .map_err(|error| backend_error(&self.link, error))?,
             }
         }
     }
 
-    /// The node hears of them with the next call. A constraint on the output is known to it alone.
-    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+    /// The next call sends the tokens to the node. Only the node knows a constraint on the output, so a
+    /// constrained request accepts no unverified token.
+    async fn append_unverified(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
         let committed = self.output.len() + self.unverified.len();
         let room = (self.max_tokens as usize).saturating_sub(committed);
         if self.request.is_constrained() {
             return Ok(0);
         }
-        // Where the node does not answer now, it is asked by a verification, with patience.
+        // If the node does not reply, the next verification reaches it with retries.
         if self.vocabulary.detokenize(tokens).await.is_err() {
             return Ok(0);
         }
-        // A token that ends a turn has no text, and neither has one that the model does not know.
+        // An end-of-turn token has no text, and neither has an id outside the vocabulary. Accepting stops
+        // before such a token.
         let has_text =
             |token: &&TokenId| self.vocabulary.piece(**token).is_some_and(|piece| !piece.is_empty());
         let accepted = &tokens[..tokens.iter().take(room).take_while(has_text).count()];
@@ -284,42 +307,43 @@ impl Target for NodeTarget {
     }
 
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        let pause = Pause::new(self.patience);
-        self.decoding = Some(Decoding { left: max, steps: None, pause, finished: false });
+        let retries = Retries::new(self.wait_timeout);
+        self.decoding = Some(Decoding { remaining: max, steps: None, retries, finished: false });
         Ok(())
     }
 
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
+    async fn step(&mut self) -> Result<Option<StepResult>, BackendError> {
         loop {
             let Some(decoding) = &self.decoding else { return Ok(None) };
-            if decoding.left == 0 || decoding.finished {
+            if decoding.remaining == 0 || decoding.finished {
                 self.decoding = None;
                 return Ok(None);
             }
-            let fault = match self.try_step(decoding.left).await {
+            let error = match self.try_step(decoding.remaining).await {
                 Ok(Some(step)) => {
-                    let verified = self.take(step);
+                    let verified = self.record_step(step);
                     if let Some(decoding) = &mut self.decoding {
                         let committed = u32::try_from(verified.committed.len()).unwrap_or(u32::MAX);
-                        decoding.left = decoding.left.saturating_sub(committed);
-                        decoding.finished = verified.finish.is_some();
-                        decoding.pause = Pause::new(self.patience);
+                        decoding.remaining = decoding.remaining.saturating_sub(committed);
+                        decoding.finished = verified.finish_reason.is_some();
+                        decoding.retries = Retries::new(self.wait_timeout);
                     }
                     return Ok(Some(verified));
                 }
-                Ok(None) => Fault::OutOfStep(format!("{} ended a decode too early", self.link.name)),
-                // Tokens may have been on their way that are now committed there and not here.
-                Err(Fault::Lost(reason)) => {
-                    self.forget();
-                    Fault::Lost(reason)
+                Ok(None) => CallError::StaleSession(format!("{} ended a decode early", self.link.name)),
+                // The node may have committed tokens that did not arrive, so the session must be opened
+                // again.
+                Err(CallError::Transient(reason)) => {
+                    self.close_session();
+                    CallError::Transient(reason)
                 }
-                Err(fault) => fault,
+                Err(error) => error,
             };
             let Some(mut decoding) = self.decoding.take() else { return Ok(None) };
             decoding.steps = None;
-            let recovered = self.recover(fault, &mut decoding.pause).await;
+            let recovered = self.recover(error, &mut decoding.retries).await;
             self.decoding = Some(decoding);
-            recovered.map_err(|fault| error(&self.link, fault))?;
+            recovered.map_err(|error| backend_error(&self.link, error))?;
         }
     }
 
@@ -327,17 +351,17 @@ impl Target for NodeTarget {
         self.vocabulary.piece(token).map(|piece| piece.to_vec()).unwrap_or_default()
     }
 
-    fn expected(&self) -> Pass {
+    fn expected_cost(&self) -> PassCost {
         self.expected
     }
 
-    fn processor(&self) -> Processor {
-        self.link.processor.clone()
+    fn device(&self) -> Device {
+        self.link.device.clone()
     }
 }
 
 impl Drop for NodeTarget {
     fn drop(&mut self) {
-        self.forget();
+        self.close_session();
     }
 }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tightwad_core::{
-    Backend, BackendError, Clock, Drafter, DrafterSource, Finish, Generator, Left, Prompt, Request, Sampling,
-    SamplingSpec, Target, TargetSource, Token, TokenId, Verified,
+    Backend, BackendError, Clock, Drafter, DrafterSource, FinishReason, Generator, Prompt, Request,
+    ResumePoint, Sampling, SamplingSpec, StepResult, Target, TargetSource, Token, TokenId,
 };
 use tokio::net::TcpListener;
 
 use crate::client::model::{Node, NodeSpec};
 use crate::client::probe::probe;
-use crate::protocol::facts::{NodeFacts, PROTOCOL};
-use crate::protocol::seal::seal;
-use crate::testing::{Accident, FakeNode, Model};
+use crate::protocol::checksum::to_checked_json;
+use crate::protocol::facts::{NodeFacts, PROTOCOL_VERSION};
+use crate::testing::{FakeModel, FakeNode, Fault};
 
 /// The tokens of a prompt.
 fn tokens(text: &str) -> Vec<TokenId> {
@@ -31,153 +31,153 @@ async fn target(backend: &dyn TargetSource) -> Box<dyn Target> {
     backend.open_target(&request(100), None).await.unwrap().session
 }
 
-/// A node that lends a model, the model, and a session on it.
-async fn session() -> (FakeNode, Model, Box<dyn Target>) {
-    let model = Model::new();
-    let node = FakeNode::of(Arc::new(model.clone())).await;
+/// A node that lends a model, the model, and a target session on the node.
+async fn session() -> (FakeNode, FakeModel, Box<dyn Target>) {
+    let model = FakeModel::new();
+    let node = FakeNode::new(Arc::new(model.clone())).await;
     let session = target(&node.connect().await).await;
     (node, model, session)
 }
 
-/// A verification without the time that it took.
-async fn verify(target: &mut dyn Target, draft: &[TokenId]) -> Verified {
-    untimed(target.verify(&draft.to_vec().into()).await.unwrap())
+/// Verifies `draft`, and clears the times of the result.
+async fn verify(target: &mut dyn Target, draft: &[TokenId]) -> StepResult {
+    clear_times(target.verify(&draft.to_vec().into()).await.unwrap())
 }
 
-fn untimed(verified: Verified) -> Verified {
-    Verified { took: Duration::ZERO, cost: Duration::ZERO, ..verified }
+fn clear_times(verified: StepResult) -> StepResult {
+    StepResult { elapsed: Duration::ZERO, cost: Duration::ZERO, ..verified }
 }
 
-async fn decode(target: &mut dyn Target, max: u32) -> Vec<Verified> {
+async fn decode(target: &mut dyn Target, max: u32) -> Vec<StepResult> {
     target.decode(max).await.unwrap();
     let mut steps = Vec::new();
     while let Some(step) = target.step().await.unwrap() {
-        steps.push(untimed(step));
+        steps.push(clear_times(step));
     }
     steps
 }
 
-fn committed(steps: &[Verified]) -> Vec<TokenId> {
+fn committed_tokens(steps: &[StepResult]) -> Vec<TokenId> {
     steps.iter().flat_map(|step| &step.committed).map(|committed| committed.token).collect()
 }
 
 #[tokio::test]
-async fn a_session_over_the_wire_answers_as_the_model_does() {
-    let (_node, _, mut there) = session().await;
-    let mut here = target(&Model::new()).await;
-    let right = Model::continuation(&tokens("hello"), 3);
+async fn remote_session_answers_like_the_local_model() {
+    let (_node, _, mut remote) = session().await;
+    let mut local = target(&FakeModel::new()).await;
+    let right = FakeModel::continuation(&tokens("hello"), 3);
     let half = [right[0], u32::from(b'?'), right[2]];
     for draft in [&right[..0], &right[1..], &half] {
-        let verified = verify(there.as_mut(), draft).await;
-        assert_eq!(verified, verify(here.as_mut(), draft).await, "{draft:?}");
+        let verified = verify(remote.as_mut(), draft).await;
+        assert_eq!(verified, verify(local.as_mut(), draft).await, "{draft:?}");
         assert!(verified.committed[0].logprobs.is_some());
     }
-    assert_eq!(decode(there.as_mut(), 5).await, decode(here.as_mut(), 5).await);
-    assert_eq!(verify(there.as_mut(), &right).await, verify(here.as_mut(), &right).await);
-    assert_eq!(there.bytes(right[0]), here.bytes(right[0]));
-    // A decode that the caller leaves.
-    there.decode(50).await.unwrap();
-    let step = untimed(there.step().await.unwrap().unwrap());
-    here.decode(1).await.unwrap();
-    assert_eq!(step, untimed(here.step().await.unwrap().unwrap()));
-    assert_eq!(verify(there.as_mut(), &[]).await, verify(here.as_mut(), &[]).await);
+    assert_eq!(decode(remote.as_mut(), 5).await, decode(local.as_mut(), 5).await);
+    assert_eq!(verify(remote.as_mut(), &right).await, verify(local.as_mut(), &right).await);
+    assert_eq!(remote.bytes(right[0]), local.bytes(right[0]));
+    // The caller abandons this decode.
+    remote.decode(50).await.unwrap();
+    let step = clear_times(remote.step().await.unwrap().unwrap());
+    local.decode(1).await.unwrap();
+    assert_eq!(step, clear_times(local.step().await.unwrap().unwrap()));
+    assert_eq!(verify(remote.as_mut(), &[]).await, verify(local.as_mut(), &[]).await);
 }
 
 #[tokio::test]
-async fn an_open_session_says_what_the_model_made_of_the_request() {
-    let node = FakeNode::of(Arc::new(Model::new())).await;
+async fn opened_session_has_prompt_and_limits_of_the_model() {
+    let node = FakeNode::new(Arc::new(FakeModel::new())).await;
     let opened = node.connect().await.open_target(&request(7), None).await.unwrap();
-    assert_eq!((opened.cached, opened.task.max_tokens), (3, 7));
-    assert_eq!((&*opened.task.prompt, &*opened.task.text), (tokens("hello").as_slice(), "hello"));
+    assert_eq!((opened.cached_tokens, opened.prepared.max_tokens), (3, 7));
+    assert_eq!((&*opened.prepared.prompt, &*opened.prepared.text), (tokens("hello").as_slice(), "hello"));
     let mut session = opened.session;
     let steps = decode(session.as_mut(), 20).await;
-    assert_eq!((steps.len(), steps[6].finish), (7, Some(Finish::Length)));
+    assert_eq!((steps.len(), steps[6].finish_reason), (7, Some(FinishReason::Length)));
 }
 
 #[tokio::test]
-async fn a_session_is_opened_from_where_another_was_left() {
-    let node = FakeNode::of(Arc::new(Model::new())).await;
+async fn session_continues_at_a_resume_point() {
+    let node = FakeNode::new(Arc::new(FakeModel::new())).await;
     let (prompt, output) = (tokens("hello"), tokens("wor"));
-    let left = Left { prompt: prompt.clone().into(), output: output.clone(), max_tokens: 100 };
-    let opened = node.connect().await.open_target(&request(100), Some(&left)).await.unwrap();
+    let resume_point = ResumePoint { prompt: prompt.clone().into(), output: output.clone(), max_tokens: 100 };
+    let opened = node.connect().await.open_target(&request(100), Some(&resume_point)).await.unwrap();
     let mut session = opened.session;
     let steps = decode(session.as_mut(), 4).await;
-    assert_eq!(committed(&steps), Model::continuation(&[prompt, output].concat(), 4));
+    assert_eq!(committed_tokens(&steps), FakeModel::continuation(&[prompt, output].concat(), 4));
 }
 
 #[tokio::test]
-async fn tokens_that_were_accepted_travel_with_the_next_call() {
-    let (node, _, mut there) = session().await;
-    assert_eq!(there.accept(&tokens("ab")).await.unwrap(), 2);
+async fn accepted_tokens_are_sent_with_the_next_call() {
+    let (node, _, mut remote) = session().await;
+    assert_eq!(remote.append_unverified(&tokens("ab")).await.unwrap(), 2);
     assert!(node.calls("verify").is_empty());
-    let verified = verify(there.as_mut(), &[]).await;
-    assert_eq!(committed(&[verified]), Model::continuation(&tokens("helloab"), 1));
+    let verified = verify(remote.as_mut(), &[]).await;
+    assert_eq!(committed_tokens(&[verified]), FakeModel::continuation(&tokens("helloab"), 1));
     assert_eq!(node.calls("verify")[0].body["unverified"], json!(tokens("ab")));
-    verify(there.as_mut(), &[]).await;
+    verify(remote.as_mut(), &[]).await;
     assert_eq!(node.calls("verify")[1].body.get("unverified"), None);
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_again_and_not_applied_twice() {
-    for accident in [Accident::LoseAnswer, Accident::ChangeAnswer] {
-        let (node, model, mut there) = session().await;
-        let draft = Model::continuation(&tokens("hello"), 2);
-        node.order("verify", accident);
-        let verified = verify(there.as_mut(), &draft).await;
-        assert_eq!(committed(&[verified]), Model::continuation(&tokens("hello"), 3), "{accident:?}");
-        assert_eq!((node.calls("verify").len(), model.passes()), (2, 1), "{accident:?}");
-        assert_eq!(model.opened.lock().unwrap().len(), 1, "{accident:?}");
-        let next = verify(there.as_mut(), &[]).await;
-        assert_eq!(committed(&[next]), Model::continuation(&tokens("hello"), 4)[3..]);
+async fn call_with_a_lost_reply_is_repeated_and_applied_once() {
+    for fault in [Fault::LoseReply, Fault::ChangeReply] {
+        let (node, model, mut remote) = session().await;
+        let draft = FakeModel::continuation(&tokens("hello"), 2);
+        node.inject("verify", fault);
+        let verified = verify(remote.as_mut(), &draft).await;
+        assert_eq!(committed_tokens(&[verified]), FakeModel::continuation(&tokens("hello"), 3), "{fault:?}");
+        assert_eq!((node.calls("verify").len(), model.passes()), (2, 1), "{fault:?}");
+        assert_eq!(model.opened.lock().unwrap().len(), 1, "{fault:?}");
+        let next = verify(remote.as_mut(), &[]).await;
+        assert_eq!(committed_tokens(&[next]), FakeModel::continuation(&tokens("hello"), 4)[3..]);
     }
 }
 
 #[tokio::test]
-async fn a_call_that_was_garbled_is_sent_again() {
-    let (node, model, mut there) = session().await;
-    node.order("verify", Accident::ChangeCall);
-    let verified = verify(there.as_mut(), &[]).await;
-    assert_eq!(committed(&[verified]), Model::continuation(&tokens("hello"), 1));
+async fn corrupted_call_is_sent_again() {
+    let (node, model, mut remote) = session().await;
+    node.inject("verify", Fault::ChangeCall);
+    let verified = verify(remote.as_mut(), &[]).await;
+    assert_eq!(committed_tokens(&[verified]), FakeModel::continuation(&tokens("hello"), 1));
     let calls = node.calls("verify");
     assert_eq!((calls.len(), model.passes()), (2, 1));
     assert_eq!(calls[0].body, calls[1].body);
 }
 
 #[tokio::test]
-async fn an_expired_session_is_opened_again_from_the_committed_tokens() {
-    let (node, model, mut there) = session().await;
-    let first = verify(there.as_mut(), &Model::continuation(&tokens("hello"), 2)).await;
-    node.order("verify", Accident::Expire);
-    node.order("decode", Accident::Expire);
-    let second = verify(there.as_mut(), &[]).await;
-    let third = decode(there.as_mut(), 2).await;
-    let all = [committed(&[first, second]), committed(&third)].concat();
-    assert_eq!(all, Model::continuation(&tokens("hello"), 6));
+async fn expired_session_is_reopened_from_the_committed_tokens() {
+    let (node, model, mut remote) = session().await;
+    let first = verify(remote.as_mut(), &FakeModel::continuation(&tokens("hello"), 2)).await;
+    node.inject("verify", Fault::ExpireSession);
+    node.inject("decode", Fault::ExpireSession);
+    let second = verify(remote.as_mut(), &[]).await;
+    let third = decode(remote.as_mut(), 2).await;
+    let output_tokens = [committed_tokens(&[first, second]), committed_tokens(&third)].concat();
+    assert_eq!(output_tokens, FakeModel::continuation(&tokens("hello"), 6));
     let opened = model.opened.lock().unwrap().clone();
-    let output = |count| Model::continuation(&tokens("hello"), count);
+    let output = |count| FakeModel::continuation(&tokens("hello"), count);
     let expected = [output(0), output(3), output(4)].map(|output| (tokens("hello"), output));
     assert_eq!(opened, expected);
 }
 
 #[tokio::test]
-async fn a_decode_that_breaks_goes_on_behind_the_last_token() {
-    for accident in [Accident::LoseAnswer, Accident::CutAnswer] {
-        let (node, model, mut there) = session().await;
-        node.order("decode", accident);
-        let steps = decode(there.as_mut(), 6).await;
-        assert_eq!(committed(&steps), Model::continuation(&tokens("hello"), 6), "{accident:?}");
-        let received = usize::from(accident == Accident::CutAnswer);
+async fn broken_decode_continues_after_the_last_token() {
+    for fault in [Fault::LoseReply, Fault::CutReply] {
+        let (node, model, mut remote) = session().await;
+        node.inject("decode", fault);
+        let steps = decode(remote.as_mut(), 6).await;
+        assert_eq!(committed_tokens(&steps), FakeModel::continuation(&tokens("hello"), 6), "{fault:?}");
+        let received = usize::from(fault == Fault::CutReply);
         let opened = model.opened.lock().unwrap().clone();
-        let last = (tokens("hello"), Model::continuation(&tokens("hello"), received));
-        assert_eq!(opened, [(tokens("hello"), Vec::new()), last], "{accident:?}");
+        let last = (tokens("hello"), FakeModel::continuation(&tokens("hello"), received));
+        assert_eq!(opened, [(tokens("hello"), Vec::new()), last], "{fault:?}");
     }
 }
 
 #[tokio::test]
-async fn a_session_that_is_dropped_is_closed_on_the_node() {
-    let (node, _, there) = session().await;
+async fn dropped_session_is_closed_on_the_node() {
+    let (node, _, remote) = session().await;
     assert_eq!(node.sessions(), 1);
-    drop(there);
+    drop(remote);
     let closed = async {
         while node.sessions() > 0 {
             tokio::task::yield_now().await;
@@ -187,34 +187,34 @@ async fn a_session_that_is_dropped_is_closed_on_the_node() {
 }
 
 #[tokio::test]
-async fn other_weights_under_the_same_name_are_refused() {
-    let model = Model::new();
-    let node = FakeNode::of(Arc::new(model.clone())).await;
-    let spec = NodeSpec { patience: Duration::ZERO, ..node.spec() };
+async fn node_with_other_weights_is_refused() {
+    let model = FakeModel::new();
+    let node = FakeNode::new(Arc::new(model.clone())).await;
+    let spec = NodeSpec { wait_timeout: Duration::ZERO, ..node.spec() };
     let backend = Node::connect(&spec).await.unwrap();
     *model.weights.lock().unwrap() = "ef".repeat(32);
     let error = backend.open_target(&request(100), None).await.err().unwrap();
-    assert!(error.to_string().contains("serves another model as 'model'"), "{error}");
+    assert!(error.to_string().contains("serves other weights as 'model'"), "{error}");
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_a_clear_error() {
+async fn wrong_token_is_a_clear_error() {
     let token = Token::new("right").unwrap();
-    let model = Arc::new(Model::new());
-    let node = FakeNode::lending([("model", model)], Some(token.clone()), Clock::default()).await;
+    let model = Arc::new(FakeModel::new());
+    let node = FakeNode::with_models([("model", model)], Some(token.clone()), Clock::default()).await;
     for wrong in [None, Some(Token::new("wrong").unwrap())] {
         let error = Node::connect(&NodeSpec { token: wrong, ..node.spec() }).await.err().unwrap().to_string();
-        let wanted = "it does not take this token: give the one it was started with as `token`";
-        assert!(error.ends_with(wanted), "{error}");
+        let expected = "it does not accept this token: set `token` to the one that it was started with";
+        assert!(error.ends_with(expected), "{error}");
     }
     let backend = Node::connect(&NodeSpec { token: Some(token), ..node.spec() }).await.unwrap();
     assert_eq!(verify(target(&backend).await.as_mut(), &[]).await.committed.len(), 1);
 }
 
 #[tokio::test]
-async fn one_of_several_models_must_be_chosen() {
-    let models = [("big", Arc::new(Model::new()) as _), ("small", Arc::new(Model::new()) as _)];
-    let node = FakeNode::lending(models, None, Clock::default()).await;
+async fn model_must_be_chosen_among_several() {
+    let models = [("big", Arc::new(FakeModel::new()) as _), ("small", Arc::new(FakeModel::new()) as _)];
+    let node = FakeNode::with_models(models, None, Clock::default()).await;
     let error = Node::connect(&node.spec()).await.err().unwrap().to_string();
     assert!(error.ends_with("lends several models: choose one with `model`: big, small"), "{error}");
     let spec = |name: &str| NodeSpec { model: Some(name.to_owned()), ..node.spec() };
@@ -224,45 +224,45 @@ async fn one_of_several_models_must_be_chosen() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_not_there_is_named() {
+async fn connect_error_names_the_node() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let error = probe(&url, None).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("node {url}: ")), "{error}");
-    assert!(error.ends_with("is `tightwad node` running there, and does this machine reach it?"), "{error}");
+    assert!(error.ends_with("is `tightwad node` running there, and can this machine reach it?"), "{error}");
 }
 
 #[tokio::test]
-async fn a_node_of_another_version_is_refused() {
+async fn node_with_another_version_is_refused() {
     let facts = NodeFacts {
         tightwad: "9.9".to_owned(),
-        protocol: PROTOCOL + 1,
+        protocol: PROTOCOL_VERSION + 1,
         unix_ms: 0,
         sessions: 0,
         models: Vec::new(),
     };
-    let body = seal(&facts).unwrap();
+    let body = to_checked_json(&facts).unwrap();
     let paths = axum::Router::new().route("/v1/node", axum::routing::get(|| async move { body }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, paths).into_future());
     let error = probe(&url, None).await.unwrap_err().to_string();
-    assert!(error.contains("runs tightwad 9.9 and speaks version 2 of the protocol"), "{error}");
+    assert!(error.contains("runs tightwad 9.9 with version 2 of the protocol"), "{error}");
 }
 
 #[tokio::test]
-async fn a_healthy_node_tells_its_facts() {
-    let node = FakeNode::of(Arc::new(Model::new())).await;
+async fn probe_reports_the_facts_of_a_node() {
+    let node = FakeNode::new(Arc::new(FakeModel::new())).await;
     let _session = target(&node.connect().await).await;
     let health = probe(&node.spec().url, None).await.unwrap();
     assert_eq!((health.facts.sessions, health.facts.models[0].name.as_str()), (1, "model"));
-    assert!(health.skew < Duration::from_secs(5), "{:?}", health.skew);
+    assert!(health.clock_skew < Duration::from_secs(5), "{:?}", health.clock_skew);
 }
 
 #[tokio::test]
-async fn a_whole_answer_is_generated_over_the_wire() {
-    let node = FakeNode::of(Arc::new(Model::new())).await;
+async fn node_generates_a_whole_answer() {
+    let node = FakeNode::new(Arc::new(FakeModel::new())).await;
     let (sink, mut events) = tokio::sync::mpsc::channel(100);
     let request = Request::clone(&request(6));
     let outcome = node.connect().await.generate(request, sink).await.unwrap();
@@ -270,63 +270,63 @@ async fn a_whole_answer_is_generated_over_the_wire() {
     while let Some(event) = events.recv().await {
         text.push_str(&event.text);
     }
-    assert_eq!(tokens(&text), Model::continuation(&tokens("hello"), 6));
-    assert_eq!((outcome.finish, outcome.usage.completion_tokens), (Finish::Length, 6));
+    assert_eq!(tokens(&text), FakeModel::continuation(&tokens("hello"), 6));
+    assert_eq!((outcome.finish_reason, outcome.usage.completion_tokens), (FinishReason::Length, 6));
 }
 
 /// A drafter on a node.
 async fn drafter(node: &FakeNode) -> Box<dyn Drafter> {
-    let task = Model::new().read(&request(100)).await.unwrap();
-    node.connect().await.open_drafter(&task).await.unwrap()
+    let prepared = FakeModel::new().prepare(&request(100)).await.unwrap();
+    node.connect().await.open_drafter(&prepared).await.unwrap()
 }
 
 async fn propose(drafter: &mut dyn Drafter, output: &[TokenId]) -> Vec<TokenId> {
     let proposals = drafter.propose(output, 4, 0.3).await.unwrap();
-    // The third has the probability 1/3, rounded on the way; the fourth has less than 0.3.
+    // The third probability is 1/3, rounded by the node. The fourth one is below 0.3.
     let probabilities: Vec<f32> = proposals.iter().map(|proposal| proposal.probability).collect();
     assert_eq!(probabilities, [1.0, 0.5, 0.333]);
     proposals.into_iter().map(|proposal| proposal.token).collect()
 }
 
 #[tokio::test]
-async fn a_drafter_resends_only_what_is_new() {
-    let node = FakeNode::of(Arc::new(Model::new())).await;
+async fn drafter_sends_only_new_tokens() {
+    let node = FakeNode::new(Arc::new(FakeModel::new())).await;
     let mut drafter = drafter(&node).await;
-    assert!(node.calls("sessions").is_empty(), "it is opened with the first proposal");
+    assert!(node.calls("sessions").is_empty(), "the first proposal opens the session");
     for output in ["", "ab", "abcd", "abX", "abX"] {
         let proposed = propose(drafter.as_mut(), &tokens(output)).await;
-        let wanted = Model::continuation(&tokens(&format!("hello{output}")), 3);
-        assert_eq!(proposed, wanted, "after {output}");
+        let expected = FakeModel::continuation(&tokens(&format!("hello{output}")), 3);
+        assert_eq!(proposed, expected, "after {output}");
     }
     let sent =
         node.calls("propose").into_iter().map(|call| (call.body["at"].clone(), call.body["tokens"].clone()));
-    let wanted = [(5, ""), (5, "ab"), (7, "cd"), (7, "X"), (8, "")];
-    let wanted = wanted.map(|(at, text)| (Value::from(at), json!(tokens(text))));
-    assert_eq!(sent.collect::<Vec<_>>(), wanted);
+    let expected = [(5, ""), (5, "ab"), (7, "cd"), (7, "X"), (8, "")];
+    let expected = expected.map(|(at, text)| (Value::from(at), json!(tokens(text))));
+    assert_eq!(sent.collect::<Vec<_>>(), expected);
     assert_eq!(node.calls("sessions").len(), 1);
 }
 
 #[tokio::test]
-async fn a_drafter_that_is_lost_is_told_everything_again() {
-    for accident in [Accident::LoseAnswer, Accident::ChangeAnswer, Accident::ChangeCall, Accident::Expire] {
-        let model = Model::new();
-        let node = FakeNode::of(Arc::new(model.clone())).await;
+async fn lost_drafter_receives_the_whole_output_again() {
+    for fault in [Fault::LoseReply, Fault::ChangeReply, Fault::ChangeCall, Fault::ExpireSession] {
+        let model = FakeModel::new();
+        let node = FakeNode::new(Arc::new(model.clone())).await;
         let mut drafter = drafter(&node).await;
         propose(drafter.as_mut(), &tokens("ab")).await;
-        node.order("propose", accident);
+        node.inject("propose", fault);
         let proposed = propose(drafter.as_mut(), &tokens("abcd")).await;
-        assert_eq!(proposed, Model::continuation(&tokens("helloabcd"), 3), "{accident:?}");
-        assert_eq!(node.calls("propose")[2].body["tokens"], json!(tokens("abcd")), "{accident:?}");
-        assert_eq!(model.opened.lock().unwrap().len(), 2, "{accident:?}");
+        assert_eq!(proposed, FakeModel::continuation(&tokens("helloabcd"), 3), "{fault:?}");
+        assert_eq!(node.calls("propose")[2].body["tokens"], json!(tokens("abcd")), "{fault:?}");
+        assert_eq!(model.opened.lock().unwrap().len(), 2, "{fault:?}");
     }
 }
 
 #[tokio::test]
-async fn a_drafter_that_is_lost_twice_is_given_up() {
-    let node = FakeNode::of(Arc::new(Model::new())).await;
+async fn drafter_fails_after_two_lost_replies() {
+    let node = FakeNode::new(Arc::new(FakeModel::new())).await;
     let mut drafter = drafter(&node).await;
-    node.order("propose", Accident::LoseAnswer);
-    node.order("propose", Accident::LoseAnswer);
+    node.inject("propose", Fault::LoseReply);
+    node.inject("propose", Fault::LoseReply);
     let error = drafter.propose(&[], 4, 0.0).await.unwrap_err();
     assert!(matches!(error, BackendError::Failed { .. }), "{error}");
     assert_eq!(node.calls("propose").len(), 2);

@@ -1,19 +1,19 @@
-//! What is asked of a node, and what it answers.
+//! The calls to a node and their replies.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tightwad_core::{Draft, Finish, InvalidTree, Scored, WireRequest, is_default};
+use tightwad_core::{Draft, FinishReason, InvalidTree, TokenScore, WireRequest, is_default};
 
 use crate::protocol::hash::TokenHash;
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Role {
-    /// It verifies and decodes.
+pub(crate) enum SessionRole {
+    /// The session verifies and decodes.
     Target,
-    /// It proposes.
+    /// The session proposes.
     Drafter,
 }
 
@@ -22,77 +22,78 @@ pub(crate) enum Role {
 pub(crate) struct OpenCall {
     /// The model's name on the node.
     pub model: String,
-    /// What the session is for.
-    pub role: Role,
-    /// What is to be answered.
+    /// The purpose of the session.
+    pub role: SessionRole,
+    /// The request to answer.
     pub request: WireRequest,
-    /// The prompt's tokens, where the caller has them (drafters, and targets opened again); then they
-    /// count, not what the node makes of the request's own prompt.
+    /// The prompt's tokens, if the caller has them (drafters, and targets that are opened again). These
+    /// tokens replace the request's own prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<u32>,
-    /// What was committed after the prompt already.
+    /// The committed tokens after the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub output: Vec<u32>,
-    /// Most tokens to generate, `output` included; where `tokens` are sent.
+    /// The maximum number of tokens to generate, including `output`. The caller sends it together with
+    /// `tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
 }
 
-/// Its answer.
+/// The reply to [`OpenCall`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Opened {
-    /// The session, for the path of later calls.
+pub(crate) struct OpenReply {
+    /// The session's id, for the paths of later calls.
     pub session: String,
-    /// The weights that answer, so that another model under the same name is noticed.
+    /// Digest of the weights, so that the caller notices another model under the same name.
     pub weights: String,
-    /// The prompt's tokens, where the caller did not send them.
+    /// The prompt's tokens, if the caller did not send them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<u32>,
-    /// The prompt's text, with special tokens written out, where the caller did not send tokens.
+    /// The prompt's text with special tokens written out, if the caller did not send tokens.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// Tokens of the prompt that were in the cache.
+    /// Prompt tokens that were in the KV cache.
     pub cached: u32,
-    /// Most tokens it will generate.
+    /// The maximum number of tokens that the session generates.
     pub max_tokens: u32,
-    /// Expected nanoseconds until a drafter has read the prompt.
+    /// Expected nanoseconds until a drafter has processed the prompt.
     #[serde(default)]
     pub startup_ns: u64,
 }
 
-/// Where the caller stands: how many tokens, prompt included, and a hash of them.
+/// The caller's position: the number of tokens, prompt included, and their hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Base {
-    /// Tokens of prompt and output.
+pub(crate) struct Position {
+    /// Number of tokens of prompt and output.
     pub at: u32,
-    /// [`TokenHash`] of them.
+    /// Hash of these tokens.
     pub hash: TokenHash,
 }
 
-/// `POST /v1/node/sessions/ID/verify`; answered with one [`Step`].
+/// `POST /v1/node/sessions/ID/verify`. The reply is one [`Step`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VerifyCall {
-    /// Where the caller stands.
+    /// The caller's position.
     #[serde(flatten)]
-    pub base: Base,
-    /// Tokens to verify; may be empty.
+    pub position: Position,
+    /// Tokens to verify; can be empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draft: Vec<u32>,
-    /// For a tree: the place in `draft` of the token before each; -1: it comes first. Without it each
-    /// token follows the one before it.
+    /// For a tree: the index in `draft` of each token's parent, or -1 for a root. If empty, each token
+    /// follows the previous one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<i32>,
-    /// Tokens that the caller committed behind `base` without asking; `draft` comes after them.
+    /// Tokens that the caller committed after `position` without verification. `draft` follows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unverified: Vec<u32>,
 }
 
 impl VerifyCall {
-    /// Asks for `draft` to be verified at `base`, after `unverified` tokens.
+    /// A call that verifies `draft` after `position` and the `unverified` tokens.
     #[must_use]
-    pub(crate) fn new(base: Base, unverified: &[u32], draft: &Draft) -> Self {
+    pub(crate) fn new(position: Position, unverified: &[u32], draft: &Draft) -> Self {
         let (draft_tokens, parents) = (Vec::new(), Vec::new());
-        let mut call = Self { base, draft: draft_tokens, parents, unverified: unverified.to_vec() };
+        let mut call = Self { position, draft: draft_tokens, parents, unverified: unverified.to_vec() };
         if let [list] = draft.paths() {
             call.draft.clone_from(list);
             return call;
@@ -100,41 +101,41 @@ impl VerifyCall {
         for path in draft.paths() {
             let mut parent = -1;
             for token in path {
-                let known = call.draft.iter().zip(&call.parents).position(|own| own == (token, &parent));
-                let at = known.unwrap_or_else(|| {
+                let node = call.draft.iter().zip(&call.parents).position(|node| node == (token, &parent));
+                let index = node.unwrap_or_else(|| {
                     call.draft.push(*token);
                     call.parents.push(parent);
                     call.draft.len() - 1
                 });
-                parent = i32::try_from(at).unwrap_or(i32::MAX);
+                parent = i32::try_from(index).unwrap_or(i32::MAX);
             }
         }
         call
     }
 
-    /// The draft that was asked for.
+    /// The draft of the call, as a list or a tree.
     ///
     /// # Errors
     ///
-    /// [`InvalidTree`] where a parent does not come before its child.
+    /// [`InvalidTree`] if a parent does not come before its child.
     pub(crate) fn draft(&self) -> Result<Draft, InvalidTree> {
         if self.parents.is_empty() {
             Ok(self.draft.clone().into())
         } else {
-            Draft::tree(&self.draft, &self.parents)
+            Draft::from_tree(&self.draft, &self.parents)
         }
     }
 }
 
-/// `POST /v1/node/sessions/ID/decode`; answered with one [`Step`] a line.
+/// `POST /v1/node/sessions/ID/decode`. The reply has one [`Step`] per line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DecodeCall {
-    /// Where the caller stands.
+    /// The caller's position.
     #[serde(flatten)]
-    pub base: Base,
-    /// Most tokens to generate.
-    pub max: u32,
-    /// Tokens that the caller committed behind `base` without asking.
+    pub position: Position,
+    /// The maximum number of tokens to generate.
+    pub max_tokens: u32,
+    /// Tokens that the caller committed after `position` without verification.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unverified: Vec<u32>,
 }
@@ -142,36 +143,36 @@ pub(crate) struct DecodeCall {
 /// `POST /v1/node/sessions/ID/propose`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProposeCall {
-    /// Where caller and drafter agree.
+    /// The position up to which caller and drafter have the same tokens.
     #[serde(flatten)]
-    pub base: Base,
-    /// What follows there, committed or assumed.
+    pub position: Position,
+    /// The tokens after `position`, committed or assumed.
     #[serde(default)]
     pub tokens: Vec<u32>,
-    /// Most tokens to propose.
-    pub max: u32,
-    /// It stops before a token less probable than this.
+    /// The maximum number of tokens to propose.
+    pub max_tokens: u32,
+    /// The drafter stops before a token with a lower probability.
     #[serde(default)]
     pub min_probability: f32,
 }
 
-/// Its answer.
+/// The reply to [`ProposeCall`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ProposeAnswer {
-    /// Token and the drafter's probability for it.
+pub(crate) struct ProposeReply {
+    /// Proposed tokens with the drafter's probability for each.
     pub proposals: Vec<(u32, f32)>,
-    /// Microseconds the node spent on it.
+    /// Microseconds that the node spent on the call.
     #[serde(default)]
-    pub us: u64,
+    pub elapsed_us: u64,
 }
 
-/// A token's text: a string where it is UTF-8, else its bytes.
+/// A token's text: a string if it is UTF-8, otherwise its bytes. (llama.cpp: piece.)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Piece {
     /// Whole characters.
     Text(String),
-    /// Parts of characters.
+    /// Incomplete characters.
     Bytes(Vec<u8>),
 }
 
@@ -190,7 +191,7 @@ impl From<Piece> for Vec<u8> {
     }
 }
 
-/// What a verification committed, or one step of a decode.
+/// The tokens that a verification or one step of a decode committed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Step {
     /// The committed tokens with their text.
@@ -199,41 +200,45 @@ pub(crate) struct Step {
     /// Proposals that were accepted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub accepted: u32,
-    /// Positions decided again by the one-token path.
+    /// Positions that the one-token path decided again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ties: u32,
-    /// Rows of the pass over the proposals.
+    /// Rows of the forward pass over the draft.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rows: u32,
-    /// Why the sequence ended, when it did.
+    /// The reason why the sequence ended; `None` if the sequence continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finish: Option<Finish>,
-    /// Microseconds that the node spent on it. In a decode only where `cost_us` is there.
+    pub finish_reason: Option<FinishReason>,
+    /// Microseconds that the node spent. A decode sends it only together with `cost_us`.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub us: u64,
-    /// Microseconds that the request is charged, where that differs because other requests shared its passes.
+    pub elapsed_us: u64,
+    /// Attributed cost in microseconds, if it differs from `elapsed_us` because other requests shared the
+    /// passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_us: Option<u64>,
-    /// A log-probability a token, where the request asked for them.
+    /// One entry per token, if the request asks for log-probabilities.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<WireLogprobs>,
-    /// What went wrong, in the middle of a decode.
+    /// The error that ended a decode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl Step {
-    /// Notes the node's time, and what of it the request is charged.
-    pub(crate) fn timed(&mut self, took: Duration, cost: Duration) {
-        let (took, cost) = (microseconds(took), microseconds(cost));
-        self.us = took;
-        self.cost_us = Some(cost).filter(|cost| *cost != took);
+    /// Sets the elapsed time and the attributed cost.
+    pub(crate) fn set_times(&mut self, elapsed: Duration, cost: Duration) {
+        let (elapsed, cost) = (microseconds(elapsed), microseconds(cost));
+        self.elapsed_us = elapsed;
+        self.cost_us = Some(cost).filter(|cost| *cost != elapsed);
     }
 
-    /// The node's time, and what of it the request is charged.
+    /// The elapsed time and the attributed cost.
     #[must_use]
     pub(crate) fn times(&self) -> (Duration, Duration) {
-        (Duration::from_micros(self.us), Duration::from_micros(self.cost_us.unwrap_or(self.us)))
+        (
+            Duration::from_micros(self.elapsed_us),
+            Duration::from_micros(self.cost_us.unwrap_or(self.elapsed_us)),
+        )
     }
 }
 
@@ -244,9 +249,9 @@ fn microseconds(time: Duration) -> u64 {
 /// A token's log-probability and the best alternatives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WireLogprobs {
-    /// Natural logarithm.
+    /// The natural logarithm of the probability.
     pub logprob: f32,
-    /// Token, text, log-probability.
+    /// Token, text and log-probability of each alternative.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<(u32, Piece, f32)>,
 }
@@ -256,22 +261,22 @@ pub(crate) struct WireLogprobs {
 pub(crate) struct ScoreCall {
     /// The model's name on the node.
     pub model: String,
-    /// What was asked.
+    /// The request that the answer belongs to.
     pub request: WireRequest,
-    /// The answer to look at.
+    /// The text of the answer to score.
     pub answer: String,
-    /// The first token of it that is scored, by number.
+    /// Index of the first token to score.
     #[serde(default, skip_serializing_if = "is_default")]
     pub from: usize,
-    /// The one behind the last; absent: up to the end.
+    /// Index after the last token to score; `None`: to the end of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<usize>,
 }
 
-/// Its answer.
+/// The reply to [`ScoreCall`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ScoreAnswer {
-    /// One entry a token of the answer.
+pub(crate) struct ScoreReply {
+    /// One entry per scored token.
     pub tokens: Vec<ScoredToken>,
 }
 
@@ -280,19 +285,19 @@ pub(crate) struct ScoreAnswer {
 pub struct ScoredToken {
     /// The token.
     pub token: u32,
-    /// Its text.
+    /// The token's text.
     pub text: Piece,
     /// Natural logarithm of the model's probability for it.
     pub logprob: f32,
-    /// How many tokens were more probable.
+    /// Number of tokens that are more probable.
     pub rank: u32,
-    /// The most probable token there.
+    /// The most probable token at this position.
     pub best: u32,
-    /// Its log-probability.
+    /// The log-probability of `best`.
     pub best_logprob: f32,
 }
 
-impl From<ScoredToken> for Scored {
+impl From<ScoredToken> for TokenScore {
     fn from(token: ScoredToken) -> Self {
         Self {
             token: token.token,
@@ -309,23 +314,23 @@ impl From<ScoredToken> for Scored {
 pub(crate) struct TokenizeCall {
     /// The model's name on the node.
     pub model: String,
-    /// The text, where it is one.
+    /// The text to tokenize, unless `request` is set.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// The request whose prompt is to be rendered and tokenized, where it is one.
+    /// The request whose prompt the node renders and tokenizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<WireRequest>,
 }
 
-/// Its answer.
+/// The reply to [`TokenizeCall`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tokenized {
+pub(crate) struct TokenizeReply {
     /// The tokens.
     pub tokens: Vec<u32>,
-    /// Of a request: the rendered prompt.
+    /// The rendered prompt of a request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// Of a request: most tokens that would be generated.
+    /// The maximum number of tokens that the request would generate.
     #[serde(default, skip_serializing_if = "is_default")]
     pub max_tokens: u32,
 }
@@ -339,10 +344,10 @@ pub(crate) struct DetokenizeCall {
     pub tokens: Vec<u32>,
 }
 
-/// Its answer.
+/// The reply to [`DetokenizeCall`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Detokenized {
-    /// One piece a token.
+pub(crate) struct DetokenizeReply {
+    /// One piece per token.
     pub pieces: Vec<Piece>,
 }
 
@@ -351,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_short_and_comes_back_whole() {
+    fn step_json_is_short_and_round_trips() {
         let step = Step {
             tokens: vec![(284, Piece::from(b" a".to_vec())), (9, Piece::from(vec![0xe2, 0x82]))],
             ..Step::default()
@@ -362,16 +367,16 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_travels_as_tokens_with_parents_and_a_list_without() {
-        let base = Base { at: 3, hash: TokenHash::of(&[1, 2, 3]) };
-        let tree = Draft::of([vec![1, 2, 3], vec![1, 4], vec![5, 2]]);
-        let call = VerifyCall::new(base, &[], &tree);
+    fn verify_call_sends_parents_for_trees_only() {
+        let position = Position { at: 3, hash: TokenHash::new(&[1, 2, 3]) };
+        let tree = Draft::from_paths([vec![1, 2, 3], vec![1, 4], vec![5, 2]]);
+        let call = VerifyCall::new(position, &[], &tree);
         assert_eq!(
             (call.draft.as_slice(), call.parents.as_slice()),
             (&[1, 2, 3, 4, 5, 2][..], &[-1, 0, 1, 0, -1, 4][..])
         );
         assert_eq!(call.draft().unwrap(), tree);
-        let list = VerifyCall::new(base, &[9], &vec![7, 8].into());
+        let list = VerifyCall::new(position, &[9], &vec![7, 8].into());
         assert!(list.parents.is_empty());
         assert_eq!(list.unverified, [9]);
         assert_eq!(list.draft().unwrap(), vec![7, 8].into());

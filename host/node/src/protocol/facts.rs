@@ -1,35 +1,35 @@
-//! What a node says of itself.
+//! The facts that a node reports.
 
 use serde::{Deserialize, Serialize};
 use tightwad_core::{Load, ModelFacts};
 
-/// The version of these messages. A node of another version is refused.
-pub(crate) const PROTOCOL: u32 = 1;
+/// The version of the node protocol. A host refuses a node with another version.
+pub(crate) const PROTOCOL_VERSION: u32 = 1;
 
 /// A model that a node lends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeModel {
-    /// The name to ask for.
+    /// The name that callers use.
     pub name: String,
-    /// What it is.
+    /// Properties of the model.
     #[serde(flatten)]
     pub facts: ModelFacts,
-    /// How busy it is.
+    /// Current load.
     #[serde(flatten)]
     pub load: Load,
 }
 
-/// What `GET /v1/node` answers.
+/// The reply to `GET /v1/node`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeFacts {
-    /// The node's version.
+    /// The node's version of tightwad.
     pub tightwad: String,
-    /// The version of the messages.
+    /// The node's protocol version.
     pub protocol: u32,
     /// The node's clock, in milliseconds since 1970.
     pub unix_ms: u64,
-    /// Open sessions.
+    /// Number of open sessions.
     pub sessions: usize,
-    /// The models it lends.
+    /// The models that the node lends.
     pub models: Vec<NodeModel>,
 }

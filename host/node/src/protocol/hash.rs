@@ -1,9 +1,9 @@
-//! A hash of tokens, to find out whether two machines stand at the same place.
+//! A hash of tokens, to compare the positions of two machines.
 
 use serde::{Deserialize, Serialize};
 
-/// A running hash of a list of tokens (FNV-1a, 64 bits): it tells an honest node that it stands
-/// elsewhere; it is no protection against a dishonest one.
+/// A running hash of a list of tokens (FNV-1a, 64 bits). The hash detects that two machines have different
+/// tokens. The hash does not protect against a dishonest node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash(u64);
 
@@ -16,13 +16,13 @@ impl Default for TokenHash {
 impl TokenHash {
     /// The hash of `tokens`.
     #[must_use]
-    pub fn of(tokens: &[u32]) -> Self {
+    pub fn new(tokens: &[u32]) -> Self {
         let mut hash = Self::default();
         hash.extend(tokens);
         hash
     }
 
-    /// Goes on with `tokens`.
+    /// Adds `tokens` to the hash.
     pub fn extend(&mut self, tokens: &[u32]) {
         for byte in tokens.iter().flat_map(|token| token.to_le_bytes()) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -49,12 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_goes_on_where_it_was() {
-        let mut hash = TokenHash::of(&[1, 2]);
+    fn extended_hash_equals_the_hash_of_all_tokens() {
+        let mut hash = TokenHash::new(&[1, 2]);
         hash.extend(&[3]);
-        assert_eq!(hash, TokenHash::of(&[1, 2, 3]));
+        assert_eq!(hash, TokenHash::new(&[1, 2, 3]));
         let text = serde_json::to_string(&hash).unwrap();
         assert_eq!(serde_json::from_str::<TokenHash>(&text).unwrap(), hash);
-        assert_ne!(hash, TokenHash::of(&[1, 2, 4]));
+        assert_ne!(hash, TokenHash::new(&[1, 2, 4]));
     }
 }

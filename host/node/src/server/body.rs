@@ -1,4 +1,4 @@
-//! Sealed messages in and out.
+//! Requests and responses with checksums.
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -7,30 +7,31 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tightwad_net::http::{ApiError, BODY_LIMIT};
+use tightwad_net::http::{ApiError, MAX_BODY_BYTES};
 
-use crate::protocol::seal::{seal, unseal};
+use crate::protocol::checksum::{from_checked_json, to_checked_json};
 
-/// A body as it came.
-pub(crate) type Raw = Result<Bytes, BytesRejection>;
+/// An unparsed request body.
+pub(crate) type RawBody = Result<Bytes, BytesRejection>;
 
-/// The message in a body.
-pub(crate) fn read<T: DeserializeOwned>(body: Raw) -> Result<T, ApiError> {
+/// Parses the message in a body.
+pub(crate) fn parse_body<T: DeserializeOwned>(body: RawBody) -> Result<T, ApiError> {
     let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(BODY_LIMIT),
-        _ => ApiError::garbled(rejection.body_text()),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(MAX_BODY_BYTES),
+        _ => ApiError::checksum_mismatch(rejection.body_text()),
     })?;
-    unseal(&body, false).map_err(|broken| ApiError::garbled(format!("the call cannot be read: {broken}")))
+    from_checked_json(&body, false)
+        .map_err(|error| ApiError::checksum_mismatch(format!("the call is not valid: {error}")))
 }
 
-/// A sealed message as a response, with as few headers as will do.
-pub(crate) fn sealed(message: &impl Serialize) -> Response {
-    match seal(message) {
+/// A response with a checksum, and with as few headers as possible.
+pub(crate) fn checked_response(message: &impl Serialize) -> Response {
+    match to_checked_json(message) {
         Ok(body) => {
             let mut response = Body::from(body).into_response();
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
-        Err(error) => ApiError::failed(error.to_string()).into_response(),
+        Err(error) => ApiError::unavailable(error.to_string()).into_response(),
     }
 }

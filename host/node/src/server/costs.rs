@@ -1,32 +1,32 @@
-//! What a shared pass costs each request: the same in one process, on a node that several hosts share, and on a
-//! pool. The clock is a fake one, so that the figures are exact.
+//! Tests of attributed costs. A request pays the same for a shared pass in one process, on a shared node, and
+//! in a pool. A fake clock makes the figures exact.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tightwad_core::{Backend, Clock, Draft, Processor, Prompt, Request, Target, Verified};
+use tightwad_core::{Backend, Clock, Device, Draft, Prompt, Request, StepResult, Target};
 use tokio::sync::oneshot;
 
 use crate::client::model::{Node, NodeSpec};
-use crate::testing::{FakeNode, Model, PassTime, Passes};
+use crate::testing::{FakeModel, FakeNode, PassTime, PassTimer};
 
 /// Requests that share each pass.
-const SHARING: usize = 3;
-/// Time of a pass of all of them.
-const PASS: Duration = Duration::from_millis(18);
-/// Time between two calls that arrive.
-const STAGGER: Duration = Duration::from_millis(3);
+const SHARED_REQUESTS: usize = 3;
+/// Time of a pass that all requests share.
+const PASS_TIME: Duration = Duration::from_millis(18);
+/// Time between the arrivals of two calls.
+const ARRIVAL_INTERVAL: Duration = Duration::from_millis(3);
 
-/// A model whose passes take fake time and wait for all requests.
-struct Shared {
+/// A model whose passes wait for all requests and take fake time.
+struct SharedPasses {
     start: Instant,
     microseconds: AtomicU64,
     waiting: Mutex<Vec<(Instant, usize, oneshot::Sender<PassTime>)>>,
 }
 
-impl Shared {
+impl SharedPasses {
     fn new() -> Arc<Self> {
         let start = Instant::now();
         Arc::new(Self { start, microseconds: AtomicU64::new(0), waiting: Mutex::default() })
@@ -42,28 +42,28 @@ impl Shared {
 
     fn clock(self: &Arc<Self>) -> Clock {
         let shared = self.clone();
-        Clock::of(move || shared.now())
+        Clock::from_fn(move || shared.now())
     }
 
-    /// Waits for the others; the last one makes the pass.
+    /// Adds a request to the pass; the last request runs the pass.
     fn join(&self, rows: usize, reply: oneshot::Sender<PassTime>) {
         let mut waiting = self.waiting.lock().unwrap();
         waiting.push((self.now(), rows, reply));
-        if waiting.len() < SHARING {
+        if waiting.len() < SHARED_REQUESTS {
             return;
         }
-        self.advance(PASS);
-        for (asked, rows, reply) in waiting.drain(..) {
-            // 8 ms for a row, and 1 ms for each further one.
+        self.advance(PASS_TIME);
+        for (arrival, rows, reply) in waiting.drain(..) {
+            // One row costs 8 ms, and each further row 1 ms.
             let cost = Duration::from_millis(7 + rows as u64);
-            let took = self.now() - asked;
-            let _ = reply.send((took, cost));
+            let elapsed = self.now() - arrival;
+            let _ = reply.send((elapsed, cost));
         }
     }
 }
 
 #[async_trait]
-impl Passes for Shared {
+impl PassTimer for SharedPasses {
     async fn pass(&self, rows: usize) -> PassTime {
         let (reply, answer) = oneshot::channel();
         self.join(rows, reply);
@@ -71,88 +71,89 @@ impl Passes for Shared {
     }
 }
 
-/// A session of `backend`.
+/// Opens a target session on `backend`.
 async fn session(backend: &dyn Backend) -> Box<dyn Target> {
     let request = Arc::new(Request { prompt: Prompt::Text("x".to_owned()), ..Request::default() });
     backend.target().unwrap().open_target(&request, None).await.unwrap().session
 }
 
-/// What a verification of `draft` costs its request, or where `decode` says so, a decode of two tokens.
-async fn cost(target: &mut dyn Target, draft: &Draft, decode: bool, clock: &Clock) -> Duration {
+/// The attributed cost of verifying `draft`, or of decoding two tokens if `decode` is true.
+async fn attributed_cost(target: &mut dyn Target, draft: &Draft, decode: bool, clock: &Clock) -> Duration {
     let start = clock.now();
     if !decode {
         let verified = target.verify(draft).await.unwrap();
-        return verified.charged(clock.since(start));
+        return verified.charged_time(clock.since(start));
     }
-    let mut all = Verified::default();
+    let mut decoded = StepResult::default();
     target.decode(2).await.unwrap();
     while let Some(step) = target.step().await.unwrap() {
-        all.took += step.took;
-        all.cost += step.cost;
+        decoded.elapsed += step.elapsed;
+        decoded.cost += step.cost;
     }
-    all.charged(clock.since(start))
+    decoded.charged_time(clock.since(start))
 }
 
-/// What requests on `backends` are charged: each verifies a draft of its own, then each decodes two tokens.
-async fn charged(shared: &Arc<Shared>, backends: &[Arc<dyn Backend>]) -> Vec<Duration> {
+/// The attributed costs of requests on `backends`: each verifies a draft of its own, then each decodes two
+/// tokens.
+async fn attributed_costs(shared: &Arc<SharedPasses>, backends: &[Arc<dyn Backend>]) -> Vec<Duration> {
     let mut sessions = Vec::new();
     for backend in backends {
         sessions.push(session(backend.as_ref()).await);
     }
-    let mut charged = Vec::new();
+    let mut costs = Vec::new();
     for decode in [false, true] {
         let mut tasks = Vec::new();
         for (index, mut session) in sessions.drain(..).enumerate() {
             let (draft, clock): (Draft, Clock) = (vec![9; 4 * index].into(), shared.clock());
             tasks.push(tokio::spawn(async move {
-                let cost = cost(session.as_mut(), &draft, decode, &clock).await;
+                let cost = attributed_cost(session.as_mut(), &draft, decode, &clock).await;
                 (session, cost)
             }));
-            // The next one comes later; a pass begins with the last.
-            while index + 1 < SHARING && shared.waiting.lock().unwrap().len() <= index {
+            // The next request arrives later; the last one starts the pass.
+            while index + 1 < SHARED_REQUESTS && shared.waiting.lock().unwrap().len() <= index {
                 tokio::task::yield_now().await;
             }
-            if index + 1 < SHARING {
-                shared.advance(STAGGER);
+            if index + 1 < SHARED_REQUESTS {
+                shared.advance(ARRIVAL_INTERVAL);
             }
         }
         for task in tasks {
             let (session, cost) = task.await.unwrap();
             sessions.push(session);
-            charged.push(cost);
+            costs.push(cost);
         }
     }
-    charged
+    costs
 }
 
-/// The same model behind a node, by one connection for each host.
-async fn behind_a_node(
-    shared: &Arc<Shared>,
-    watched: Option<Processor>,
+/// The same model on a node, with one connection per host.
+async fn connect_hosts(
+    shared: &Arc<SharedPasses>,
+    supervised_device: Option<Device>,
 ) -> (FakeNode, Vec<Arc<dyn Backend>>) {
-    let model: Arc<dyn Backend> = Arc::new(Model::with_passes(shared.clone()));
-    let node = FakeNode::lending([("model", model)], None, shared.clock()).await;
-    let spec = NodeSpec { watched, ..node.spec() };
+    let model: Arc<dyn Backend> = Arc::new(FakeModel::with_timer(shared.clone()));
+    let node = FakeNode::with_models([("model", model)], None, shared.clock()).await;
+    let spec = NodeSpec { supervised_device, ..node.spec() };
     let mut hosts: Vec<Arc<dyn Backend>> = Vec::new();
-    for _ in 0..SHARING {
-        hosts.push(Arc::new(Node::connect_by(&spec, shared.clock()).await.unwrap()));
+    for _ in 0..SHARED_REQUESTS {
+        hosts.push(Arc::new(Node::connect_with_clock(&spec, shared.clock()).await.unwrap()));
     }
     (node, hosts)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_of_several_hosts_are_charged_as_in_one_process() {
-    let shared = Shared::new();
-    let here: Vec<Arc<dyn Backend>> =
-        (0..SHARING).map(|_| Arc::new(Model::with_passes(shared.clone())) as _).collect();
-    let truth = charged(&shared, &here).await;
-    let milliseconds: Vec<u128> = truth.iter().map(Duration::as_millis).collect();
-    // Rows of their own; waiting for the others is free.
+async fn cost_through_a_node_equals_cost_in_one_process() {
+    let shared = SharedPasses::new();
+    let backends: Vec<Arc<dyn Backend>> =
+        (0..SHARED_REQUESTS).map(|_| Arc::new(FakeModel::with_timer(shared.clone())) as _).collect();
+    let in_process = attributed_costs(&shared, &backends).await;
+    let milliseconds: Vec<u128> = in_process.iter().map(Duration::as_millis).collect();
+    // Each request pays for its own rows and not for waiting.
     assert_eq!(milliseconds, [8, 12, 16, 16, 16, 16]);
-    // A node that several hosts share, and the process of a pool, which is watched.
-    for watched in [None, Some(Processor::Here)] {
-        let shared = Shared::new();
-        let (_node, hosts) = behind_a_node(&shared, watched).await;
-        assert_eq!(charged(&shared, &hosts).await, truth);
+    // A node that several hosts share, and the supervised process of a pool.
+    for supervised_device in [None, Some(Device::LocalCpu)] {
+        let shared = SharedPasses::new();
+        let (_node, hosts) = connect_hosts(&shared, supervised_device).await;
+        assert_eq!(attributed_costs(&shared, &hosts).await, in_process);
     }
 }

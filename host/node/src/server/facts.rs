@@ -1,4 +1,4 @@
-//! What a node says of itself.
+//! `GET /v1/node`: the node's facts.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,21 +6,21 @@ use axum::extract::State;
 use axum::response::Response;
 use tightwad_net::http::ApiError;
 
-use crate::protocol::facts::{NodeFacts, NodeModel, PROTOCOL};
-use crate::server::body::sealed;
-use crate::server::lent::Lent;
+use crate::protocol::facts::{NodeFacts, NodeModel, PROTOCOL_VERSION};
+use crate::server::body::checked_response;
+use crate::server::service::NodeService;
 
-pub(crate) async fn show(State(lent): State<Lent>) -> Result<Response, ApiError> {
+pub(crate) async fn show(State(service): State<NodeService>) -> Result<Response, ApiError> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let model = |(name, backend): (&String, &tightwad_core::SharedBackend)| {
         let facts = backend.facts()?;
         Some(NodeModel { name: name.clone(), facts, load: backend.load() })
     };
-    Ok(sealed(&NodeFacts {
+    Ok(checked_response(&NodeFacts {
         tightwad: env!("CARGO_PKG_VERSION").to_owned(),
-        protocol: PROTOCOL,
+        protocol: PROTOCOL_VERSION,
         unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        sessions: lent.sessions(),
-        models: lent.models.iter().filter_map(model).collect(),
+        sessions: service.sessions(),
+        models: service.models.iter().filter_map(model).collect(),
     }))
 }

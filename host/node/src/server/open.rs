@@ -1,41 +1,41 @@
-//! Opening sessions.
+//! Opens sessions.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
-use tightwad_core::{BackendError, Left, Request, SharedBackend, Task};
+use tightwad_core::{BackendError, PreparedRequest, Request, ResumePoint, SharedBackend};
 use tightwad_net::http::ApiError;
 
-use crate::protocol::calls::{OpenCall, Opened, Role};
-use crate::server::body::{Raw, read, sealed};
-use crate::server::lent::Lent;
+use crate::protocol::calls::{OpenCall, OpenReply, SessionRole};
+use crate::server::body::{RawBody, checked_response, parse_body};
+use crate::server::service::NodeService;
 use crate::server::state::{DrafterSession, Session, TargetSession};
 use crate::server::tokens::{prompt_reader, tokenizer};
 
 pub(crate) async fn open(
-    State(lent): State<Lent>,
+    State(service): State<NodeService>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
-    body: Raw,
+    body: RawBody,
 ) -> Result<Response, ApiError> {
-    let call: OpenCall = read(body)?;
-    let place = lent.registry.place(client.ip());
-    let place = place.map_err(|error| ApiError::too_many(error.to_string()))?;
-    let backend = lent.model(&call.model)?;
+    let call: OpenCall = parse_body(body)?;
+    let permit = service.registry.reserve(client.ip());
+    let permit = permit.map_err(|error| ApiError::too_many_requests(error.to_string()))?;
+    let backend = service.model(&call.model)?;
     let request = Request::try_from(call.request.clone());
     let request =
         Arc::new(request.map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string()))?);
     let (session, opened) = match call.role {
-        Role::Target => target(&backend, &request, &call).await?,
-        Role::Drafter => drafter(&backend, &request, &call).await?,
+        SessionRole::Target => target(&backend, &request, &call).await?,
+        SessionRole::Drafter => drafter(&backend, &request, &call).await?,
     };
-    Ok(sealed(&lent.register(&call, &backend, place, session, opened)))
+    Ok(checked_response(&service.register(&call, &backend, permit, session, opened)))
 }
 
-/// Fields that are filled in when the session is registered.
-fn opened(cached: u32, max_tokens: u32) -> Opened {
-    Opened {
+/// A reply without the fields that the registration sets.
+fn unregistered_reply(cached: u32, max_tokens: u32) -> OpenReply {
+    OpenReply {
         session: String::new(),
         weights: String::new(),
         tokens: Vec::new(),
@@ -50,50 +50,50 @@ async fn target(
     backend: &SharedBackend,
     request: &Arc<Request>,
     call: &OpenCall,
-) -> Result<(Session, Opened), BackendError> {
-    let left = left(request, call);
-    let target = backend.target()?.open_target(request, left.as_ref()).await?;
-    let mut opened = opened(target.cached, target.task.max_tokens);
-    if left.is_none() {
-        opened.tokens = target.task.prompt.to_vec();
-        opened.text = target.task.text.to_string();
+) -> Result<(Session, OpenReply), BackendError> {
+    let resume_point = resume_point(request, call);
+    let target = backend.target()?.open_target(request, resume_point.as_ref()).await?;
+    let mut opened = unregistered_reply(target.cached_tokens, target.prepared.max_tokens);
+    if resume_point.is_none() {
+        opened.tokens = target.prepared.prompt.to_vec();
+        opened.text = target.prepared.text.to_string();
     }
-    let session = TargetSession::new(target.session, &target.task.prompt, &call.output);
+    let session = TargetSession::new(target.session, &target.prepared.prompt, &call.output);
     Ok((Session::Target(session), opened))
 }
 
-/// Where the caller wants to go on, when it sent the prompt's tokens.
-fn left(request: &Request, call: &OpenCall) -> Option<Left> {
+/// The resume point of the call, if the caller sent the prompt's tokens.
+fn resume_point(request: &Request, call: &OpenCall) -> Option<ResumePoint> {
     if call.tokens.is_empty() {
         return None;
     }
     let max_tokens = call.max_tokens.or(request.max_tokens).unwrap_or(u32::MAX);
-    Some(Left { prompt: call.tokens.clone().into(), output: call.output.clone(), max_tokens })
+    Some(ResumePoint { prompt: call.tokens.clone().into(), output: call.output.clone(), max_tokens })
 }
 
 async fn drafter(
     backend: &SharedBackend,
     request: &Arc<Request>,
     call: &OpenCall,
-) -> Result<(Session, Opened), BackendError> {
-    let task = match left(request, call) {
-        None => prompt_reader(backend)?.read(request).await?,
-        Some(left) => Task {
+) -> Result<(Session, OpenReply), BackendError> {
+    let prepared = match resume_point(request, call) {
+        None => prompt_reader(backend)?.prepare(request).await?,
+        Some(resume_point) => PreparedRequest {
             request: request.clone(),
-            prompt: left.prompt,
+            prompt: resume_point.prompt,
             text: "".into(),
-            max_tokens: left.max_tokens,
+            max_tokens: resume_point.max_tokens,
             constraint: None,
             tokenizer: tokenizer(backend, "propose")?,
         },
     };
-    let drafter = backend.drafter()?.open_drafter(&task).await?;
-    let expected = drafter.expected();
-    let mut opened = opened(0, task.max_tokens);
+    let drafter = backend.drafter()?.open_drafter(&prepared).await?;
+    let expected = drafter.expected_cost();
+    let mut opened = unregistered_reply(0, prepared.max_tokens);
     opened.startup_ns = u64::try_from(expected.startup.as_nanos()).unwrap_or(u64::MAX);
     if call.tokens.is_empty() {
-        opened.tokens = task.prompt.to_vec();
-        opened.text = task.text.to_string();
+        opened.tokens = prepared.prompt.to_vec();
+        opened.text = prepared.text.to_string();
     }
-    Ok((Session::Drafter(DrafterSession::new(drafter, &task.prompt, &call.output)), opened))
+    Ok((Session::Drafter(DrafterSession::new(drafter, &prepared.prompt, &call.output)), opened))
 }

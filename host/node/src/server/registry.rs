@@ -1,7 +1,7 @@
 //! The sessions of a node.
 //!
-//! Invariant: a session is in the table until it is closed, expires, or makes room for another; then
-//! nothing but a call that is still running holds it, and its sequence is freed with that call.
+//! Invariant: a session stays in the table until it is closed, expires, or is evicted. Afterwards only a
+//! running call holds the session, and its sequence is freed when the call ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -14,64 +14,64 @@ use tokio::task::AbortHandle;
 
 use crate::server::state::Session;
 
-/// How many sessions there may be, and for how long.
+/// Limits of sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimits {
-    /// Sessions of one client, by its address.
-    pub a_client: usize,
-    /// Sessions in all.
-    pub all: usize,
-    /// How long a session may be idle.
-    pub idle: Duration,
+    /// The maximum number of sessions of one client address.
+    pub per_client: usize,
+    /// The maximum number of sessions of all clients.
+    pub total: usize,
+    /// The time after which an idle session is closed.
+    pub idle_timeout: Duration,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { a_client: 32, all: 256, idle: Duration::from_secs(120) }
+        Self { per_client: 32, total: 256, idle_timeout: Duration::from_secs(120) }
     }
 }
 
-/// A session that has been idle for this long makes room for a request that waits.
-const EVICTABLE: Duration = Duration::from_millis(500);
-/// How often idle sessions are looked for.
-const LOOK: Duration = Duration::from_millis(100);
+/// The minimum idle time of a session that a waiting request can evict.
+const MIN_EVICTION_IDLE_TIME: Duration = Duration::from_millis(500);
+/// The time between two searches for idle sessions.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One session with what the table must know of it.
-pub(crate) struct Entry {
+/// A session and its bookkeeping.
+pub(crate) struct SessionEntry {
     pub id: String,
     pub model: String,
     pub session: Arc<tokio::sync::Mutex<Session>>,
-    used: Mutex<Instant>,
-    /// The call that runs.
-    running: Mutex<Option<AbortHandle>>,
-    _place: Place,
+    last_used: Mutex<Instant>,
+    /// The running call.
+    running_call: Mutex<Option<AbortHandle>>,
+    _permit: SessionPermit,
 }
 
-impl Entry {
-    pub(crate) fn new(id: String, model: String, session: Session, place: Place) -> Self {
+impl SessionEntry {
+    pub(crate) fn new(id: String, model: String, session: Session, permit: SessionPermit) -> Self {
         Self {
             id,
             model,
             session: Arc::new(tokio::sync::Mutex::new(session)),
-            used: Mutex::new(Instant::now()),
-            running: Mutex::default(),
-            _place: place,
+            last_used: Mutex::new(Instant::now()),
+            running_call: Mutex::default(),
+            _permit: permit,
         }
     }
 
-    /// Notes that the session is in use.
+    /// Restarts the idle time.
     pub(crate) fn touch(&self) {
-        *lock(&self.used) = Instant::now();
+        *lock(&self.last_used) = Instant::now();
     }
 
-    /// Notes the call that runs now, so that closing the session ends it.
-    pub(crate) fn runs(&self, call: AbortHandle) {
-        *lock(&self.running) = Some(call);
+    /// Stores the running call, so that closing the session aborts it.
+    pub(crate) fn set_running_call(&self, call: AbortHandle) {
+        *lock(&self.running_call) = Some(call);
     }
 
-    /// How long the session has been idle; zero while a call runs.
-    fn idle(&self) -> Duration {
-        if self.session.try_lock().is_err() { Duration::ZERO } else { lock(&self.used).elapsed() }
+    /// The idle time; zero while a call runs.
+    fn idle_time(&self) -> Duration {
+        if self.session.try_lock().is_err() { Duration::ZERO } else { lock(&self.last_used).elapsed() }
     }
 }
 
@@ -79,121 +79,135 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     sync::lock(mutex)
 }
 
-type Places = Arc<Mutex<HashMap<IpAddr, usize>>>;
+type SessionCounts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
-/// One of the sessions that a client may have; given back when dropped.
-pub(crate) struct Place {
+/// Permission for one session of a client. Dropping it releases the permission.
+pub(crate) struct SessionPermit {
     client: IpAddr,
-    places: Places,
+    counts: SessionCounts,
 }
 
-impl Drop for Place {
+impl Drop for SessionPermit {
     fn drop(&mut self) {
-        let mut places = lock(&self.places);
-        if let Some(taken) = places.get_mut(&self.client) {
-            *taken -= 1;
-            if *taken == 0 {
-                places.remove(&self.client);
+        let mut counts = lock(&self.counts);
+        if let Some(open) = counts.get_mut(&self.client) {
+            *open -= 1;
+            if *open == 0 {
+                counts.remove(&self.client);
             }
         }
     }
 }
 
-/// A limit of sessions is reached.
+/// A session limit is reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TooManySessions {
-    /// That of the node.
-    #[error("{0} sessions are open, which is as many as this node allows")]
+    /// The limit of the node.
+    #[error("{0} sessions are open, the maximum of this node")]
     Node(usize),
-    /// That of one client.
-    #[error("{client} has {open} sessions open, which is as many as this node allows a client")]
+    /// The limit of one client.
+    #[error("{client} has {open} sessions open, the maximum per client")]
     Client { client: IpAddr, open: usize },
 }
 
-/// All sessions.
+/// All sessions of a node.
 pub(crate) struct Registry {
     limits: SessionLimits,
-    entries: Mutex<HashMap<String, Arc<Entry>>>,
-    places: Places,
+    entries: Mutex<HashMap<String, Arc<SessionEntry>>>,
+    counts: SessionCounts,
     next: AtomicU64,
-    /// Tells the sessions of this run of the node from those of an earlier one.
-    run: u32,
+    /// A random prefix of session ids, which separates this run of the node from earlier runs.
+    run_id: u32,
 }
 
 impl Registry {
     pub(crate) fn new(limits: SessionLimits) -> Self {
-        let run = fastrand::u32(..);
-        Self { limits, entries: Mutex::default(), places: Places::default(), next: AtomicU64::new(0), run }
+        let run_id = fastrand::u32(..);
+        Self {
+            limits,
+            entries: Mutex::default(),
+            counts: SessionCounts::default(),
+            next: AtomicU64::new(0),
+            run_id,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         lock(&self.entries).len()
     }
 
-    /// A place for a session of `client`.
-    pub(crate) fn place(&self, client: IpAddr) -> Result<Place, TooManySessions> {
-        let mut places = lock(&self.places);
-        let all: usize = places.values().sum();
-        if all >= self.limits.all {
-            return Err(TooManySessions::Node(all));
+    /// Reserves a session for `client`.
+    pub(crate) fn reserve(&self, client: IpAddr) -> Result<SessionPermit, TooManySessions> {
+        let mut counts = lock(&self.counts);
+        let open_sessions: usize = counts.values().sum();
+        if open_sessions >= self.limits.total {
+            return Err(TooManySessions::Node(open_sessions));
         }
-        let taken = places.entry(client).or_default();
-        if *taken >= self.limits.a_client {
-            return Err(TooManySessions::Client { client, open: *taken });
+        let open = counts.entry(client).or_default();
+        if *open >= self.limits.per_client {
+            return Err(TooManySessions::Client { client, open: *open });
         }
-        *taken += 1;
-        Ok(Place { client, places: self.places.clone() })
+        *open += 1;
+        Ok(SessionPermit { client, counts: self.counts.clone() })
     }
 
-    /// A name that no other session has.
-    pub(crate) fn name(&self) -> String {
-        format!("{:x}-{:x}", self.run, self.next.fetch_add(1, Ordering::Relaxed))
+    /// A new, unique session id.
+    pub(crate) fn new_id(&self) -> String {
+        format!("{:x}-{:x}", self.run_id, self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn add(&self, entry: Entry) {
+    pub(crate) fn add(&self, entry: SessionEntry) {
         lock(&self.entries).insert(entry.id.clone(), Arc::new(entry));
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<SessionEntry>> {
         lock(&self.entries).get(id).cloned()
     }
 
-    /// Forgets a session and ends the call that runs on it.
+    /// Removes a session and aborts its running call.
     pub(crate) fn remove(&self, id: &str) {
         let removed = lock(&self.entries).remove(id);
-        if let Some(call) = removed.and_then(|entry| lock(&entry.running).take()) {
+        if let Some(call) = removed.and_then(|entry| lock(&entry.running_call).take()) {
             call.abort();
         }
     }
 
-    /// Lets the session on `model` that has been idle longest make room.
-    fn make_room(&self, model: &str) {
+    /// Evicts the session on `model` with the longest idle time, if this time reaches
+    /// [`MIN_EVICTION_IDLE_TIME`].
+    fn evict_idle(&self, model: &str) {
         let mut entries = lock(&self.entries);
-        let own = entries.values().filter(|entry| entry.model == model);
-        let idlest = own.map(|entry| (entry.idle(), entry.id.clone())).max();
-        if let Some((idle, id)) = idlest.filter(|(idle, _)| *idle >= EVICTABLE) {
-            tracing::info!(session = id, idle_ms = idle.as_millis(), "makes room for another request");
+        let of_model = entries.values().filter(|entry| entry.model == model);
+        let longest_idle = of_model.map(|entry| (entry.idle_time(), entry.id.clone())).max();
+        if let Some((idle_time, id)) =
+            longest_idle.filter(|(idle_time, _)| *idle_time >= MIN_EVICTION_IDLE_TIME)
+        {
+            tracing::info!(
+                session = id,
+                idle_ms = idle_time.as_millis(),
+                "evicted an idle session for a waiting request"
+            );
             entries.remove(&id);
         }
     }
 
-    fn expire(&self) {
-        let limit = self.limits.idle;
-        lock(&self.entries).retain(|_, entry| entry.idle() < limit);
+    fn remove_expired(&self) {
+        let limit = self.limits.idle_timeout;
+        lock(&self.entries).retain(|_, entry| entry.idle_time() < limit);
     }
 }
 
-/// Closes sessions that expired, and those that others wait for, for as long as the registry lives.
-pub(crate) fn sweep(registry: &Arc<Registry>, models: &Arc<BTreeMap<String, SharedBackend>>) {
+/// Starts a task that closes expired sessions, and evicts idle ones while requests wait. The task ends with
+/// the registry.
+pub(crate) fn spawn_sweeper(registry: &Arc<Registry>, models: &Arc<BTreeMap<String, SharedBackend>>) {
     let registry: Weak<Registry> = Arc::downgrade(registry);
     let models = models.clone();
     tokio::spawn(async move {
         while let Some(alive) = registry.upgrade() {
-            alive.expire();
+            alive.remove_expired();
             let waiting = models.iter().filter(|(_, backend)| backend.load().waiting > 0);
-            waiting.for_each(|(model, _)| alive.make_room(model));
+            waiting.for_each(|(model, _)| alive.evict_idle(model));
             drop(alive);
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     });
 }
@@ -204,70 +218,70 @@ mod tests {
 
     use super::*;
     use crate::server::state::DrafterSession;
-    use crate::testing::Model;
+    use crate::testing::FakeModel;
 
     #[test]
-    fn places_are_limited_and_given_back() {
-        let limits = SessionLimits { a_client: 2, all: 3, ..SessionLimits::default() };
+    fn permits_are_limited_and_released_on_drop() {
+        let limits = SessionLimits { per_client: 2, total: 3, ..SessionLimits::default() };
         let registry = Registry::new(limits);
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = registry.place(a).ok().unwrap();
-        let second = registry.place(a);
+        let first = registry.reserve(a).ok().unwrap();
+        let second = registry.reserve(a);
         assert!(second.is_ok());
-        assert!(registry.place(a).err().unwrap().to_string().contains("10.0.0.1 has 2 sessions"));
-        let third = registry.place(b);
+        assert!(registry.reserve(a).err().unwrap().to_string().contains("10.0.0.1 has 2 sessions"));
+        let third = registry.reserve(b);
         assert!(third.is_ok());
-        assert!(registry.place(b).err().unwrap().to_string().contains("3 sessions are open"));
+        assert!(registry.reserve(b).err().unwrap().to_string().contains("3 sessions are open"));
         drop(first);
-        assert!(registry.place(a).is_ok());
+        assert!(registry.reserve(a).is_ok());
     }
 
-    /// A registry of sessions that expire at once, with one session.
-    async fn registry() -> (Registry, Arc<Entry>) {
-        let limits = SessionLimits { idle: Duration::from_nanos(1), ..SessionLimits::default() };
+    /// A registry with one session and a minimal idle timeout.
+    async fn registry() -> (Registry, Arc<SessionEntry>) {
+        let limits = SessionLimits { idle_timeout: Duration::from_nanos(1), ..SessionLimits::default() };
         let registry = Registry::new(limits);
-        let place = registry.place(IpAddr::from([10, 0, 0, 1])).ok().unwrap();
-        let (model, request) = (Model::new(), Arc::new(Request::default()));
-        let drafter = model.open_drafter(&model.read(&request).await.unwrap()).await.unwrap();
+        let permit = registry.reserve(IpAddr::from([10, 0, 0, 1])).ok().unwrap();
+        let (model, request) = (FakeModel::new(), Arc::new(Request::default()));
+        let drafter = model.open_drafter(&model.prepare(&request).await.unwrap()).await.unwrap();
         let session = Session::Drafter(DrafterSession::new(drafter, &[], &[]));
-        registry.add(Entry::new("s".to_owned(), "model".to_owned(), session, place));
+        registry.add(SessionEntry::new("s".to_owned(), "model".to_owned(), session, permit));
         let entry = registry.get("s").unwrap();
         (registry, entry)
     }
 
     #[tokio::test]
-    async fn an_idle_session_expires_and_a_busy_one_does_not() {
+    async fn idle_session_expires_and_busy_session_stays() {
         let (registry, entry) = registry().await;
         let busy = entry.session.lock().await;
-        registry.expire();
+        registry.remove_expired();
         assert_eq!(registry.len(), 1);
         drop(busy);
-        registry.expire();
+        registry.remove_expired();
         assert_eq!(registry.len(), 0);
-        assert_eq!(lock(&registry.places).len(), 1, "a call may still hold the session");
+        assert_eq!(lock(&registry.counts).len(), 1, "a call still holds the session");
         drop(entry);
-        assert!(lock(&registry.places).is_empty());
+        assert!(lock(&registry.counts).is_empty());
     }
 
     #[tokio::test]
-    async fn removing_a_session_ends_its_call() {
+    async fn removed_session_aborts_its_call() {
         let (registry, entry) = registry().await;
         let call = tokio::spawn(std::future::pending::<()>());
-        entry.runs(call.abort_handle());
+        entry.set_running_call(call.abort_handle());
         registry.remove("s");
         assert!(call.await.unwrap_err().is_cancelled());
         assert!(registry.get("s").is_none());
     }
 
     #[tokio::test]
-    async fn only_a_session_of_the_same_model_that_rests_makes_room() {
+    async fn eviction_takes_only_idle_sessions_of_the_model() {
         let (registry, entry) = registry().await;
-        registry.make_room("model");
-        assert_eq!(registry.len(), 1, "it was used a moment ago");
-        *lock(&entry.used) -= 2 * EVICTABLE;
-        registry.make_room("other");
+        registry.evict_idle("model");
+        assert_eq!(registry.len(), 1, "the session was in use a moment ago");
+        *lock(&entry.last_used) -= 2 * MIN_EVICTION_IDLE_TIME;
+        registry.evict_idle("other");
         assert_eq!(registry.len(), 1);
-        registry.make_room("model");
+        registry.evict_idle("model");
         assert_eq!(registry.len(), 0);
     }
 }

@@ -1,13 +1,13 @@
-//! The paths of a node.
+//! The routes of a node.
 
 use axum::Router;
 use axum::routing::{delete, get, post};
 
-use crate::server::lent::Lent;
+use crate::server::service::NodeService;
 use crate::server::{facts, open, sessions, tokens};
 
-/// The paths of a node that lends `lent`. Whoever serves them guards them with a token.
-pub fn routes(lent: Lent) -> Router {
+/// The routes of a node. The server that mounts them must check the token.
+pub fn routes(service: NodeService) -> Router {
     Router::new()
         .route("/v1/node", get(facts::show))
         .route("/v1/node/sessions", post(open::open))
@@ -18,5 +18,5 @@ pub fn routes(lent: Lent) -> Router {
         .route("/v1/node/score", post(tokens::score))
         .route("/v1/node/tokenize", post(tokens::tokenize))
         .route("/v1/node/detokenize", post(tokens::detokenize))
-        .with_state(lent)
+        .with_state(service)
 }

@@ -1,5 +1,5 @@
-//! Calls on open sessions. A call goes on when its caller's connection breaks, so that the same call made
-//! again finds its answer; closing the session ends it.
+//! Calls on open sessions. A call continues when its caller's connection breaks, so that a repeated call
+//! finds its reply. Closing the session aborts the call.
 
 use std::sync::Arc;
 
@@ -12,148 +12,154 @@ use tightwad_core::BackendError;
 use tightwad_net::http::ApiError;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
-use crate::protocol::calls::{DecodeCall, ProposeAnswer, ProposeCall, Step, VerifyCall};
-use crate::protocol::seal::seal;
-use crate::server::body::{Raw, read, sealed};
-use crate::server::lent::Lent;
-use crate::server::registry::Entry;
-use crate::server::state::{OutOfStep, Session};
+use crate::protocol::calls::{DecodeCall, ProposeCall, ProposeReply, Step, VerifyCall};
+use crate::protocol::checksum::to_checked_json;
+use crate::server::body::{RawBody, checked_response, parse_body};
+use crate::server::registry::SessionEntry;
+use crate::server::service::NodeService;
+use crate::server::state::{Session, StaleSession};
 
-/// Steps that wait for a slow reader before a decode pauses.
-const BUFFER: usize = 64;
-/// Most tokens of one draft, and of one proposal.
-const LONGEST: usize = 1024;
+/// The number of steps that wait for a slow reader before the decode pauses.
+const STEP_BUFFER: usize = 64;
+/// The maximum number of tokens of one draft or proposal.
+const MAX_DRAFT_TOKENS: usize = 1024;
 
-impl From<OutOfStep> for ApiError {
-    fn from(OutOfStep(message): OutOfStep) -> Self {
-        Self::out_of_step(message)
+impl From<StaleSession> for ApiError {
+    fn from(StaleSession(message): StaleSession) -> Self {
+        Self::stale_session(message)
     }
 }
 
-fn entry(lent: &Lent, id: &str) -> Result<Arc<Entry>, ApiError> {
-    let found = lent.registry.get(id);
-    found.ok_or_else(|| {
-        ApiError::out_of_step(format!(
-            "there is no session '{id}': it expired, made room, or was before a restart"
+fn entry(service: &NodeService, id: &str) -> Result<Arc<SessionEntry>, ApiError> {
+    let entry = service.registry.get(id);
+    entry.ok_or_else(|| {
+        ApiError::stale_session(format!(
+            "there is no session '{id}': it expired, was evicted, or belongs to an earlier run of the node"
         ))
     })
 }
 
-fn wrong_role(wanted: &str) -> ApiError {
-    ApiError::invalid(None, format!("this session was not opened as a {wanted}"))
+fn wrong_role(role: &str) -> ApiError {
+    ApiError::invalid(None, format!("this session was not opened as a {role}"))
 }
 
-/// Runs `work` to its end, whatever happens to the connection.
-async fn run<T: Send + 'static>(
-    entry: &Arc<Entry>,
+/// Runs `work` as a task that continues if the connection breaks.
+async fn run_call<T: Send + 'static>(
+    entry: &Arc<SessionEntry>,
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     entry.touch();
     let task = tokio::spawn(work);
-    entry.runs(task.abort_handle());
+    entry.set_running_call(task.abort_handle());
     let done = task.await;
     entry.touch();
-    done.unwrap_or_else(|_| Err(ApiError::out_of_step("the session was closed".to_owned())))
+    done.unwrap_or_else(|_| Err(ApiError::stale_session("the session was closed".to_owned())))
 }
 
 pub(crate) async fn verify(
-    State(lent): State<Lent>,
+    State(service): State<NodeService>,
     Path(id): Path<String>,
-    body: Raw,
+    body: RawBody,
 ) -> Result<Response, ApiError> {
-    let call: VerifyCall = read(body)?;
-    if call.draft.len() > LONGEST {
-        return Err(ApiError::invalid(Some("draft"), format!("a draft has at most {LONGEST} tokens")));
+    let call: VerifyCall = parse_body(body)?;
+    if call.draft.len() > MAX_DRAFT_TOKENS {
+        return Err(ApiError::invalid(
+            Some("draft"),
+            format!("a draft has at most {MAX_DRAFT_TOKENS} tokens"),
+        ));
     }
     let draft = call.draft().map_err(|error| ApiError::invalid(Some("parents"), error.to_string()))?;
-    let entry = entry(&lent, &id)?;
-    let (held, clock) = (entry.clone(), lent.clock.clone());
+    let entry = entry(&service, &id)?;
+    let (task_entry, clock) = (entry.clone(), service.clock.clone());
     let work = async move {
         let start = clock.now();
-        let mut session = held.session.lock().await;
+        let mut session = task_entry.session.lock().await;
         let Session::Target(session) = &mut *session else { return Err(wrong_role("target")) };
-        if let Some(step) = session.answered(&call) {
+        if let Some(step) = session.repeated_reply(&call) {
             return Ok(step);
         }
-        session.check(call.base)?;
+        session.check_position(call.position)?;
         session.accept(&call.unverified).await?;
         let verified = session.target.verify(&draft).await.map_err(ApiError::from)?;
-        let took = clock.since(start);
-        let cost = verified.charged(took);
+        let elapsed = clock.since(start);
+        let cost = verified.charged_time(elapsed);
         let mut step = session.commit(verified);
-        step.timed(took, cost);
-        session.remember(call, step.clone());
+        step.set_times(elapsed, cost);
+        session.store_reply(call, step.clone());
         Ok(step)
     };
-    Ok(sealed(&run(&entry, work).await?))
+    Ok(checked_response(&run_call(&entry, work).await?))
 }
 
 pub(crate) async fn propose(
-    State(lent): State<Lent>,
+    State(service): State<NodeService>,
     Path(id): Path<String>,
-    body: Raw,
+    body: RawBody,
 ) -> Result<Response, ApiError> {
-    let call: ProposeCall = read(body)?;
-    if !(1..=LONGEST).contains(&(call.max as usize)) {
-        return Err(ApiError::invalid(Some("max"), format!("a proposal has 1 to {LONGEST} tokens")));
+    let call: ProposeCall = parse_body(body)?;
+    if !(1..=MAX_DRAFT_TOKENS).contains(&(call.max_tokens as usize)) {
+        return Err(ApiError::invalid(
+            Some("max_tokens"),
+            format!("a proposal has 1 to {MAX_DRAFT_TOKENS} tokens"),
+        ));
     }
-    let entry = entry(&lent, &id)?;
-    let (held, clock) = (entry.clone(), lent.clock.clone());
+    let entry = entry(&service, &id)?;
+    let (task_entry, clock) = (entry.clone(), service.clock.clone());
     let work = async move {
         let start = clock.now();
-        let mut session = held.session.lock().await;
+        let mut session = task_entry.session.lock().await;
         let Session::Drafter(session) = &mut *session else { return Err(wrong_role("drafter")) };
-        let output = session.follow(&call)?;
+        let output = session.sync_tokens(&call)?;
         let proposals = session.propose(&output, &call).await.map_err(ApiError::from)?;
-        let us = u64::try_from(clock.since(start).as_micros()).unwrap_or(u64::MAX);
-        Ok(ProposeAnswer { proposals, us })
+        let elapsed_us = u64::try_from(clock.since(start).as_micros()).unwrap_or(u64::MAX);
+        Ok(ProposeReply { proposals, elapsed_us })
     };
-    Ok(sealed(&run(&entry, work).await?))
+    Ok(checked_response(&run_call(&entry, work).await?))
 }
 
 pub(crate) async fn decode(
-    State(lent): State<Lent>,
+    State(service): State<NodeService>,
     Path(id): Path<String>,
-    body: Raw,
+    body: RawBody,
 ) -> Result<Response, ApiError> {
-    let call: DecodeCall = read(body)?;
-    let registry = lent.registry.clone();
-    let entry = entry(&lent, &id)?;
+    let call: DecodeCall = parse_body(body)?;
+    let registry = service.registry.clone();
+    let entry = entry(&service, &id)?;
     entry.touch();
     let mut session = entry.session.clone().lock_owned().await;
     let Session::Target(target) = &mut *session else { return Err(wrong_role("target")) };
-    target.check(call.base)?;
-    target.forget();
+    target.check_position(call.position)?;
+    target.drop_reply();
     target.accept(&call.unverified).await?;
-    target.target.decode(call.max).await.map_err(ApiError::from)?;
-    let (lines, read) = mpsc::channel(BUFFER);
-    let held = entry.clone();
+    target.target.decode(call.max_tokens).await.map_err(ApiError::from)?;
+    let (lines, receiver) = mpsc::channel(STEP_BUFFER);
+    let task_entry = entry.clone();
     let task = tokio::spawn(async move {
-        if !steps(&held, session, call.max, lines).await {
-            // Where it stands now its caller cannot know.
-            registry.remove(&held.id);
+        if !steps(&task_entry, session, call.max_tokens, lines).await {
+            // The caller does not know the session's new position.
+            registry.remove(&task_entry.id);
         }
     });
-    entry.runs(task.abort_handle());
-    let lines = stream::unfold(read, |mut read| async move {
-        let line: Bytes = read.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(line), read))
+    entry.set_running_call(task.abort_handle());
+    let lines = stream::unfold(receiver, |mut receiver| async move {
+        let line: Bytes = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), receiver))
     });
     Ok(([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-/// One line a step, until the decode is over; false when nobody reads any more.
+/// Sends one line per step until the decode ends. Returns false if the reader disconnected.
 async fn steps(
-    entry: &Entry,
+    entry: &SessionEntry,
     mut session: OwnedMutexGuard<Session>,
     max: u32,
     lines: mpsc::Sender<Bytes>,
 ) -> bool {
     let Session::Target(session) = &mut *session else { return true };
-    let (mut left, mut finished) = (max as usize, false);
+    let (mut remaining, mut finished) = (max as usize, false);
     loop {
-        // Whoever has every token may close the stream before its end.
-        if left == 0 || finished {
+        // A caller that has every token can close the stream before its end.
+        if remaining == 0 || finished {
             return matches!(session.target.step().await, Ok(None));
         }
         let step = tokio::select! {
@@ -164,20 +170,20 @@ async fn steps(
         let step = match step {
             Ok(None) => return true,
             Ok(Some(verified)) => {
-                left = left.saturating_sub(verified.committed.len());
-                finished = verified.finish.is_some();
-                let (took, cost) = (verified.took, verified.cost);
+                remaining = remaining.saturating_sub(verified.committed.len());
+                finished = verified.finish_reason.is_some();
+                let (elapsed, cost) = (verified.elapsed, verified.cost);
                 let mut step = session.commit(verified);
-                // The caller measures the decode as a whole: it must know only what is not charged.
-                if took != cost {
-                    step.timed(took, cost);
+                // The caller measures the whole decode, so it needs the times only if they differ.
+                if elapsed != cost {
+                    step.set_times(elapsed, cost);
                 }
                 step
             }
             Err(BackendError::Cancelled) => return false,
             Err(error) => Step { error: Some(error.to_string()), ..Step::default() },
         };
-        let Ok(mut line) = seal(&step) else { return false };
+        let Ok(mut line) = to_checked_json(&step) else { return false };
         line.push(b'\n');
         if lines.send(line.into()).await.is_err() {
             return false;
@@ -188,7 +194,10 @@ async fn steps(
     }
 }
 
-pub(crate) async fn close(State(lent): State<Lent>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    lent.registry.remove(&id);
+pub(crate) async fn close(
+    State(service): State<NodeService>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    service.registry.remove(&id);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,77 +1,80 @@
-//! What a session of a node holds.
+//! The state of a session on a node.
 //!
-//! Invariant: a target's `base` is where its engine session stands; `last` is the call that brought it
-//! there, with its answer, so that a call whose answer was lost can be made again.
+//! Invariant: a target's `position` is the position of its engine session. `last` is the call that led there,
+//! with its reply. The caller can therefore repeat a call whose reply was lost.
 
-use tightwad_core::{BackendError, Drafter, Target, TokenId, Verified};
+use tightwad_core::{BackendError, Drafter, StepResult, Target, TokenId};
 use tightwad_net::http::ApiError;
 
-use crate::protocol::calls::{Base, Piece, ProposeCall, Step, VerifyCall, WireLogprobs};
+use crate::protocol::calls::{Piece, Position, ProposeCall, Step, VerifyCall, WireLogprobs};
 use crate::protocol::hash::TokenHash;
 
-/// A session, by what it is for.
+/// A session, by its role.
 pub(crate) enum Session {
     Target(TargetSession),
     Drafter(DrafterSession),
 }
 
-/// A session that verifies and decodes.
+/// A target session: it verifies and decodes.
 pub(crate) struct TargetSession {
     pub target: Box<dyn Target>,
-    base: Base,
+    position: Position,
     last: Option<(VerifyCall, Step)>,
 }
 
-/// Why a call does not fit.
-pub(crate) struct OutOfStep(pub String);
+/// The caller's position differs from the session's position. The text describes the difference.
+pub(crate) struct StaleSession(pub String);
 
 impl TargetSession {
     pub(crate) fn new(target: Box<dyn Target>, prompt: &[TokenId], output: &[TokenId]) -> Self {
-        let mut hash = TokenHash::of(prompt);
+        let mut hash = TokenHash::new(prompt);
         hash.extend(output);
         let at = u32::try_from(prompt.len() + output.len()).unwrap_or(u32::MAX);
-        Self { target, base: Base { at, hash }, last: None }
+        Self { target, position: Position { at, hash }, last: None }
     }
 
-    /// The answer to a call that was made before, whose answer was lost.
-    pub(crate) fn answered(&self, call: &VerifyCall) -> Option<Step> {
+    /// The reply to `call`, if it repeats the last call.
+    pub(crate) fn repeated_reply(&self, call: &VerifyCall) -> Option<Step> {
         self.last.as_ref().filter(|(last, _)| last == call).map(|(_, step)| step.clone())
     }
 
-    /// Refuses a caller that stands elsewhere.
-    pub(crate) fn check(&self, base: Base) -> Result<(), OutOfStep> {
-        if base == self.base {
+    /// Fails if the caller is at another position.
+    pub(crate) fn check_position(&self, position: Position) -> Result<(), StaleSession> {
+        if position == self.position {
             return Ok(());
         }
-        let (at, own) = (base.at, self.base.at);
-        Err(OutOfStep(if at == own {
-            format!("at {at} tokens this session has other tokens than the caller")
+        let (caller_position, session_position) = (position.at, self.position.at);
+        Err(StaleSession(if caller_position == session_position {
+            format!("this session has other tokens than the caller at position {caller_position}")
         } else {
-            format!("this session stands at {own} tokens, not at {at}")
+            format!("this session is at position {session_position}, not at {caller_position}")
         }))
     }
 
-    /// Takes tokens that the caller committed without asking.
+    /// Commits tokens that the caller committed without verification.
     pub(crate) async fn accept(&mut self, tokens: &[TokenId]) -> Result<(), ApiError> {
         if tokens.is_empty() {
             return Ok(());
         }
-        let accepted = self.target.accept(tokens).await?;
-        self.base.at += u32::try_from(accepted).unwrap_or(u32::MAX);
-        self.base.hash.extend(&tokens[..accepted]);
+        let accepted = self.target.append_unverified(tokens).await?;
+        self.position.at += u32::try_from(accepted).unwrap_or(u32::MAX);
+        self.position.hash.extend(&tokens[..accepted]);
         if accepted == tokens.len() {
             return Ok(());
         }
-        Err(OutOfStep(format!("of {} tokens that were not verified, {accepted} are possible", tokens.len())))?
+        Err(StaleSession(format!(
+            "the session can accept only {accepted} of {} unverified tokens",
+            tokens.len()
+        )))?
     }
 
-    /// Notes what was committed, and puts it into words.
-    pub(crate) fn commit(&mut self, verified: Verified) -> Step {
+    /// Advances the position and converts the result to a step of the protocol.
+    pub(crate) fn commit(&mut self, verified: StepResult) -> Step {
         let mut step = Step {
             accepted: verified.accepted,
             ties: verified.ties,
             rows: verified.rows,
-            finish: verified.finish,
+            finish_reason: verified.finish_reason,
             ..Step::default()
         };
         let piece = |token: TokenId| Piece::from(self.target.bytes(token));
@@ -81,49 +84,49 @@ impl TargetSession {
                 let top = logprobs.top.into_iter().map(|(token, value)| (token, piece(token), value));
                 step.logprobs.push(WireLogprobs { logprob: logprobs.logprob, top: top.collect() });
             }
-            self.base.at += 1;
-            self.base.hash.extend(&[committed.token]);
+            self.position.at += 1;
+            self.position.hash.extend(&[committed.token]);
         }
         step
     }
 
-    /// Keeps the answer to `call`.
-    pub(crate) fn remember(&mut self, call: VerifyCall, step: Step) {
+    /// Stores the reply to `call`.
+    pub(crate) fn store_reply(&mut self, call: VerifyCall, step: Step) {
         self.last = Some((call, step));
     }
 
-    /// After a decode there is no call to be made again.
-    pub(crate) fn forget(&mut self) {
+    /// Drops the stored reply: a decode cannot be repeated.
+    pub(crate) fn drop_reply(&mut self) {
         self.last = None;
     }
 }
 
-/// A session that proposes.
+/// A drafter session: it proposes.
 pub(crate) struct DrafterSession {
     pub drafter: Box<dyn Drafter>,
-    prompt: usize,
-    /// Prompt and output, as the caller last told.
+    prompt_tokens: usize,
+    /// Prompt and output, as the caller last sent them.
     tokens: Vec<TokenId>,
 }
 
 impl DrafterSession {
     pub(crate) fn new(drafter: Box<dyn Drafter>, prompt: &[TokenId], output: &[TokenId]) -> Self {
-        Self { drafter, prompt: prompt.len(), tokens: [prompt, output].concat() }
+        Self { drafter, prompt_tokens: prompt.len(), tokens: [prompt, output].concat() }
     }
 
-    /// Takes what the caller tells beyond the point where both agree; returns the output so far.
-    pub(crate) fn follow(&mut self, call: &ProposeCall) -> Result<Vec<TokenId>, OutOfStep> {
-        let at = call.base.at as usize;
-        let known = self.tokens.get(..at).filter(|known| TokenHash::of(known) == call.base.hash);
-        if known.is_none() || at < self.prompt {
-            return Err(OutOfStep(format!(
-                "this session does not have the caller's first {at} tokens; it has {}",
+    /// Replaces the tokens after the common position. Returns the output so far.
+    pub(crate) fn sync_tokens(&mut self, call: &ProposeCall) -> Result<Vec<TokenId>, StaleSession> {
+        let at = call.position.at as usize;
+        let known = self.tokens.get(..at).filter(|known| TokenHash::new(known) == call.position.hash);
+        if known.is_none() || at < self.prompt_tokens {
+            return Err(StaleSession(format!(
+                "this session does not have the caller's first {at} tokens; it has {} tokens",
                 self.tokens.len()
             )));
         }
         self.tokens.truncate(at);
         self.tokens.extend(&call.tokens);
-        Ok(self.tokens[self.prompt..].to_vec())
+        Ok(self.tokens[self.prompt_tokens..].to_vec())
     }
 
     pub(crate) async fn propose(
@@ -131,10 +134,10 @@ impl DrafterSession {
         output: &[TokenId],
         call: &ProposeCall,
     ) -> Result<Vec<(TokenId, f32)>, BackendError> {
-        let proposals = self.drafter.propose(output, call.max, call.min_probability).await?;
-        // Three digits are enough for a probability, and short.
-        let short = |probability: f32| (probability * 1000.0).round() / 1000.0;
-        Ok(proposals.into_iter().map(|one| (one.token, short(one.probability))).collect())
+        let proposals = self.drafter.propose(output, call.max_tokens, call.min_probability).await?;
+        // Three digits are precise enough for a probability, and short.
+        let rounded = |probability: f32| (probability * 1000.0).round() / 1000.0;
+        Ok(proposals.into_iter().map(|proposal| (proposal.token, rounded(proposal.probability))).collect())
     }
 }
 
@@ -142,18 +145,18 @@ impl DrafterSession {
 mod tests {
     use super::*;
 
-    struct Silent;
+    struct SilentDrafter;
 
     #[async_trait::async_trait]
-    impl Drafter for Silent {
+    impl Drafter for SilentDrafter {
         fn name(&self) -> &str {
             "silent"
         }
-        fn processor(&self) -> tightwad_core::Processor {
-            tightwad_core::Processor::Nothing
+        fn device(&self) -> tightwad_core::Device {
+            tightwad_core::Device::None
         }
-        fn expected(&self) -> tightwad_core::Expected {
-            tightwad_core::Expected::default()
+        fn expected_cost(&self) -> tightwad_core::DraftCost {
+            tightwad_core::DraftCost::default()
         }
         async fn propose(
             &mut self,
@@ -166,18 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn a_drafter_follows_from_any_place_that_both_know_and_from_no_other() {
-        let mut session = DrafterSession::new(Box::new(Silent), &[1, 2], &[]);
+    fn drafter_session_syncs_from_common_positions_only() {
+        let mut session = DrafterSession::new(Box::new(SilentDrafter), &[1, 2], &[]);
         let call = |known: &[TokenId], tokens: &[TokenId]| ProposeCall {
-            base: Base { at: known.len() as u32, hash: TokenHash::of(known) },
+            position: Position { at: known.len() as u32, hash: TokenHash::new(known) },
             tokens: tokens.to_vec(),
-            max: 4,
+            max_tokens: 4,
             min_probability: 0.0,
         };
-        assert_eq!(session.follow(&call(&[1, 2], &[3, 4])).ok().unwrap(), [3, 4]);
-        assert_eq!(session.follow(&call(&[1, 2, 3], &[5])).ok().unwrap(), [3, 5]);
-        assert!(session.follow(&call(&[1, 2, 4], &[5])).is_err());
-        assert!(session.follow(&call(&[1], &[5])).is_err());
-        assert!(session.follow(&call(&[1, 2, 3, 5, 6], &[])).is_err());
+        assert_eq!(session.sync_tokens(&call(&[1, 2], &[3, 4])).ok().unwrap(), [3, 4]);
+        assert_eq!(session.sync_tokens(&call(&[1, 2, 3], &[5])).ok().unwrap(), [3, 5]);
+        assert!(session.sync_tokens(&call(&[1, 2, 4], &[5])).is_err());
+        assert!(session.sync_tokens(&call(&[1], &[5])).is_err());
+        assert!(session.sync_tokens(&call(&[1, 2, 3, 5, 6], &[])).is_err());
     }
 }

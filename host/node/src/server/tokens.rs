@@ -1,4 +1,4 @@
-//! Scores and tokens: calls that need no session.
+//! Scores and tokenization: calls without a session.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use tightwad_core::{BackendError, Request, SharedBackend, TargetSource, Tokenize
 use tightwad_net::http::ApiError;
 
 use crate::protocol::calls::{
-    DetokenizeCall, Detokenized, Piece, ScoreAnswer, ScoreCall, ScoredToken, TokenizeCall, Tokenized,
+    DetokenizeCall, DetokenizeReply, Piece, ScoreCall, ScoreReply, ScoredToken, TokenizeCall, TokenizeReply,
 };
-use crate::server::body::{Raw, read, sealed};
-use crate::server::lent::Lent;
+use crate::server::body::{RawBody, checked_response, parse_body};
+use crate::server::service::NodeService;
 
-/// Most tokens of one call.
-const MOST: usize = 1 << 20;
+/// The maximum number of tokens of one detokenize call.
+const MAX_DETOKENIZE_TOKENS: usize = 1 << 20;
 
-/// The tokenizer of `backend`; a backend without one cannot do `action`.
+/// The tokenizer of `backend`. Without a tokenizer, the error reports that the backend cannot do `action`.
 pub(crate) fn tokenizer(
     backend: &SharedBackend,
     action: &'static str,
@@ -25,7 +25,7 @@ pub(crate) fn tokenizer(
     tokenizer.ok_or_else(|| BackendError::unsupported(backend.name(), action))
 }
 
-/// The role of `backend` that reads prompts.
+/// The target role of `backend`, which processes prompts.
 pub(crate) fn prompt_reader(backend: &SharedBackend) -> Result<&dyn TargetSource, BackendError> {
     backend.as_target().ok_or_else(|| BackendError::unsupported(backend.name(), "read tokens"))
 }
@@ -35,56 +35,65 @@ fn request(wire: WireRequest) -> Result<Arc<Request>, ApiError> {
     Ok(Arc::new(request.map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string()))?))
 }
 
-pub(crate) async fn score(State(lent): State<Lent>, body: Raw) -> Result<Response, ApiError> {
-    let call: ScoreCall = read(body)?;
-    let backend = lent.model(&call.model)?;
+pub(crate) async fn score(State(service): State<NodeService>, body: RawBody) -> Result<Response, ApiError> {
+    let call: ScoreCall = parse_body(body)?;
+    let backend = service.model(&call.model)?;
     let part = call.from..call.to.unwrap_or(usize::MAX);
     let (request, tokenizer) = (request(call.request)?, tokenizer(&backend, "tokenize")?);
     let scored = backend.scorer()?.score(&request, &call.answer, part).await?;
     let mut tokens = Vec::with_capacity(scored.len());
-    for one in scored {
-        let text = tokenizer.detokenize(&[one.token]).await?;
+    for score in scored {
+        let text = tokenizer.detokenize(&[score.token]).await?;
         tokens.push(ScoredToken {
-            token: one.token,
+            token: score.token,
             text: Piece::from(text),
-            logprob: one.logprob,
-            rank: one.rank,
-            best: one.best,
-            best_logprob: one.best_logprob,
+            logprob: score.logprob,
+            rank: score.rank,
+            best: score.best,
+            best_logprob: score.best_logprob,
         });
     }
-    Ok(sealed(&ScoreAnswer { tokens }))
+    Ok(checked_response(&ScoreReply { tokens }))
 }
 
-pub(crate) async fn tokenize(State(lent): State<Lent>, body: Raw) -> Result<Response, ApiError> {
-    let call: TokenizeCall = read(body)?;
-    let backend = lent.model(&call.model)?;
+pub(crate) async fn tokenize(
+    State(service): State<NodeService>,
+    body: RawBody,
+) -> Result<Response, ApiError> {
+    let call: TokenizeCall = parse_body(body)?;
+    let backend = service.model(&call.model)?;
     let answer = match call.request {
         Some(wire) => {
-            let task = prompt_reader(&backend)?.read(&request(wire)?).await?;
-            Tokenized {
-                tokens: task.prompt.to_vec(),
-                text: task.text.to_string(),
-                max_tokens: task.max_tokens,
+            let prepared = prompt_reader(&backend)?.prepare(&request(wire)?).await?;
+            TokenizeReply {
+                tokens: prepared.prompt.to_vec(),
+                text: prepared.text.to_string(),
+                max_tokens: prepared.max_tokens,
             }
         }
         None => {
             let tokens = tokenizer(&backend, "tokenize")?.tokenize(&call.text).await?;
-            Tokenized { tokens, text: String::new(), max_tokens: 0 }
+            TokenizeReply { tokens, text: String::new(), max_tokens: 0 }
         }
     };
-    Ok(sealed(&answer))
+    Ok(checked_response(&answer))
 }
 
-pub(crate) async fn detokenize(State(lent): State<Lent>, body: Raw) -> Result<Response, ApiError> {
-    let call: DetokenizeCall = read(body)?;
-    if call.tokens.len() > MOST {
-        return Err(ApiError::invalid(Some("tokens"), format!("at most {MOST} tokens at once")));
+pub(crate) async fn detokenize(
+    State(service): State<NodeService>,
+    body: RawBody,
+) -> Result<Response, ApiError> {
+    let call: DetokenizeCall = parse_body(body)?;
+    if call.tokens.len() > MAX_DETOKENIZE_TOKENS {
+        return Err(ApiError::invalid(
+            Some("tokens"),
+            format!("a call has at most {MAX_DETOKENIZE_TOKENS} tokens"),
+        ));
     }
-    let tokenizer = tokenizer(&lent.model(&call.model)?, "tokenize")?;
+    let tokenizer = tokenizer(&service.model(&call.model)?, "tokenize")?;
     let mut pieces = Vec::with_capacity(call.tokens.len());
     for token in call.tokens {
         pieces.push(Piece::from(tokenizer.detokenize(&[token]).await?));
     }
-    Ok(sealed(&Detokenized { pieces }))
+    Ok(checked_response(&DetokenizeReply { pieces }))
 }

@@ -1,7 +1,7 @@
-//! A fake model, and a node that lends it and whose calls can be lost or changed on the way.
+//! A fake model, and a node on loopback that can inject faults into its calls.
 
 mod model;
 mod node;
 
-pub(crate) use model::{Model, PassTime, Passes};
-pub(crate) use node::{Accident, FakeNode};
+pub(crate) use model::{FakeModel, PassTime, PassTimer};
+pub(crate) use node::{FakeNode, Fault};

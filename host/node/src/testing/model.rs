@@ -1,82 +1,82 @@
-//! A fake model: the next token follows from the tokens before it.
+//! A fake model whose next token depends on the tokens before it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Committed, Draft, Drafter, DrafterSource, Expected, Finish, Left, ModelFacts,
-    OpenTarget, Pass, Processor, Proposal, Request, Target, TargetSource, Task, TokenId, TokenLogprobs,
-    Tokenizer, Verified,
+    Backend, BackendError, CommittedToken, Device, Draft, DraftCost, Drafter, DrafterSource, FinishReason,
+    ModelFacts, OpenedTarget, PassCost, PreparedRequest, Proposal, Request, ResumePoint, StepResult, Target,
+    TargetSource, TokenId, TokenLogprobs, Tokenizer,
 };
 
-/// The time from a call to its answer, and the cost that the request is charged.
+/// Elapsed time and attributed cost of a pass.
 pub(crate) type PassTime = (Duration, Duration);
-/// Prompt and output at the opening of a session.
-pub(crate) type Opening = (Vec<TokenId>, Vec<TokenId>);
+/// Prompt and output of a newly opened session.
+pub(crate) type OpenedSession = (Vec<TokenId>, Vec<TokenId>);
 
-/// How long forward passes take.
+/// The time of forward passes.
 #[async_trait]
-pub(crate) trait Passes: Send + Sync {
-    /// Makes a pass over `rows`.
+pub(crate) trait PassTimer: Send + Sync {
+    /// Runs a pass over `rows` rows.
     async fn pass(&self, rows: usize) -> PassTime;
 }
 
 /// Passes that take no time.
-struct Instantly;
+struct InstantPasses;
 
 #[async_trait]
-impl Passes for Instantly {
+impl PassTimer for InstantPasses {
     async fn pass(&self, _rows: usize) -> PassTime {
         (Duration::ZERO, Duration::ZERO)
     }
 }
 
-/// A model of letters: a token is the byte of its text.
+/// A model of letters: a token is one byte of text.
 #[derive(Clone)]
-pub(crate) struct Model {
-    passes: Arc<dyn Passes>,
+pub(crate) struct FakeModel {
+    timer: Arc<dyn PassTimer>,
     /// The rows of each pass, in order.
     pub rows: Arc<Mutex<Vec<usize>>>,
     /// The sessions that were opened, in order.
-    pub opened: Arc<Mutex<Vec<Opening>>>,
-    /// The digest of its weights.
+    pub opened: Arc<Mutex<Vec<OpenedSession>>>,
+    /// The digest of the model's weights.
     pub weights: Arc<Mutex<String>>,
 }
 
-impl Model {
+impl FakeModel {
     /// A model whose passes take no time.
     pub(crate) fn new() -> Self {
-        Self::with_passes(Arc::new(Instantly))
+        Self::with_timer(Arc::new(InstantPasses))
     }
 
-    pub(crate) fn with_passes(passes: Arc<dyn Passes>) -> Self {
+    pub(crate) fn with_timer(timer: Arc<dyn PassTimer>) -> Self {
         let weights = Arc::new(Mutex::new("cd".repeat(32)));
-        Self { passes, rows: Arc::default(), opened: Arc::default(), weights }
+        Self { timer, rows: Arc::default(), opened: Arc::default(), weights }
     }
 
-    /// What it generates after `tokens`.
+    /// The tokens that the model generates after `tokens`.
     pub(crate) fn continuation(tokens: &[TokenId], count: usize) -> Vec<TokenId> {
-        let mut all = tokens.to_vec();
+        let mut sequence = tokens.to_vec();
         for _ in 0..count {
-            all.push(next(&all));
+            sequence.push(next(&sequence));
         }
-        all.split_off(tokens.len())
+        sequence.split_off(tokens.len())
     }
 
-    /// How many passes it made.
+    /// Number of passes so far.
     pub(crate) fn passes(&self) -> usize {
         self.rows.lock().unwrap().len()
     }
 
-    fn task(request: &Arc<Request>, prompt: Vec<TokenId>, max_tokens: u32) -> Task {
-        Task {
+    fn prepared_request(request: &Arc<Request>, prompt: Vec<TokenId>, max_tokens: u32) -> PreparedRequest {
+        PreparedRequest {
             request: request.clone(),
             prompt: prompt.into(),
             text: request.prompt.text().into(),
             max_tokens,
             constraint: None,
-            tokenizer: Arc::new(Letters),
+            tokenizer: Arc::new(LetterTokenizer),
         }
     }
 }
@@ -87,16 +87,16 @@ fn next(tokens: &[TokenId]) -> TokenId {
     u32::from(b'a') + sum % 26
 }
 
-fn letters(text: &str) -> Vec<TokenId> {
+fn letter_tokens(text: &str) -> Vec<TokenId> {
     text.bytes().map(u32::from).collect()
 }
 
-struct Letters;
+struct LetterTokenizer;
 
 #[async_trait]
-impl Tokenizer for Letters {
+impl Tokenizer for LetterTokenizer {
     async fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, BackendError> {
-        Ok(letters(text))
+        Ok(letter_tokens(text))
     }
 
     async fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, BackendError> {
@@ -104,46 +104,46 @@ impl Tokenizer for Letters {
     }
 }
 
-struct Sequence {
-    model: Model,
+struct FakeTarget {
+    model: FakeModel,
     logprobs: bool,
     prompt: usize,
     tokens: Vec<TokenId>,
     max_tokens: usize,
-    left: u32,
+    remaining: u32,
 }
 
-impl Sequence {
+impl FakeTarget {
     /// Commits the next token.
-    fn commit(&mut self) -> Committed {
+    fn commit(&mut self) -> CommittedToken {
         let token = next(&self.tokens);
         self.tokens.push(token);
         let top = vec![(token, -0.5), (u32::from(b'?'), -1.5)];
         let logprobs = self.logprobs.then_some(TokenLogprobs { logprob: -0.5, top });
-        Committed { token, logprobs }
+        CommittedToken { token, logprobs }
     }
 
-    fn finish(&self) -> Option<Finish> {
-        (self.tokens.len() - self.prompt >= self.max_tokens).then_some(Finish::Length)
+    fn finish(&self) -> Option<FinishReason> {
+        (self.tokens.len() - self.prompt >= self.max_tokens).then_some(FinishReason::Length)
     }
 
     async fn pass(&self, rows: usize) -> PassTime {
         self.model.rows.lock().unwrap().push(rows);
-        self.model.passes.pass(rows).await
+        self.model.timer.pass(rows).await
     }
 }
 
 #[async_trait]
-impl Target for Sequence {
-    async fn verify(&mut self, draft: &Draft) -> Result<Verified, BackendError> {
-        let rows = draft.nodes() + 1;
-        let (took, cost) = self.pass(rows).await;
-        let mut verified = Verified { took, cost, rows: rows as u32, ..Verified::default() };
+impl Target for FakeTarget {
+    async fn verify(&mut self, draft: &Draft) -> Result<StepResult, BackendError> {
+        let rows = draft.node_count() + 1;
+        let (elapsed, cost) = self.pass(rows).await;
+        let mut verified = StepResult { elapsed, cost, rows: rows as u32, ..StepResult::default() };
         let draft = draft.paths().first().cloned().unwrap_or_default();
         for proposed in draft.into_iter().map(Some).chain([None]) {
             verified.committed.push(self.commit());
-            verified.finish = self.finish();
-            if proposed != self.tokens.last().copied() || verified.finish.is_some() {
+            verified.finish_reason = self.finish();
+            if proposed != self.tokens.last().copied() || verified.finish_reason.is_some() {
                 break;
             }
             verified.accepted += 1;
@@ -151,54 +151,54 @@ impl Target for Sequence {
         Ok(verified)
     }
 
-    async fn accept(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
+    async fn append_unverified(&mut self, tokens: &[TokenId]) -> Result<usize, BackendError> {
         self.tokens.extend(tokens);
         Ok(tokens.len())
     }
 
     async fn decode(&mut self, max: u32) -> Result<(), BackendError> {
-        self.left = max;
+        self.remaining = max;
         Ok(())
     }
 
-    async fn step(&mut self) -> Result<Option<Verified>, BackendError> {
-        let left = self.left.checked_sub(1).filter(|_| self.finish().is_none());
-        let Some(left) = left else { return Ok(None) };
-        self.left = left;
-        let (took, cost) = self.pass(1).await;
+    async fn step(&mut self) -> Result<Option<StepResult>, BackendError> {
+        let remaining = self.remaining.checked_sub(1).filter(|_| self.finish().is_none());
+        let Some(remaining) = remaining else { return Ok(None) };
+        self.remaining = remaining;
+        let (elapsed, cost) = self.pass(1).await;
         let committed = vec![self.commit()];
         let finish = self.finish();
-        Ok(Some(Verified { committed, took, cost, finish, ..Verified::default() }))
+        Ok(Some(StepResult { committed, elapsed, cost, finish_reason: finish, ..StepResult::default() }))
     }
 
     fn bytes(&self, token: TokenId) -> Vec<u8> {
         vec![token as u8]
     }
 
-    fn expected(&self) -> Pass {
-        Pass::default()
+    fn expected_cost(&self) -> PassCost {
+        PassCost::default()
     }
 
-    fn processor(&self) -> Processor {
-        Processor::Here
+    fn device(&self) -> Device {
+        Device::LocalCpu
     }
 }
 
-/// Proposes what the model will generate; each token is less probable than the one before.
-struct Guesser(Vec<TokenId>);
+/// Proposes the model's own continuation, with falling probabilities.
+struct FakeDrafter(Vec<TokenId>);
 
 #[async_trait]
-impl Drafter for Guesser {
+impl Drafter for FakeDrafter {
     fn name(&self) -> &str {
-        "guesser"
+        "fake"
     }
 
-    fn processor(&self) -> Processor {
-        Processor::Here
+    fn device(&self) -> Device {
+        Device::LocalCpu
     }
 
-    fn expected(&self) -> Expected {
-        Expected::default()
+    fn expected_cost(&self) -> DraftCost {
+        DraftCost::default()
     }
 
     async fn propose(
@@ -207,7 +207,7 @@ impl Drafter for Guesser {
         max: u32,
         min_probability: f32,
     ) -> Result<Vec<Proposal>, BackendError> {
-        let tokens = Model::continuation(&[&self.0, output].concat(), max as usize);
+        let tokens = FakeModel::continuation(&[&self.0, output].concat(), max as usize);
         let probability = |index: usize| 1.0 / (index + 1) as f32;
         let proposals = tokens.into_iter().enumerate();
         let proposals = proposals.map(|(index, token)| Proposal { token, probability: probability(index) });
@@ -215,7 +215,7 @@ impl Drafter for Guesser {
     }
 }
 
-impl Backend for Model {
+impl Backend for FakeModel {
     fn name(&self) -> &str {
         "model"
     }
@@ -235,49 +235,49 @@ impl Backend for Model {
 }
 
 #[async_trait]
-impl TargetSource for Model {
+impl TargetSource for FakeModel {
     fn resumes(&self) -> bool {
         true
     }
 
     fn tokenizer(&self) -> Option<Arc<dyn Tokenizer>> {
-        Some(Arc::new(Letters))
+        Some(Arc::new(LetterTokenizer))
     }
 
-    async fn read(&self, request: &Arc<Request>) -> Result<Task, BackendError> {
-        Ok(Self::task(request, letters(&request.prompt.text()), 100))
+    async fn prepare(&self, request: &Arc<Request>) -> Result<PreparedRequest, BackendError> {
+        Ok(Self::prepared_request(request, letter_tokens(&request.prompt.text()), 100))
     }
 
     async fn open_target(
         &self,
         request: &Arc<Request>,
-        left: Option<&Left>,
-    ) -> Result<OpenTarget, BackendError> {
-        let (prompt, output, max_tokens) = match left {
-            Some(left) => (left.prompt.to_vec(), left.output.clone(), left.max_tokens),
-            None => (letters(&request.prompt.text()), Vec::new(), request.max_tokens.unwrap_or(100)),
+        resume_point: Option<&ResumePoint>,
+    ) -> Result<OpenedTarget, BackendError> {
+        let (prompt, output, max_tokens) = match resume_point {
+            Some(point) => (point.prompt.to_vec(), point.output.clone(), point.max_tokens),
+            None => (letter_tokens(&request.prompt.text()), Vec::new(), request.max_tokens.unwrap_or(100)),
         };
         self.opened.lock().unwrap().push((prompt.clone(), output.clone()));
-        let session = Sequence {
+        let session = FakeTarget {
             model: self.clone(),
             logprobs: request.sampling.logprobs.is_some(),
             prompt: prompt.len(),
             tokens: [prompt.as_slice(), &output].concat(),
             max_tokens: max_tokens as usize,
-            left: 0,
+            remaining: 0,
         };
-        Ok(OpenTarget {
+        Ok(OpenedTarget {
             session: Box::new(session),
-            cached: 3,
-            task: Self::task(request, prompt, max_tokens),
+            cached_tokens: 3,
+            prepared: Self::prepared_request(request, prompt, max_tokens),
         })
     }
 }
 
 #[async_trait]
-impl DrafterSource for Model {
-    async fn open_drafter(&self, task: &Task) -> Result<Box<dyn Drafter>, BackendError> {
-        self.opened.lock().unwrap().push((task.prompt.to_vec(), Vec::new()));
-        Ok(Box::new(Guesser(task.prompt.to_vec())))
+impl DrafterSource for FakeModel {
+    async fn open_drafter(&self, prepared: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
+        self.opened.lock().unwrap().push((prepared.prompt.to_vec(), Vec::new()));
+        Ok(Box::new(FakeDrafter(prepared.prompt.to_vec())))
     }
 }

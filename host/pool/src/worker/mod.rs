@@ -1,8 +1,8 @@
-//! What a worker offers to hosts: llama.cpp's RPC behind a token, and what it lends.
-//! `host/PROTOCOL.md` explains every field.
+//! A worker's HTTP server: the description of the worker, and tunnels to llama.cpp's RPC.
+//! `host/book/src/protocols/worker.md` describes each field.
 
-pub(crate) mod facts;
-pub(crate) mod lender;
+pub(crate) mod info;
 pub(crate) mod routes;
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod state;

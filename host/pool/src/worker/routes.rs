@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{CONNECTION, UPGRADE as UPGRADE_TO};
+use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
 use tightwad_net::http::{ApiError, has_token};
-use tightwad_tunnel::UPGRADE;
+use tightwad_tunnel::UPGRADE_PROTOCOL;
 
-use crate::worker::facts::WorkerFacts;
+use crate::worker::info::WorkerInfo;
 use crate::worker::state::WorkerState;
 
-/// Refuses requests without the token, where there is one.
+/// Refuses requests without the token, if the worker has one.
 pub(crate) async fn require_token(
     State(state): State<WorkerState>,
     request: Request,
@@ -28,53 +28,59 @@ pub(crate) async fn require_token(
     ApiError::unauthorized().into_response()
 }
 
-/// Refuses machines that are not on the list, where there is one.
+/// Refuses addresses that are not allowed, if the worker has a list of allowed addresses.
 pub(crate) async fn require_address(
     State(state): State<WorkerState>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    if state.allowed.is_empty() || state.allowed.iter().any(|allowed| allowed.has(from.ip())) {
+    if state.allowed.is_empty() || state.allowed.iter().any(|allowed| allowed.contains(from.ip())) {
         return next.run(request).await;
     }
-    tracing::warn!(%from, "a machine that is not on the list was refused");
-    ApiError::forbidden("this worker does not lend to your address: add it with --allow").into_response()
+    tracing::warn!(%from, "refused an address that --allow does not list");
+    ApiError::forbidden(
+        "this worker does not lend to your address: start the worker with --allow and this address",
+    )
+    .into_response()
 }
 
-pub(crate) async fn facts(State(state): State<WorkerState>) -> Json<WorkerFacts> {
-    Json(state.lender.facts())
+/// Returns the description of the worker.
+pub(crate) async fn info(State(state): State<WorkerState>) -> Json<WorkerInfo> {
+    Json(state.service.info())
 }
 
-/// Takes bytes in and forgets them: hosts measure their link with it.
+/// Receives and discards bytes. Hosts measure the bandwidth of their link with this path.
 pub(crate) async fn sink(body: Bytes) -> Json<usize> {
     Json(body.len())
 }
 
-/// Becomes a tunnel.
+/// Upgrades a connection to a tunnel.
 pub(crate) async fn rpc(
     State(state): State<WorkerState>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    if request.headers().get(UPGRADE_TO).is_none_or(|wanted| wanted != UPGRADE) {
-        let message = format!("this path wants 'Upgrade: {UPGRADE}': a tunnel of this version of tightwad");
+    if request.headers().get(UPGRADE).is_none_or(|protocol| protocol != UPGRADE_PROTOCOL) {
+        let message =
+            format!("this path needs 'Upgrade: {UPGRADE_PROTOCOL}': connect with this version of tightwad");
         return Err(ApiError::invalid(None, message));
     }
-    let place = state.lender.place().map_err(|error| ApiError::too_many(error.to_string()))?;
+    let slot =
+        state.service.reserve_tunnel().map_err(|error| ApiError::too_many_requests(error.to_string()))?;
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
             Ok(host) => {
-                tracing::debug!(host = %from, "a pool uses this machine");
-                place.lend(TokioIo::new(host), from).await;
+                tracing::debug!(host = %from, "a pool opened a tunnel");
+                slot.serve(TokioIo::new(host), from).await;
             }
-            Err(error) => tracing::warn!(host = %from, %error, "a pool did not come"),
+            Err(error) => tracing::warn!(host = %from, %error, "the upgrade to a tunnel failed"),
         }
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE_TO, HeaderValue::from_static(UPGRADE));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(UPGRADE_PROTOCOL));
     Ok(response)
 }

@@ -1,5 +1,4 @@
-//! What a worker offers to hosts: llama.cpp's RPC behind a token, and what it lends.
-//! `host/PROTOCOL.md` explains every field.
+//! The router of a worker. `host/book/src/protocols/worker.md` describes each path.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,13 +12,13 @@ use tokio::net::TcpListener;
 use crate::worker::routes;
 use crate::worker::state::WorkerState;
 
-/// Bytes of a sample of a link's bandwidth, at most.
-const SAMPLE: usize = 64 << 20;
+/// The maximum size of a bandwidth sample.
+const MAX_SAMPLE_BYTES: usize = 64 << 20;
 
 fn router(state: WorkerState) -> Router {
     Router::new()
-        .route("/v1/worker", get(routes::facts))
-        .route("/v1/worker/sink", post(routes::sink).layer(DefaultBodyLimit::max(SAMPLE)))
+        .route("/v1/worker", get(routes::info))
+        .route("/v1/worker/sink", post(routes::sink).layer(DefaultBodyLimit::max(MAX_SAMPLE_BYTES)))
         .route("/v1/worker/rpc", get(routes::rpc))
         .route_layer(from_fn_with_state(state.clone(), routes::require_token))
         .route("/health", get(async || "ok"))
@@ -28,21 +27,21 @@ fn router(state: WorkerState) -> Router {
         .with_state(state)
 }
 
-/// Serves until `shutdown` completes.
+/// Serves hosts until `shutdown` completes.
 ///
 /// # Errors
 ///
-/// The listener's.
+/// Returns the listener's error.
 pub async fn serve_worker(
     listener: TcpListener,
     state: WorkerState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(tightwad_net::http::at_once(listener), service);
-    // Pools that are in use end with the process: their hosts go on without this worker.
+    let serving = axum::serve(tightwad_net::http::with_nodelay(listener), service);
+    // Open tunnels end with this process. Their hosts continue without this worker.
     tokio::select! {
-        done = serving => done,
+        result = serving => result,
         () = shutdown => Ok(()),
     }
 }

@@ -1,24 +1,24 @@
-//! What the handlers of a worker share.
+//! The state that the handlers of a worker share.
 
 use std::sync::Arc;
 
 use tightwad_core::Token;
-use tightwad_net::Allowed;
+use tightwad_net::AllowedNetwork;
 
-use crate::worker::lender::Lender;
+use crate::worker::service::WorkerService;
 
-/// What the handlers share; cheap to clone.
+/// The state that the handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct WorkerState {
-    pub(crate) lender: Arc<Lender>,
+    pub(crate) service: Arc<WorkerService>,
     pub(crate) token: Option<Token>,
-    pub(crate) allowed: Arc<[Allowed]>,
+    pub(crate) allowed: Arc<[AllowedNetwork]>,
 }
 
 impl WorkerState {
-    /// `token`: what hosts must send; `allowed`: where they may be, anywhere when empty.
+    /// Hosts must send `token`, and must have an address in `allowed`. An empty list allows all addresses.
     #[must_use]
-    pub fn new(lender: Lender, token: Option<Token>, allowed: Vec<Allowed>) -> Self {
-        Self { lender: Arc::new(lender), token, allowed: allowed.into() }
+    pub fn new(service: WorkerService, token: Option<Token>, allowed: Vec<AllowedNetwork>) -> Self {
+        Self { service: Arc::new(service), token, allowed: allowed.into() }
     }
 }

@@ -5,72 +5,79 @@ use std::path::Path;
 use mlua::{Lua, Table};
 use tightwad_core::OnFailure;
 
+use crate::api::plugins::plugin;
 use crate::api::stack;
 use crate::factory::ConsensusSpec;
-use crate::keys::Fields;
+use crate::keys::{Fields, Schema};
 use crate::table_error::TableError;
 
-const OF: &str = "tw.consensus";
-const KNOWN: [&str; 15] = [
-    "target",
-    "drafters",
-    "draft",
-    "rule",
-    "block",
-    "audit",
-    "floor",
-    "quorum",
-    "threshold",
-    "translate",
-    "plugin",
-    "sha256",
-    "on_failure",
-    "mode",
-    "settings",
-];
+const FUNCTION: &str = "tw.consensus";
+
+pub(crate) const CONSENSUS: Schema = Schema {
+    name: FUNCTION,
+    keys: &[
+        "target",
+        "drafters",
+        "rule",
+        "max_draft_tokens",
+        "audit_rate",
+        "min_agreement",
+        "quorum",
+        "min_weight",
+        "translate",
+        "policy",
+        "policy_sha256",
+        "on_policy_failure",
+        "driver",
+        "driver_sha256",
+        "settings",
+    ],
+};
+
 const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 
-/// `tw.consensus{}`.
+/// Reads the options of `tw.consensus{}`.
 pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusSpec, TableError> {
-    let fields = Fields::new(lua, table, OF, &KNOWN)?;
-    let (target, drafters) = stack::stack(lua, &fields, OF)?;
+    let fields = Fields::new(lua, table, &CONSENSUS)?;
+    let (target, drafters) = stack::target_and_drafters(lua, &fields, FUNCTION)?;
     if !target.as_target().is_some_and(|target| target.resumes()) {
         let name = target.name();
         return Err(TableError::Refused(format!(
-            "'{name}' cannot go on behind tokens that it did not choose; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'"
+            "'{name}' cannot continue after tokens that it did not choose; use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'"
         )));
     }
-    let mut settings = stack::settings(lua, &fields, OF)?;
-    let plugin = stack::plugin(&fields, folder, "plugin", OF)?;
+    let mut settings = stack::driver_settings(lua, &fields, FUNCTION)?;
     if let Some(rule) = fields.optional::<String>("rule", "a string")? {
         if !RULES.contains(&rule.as_str()) {
             return Err(TableError::Refused(format!(
-                "'rule' in {OF} can be {}, not '{rule}'",
+                "'rule' in {FUNCTION} can be {}, not '{rule}'",
                 RULES.join(", ")
             )));
         }
         settings.insert("rule".to_owned(), rule.into());
     }
-    stack::ranged::<u32>(&fields, &mut settings, "block", 1..=64, OF)?;
-    let drafted = u32::try_from(drafters.len()).unwrap_or(u32::MAX);
-    stack::ranged::<u32>(&fields, &mut settings, "quorum", 1..=drafted, OF)?;
-    for key in ["audit", "floor", "threshold"] {
-        stack::ranged::<f64>(&fields, &mut settings, key, 0.0..=1.0, OF)?;
+    stack::number_setting::<u32>(&fields, &mut settings, "max_draft_tokens", 1..=64, FUNCTION)?;
+    let drafter_count = u32::try_from(drafters.len()).unwrap_or(u32::MAX);
+    stack::number_setting::<u32>(&fields, &mut settings, "quorum", 1..=drafter_count, FUNCTION)?;
+    for key in ["audit_rate", "min_agreement", "min_weight"] {
+        stack::number_setting::<f64>(&fields, &mut settings, key, 0.0..=1.0, FUNCTION)?;
     }
-    let mode: Option<String> = fields.optional("mode", "a string")?;
-    let (mode, on_failure) =
-        (mode.map(|name| stack::named(folder, name)), on_failure(&fields, plugin.is_some())?);
-    Ok(ConsensusSpec { target, drafters, plugin, on_failure, mode, settings })
+    let policy = plugin(&fields, folder, "policy", FUNCTION)?;
+    let on_policy_failure = on_policy_failure(&fields, policy.is_some())?;
+    let driver = plugin(&fields, folder, "driver", FUNCTION)?;
+    Ok(ConsensusSpec { target, drafters, policy, on_policy_failure, driver, settings })
 }
 
-fn on_failure(fields: &Fields<'_>, used: bool) -> Result<OnFailure, TableError> {
-    match fields.optional::<String>("on_failure", "a string")?.as_deref() {
-        Some(_) if !used => Err(TableError::Refused(format!("'on_failure' in {OF} goes with 'plugin'"))),
+fn on_policy_failure(fields: &Fields<'_>, has_policy: bool) -> Result<OnFailure, TableError> {
+    match fields.optional::<String>("on_policy_failure", "a string")?.as_deref() {
+        Some(_) if !has_policy => {
+            Err(TableError::Refused(format!("'on_policy_failure' in {FUNCTION} needs 'policy'")))
+        }
         None | Some("verify") => Ok(OnFailure::Verify),
         Some("decode") => Ok(OnFailure::Decode),
         Some("error") => Ok(OnFailure::Error),
         Some(other) => Err(TableError::Refused(format!(
-            "'on_failure' in {OF} can be \"verify\", \"decode\" or \"error\", not '{other}'"
+            "'on_policy_failure' in {FUNCTION} can be \"verify\", \"decode\" or \"error\", not '{other}'"
         ))),
     }
 }

@@ -2,7 +2,7 @@
 
 use mlua::{Lua, Table};
 
-/// One function a level.
+/// Makes a table with one function per log level.
 pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
     let log = lua.create_table()?;
     log.raw_set(

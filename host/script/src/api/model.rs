@@ -3,26 +3,44 @@
 use std::path::Path;
 
 use mlua::{Lua, Table};
-use tightwad_core::user_data;
-use tightwad_swarm::WantedError;
+use tightwad_core::user_data_dir;
+use tightwad_swarm::ModelRefError;
 use tightwad_swarm::net::Peer;
 
 use crate::api::paths::resolve;
 use crate::factory::{LookupSpec, ModelSpec, SwarmSource};
-use crate::keys::Fields;
+use crate::keys::{Fields, Schema};
 use crate::table_error::TableError;
 
-/// `tw.model{}`.
+pub(crate) const MODEL: Schema = Schema {
+    name: "tw.model",
+    keys: &[
+        "path",
+        "name",
+        "context",
+        "slots",
+        "max_queue",
+        "threads",
+        "gpu_layers",
+        "swarm",
+        "peers",
+        "token",
+    ],
+};
+
+pub(crate) const LOOKUP: Schema = Schema { name: "tw.lookup", keys: &["name", "min_match_tokens"] };
+
+/// Reads the options of `tw.model{}`.
 pub(crate) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec, TableError> {
-    let known =
-        ["path", "name", "context", "slots", "queue", "threads", "gpu_layers", "swarm", "peers", "token"];
-    let fields = Fields::new(lua, table, "tw.model", &known)?;
+    let fields = Fields::new(lua, table, &MODEL)?;
     let number = |key| fields.optional::<u32>(key, "a whole number");
     let swarm = swarm(&fields)?;
     let path = match (fields.optional::<String>("path", "a string, the GGUF file")?, &swarm) {
         (Some(path), _) => resolve(folder, &path),
-        (None, Some(_)) => user_data()
-            .ok_or_else(|| "there is no HOME for models: say where to with 'path'".to_owned())?
+        (None, Some(_)) => user_data_dir()
+            .ok_or_else(|| {
+                "HOME is not set, so there is no folder for models; give one with 'path'".to_owned()
+            })?
             .join("models"),
         (None, None) => {
             return Err(TableError::Refused(
@@ -36,37 +54,37 @@ pub(crate) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec
         name: fields.optional("name", "a string")?,
         context: fields.context()?,
         slots: number("slots")?,
-        queue: number("queue")?,
+        max_queue: number("max_queue")?,
         threads: number("threads")?,
         gpu_layers: number("gpu_layers")?,
     })
 }
 
-/// What other machines have: `swarm`, `peers` and `token`.
+/// Reads `swarm`, `peers` and `token`.
 fn swarm(fields: &Fields<'_>) -> Result<Option<SwarmSource>, TableError> {
-    let wanted: Option<String> = fields.optional("swarm", "a string, as in \"NAME@DIGEST\"")?;
+    let model: Option<String> = fields.optional("swarm", "a string, as in \"NAME@DIGEST\"")?;
     let peers: Option<Vec<String>> = fields.optional("peers", "a list of addresses")?;
-    let token = fields.token()?;
-    let Some(wanted) = wanted else {
+    let token = fields.token("token")?;
+    let Some(model) = model else {
         return match (peers, token) {
             (None, None) => Ok(None),
-            _ => Err(TableError::Refused("'peers' and 'token' in tw.model go with 'swarm'".to_owned())),
+            _ => Err(TableError::Refused("'peers' and 'token' in tw.model need 'swarm'".to_owned())),
         };
     };
-    let wanted = wanted.parse().map_err(|error: WantedError| format!("'swarm' in tw.model: {error}"))?;
+    let model = model.parse().map_err(|error: ModelRefError| format!("'swarm' in tw.model: {error}"))?;
     let peers = peers.unwrap_or_default();
     for peer in &peers {
         Peer::seeder(peer).map_err(|error| format!("'peers' in tw.model: {error}"))?;
     }
-    Ok(Some(SwarmSource { wanted, peers, token }))
+    Ok(Some(SwarmSource { model, peers, token }))
 }
 
-/// `tw.lookup{}`.
+/// Reads the options of `tw.lookup{}`.
 pub(crate) fn lookup(lua: &Lua, table: &Table, _: &Path) -> Result<LookupSpec, TableError> {
-    let fields = Fields::new(lua, table, "tw.lookup", &["name", "min_match"])?;
-    let min_match = fields.optional::<u32>("min_match", "a whole number")?;
-    if min_match.is_some_and(|n| !(1..=32).contains(&n)) {
-        return Err(TableError::Refused("'min_match' in tw.lookup must be from 1 to 32".to_owned()));
+    let fields = Fields::new(lua, table, &LOOKUP)?;
+    let min_match_tokens = fields.optional::<u32>("min_match_tokens", "a whole number")?;
+    if min_match_tokens.is_some_and(|tokens| !(1..=32).contains(&tokens)) {
+        return Err(TableError::Refused("'min_match_tokens' in tw.lookup must be from 1 to 32".to_owned()));
     }
-    Ok(LookupSpec { name: fields.optional("name", "a string")?, min_match })
+    Ok(LookupSpec { name: fields.optional("name", "a string")?, min_match_tokens })
 }

@@ -4,57 +4,58 @@ use std::path::Path;
 use std::time::Duration;
 
 use mlua::{IntoLua, Lua, Table, Value};
-use tightwad_net::Found;
+use tightwad_net::DiscoveredNode;
 use tightwad_node::NodeSpec;
 
 use crate::api::stack::backends;
-use crate::factory::LentSpec;
-use crate::keys::Fields;
+use crate::factory::NodeBackendSpec;
+use crate::keys::{Fields, Schema};
 use crate::table_error::TableError;
 
-/// How long a request waits for a lost node: longer where nobody stands by.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
-/// How long nodes may take to make themselves known.
-const DISCOVERY: Duration = Duration::from_secs(1);
+/// The default time that a request waits for a lost node without a standby.
+const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The default time that a request waits for a lost node if a standby can take over.
+const DEFAULT_WAIT_TIMEOUT_WITH_FALLBACK: Duration = Duration::from_secs(2);
+/// The default time to wait for the announcements of nodes.
+const DEFAULT_DISCOVERY_TIME: Duration = Duration::from_secs(1);
 
-/// `tw.node{}`.
-pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<LentSpec, TableError> {
-    let known = ["url", "model", "token", "name", "fallback", "patience"];
-    let fields = Fields::new(lua, table, "tw.node", &known)?;
-    let fallback = match fields.optional::<Value>("fallback", "a backend or a list of backends")? {
+pub(crate) const NODE: Schema =
+    Schema { name: "tw.node", keys: &["url", "model", "token", "name", "fallback", "wait_timeout"] };
+
+pub(crate) const DISCOVER: Schema = Schema { name: "tw.discover", keys: &["seconds"] };
+
+/// Reads the options of `tw.node{}`.
+pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<NodeBackendSpec, TableError> {
+    let fields = Fields::new(lua, table, &NODE)?;
+    let expected = "a backend or a list of backends";
+    let fallback = match fields.optional::<Value>("fallback", expected)? {
         None => Vec::new(),
         Some(value) => {
-            let wrong = || "'fallback' in tw.node must be a backend or a list of backends".to_owned();
-            backends(lua, value).ok_or_else(wrong)?
+            backends(lua, value).ok_or_else(|| format!("'fallback' in tw.node must be {expected}"))?
         }
     };
-    let patience = match fields.optional::<f64>("patience", "a number of seconds")? {
+    let wait_timeout = match fields.optional::<f64>("wait_timeout", "a number of seconds")? {
         Some(seconds) if (0.0..=3600.0).contains(&seconds) => Duration::from_secs_f64(seconds),
         Some(_) => {
             return Err(TableError::Refused(
-                "'patience' in tw.node must be from 0 to 3600 seconds".to_owned(),
+                "'wait_timeout' in tw.node must be from 0 to 3600 seconds".to_owned(),
             ));
         }
-        None => {
-            if fallback.is_empty() {
-                PATIENCE.0
-            } else {
-                PATIENCE.1
-            }
-        }
+        None if fallback.is_empty() => DEFAULT_WAIT_TIMEOUT,
+        None => DEFAULT_WAIT_TIMEOUT_WITH_FALLBACK,
     };
-    let spec = NodeSpec {
+    let node = NodeSpec {
         url: url(&fields, "http://192.168.1.20:7710")?,
         model: fields.optional("model", "a string")?,
-        token: fields.token()?,
+        token: fields.token("token")?,
         name: fields.optional("name", "a string")?,
-        patience,
-        watched: None,
+        wait_timeout,
+        supervised_device: None,
     };
-    Ok(LentSpec { spec, fallback })
+    Ok(NodeBackendSpec { node, fallback })
 }
 
-/// The field `url`.
+/// Reads `url`.
 pub(crate) fn url(fields: &Fields<'_>, example: &str) -> Result<String, TableError> {
     let url: String = fields.required("url", &format!("a string, as in \"{example}\""))?;
     if url.starts_with("http://") || url.starts_with("https://") {
@@ -63,20 +64,20 @@ pub(crate) fn url(fields: &Fields<'_>, example: &str) -> Result<String, TableErr
     Err(TableError::Refused(format!("'url' must begin with http://, as in \"{example}\", not '{url}'")))
 }
 
-/// `tw.discover{}`: seconds to listen.
-pub(crate) fn discovery(lua: &Lua, table: &Table, _: &Path) -> Result<Duration, TableError> {
-    let fields = Fields::new(lua, table, "tw.discover", &["seconds"])?;
+/// Reads the options of `tw.discover{}`: the time to wait for announcements.
+pub(crate) fn discovery_time(lua: &Lua, table: &Table, _: &Path) -> Result<Duration, TableError> {
+    let fields = Fields::new(lua, table, &DISCOVER)?;
     match fields.optional::<f64>("seconds", "a number")? {
-        None => Ok(DISCOVERY),
+        None => Ok(DEFAULT_DISCOVERY_TIME),
         Some(seconds) if (0.1..=60.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         Some(_) => Err(TableError::Refused("'seconds' in tw.discover must be from 0.1 to 60".to_owned())),
     }
 }
 
-/// A node that made itself known, as scripts see it.
-pub(crate) struct FoundNode(pub Found);
+/// A node that discovery found, as a Lua table.
+pub(crate) struct NodeTable(pub DiscoveredNode);
 
-impl IntoLua for FoundNode {
+impl IntoLua for NodeTable {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         let table = lua.create_table()?;
         table.raw_set("name", self.0.name)?;

@@ -7,106 +7,125 @@ use mlua::{Lua, Table, Value};
 use tightwad_core::{PoolSpec, Token, WorkerSpec};
 
 use crate::api::paths::resolve;
-use crate::keys::{Fields, describe};
+use crate::api::plugins::plugin;
+use crate::keys::{Fields, Schema, describe};
 use crate::table_error::TableError;
 
-/// Sequences at once: each takes memory on every worker.
-const SLOTS: u32 = 4;
-/// How long a request waits for a pool that loads or recovers.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// Longest time that a script may name.
-const LONGEST: f64 = 7.0 * 86_400.0;
+const FUNCTION: &str = "tw.pooling";
+/// The default number of sequences that run at the same time. Each takes memory on every worker.
+const DEFAULT_SLOTS: u32 = 4;
+/// The default time that a request waits for a pool that loads or recovers.
+const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(300);
+/// The maximum of `idle_timeout` and `wait_timeout`: a week.
+const MAX_TIMEOUT_SECONDS: f64 = 7.0 * 86_400.0;
+/// The name of this machine in `override_tensors`.
+const HOST: &str = "host";
 
-/// `tw.pooling{}`.
+pub(crate) const POOLING: Schema = Schema {
+    name: FUNCTION,
+    keys: &[
+        "model",
+        "workers",
+        "token",
+        "include_host",
+        "name",
+        "context",
+        "slots",
+        "max_queue",
+        "threads",
+        "policy",
+        "policy_sha256",
+        "override_tensors",
+        "idle_timeout",
+        "keep_loaded",
+        "load",
+        "wait_timeout",
+    ],
+};
+
+pub(crate) const WORKER: Schema = Schema { name: "a worker", keys: &["url", "token", "name"] };
+
+/// Reads the options of `tw.pooling{}`.
 pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpec, TableError> {
-    let known = [
-        "model", "workers", "token", "here", "name", "context", "slots", "queue", "threads", "plugin", "pin",
-        "ttl", "keep", "load", "patience",
-    ];
-    let fields = Fields::new(lua, table, "tw.pooling", &known)?;
+    let fields = Fields::new(lua, table, &POOLING)?;
     let number = |key| fields.optional::<u32>(key, "a whole number");
     let path = resolve(folder, &fields.required::<String>("model", "a string, the GGUF file")?);
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let token = fields.token()?;
-    let local = fields.optional::<bool>("here", "true or false")?.unwrap_or(true);
+    let token = fields.token("token")?;
+    let include_host = fields.optional::<bool>("include_host", "true or false")?.unwrap_or(true);
     let workers = workers(lua, &fields, token.as_ref())?;
-    if workers.is_empty() && !local {
-        return Err(TableError::Refused(
-            "tw.pooling has no workers, and 'here' is false: there is nowhere to compute".to_owned(),
-        ));
+    if workers.is_empty() && !include_host {
+        return Err(TableError::Refused(format!(
+            "{FUNCTION} has no workers, and 'include_host' is false: no machine can hold the layers"
+        )));
     }
-    let slots = number("slots")?.unwrap_or(SLOTS);
+    let slots = number("slots")?.unwrap_or(DEFAULT_SLOTS);
     if slots == 0 {
-        return Err(TableError::Refused("'slots' in tw.pooling must be at least 1".to_owned()));
+        return Err(TableError::Refused(format!("'slots' in {FUNCTION} must be at least 1")));
     }
-    let plugin = fields.optional::<String>("plugin", "a string")?.map(|name| match name.ends_with(".wasm") {
-        true => resolve(folder, &name).display().to_string(),
-        false => name,
-    });
     Ok(PoolSpec {
         path,
         name: fields.optional("name", "a string")?.unwrap_or(stem),
         workers,
-        local,
+        include_host,
         context: fields.context()?,
         slots,
-        queue: number("queue")?,
+        max_queue: number("max_queue")?,
         threads: number("threads")?,
-        plugin,
-        pins: pins(&fields)?,
-        ttl: seconds(&fields, "ttl")?,
-        pinned: fields.optional::<bool>("keep", "true or false")?.unwrap_or(false),
+        policy: plugin(&fields, folder, "policy", FUNCTION)?,
+        override_tensors: override_tensors(&fields)?,
+        idle_timeout: seconds(&fields, "idle_timeout")?,
+        keep_loaded: fields.optional::<bool>("keep_loaded", "true or false")?.unwrap_or(false),
         on_demand: on_demand(&fields)?,
-        patience: seconds(&fields, "patience")?.unwrap_or(PATIENCE),
+        wait_timeout: seconds(&fields, "wait_timeout")?.unwrap_or(DEFAULT_WAIT_TIMEOUT),
     })
 }
 
 fn seconds(fields: &Fields<'_>, key: &str) -> Result<Option<Duration>, TableError> {
     match fields.optional::<f64>(key, "a number of seconds")? {
         None => Ok(None),
-        Some(seconds) if (0.0..=LONGEST).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        Some(seconds) if (0.0..=MAX_TIMEOUT_SECONDS).contains(&seconds) => {
+            Ok(Some(Duration::from_secs_f64(seconds)))
+        }
         Some(_) => Err(TableError::Refused(format!(
-            "'{key}' in tw.pooling must be a number of seconds, up to a week"
+            "'{key}' in {FUNCTION} must be from 0 to {MAX_TIMEOUT_SECONDS} seconds (a week)"
         ))),
     }
 }
 
 fn on_demand(fields: &Fields<'_>) -> Result<bool, TableError> {
-    match fields.optional::<String>("load", "a string: \"start\" or \"demand\"")?.as_deref() {
-        None | Some("start") => Ok(false),
-        Some("demand") => Ok(true),
+    match fields.optional::<String>("load", "a string: \"startup\" or \"on_demand\"")?.as_deref() {
+        None | Some("startup") => Ok(false),
+        Some("on_demand") => Ok(true),
         Some(other) => Err(TableError::Refused(format!(
-            "'load' in tw.pooling must be \"start\" or \"demand\", not '{other}'"
+            "'load' in {FUNCTION} must be \"startup\" or \"on_demand\", not '{other}'"
         ))),
     }
 }
 
-/// Addresses, or tables with an address and a token of their own.
+/// Reads `workers`: addresses, or tables with an address and the worker's token.
 fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<WorkerSpec>, TableError> {
-    let example = "a list of addresses, as in { \"http://192.168.1.21:7711\" }";
-    let given: Table = match fields.optional("workers", example)? {
-        Some(given) => given,
-        None => return Ok(Vec::new()),
-    };
+    let expected = "a list of addresses, as in { \"http://192.168.1.21:7711\" }";
+    let Some(list) = fields.optional::<Table>("workers", expected)? else { return Ok(Vec::new()) };
     let mut workers: Vec<WorkerSpec> = Vec::new();
-    for value in given.sequence_values::<Value>() {
+    for value in list.sequence_values::<Value>() {
         let worker = match value? {
             Value::String(url) => worker(&url.to_string_lossy(), token, None)?,
             Value::Table(table) => {
-                let fields = Fields::new(lua, &table, "a worker", &["url", "token", "name"])?;
+                let fields = Fields::new(lua, &table, &WORKER)?;
                 let url: String = fields.required("url", "a string, as in \"http://192.168.1.21:7711\"")?;
-                let own = fields.token()?;
-                worker(&url, own.as_ref().or(token), fields.optional("name", "a string")?)?
+                let worker_token = fields.token("token")?;
+                worker(&url, worker_token.as_ref().or(token), fields.optional("name", "a string")?)?
             }
             other => {
                 return Err(TableError::Refused(format!(
-                    "'workers' in tw.pooling must be {example}, not {}",
+                    "'workers' in {FUNCTION} must be {expected}, not {}",
                     describe(&other)
                 )));
             }
         };
         if workers.iter().any(|other| other.url == worker.url || other.name == worker.name) {
-            return Err(TableError::Refused(format!("the worker {} is given twice", worker.name)));
+            return Err(TableError::Refused(format!("the worker {} appears twice", worker.name)));
         }
         workers.push(worker);
     }
@@ -119,16 +138,19 @@ fn worker(url: &str, token: Option<&Token>, name: Option<String>) -> Result<Work
     })
 }
 
-/// `pin = { ["ffn_.*_exps"] = "worker" }`; `"here"`: this machine's memory.
-fn pins(fields: &Fields<'_>) -> Result<Vec<(String, Option<String>)>, TableError> {
-    let example = "a table from patterns of tensor names to workers, as in { [\"ffn_.*_exps\"] = \"here\" }";
-    let Some(given) = fields.optional::<Table>("pin", example)? else { return Ok(Vec::new()) };
-    let mut pins = Vec::new();
-    for pair in given.pairs::<String, String>() {
-        let (pattern, worker) = pair.map_err(|_| format!("'pin' in tw.pooling must be {example}"))?;
-        pins.push((pattern, Some(worker).filter(|worker| worker != "here")));
+/// Reads `override_tensors`, as in `{ ["ffn_.*_exps"] = "worker" }`. `"host"` is this machine.
+fn override_tensors(fields: &Fields<'_>) -> Result<Vec<(String, Option<String>)>, TableError> {
+    let expected = "a table from patterns of tensor names to workers, as in { [\"ffn_.*_exps\"] = \"host\" }";
+    let Some(table) = fields.optional::<Table>("override_tensors", expected)? else {
+        return Ok(Vec::new());
+    };
+    let mut overrides = Vec::new();
+    for pair in table.pairs::<String, String>() {
+        let (pattern, worker) =
+            pair.map_err(|_| format!("'override_tensors' in {FUNCTION} must be {expected}"))?;
+        overrides.push((pattern, Some(worker).filter(|worker| worker != HOST)));
     }
-    // Lua has no order; llama.cpp takes the first that fits.
-    pins.sort();
-    Ok(pins)
+    // A Lua table has no order, and llama.cpp takes the first pattern that matches.
+    overrides.sort();
+    Ok(overrides)
 }

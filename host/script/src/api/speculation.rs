@@ -4,37 +4,41 @@ use std::path::Path;
 
 use mlua::{Lua, Table};
 
+use crate::api::plugins::plugin;
 use crate::api::stack;
 use crate::factory::SpeculationSpec;
-use crate::keys::Fields;
+use crate::keys::{Fields, Schema};
 use crate::table_error::TableError;
 
-const OF: &str = "tw.speculation";
+const FUNCTION: &str = "tw.speculation";
 
-/// `tw.speculation{}`.
-pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<SpeculationSpec, TableError> {
-    let known = [
+pub(crate) const SPECULATION: Schema = Schema {
+    name: FUNCTION,
+    keys: &[
         "target",
-        "draft",
         "drafters",
-        "max_draft",
+        "max_draft_tokens",
         "overlap",
         "tree",
         "translate",
-        "plugin",
-        "sha256",
+        "driver",
+        "driver_sha256",
         "settings",
-    ];
-    let fields = Fields::new(lua, table, OF, &known)?;
-    let (target, drafters) = stack::stack(lua, &fields, OF)?;
-    let mut settings = stack::settings(lua, &fields, OF)?;
-    stack::ranged::<u32>(&fields, &mut settings, "max_draft", 1..=64, OF)?;
+    ],
+};
+
+/// Reads the options of `tw.speculation{}`.
+pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<SpeculationSpec, TableError> {
+    let fields = Fields::new(lua, table, &SPECULATION)?;
+    let (target, drafters) = stack::target_and_drafters(lua, &fields, FUNCTION)?;
+    let mut settings = stack::driver_settings(lua, &fields, FUNCTION)?;
+    stack::number_setting::<u32>(&fields, &mut settings, "max_draft_tokens", 1..=64, FUNCTION)?;
     if let Some(overlap) = fields.optional::<bool>("overlap", "true or false")? {
         settings.insert("overlap".to_owned(), overlap.into());
     }
     if let Some(tree) = fields.optional::<bool>("tree", "true or false")? {
         settings.insert("tree".to_owned(), if tree { "auto" } else { "never" }.into());
     }
-    let plugin = stack::plugin(&fields, folder, "plugin", OF)?;
-    Ok(SpeculationSpec { target, drafters, plugin, settings })
+    let driver = plugin(&fields, folder, "driver", FUNCTION)?;
+    Ok(SpeculationSpec { target, drafters, driver, settings })
 }

@@ -1,80 +1,113 @@
 //! The table `tw`.
 
-use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{Lua, Table};
+use mlua::{Function, Lua, Table};
 
-use crate::api::makers::Makers;
-use crate::api::nodes::FoundNode;
-use crate::api::{consensus, gate, log, model, nodes, pooling, speculation, text};
+use crate::api::arg::Arguments;
+use crate::api::function_builder::FunctionBuilder;
+use crate::api::nodes::NodeTable;
+use crate::api::{FUNCTIONS, consensus, gate, log, model, nodes, pooling, speculation, text};
 use crate::factory::Factory;
+use crate::source::{Purpose, Source};
 
-/// Calls each function with the user's table, and raises what it refuses at the user's line. Tail
-/// calls would lose that line.
+/// Wraps each function: it takes a table, and raises its error at the line of the script that called it. A tail call
+/// would lose that line.
 const PRELUDE: &str = r#"
-local tw, raw, where = ...
+local tw, raw, location, close_arguments = ...
 for name, f in pairs(raw) do
-  tw[name] = function(spec)
-    local at = where(2)
-    if type(spec) ~= "table" then
+  tw[name] = function(options)
+    local at = location(2)
+    if type(options) ~= "table" then
       error(at .. "tw." .. name .. " takes a table, as in tw." .. name .. "{ ... }", 0)
     end
-    local value, err = f(spec)
+    local refusal = name ~= "arg" and close_arguments()
+    if refusal then error(at .. refusal, 0) end
+    local value, err = f(options)
     if err then error(at .. err, 0) end
     return value
   end
 end
 "#;
 
-/// Builds `tw` for the script that errors call `shown`.
-pub(crate) fn table(
-    lua: &Lua,
-    shown: &str,
-    folder: &Path,
-    factory: &Arc<dyn Factory>,
-    settings: &[(String, String)],
-) -> mlua::Result<Table> {
+/// Makes `tw` for a script.
+pub(crate) fn table(lua: &Lua, source: &Source) -> mlua::Result<Table> {
     let tw = lua.create_table()?;
     tw.raw_set("version", env!("CARGO_PKG_VERSION"))?;
-    tw.raw_set("settings", lua.create_table_from(settings.iter().cloned())?)?;
     tw.raw_set("log", log::table(lua)?)?;
-    let raw = lua.create_table()?;
-    let makers = Makers { lua, folder, factory };
-    raw.raw_set("model", makers.backend(model::model, |f, spec| async move { f.model(spec).await })?)?;
-    raw.raw_set("lookup", makers.backend(model::lookup, |f, spec| async move { f.lookup(spec).await })?)?;
-    raw.raw_set("node", makers.backend(nodes::node, |f, spec| async move { f.node(spec).await })?)?;
-    let pool = makers.backend(pooling::pooling, |f, spec| async move { f.pooling(spec).await })?;
-    raw.raw_set("pooling", pool)?;
-    for (name, read) in text::SERVERS {
-        raw.raw_set(name, makers.backend(read, |f, spec| async move { f.text_server(spec).await })?)?;
-    }
-    let speculate = makers.backend(speculation::spec, |f, spec| async move { f.speculation(spec).await })?;
-    raw.raw_set("speculation", speculate)?;
-    let agree = makers.backend(consensus::spec, |f, spec| async move { f.consensus(spec).await })?;
-    raw.raw_set("consensus", agree)?;
-    raw.raw_set("gate", makers.backend(gate::spec, |f, spec| async move { f.gate(spec).await })?)?;
-    raw.raw_set(
-        "discover",
-        makers.value(nodes::discovery, |f, wait| async move {
-            Ok(f.discover(wait).await?.into_iter().map(FoundNode).collect::<Vec<_>>())
-        })?,
-    )?;
-    raw.raw_set("serve", makers.serve()?)?;
-    let shown = shown.to_owned();
-    let place = lua.create_function(move |lua, level: usize| Ok(place(lua, &shown, level + 1)))?;
-    lua.load(PRELUDE).set_name("=tightwad").call::<()>((tw.clone(), raw, place))?;
+    let (raw, listing) = match &source.purpose {
+        Purpose::Serve(factory) => (functions(lua, source, factory)?, None),
+        Purpose::ListArguments(listing) => (stubs(lua)?, Some(listing.clone())),
+    };
+    let arguments = Rc::new(Arguments::new(&source.arguments, listing));
+    raw.raw_set("arg", arg(lua, &arguments)?)?;
+    let close_arguments =
+        lua.create_function(move |_, ()| Ok(arguments.close().err().map(|error| error.to_string())))?;
+    let script = source.display_name.clone();
+    let location = lua.create_function(move |lua, level: usize| Ok(location(lua, &script, level + 1)))?;
+    let prelude = lua.load(PRELUDE).set_name("=tightwad");
+    prelude.call::<()>((tw.clone(), raw, location, close_arguments))?;
     Ok(tw)
 }
 
-/// `file:line: ` of a level of the stack; the file alone for a tail call, which has no level of its own.
-fn place(lua: &Lua, shown: &str, level: usize) -> String {
-    // The function that asks is a level itself, which the caller's count leaves out.
-    let at = lua.inspect_stack(level - 1, |debug| {
+/// `tw.arg`.
+fn arg(lua: &Lua, arguments: &Rc<Arguments>) -> mlua::Result<Function> {
+    let arguments = arguments.clone();
+    lua.create_function(move |lua, table: Table| {
+        Ok(match arguments.declare(lua, &table) {
+            Ok(values) => (Some(values), None),
+            Err(error) => (None, Some(error.to_string())),
+        })
+    })
+}
+
+/// The functions that make values.
+fn functions(lua: &Lua, source: &Source, factory: &Arc<dyn Factory>) -> mlua::Result<Table> {
+    let raw = lua.create_table()?;
+    let builder = FunctionBuilder { lua, folder: &source.folder, factory };
+    raw.raw_set("model", builder.backend(model::model, |f, spec| async move { f.model(spec).await })?)?;
+    raw.raw_set("lookup", builder.backend(model::lookup, |f, spec| async move { f.lookup(spec).await })?)?;
+    raw.raw_set("node", builder.backend(nodes::node, |f, spec| async move { f.node(spec).await })?)?;
+    let pooling = builder.backend(pooling::pooling, |f, spec| async move { f.pooling(spec).await })?;
+    raw.raw_set("pooling", pooling)?;
+    for (name, read) in text::SERVERS {
+        raw.raw_set(name, builder.backend(read, |f, spec| async move { f.text_server(spec).await })?)?;
+    }
+    let speculation =
+        builder.backend(speculation::spec, |f, spec| async move { f.speculation(spec).await })?;
+    raw.raw_set("speculation", speculation)?;
+    let consensus = builder.backend(consensus::spec, |f, spec| async move { f.consensus(spec).await })?;
+    raw.raw_set("consensus", consensus)?;
+    raw.raw_set("gate", builder.backend(gate::spec, |f, spec| async move { f.gate(spec).await })?)?;
+    raw.raw_set(
+        "discover",
+        builder.value(nodes::discovery_time, |f, time| async move {
+            Ok(f.discover(time).await?.into_iter().map(NodeTable).collect::<Vec<_>>())
+        })?,
+    )?;
+    raw.raw_set("serve", builder.serve()?)?;
+    Ok(raw)
+}
+
+/// Functions that are never called: a script whose arguments are listed stops before.
+fn stubs(lua: &Lua) -> mlua::Result<Table> {
+    let raw = lua.create_table()?;
+    for schema in FUNCTIONS {
+        let stub = lua.create_function(|_, _: Table| Ok(()))?;
+        raw.raw_set(schema.name.trim_start_matches("tw."), stub)?;
+    }
+    Ok(raw)
+}
+
+/// `file:line: ` of a level of the stack. A tail call has no level, so the result is `script: `.
+fn location(lua: &Lua, script: &str, level: usize) -> String {
+    // The calling Rust function is a level too, and the caller does not count it.
+    let caller = lua.inspect_stack(level - 1, |debug| {
         let source = debug.source().short_src.map(|source| source.to_string());
         source.zip(debug.current_line())
     });
-    at.flatten().map_or_else(|| format!("{shown}: "), |(source, line)| format!("{source}:{line}: "))
+    caller.flatten().map_or_else(|| format!("{script}: "), |(source, line)| format!("{source}:{line}: "))
 }
 
 #[cfg(test)]
@@ -86,15 +119,19 @@ mod tests {
     use crate::loader::{Script, load_text};
 
     async fn load(text: &str) -> Result<Script, String> {
-        let settings = [("name".to_owned(), "set".to_owned())];
-        let text = format!("local tw = require \"tightwad\"\n{text}").into_bytes();
-        let script = load_text("s.lua", text, Path::new("."), Arc::new(FakeFactory), &settings).await;
+        let arguments = [("name".to_owned(), "given".to_owned())];
+        let text = format!(
+            "local tw = require \"tightwad\"; local args = tw.arg {{ name = {{ type = \"string\" }} }}\n{text}"
+        );
+        let script =
+            load_text("s.lua", text.into_bytes(), Path::new("."), Arc::new(FakeFactory), &arguments).await;
         script.map_err(|error| error.to_string())
     }
 
-    async fn refused(cases: &[(&str, &str)]) {
+    /// Checks the errors of Lua expressions. `m` is a model and `l` is a lookup drafter.
+    async fn check_errors(cases: &[(&str, &str)]) {
         for (line, expected) in cases {
-            // Line 3: the user's own, whatever calls it.
+            // The user's own line is line 3.
             let text =
                 format!("local m, l = tw.model{{ path = \"m.gguf\" }}, tw.lookup{{}}\nlocal _ = {line}");
             let error = load(&text).await.err();
@@ -103,28 +140,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_factory_refuses_is_said_at_the_users_line() {
-        refused(&[("tw.model{ path = 'gone.gguf' }", "cannot read gone.gguf")]).await;
+    async fn factory_error_has_users_line() {
+        check_errors(&[("tw.model{ path = 'gone.gguf' }", "cannot read gone.gguf")]).await;
     }
 
     #[tokio::test]
-    async fn a_function_takes_a_table() {
-        refused(&[("tw.model(3)", "tw.model takes a table, as in tw.model{ ... }")]).await;
+    async fn function_takes_a_table() {
+        check_errors(&[("tw.model(3)", "tw.model takes a table, as in tw.model{ ... }")]).await;
     }
 
     #[tokio::test]
-    async fn makers_of_models_refuse_at_the_users_line() {
-        refused(&[
+    async fn model_errors_have_users_line() {
+        check_errors(&[
             ("tw.model{}", "tw.model needs 'path': a string, the GGUF file; or 'swarm'"),
-            ("tw.model{ path = 'a', peers = {} }", "'peers' and 'token' in tw.model go with 'swarm'"),
-            ("tw.lookup{ min_match = 0 }", "'min_match' in tw.lookup must be from 1 to 32"),
+            ("tw.model{ path = 'a', peers = {} }", "'peers' and 'token' in tw.model need 'swarm'"),
+            ("tw.model{ path = 'a', queue = 3 }", "unknown key 'queue' in tw.model; it has path, name, context, slots, max_queue, threads, gpu_layers, swarm, peers, token"),
+            ("tw.lookup{ min_match_tokens = 0 }", "'min_match_tokens' in tw.lookup must be from 1 to 32"),
             (
                 "tw.node{ url = 'x' }",
                 "'url' must begin with http://, as in \"http://192.168.1.20:7710\", not 'x'",
             ),
             (
-                "tw.node{ url = 'http://x', patience = -1 }",
-                "'patience' in tw.node must be from 0 to 3600 seconds",
+                "tw.node{ url = 'http://x', wait_timeout = -1 }",
+                "'wait_timeout' in tw.node must be from 0 to 3600 seconds",
             ),
             (
                 "tw.node{ url = 'http://x', fallback = 5 }",
@@ -140,60 +178,75 @@ mod tests {
                 "tw.openai{ url = 'http://x', verify = 'logprobs' }",
                 "verify = \"logprobs\" in tw.openai needs 'tokenizer': a GGUF file of the same model",
             ),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn pooling_errors_have_users_line() {
+        check_errors(&[
             (
-                "tw.pooling{ model = 'm', here = false }",
-                "tw.pooling has no workers, and 'here' is false: there is nowhere to compute",
+                "tw.pooling{ model = 'm', include_host = false }",
+                "tw.pooling has no workers, and 'include_host' is false: no machine can hold the layers",
             ),
             ("tw.pooling{ model = 'm', slots = 0 }", "'slots' in tw.pooling must be at least 1"),
             (
                 "tw.pooling{ model = 'm', load = 'now' }",
-                "'load' in tw.pooling must be \"start\" or \"demand\", not 'now'",
+                "'load' in tw.pooling must be \"startup\" or \"on_demand\", not 'now'",
+            ),
+            (
+                "tw.pooling{ model = 'm', idle_timeout = -1 }",
+                "'idle_timeout' in tw.pooling must be from 0 to 604800 seconds (a week)",
+            ),
+            (
+                "tw.pooling{ model = 'm', policy_sha256 = ('0'):rep(64) }",
+                "'policy_sha256' in tw.pooling needs 'policy'",
             ),
         ])
         .await;
     }
 
     #[tokio::test]
-    async fn speculation_refuses_at_the_users_line() {
-        refused(&[
+    async fn speculation_errors_have_users_line() {
+        check_errors(&[
             (
                 "tw.speculation{ target = m }",
                 "tw.speculation needs 'drafters': a drafter or a list of drafters",
             ),
             (
-                "tw.speculation{ target = m, draft = l, drafters = l }",
-                "'draft' and 'drafters' in tw.speculation are the same; give one",
+                "tw.speculation{ target = m, draft = l }",
+                "unknown key 'draft' in tw.speculation; it has target, drafters, max_draft_tokens, overlap, tree, translate, driver, driver_sha256, settings",
             ),
             (
-                "tw.speculation{ target = m, draft = {} }",
-                "'draft' in tw.speculation is empty; tw.lookup{} is one that costs nothing",
+                "tw.speculation{ target = m, drafters = {} }",
+                "'drafters' in tw.speculation is empty; tw.lookup{} needs no model",
             ),
             (
-                "tw.speculation{ target = m, draft = l, max_draft = 65 }",
-                "'max_draft' in tw.speculation must be from 1 to 64",
+                "tw.speculation{ target = m, drafters = l, max_draft_tokens = 65 }",
+                "'max_draft_tokens' in tw.speculation must be from 1 to 64",
             ),
             (
-                "tw.speculation{ target = m, draft = l, sha256 = 'x' }",
-                "'sha256' in tw.speculation must be 64 hexadecimal digits, not 'x'",
+                "tw.speculation{ target = m, drafters = l, driver_sha256 = 'x' }",
+                "'driver_sha256' in tw.speculation must be 64 hexadecimal digits, not 'x'",
             ),
         ])
         .await;
     }
 
     #[tokio::test]
-    async fn consensus_and_gate_refuse_at_the_users_line() {
-        refused(&[
+    async fn consensus_and_gate_errors_have_users_line() {
+        check_errors(&[
             (
-                "tw.consensus{ target = m, draft = l, rule = 'x' }",
+                "tw.consensus{ target = m, drafters = l, rule = 'x' }",
                 "'rule' in tw.consensus can be strict, majority, any_disagree, hedge, not 'x'",
             ),
             (
-                "tw.consensus{ target = m, draft = l, quorum = 2 }",
+                "tw.consensus{ target = m, drafters = l, quorum = 2 }",
                 "'quorum' in tw.consensus must be from 1 to 1",
             ),
             (
-                "tw.consensus{ target = m, draft = l, on_failure = 'error' }",
-                "'on_failure' in tw.consensus goes with 'plugin'",
+                "tw.consensus{ target = m, drafters = l, on_policy_failure = 'error' }",
+                "'on_policy_failure' in tw.consensus needs 'policy'",
             ),
             (
                 "tw.gate{ fleet = {}, reviewer = m }",
@@ -201,20 +254,24 @@ mod tests {
             ),
             ("tw.gate{ fleet = l, reviewer = m }", "'lookup' cannot answer requests: it only drafts"),
             (
-                "tw.gate{ fleet = m, reviewer = m, prompt = 'x' }",
-                "'prompt' in tw.gate must contain {answer}, where the answer goes",
+                "tw.gate{ fleet = m, reviewer = m, judge_prompt = 'x' }",
+                "'judge_prompt' in tw.gate must contain {answer}, which stands for the answer",
             ),
             (
-                "tw.gate{ fleet = m, reviewer = m, cache = { entries = 0 } }",
-                "'entries' in cache of tw.gate must be from 1 to 1000000",
+                "tw.gate{ fleet = m, reviewer = m, cache = { max_entries = 0 } }",
+                "'max_entries' in cache of tw.gate must be from 1 to 1000000",
+            ),
+            (
+                "tw.gate{ fleet = m, reviewer = m, on_reviewer_lost = 'pass' }",
+                "'on_reviewer_lost' in tw.gate can be \"error\" or \"pass_unreviewed\", not 'pass'",
             ),
         ])
         .await;
     }
 
     #[tokio::test]
-    async fn a_script_serves_backends_and_functions() {
-        refused(&[
+    async fn serve_errors_have_users_line() {
+        check_errors(&[
             ("tw.serve{ models = {} }", "'models' in tw.serve is empty"),
             ("tw.serve{ models = { a = l } }", "the model 'a' cannot answer requests: it only drafts"),
             (
@@ -227,10 +284,14 @@ mod tests {
             ),
         ])
         .await;
-        let text = "return tw.serve{ listen = tw.settings.name, models = { b = function() end, a = tw.model{ path = 'm' } } }";
+    }
+
+    #[tokio::test]
+    async fn script_serves_backends_and_functions() {
+        let text = "return tw.serve{ listen = args.name, models = { b = function() end, a = tw.model{ path = 'm' } } }";
         let script = load(text).await.unwrap();
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!((names, script.listen.as_deref()), (vec!["a", "b"], Some("set")));
+        assert_eq!((names, script.listen.as_deref()), (vec!["a", "b"], Some("given")));
         assert_eq!(script.models[0].1.name(), "model");
         let error = load("return 5").await.err().unwrap();
         assert_eq!(error, "s.lua: the script must end with `return tw.serve{ ... }`");

@@ -7,64 +7,73 @@ use tightwad_remote::{Dialect, TextServerSpec, Verification};
 
 use crate::api::nodes::url;
 use crate::api::paths::resolve;
-use crate::keys::{Fields, Read};
+use crate::keys::{Fields, ReadOptions, Schema};
 use crate::table_error::TableError;
 
+pub(crate) const LLAMA_SERVER: Schema =
+    Schema { name: "tw.llama_server", keys: &["url", "model", "api_key", "name", "verify"] };
+
+pub(crate) const OLLAMA: Schema =
+    Schema { name: "tw.ollama", keys: &["url", "model", "api_key", "name", "verify"] };
+
+pub(crate) const OPENAI: Schema =
+    Schema { name: "tw.openai", keys: &["url", "model", "api_key", "name", "verify", "tokenizer"] };
+
 /// The functions by name.
-pub(crate) const SERVERS: [(&str, Read<TextServerSpec>); 3] = [
-    ("llama_server", |lua, table, folder| read(lua, table, folder, "tw.llama_server", Dialect::LlamaServer)),
-    ("ollama", |lua, table, folder| read(lua, table, folder, "tw.ollama", Dialect::Ollama)),
-    ("openai", |lua, table, folder| read(lua, table, folder, "tw.openai", Dialect::OpenAi)),
+pub(crate) const SERVERS: [(&str, ReadOptions<TextServerSpec>); 3] = [
+    ("llama_server", |lua, table, folder| read(lua, table, folder, &LLAMA_SERVER, Dialect::LlamaServer)),
+    ("ollama", |lua, table, folder| read(lua, table, folder, &OLLAMA, Dialect::Ollama)),
+    ("openai", |lua, table, folder| read(lua, table, folder, &OPENAI, Dialect::OpenAi)),
 ];
 
 fn read(
     lua: &Lua,
     table: &Table,
     folder: &Path,
-    of: &'static str,
+    schema: &Schema,
     dialect: Dialect,
 ) -> Result<TextServerSpec, TableError> {
-    let fields = Fields::new(lua, table, of, &["url", "model", "token", "name", "verify", "tokenizer"])?;
+    let fields = Fields::new(lua, table, schema)?;
     let example = match dialect {
         Dialect::LlamaServer => "http://192.168.1.20:8080",
         Dialect::Ollama => "http://192.168.1.20:11434",
         Dialect::OpenAi => "https://api.example.com",
     };
-    let verify = verification(&fields, folder, of, dialect)?;
+    let verify = verification(&fields, folder, schema.name, dialect)?;
     Ok(TextServerSpec {
         dialect,
         url: url(&fields, example)?,
         model: fields.optional("model", "a string")?,
-        token: fields.token()?,
+        api_key: fields.token("api_key")?,
         name: fields.optional("name", "a string")?,
         verify,
     })
 }
 
-/// Whether and how the server may be a target.
+/// Reads `verify` and `tokenizer`: whether the server can be a target, and how it verifies.
 fn verification(
     fields: &Fields<'_>,
     folder: &Path,
-    of: &str,
+    table_name: &str,
     dialect: Dialect,
 ) -> Result<Verification, TableError> {
-    let way: Option<String> = fields.optional("verify", "a string")?;
+    let verify: Option<String> = fields.optional("verify", "a string")?;
     let tokenizer: Option<String> =
         fields.optional("tokenizer", "a string, a GGUF file of the same model")?;
-    let openai = dialect == Dialect::OpenAi;
-    match (way.as_deref(), tokenizer) {
+    let has_logprobs = dialect == Dialect::OpenAi;
+    match (verify.as_deref(), tokenizer) {
         (None, None) => Ok(Verification::None),
         (Some("replay"), None) => Ok(Verification::Replay),
-        (Some("logprobs"), Some(path)) if openai => Ok(Verification::Logprobs(resolve(folder, &path))),
-        (Some("logprobs"), None) if openai => Err(TableError::Refused(format!(
-            "verify = \"logprobs\" in {of} needs 'tokenizer': a GGUF file of the same model"
+        (Some("logprobs"), Some(path)) if has_logprobs => Ok(Verification::Logprobs(resolve(folder, &path))),
+        (Some("logprobs"), None) if has_logprobs => Err(TableError::Refused(format!(
+            "verify = \"logprobs\" in {table_name} needs 'tokenizer': a GGUF file of the same model"
         ))),
         (_, Some(_)) => {
-            Err(TableError::Refused(format!("'tokenizer' in {of} goes with verify = \"logprobs\"")))
+            Err(TableError::Refused(format!("'tokenizer' in {table_name} needs verify = \"logprobs\"")))
         }
         (Some(other), None) => {
-            let ways = if openai { "\"replay\" or \"logprobs\"" } else { "\"replay\"" };
-            Err(TableError::Refused(format!("'verify' in {of} can be {ways}, not '{other}'")))
+            let methods = if has_logprobs { "\"replay\" or \"logprobs\"" } else { "\"replay\"" };
+            Err(TableError::Refused(format!("'verify' in {table_name} can be {methods}, not '{other}'")))
         }
     }
 }

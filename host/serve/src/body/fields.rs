@@ -1,4 +1,4 @@
-//! The fields of a request.
+//! The JSON fields of a request body.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use tightwad_net::http::ApiError;
 
 use crate::body::format::{ResponseFormat, ToolBody, ToolChoiceBody};
 
-/// The fields of both endpoints that mean something here; others are ignored, as OpenAI's own
-/// servers do with fields from the future.
+/// The supported fields of both endpoints. Other fields are ignored, as OpenAI's servers ignore unknown
+/// fields.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Body {
+pub(crate) struct RequestBody {
     pub model: String,
     pub messages: Option<Vec<serde_json::Map<String, Value>>>,
-    pub prompt: Option<Text>,
+    pub prompt: Option<StringOrList>,
     pub suffix: Option<String>,
     pub echo: Option<bool>,
     pub max_tokens: Option<u32>,
@@ -33,7 +33,7 @@ pub(crate) struct Body {
     pub top_logprobs: Option<u8>,
     pub n: Option<u32>,
     pub best_of: Option<u32>,
-    pub stop: Option<Text>,
+    pub stop: Option<StringOrList>,
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
     pub response_format: Option<ResponseFormat>,
@@ -43,15 +43,15 @@ pub(crate) struct Body {
     pub tool_choice: Option<ToolChoiceBody>,
 }
 
-/// One string or several.
+/// One string or a list of strings.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a string or an array of strings")]
-pub(crate) enum Text {
+pub(crate) enum StringOrList {
     One(String),
     Many(Vec<String>),
 }
 
-impl Text {
+impl StringOrList {
     pub(crate) fn into_vec(self) -> Vec<String> {
         match self {
             Self::One(one) => vec![one],
@@ -66,9 +66,9 @@ pub(crate) struct StreamOptions {
     pub include_usage: Option<bool>,
 }
 
-impl Body {
-    /// Reads the JSON; an error names the field.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, ApiError> {
+impl RequestBody {
+    /// Parses the JSON. An error names the field.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();

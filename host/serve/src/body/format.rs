@@ -1,4 +1,4 @@
-//! The output's form and tools.
+//! The response format and the tools of a request.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,30 +50,30 @@ struct FunctionBody {
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected 'none', 'auto', 'required' or an object that names a function")]
 pub(crate) enum ToolChoiceBody {
-    Word(String),
-    Named { function: Named },
+    Mode(String),
+    Named { function: FunctionName },
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Named {
+pub(crate) struct FunctionName {
     name: String,
 }
 
-/// The tools and whether one must be called.
+/// Checks the tools and the tool choice.
 pub(crate) fn tools(
-    given: Option<Vec<ToolBody>>,
+    bodies: Option<Vec<ToolBody>>,
     choice: Option<ToolChoiceBody>,
 ) -> Result<(Vec<Tool>, ToolChoice), ApiError> {
-    let given = given.unwrap_or_default();
-    if let Some(tool) = given.iter().find(|tool| tool.r#type != "function") {
-        let message = format!("'tools' holds functions, not '{}'", tool.r#type);
+    let bodies = bodies.unwrap_or_default();
+    if let Some(tool) = bodies.iter().find(|tool| tool.r#type != "function") {
+        let message = format!("'tools' supports functions only, not '{}'", tool.r#type);
         return Err(ApiError::invalid(Some("tools"), message));
     }
-    let tools: Vec<Tool> = given.into_iter().map(tool).collect();
+    let tools: Vec<Tool> = bodies.into_iter().map(tool).collect();
     let choice = match choice {
         None => ToolChoice::Auto,
         Some(ToolChoiceBody::Named { function }) => ToolChoice::Named(function.name),
-        Some(ToolChoiceBody::Word(word)) => match word.as_str() {
+        Some(ToolChoiceBody::Mode(mode)) => match mode.as_str() {
             "none" => ToolChoice::None,
             "auto" => ToolChoice::Auto,
             "required" => ToolChoice::Required,
@@ -86,7 +86,7 @@ pub(crate) fn tools(
     if tools.is_empty() && matches!(choice, ToolChoice::Required | ToolChoice::Named(_)) {
         return Err(ApiError::invalid(
             Some("tool_choice"),
-            "'tool_choice' asks for a tool, but there are no 'tools'",
+            "'tool_choice' requires a tool, but there are no 'tools'",
         ));
     }
     if let ToolChoice::Named(name) = &choice
@@ -98,11 +98,11 @@ pub(crate) fn tools(
     Ok((tools, choice))
 }
 
-fn tool(given: ToolBody) -> Tool {
-    let parameters = given.function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}));
+fn tool(body: ToolBody) -> Tool {
+    let parameters = body.function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}));
     Tool {
-        name: given.function.name.clone(),
-        definition: json!({"type": "function", "function": given.function}),
+        name: body.function.name.clone(),
+        definition: json!({"type": "function", "function": body.function}),
         parameters,
     }
 }

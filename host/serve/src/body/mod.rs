@@ -1,11 +1,10 @@
-//! From a request's body to what backends understand.
+//! Converts request bodies to requests for backends.
 
+pub(crate) mod checked;
 pub(crate) mod fields;
 pub(crate) mod format;
 pub(crate) mod messages;
-pub(crate) mod parsed;
 pub(crate) mod sampling;
-pub(crate) mod shape;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Sampling settings, with OpenAI's defaults.
+//! Sampling settings with OpenAI's defaults.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -7,11 +7,15 @@ use serde_json::Value;
 use tightwad_core::{Sampling, SamplingSpec, TokenId};
 use tightwad_net::http::ApiError;
 
-use crate::body::fields::Body;
-use crate::body::shape::Shape;
+use crate::body::fields::RequestBody;
+use crate::endpoint::Endpoint;
 
-/// One sampling a choice: the same but for the seed, which counts up.
-pub(crate) fn samplings(body: &Body, shape: Shape, count: usize) -> Result<Vec<Sampling>, ApiError> {
+/// The sampling settings of each choice. Each choice has the next seed.
+pub(crate) fn samplings(
+    body: &RequestBody,
+    endpoint: Endpoint,
+    count: usize,
+) -> Result<Vec<Sampling>, ApiError> {
     let default = SamplingSpec::default();
     let spec = SamplingSpec {
         temperature: body.temperature.unwrap_or(1.0),
@@ -21,19 +25,21 @@ pub(crate) fn samplings(body: &Body, shape: Shape, count: usize) -> Result<Vec<S
         repeat_penalty: body.repeat_penalty.unwrap_or(default.repeat_penalty),
         presence_penalty: body.presence_penalty.unwrap_or(0.0),
         frequency_penalty: body.frequency_penalty.unwrap_or(0.0),
-        logit_bias: biases(body)?,
-        // Without a seed every request is another throw.
+        logit_bias: logit_biases(body)?,
+        // Without a seed, every request gets a random one.
         seed: body.seed.map_or_else(|| RandomState::new().hash_one(0_u8), i64::cast_unsigned),
-        logprobs: wanted_logprobs(body, shape)?,
+        logprobs: logprob_count(body, endpoint)?,
     };
     let seeds = (0..count as u64).map(|index| spec.seed.wrapping_add(index));
-    let one = |seed| Sampling::new(SamplingSpec { seed, ..spec.clone() });
+    let sampling = |seed| Sampling::new(SamplingSpec { seed, ..spec.clone() });
     seeds
-        .map(|seed| one(seed).map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string())))
+        .map(|seed| {
+            sampling(seed).map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string()))
+        })
         .collect()
 }
 
-fn biases(body: &Body) -> Result<Vec<(TokenId, f32)>, ApiError> {
+fn logit_biases(body: &RequestBody) -> Result<Vec<(TokenId, f32)>, ApiError> {
     let entry = |(token, bias): (&String, &f32)| {
         let token = token.parse::<TokenId>().map_err(|_| {
             let message = format!("'logit_bias' has token ids as keys, not '{token}'");
@@ -44,20 +50,21 @@ fn biases(body: &Body) -> Result<Vec<(TokenId, f32)>, ApiError> {
     body.logit_bias.iter().flatten().map(entry).collect()
 }
 
-/// Chat says `logprobs: true` and `top_logprobs: n`, completions say `logprobs: n`.
-fn wanted_logprobs(body: &Body, shape: Shape) -> Result<Option<u8>, ApiError> {
-    let wrong = |message: &str| Err(ApiError::invalid(Some("logprobs"), message));
-    match (shape, &body.logprobs) {
-        (Shape::Chat, Some(Value::Bool(true))) => Ok(Some(body.top_logprobs.unwrap_or(0))),
-        (Shape::Chat, None | Some(Value::Null | Value::Bool(false))) => match body.top_logprobs {
-            Some(n) if n > 0 => wrong("'top_logprobs' needs 'logprobs': true"),
+/// The number of alternatives per log-probability. A chat request has `logprobs: true` and `top_logprobs`; a
+/// completion has `logprobs` as a number.
+fn logprob_count(body: &RequestBody, endpoint: Endpoint) -> Result<Option<u8>, ApiError> {
+    let invalid = |message: &str| Err(ApiError::invalid(Some("logprobs"), message));
+    match (endpoint, &body.logprobs) {
+        (Endpoint::Chat, Some(Value::Bool(true))) => Ok(Some(body.top_logprobs.unwrap_or(0))),
+        (Endpoint::Chat, None | Some(Value::Null | Value::Bool(false))) => match body.top_logprobs {
+            Some(n) if n > 0 => invalid("'top_logprobs' needs 'logprobs': true"),
             _ => Ok(None),
         },
-        (Shape::Chat, Some(_)) => wrong("'logprobs' is true or false here"),
-        (Shape::Completion, None | Some(Value::Null)) => Ok(None),
-        (Shape::Completion, Some(value)) => match value.as_u64() {
+        (Endpoint::Chat, Some(_)) => invalid("'logprobs' is true or false here"),
+        (Endpoint::Completion, None | Some(Value::Null)) => Ok(None),
+        (Endpoint::Completion, Some(value)) => match value.as_u64() {
             Some(n) if n <= 20 => Ok(u8::try_from(n).ok()),
-            _ => wrong("'logprobs' is a number from 0 to 20 here"),
+            _ => invalid("'logprobs' is a number from 0 to 20 here"),
         },
     }
 }

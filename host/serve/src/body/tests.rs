@@ -2,12 +2,12 @@ use axum::response::IntoResponse;
 use tightwad_core::{Prompt, ToolChoice};
 use tightwad_net::http::ApiError;
 
-use crate::body::fields::Body;
-use crate::body::parsed;
-use crate::body::parsed::Parsed;
+use crate::body::checked;
+use crate::body::checked::CheckedRequest;
+use crate::body::fields::RequestBody;
 
-fn chat(json: &str) -> Result<Parsed, ApiError> {
-    parsed::chat(Body::read(json.as_bytes())?, "id")
+fn chat(json: &str) -> Result<CheckedRequest, ApiError> {
+    checked::chat(RequestBody::parse(json.as_bytes())?, "id")
 }
 
 fn refusal(json: &str) -> String {
@@ -17,29 +17,29 @@ fn refusal(json: &str) -> String {
 }
 
 #[test]
-fn the_defaults_are_openai_s() {
-    let parsed =
+fn request_has_the_defaults_of_openai() {
+    let checked =
         chat(r#"{"model": "m", "messages": [{"role": "user", "content": "hi"}], "seed": 5, "n": 2}"#)
             .unwrap();
-    assert_eq!(parsed.requests.len(), 2);
-    let sampling = &parsed.requests[1].sampling;
+    assert_eq!(checked.requests.len(), 2);
+    let sampling = &checked.requests[1].sampling;
     assert_eq!((sampling.temperature, sampling.top_p, sampling.seed), (1.0, 1.0, 6));
-    assert!(!parsed.stream);
+    assert!(!checked.stream);
 }
 
 #[test]
-fn content_parts_are_joined_and_developers_are_system() {
-    let parsed = chat(
+fn messages_join_parts_and_map_developer_to_system() {
+    let checked = chat(
         r#"{"model": "m", "messages": [{"role": "developer", "content":
             [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#,
     );
-    let Prompt::Chat(messages) = &parsed.unwrap().requests[0].prompt else { panic!("a chat") };
+    let Prompt::Chat(messages) = &checked.unwrap().requests[0].prompt else { panic!("a chat") };
     assert_eq!(messages[0].0["role"], "system");
     assert_eq!(messages[0].0["content"], "ab");
 }
 
 #[test]
-fn a_refusal_names_the_field() {
+fn error_names_the_field() {
     for (json, field, words) in [
         (r#"{"model": "m", "messages": [], "temperature": "hot"}"#, "temperature", "expected f32"),
         (r#"{"model": "m", "messages": [], "max_tokens": -1}"#, "max_tokens", "-1"),
@@ -71,22 +71,22 @@ fn a_refusal_names_the_field() {
 }
 
 #[test]
-fn malformed_json_says_where() {
+fn malformed_json_error_names_the_line() {
     assert!(refusal("{\"model\": \"m\",\n x}").contains("line 2"));
-    assert!(Body::read(b"{\"model\": \"\xff\"}").is_err());
+    assert!(RequestBody::parse(b"{\"model\": \"\xff\"}").is_err());
     assert!(refusal("[]").contains("not a request"));
 }
 
 #[test]
-fn arguments_of_earlier_calls_become_objects() {
-    let parsed = chat(
+fn tool_call_arguments_become_objects() {
+    let checked = chat(
         r#"{"model": "m", "messages": [{"role": "assistant", "content": null, "tool_calls":
             [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"x\": 1}"}}]}],
             "tools": [{"type": "function", "function": {"name": "f"}}],
             "tool_choice": {"type": "function", "function": {"name": "f"}}}"#,
     );
-    let parsed = parsed.unwrap();
-    let Prompt::Chat(messages) = &parsed.requests[0].prompt else { panic!("a chat") };
+    let checked = checked.unwrap();
+    let Prompt::Chat(messages) = &checked.requests[0].prompt else { panic!("a chat") };
     assert_eq!(messages[0].0["tool_calls"][0]["function"]["arguments"]["x"], 1);
-    assert_eq!(parsed.requests[0].tool_choice, ToolChoice::Named("f".to_owned()));
+    assert_eq!(checked.requests[0].tool_choice, ToolChoice::Named("f".to_owned()));
 }

@@ -1,25 +1,25 @@
-//! Log-probabilities in the two endpoints' forms.
+//! Log-probabilities in the forms of the two endpoints.
 
 use serde_json::{Map, Value, json};
 use tightwad_core::TextLogprobs;
 
-use crate::body::shape::Shape;
+use crate::endpoint::Endpoint;
 
-/// The `logprobs` of a choice; null where none were asked for.
-pub(crate) fn object(shape: Shape, entries: &[TextLogprobs], offset: usize) -> Value {
+/// The `logprobs` of a choice; null if the request asks for none.
+pub(crate) fn object(endpoint: Endpoint, entries: &[TextLogprobs], offset: usize) -> Value {
     if entries.is_empty() {
         return Value::Null;
     }
-    match shape {
-        Shape::Chat => json!({"content": entries.iter().map(chat).collect::<Vec<_>>(), "refusal": null}),
-        Shape::Completion => completion(entries, offset),
+    match endpoint {
+        Endpoint::Chat => json!({"content": entries.iter().map(chat).collect::<Vec<_>>(), "refusal": null}),
+        Endpoint::Completion => completion(entries, offset),
     }
 }
 
 fn chat(entry: &TextLogprobs) -> Value {
-    let one = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "logprob": logprob, "bytes": bytes});
-    let mut object = one(&entry.bytes, entry.logprob);
-    object["top_logprobs"] = entry.top.iter().map(|(bytes, logprob)| one(bytes, *logprob)).collect();
+    let object_of = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "logprob": logprob, "bytes": bytes});
+    let mut object = object_of(&entry.bytes, entry.logprob);
+    object["top_logprobs"] = entry.top.iter().map(|(bytes, logprob)| object_of(bytes, *logprob)).collect();
     object
 }
 

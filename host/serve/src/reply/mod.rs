@@ -1,9 +1,9 @@
-//! Answers: whole, or as a stream of events.
+//! Responses: one JSON object, or a stream of events.
 
-pub(crate) mod head;
-pub(crate) mod job;
+pub(crate) mod context;
 pub(crate) mod logprobs;
+pub(crate) mod meta;
+pub(crate) mod non_streaming;
 pub(crate) mod objects;
 pub(crate) mod stream;
 pub(crate) mod tools;
-pub(crate) mod whole;

@@ -4,24 +4,24 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use serde_json::{Value, json};
-use tightwad_core::{Finish, Outcome, Report, Usage};
+use tightwad_core::{FinishReason, Outcome, Report, Usage};
 
-/// Usage and reports of all choices together.
+/// Usage and reports over all choices. Prompt tokens are the maximum, other counts are sums.
 #[derive(Default)]
-pub(crate) struct Sum {
+pub(crate) struct Totals {
     pub usage: Usage,
     report: Option<Report>,
 }
 
-impl Sum {
-    /// Adds one choice.
+impl Totals {
+    /// Adds a choice.
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         self.usage.prompt_tokens = self.usage.prompt_tokens.max(outcome.usage.prompt_tokens);
         self.usage.cached_tokens = self.usage.cached_tokens.max(outcome.usage.cached_tokens);
         self.usage.completion_tokens += outcome.usage.completion_tokens;
         match &mut self.report {
             None => self.report = Some(outcome.report.clone()),
-            Some(sum) => sum.add(&outcome.report),
+            Some(report) => report.add(&outcome.report),
         }
     }
 
@@ -46,15 +46,15 @@ pub(crate) fn usage(usage: &Usage) -> Value {
 }
 
 /// OpenAI's `finish_reason`.
-pub(crate) fn reason(finish: Finish, calls: usize) -> &'static str {
+pub(crate) fn finish_reason(finish: FinishReason, calls: usize) -> &'static str {
     match finish {
-        Finish::Stop if calls > 0 => "tool_calls",
-        Finish::Stop => "stop",
-        Finish::Length => "length",
+        FinishReason::Stop if calls > 0 => "tool_calls",
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
     }
 }
 
-/// One tool call, as messages carry it.
+/// One tool call in a message.
 pub(crate) fn tool_call(name: &str, arguments: &str) -> Value {
     let id = RandomState::new().hash_one(name);
     json!({"id": format!("call_{id:016x}"), "type": "function", "function": {"name": name, "arguments": arguments}})

@@ -1,7 +1,7 @@
-//! An answer as server-sent events.
+//! Streamed responses: server-sent events.
 //!
-//! Nothing is sent, not even the status, before the first event has come, so that a request that
-//! fails early fails with its right status.
+//! The server sends nothing before the first update, not even the status. A request that fails early
+//! therefore gets the right status.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -14,105 +14,111 @@ use serde_json::{Value, json};
 use tightwad_core::{Event, Outcome};
 use tightwad_net::http::ApiError;
 
-use crate::body::shape::Shape;
 use crate::choices::Update;
-use crate::reply::job::Job;
-use crate::reply::objects::Sum;
-use crate::reply::tools::{Part, Splitter};
+use crate::endpoint::Endpoint;
+use crate::reply::context::ResponseContext;
+use crate::reply::objects::Totals;
+use crate::reply::tools::{Part, ToolCallParser};
 use crate::reply::{logprobs, objects};
 
-/// Comments keep proxies from closing a stream that waits.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The interval of SSE comments, which keep proxies from closing an idle stream.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Waits for the first event, then streams.
-pub(crate) async fn stream(mut job: Job) -> Result<Response, ApiError> {
-    let first = job.choices.next().await;
+/// Waits for the first update, then starts the stream.
+pub(crate) async fn respond(mut context: ResponseContext) -> Result<Response, ApiError> {
+    let first = context.choices.next().await;
     if let Some((_, Update::Done(Err(error)))) = first {
         let error = ApiError::from(error);
-        job.metrics.answered(&job.observation, error.status().as_u16());
+        context.metrics.finish_request(&context.measurement, error.status().as_u16());
         return Err(error);
     }
-    let mut streaming = Streaming::new(job);
+    let mut events = EventStream::new(context);
     if let Some((index, update)) = first {
-        streaming.take(index, update);
+        events.on_update(index, update);
     }
-    let events = stream::unfold(streaming, |mut streaming| async {
-        let event = streaming.next().await?;
-        Some((Ok::<_, Infallible>(event), streaming))
+    let body = stream::unfold(events, |mut events| async {
+        let event = events.next().await?;
+        Some((Ok::<_, Infallible>(event), events))
     });
-    Ok(SseBody::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    Ok(SseBody::new(body).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
 }
 
-/// One choice, as far as it was sent.
+/// The state of one choice in the stream.
 #[derive(Default)]
-struct Choice {
-    begun: bool,
-    splitter: Splitter,
-    characters: usize,
+struct ChoiceState {
+    role_sent: bool,
+    parser: ToolCallParser,
+    sent_characters: usize,
 }
 
-struct Streaming {
-    job: Job,
-    choices: HashMap<usize, Choice>,
-    sum: Sum,
+struct EventStream {
+    context: ResponseContext,
+    choices: HashMap<usize, ChoiceState>,
+    totals: Totals,
     ready: VecDeque<Sse>,
     ended: bool,
 }
 
-impl Streaming {
-    fn new(job: Job) -> Self {
-        Self { job, choices: HashMap::new(), sum: Sum::default(), ready: VecDeque::new(), ended: false }
+impl EventStream {
+    fn new(context: ResponseContext) -> Self {
+        Self {
+            context,
+            choices: HashMap::new(),
+            totals: Totals::default(),
+            ready: VecDeque::new(),
+            ended: false,
+        }
     }
 
     async fn next(&mut self) -> Option<Sse> {
         while self.ready.is_empty() && !self.ended {
-            match self.job.choices.next().await {
-                Some((index, update)) => self.take(index, update),
-                None => self.end(),
+            match self.context.choices.next().await {
+                Some((index, update)) => self.on_update(index, update),
+                None => self.finish(),
             }
         }
         self.ready.pop_front()
     }
 
-    fn take(&mut self, index: usize, update: Update) {
+    fn on_update(&mut self, index: usize, update: Update) {
         match update {
-            Update::Event(event) => self.event(index, &event),
-            Update::Done(Ok(outcome)) => self.done(index, &outcome),
+            Update::Event(event) => self.on_event(index, &event),
+            Update::Done(Ok(outcome)) => self.on_done(index, &outcome),
             Update::Done(Err(error)) => {
                 let error = ApiError::from(error);
-                self.job.metrics.answered(&self.job.observation, error.status().as_u16());
+                self.context.metrics.finish_request(&self.context.measurement, error.status().as_u16());
                 self.ready.push_back(Sse::default().data(error.object().to_string()));
                 self.ended = true;
             }
         }
     }
 
-    fn event(&mut self, index: usize, event: &Event) {
-        self.job.observation.first();
+    fn on_event(&mut self, index: usize, event: &Event) {
+        self.context.measurement.record_first_text();
         let choice = self.choices.entry(index).or_default();
-        let shape = self.job.head.shape;
-        let logprobs = logprobs::object(shape, &event.logprobs, choice.characters);
-        choice.characters += event.text.chars().count();
-        if shape == Shape::Completion {
+        let endpoint = self.context.meta.endpoint;
+        let logprobs = logprobs::object(endpoint, &event.logprobs, choice.sent_characters);
+        choice.sent_characters += event.text.chars().count();
+        if endpoint == Endpoint::Completion {
             let object =
                 json!([{"index": index, "text": event.text, "logprobs": logprobs, "finish_reason": null}]);
             self.send(object);
             return;
         }
-        let parts = match self.job.head.tools {
-            true => choice.splitter.push(&event.text),
+        let parts = match self.context.meta.tools {
+            true => choice.parser.push(&event.text),
             false => vec![Part::Text(event.text.clone())],
         };
-        self.parts(index, parts, logprobs);
+        self.send_parts(index, parts, logprobs);
     }
 
-    /// Sends parts of a chat message; the first delta of a choice says its role.
-    fn parts(&mut self, index: usize, parts: Vec<Part>, mut logprobs: Value) {
+    /// Sends parts of a chat message. The first delta of a choice has the role.
+    fn send_parts(&mut self, index: usize, parts: Vec<Part>, mut logprobs: Value) {
         let choice = self.choices.entry(index).or_default();
-        let mut call = choice.splitter.calls();
+        let mut call = choice.parser.call_count();
         call -= parts.iter().filter(|part| matches!(part, Part::Call { .. })).count();
         let mut deltas: Vec<Value> = Vec::new();
-        if !std::mem::replace(&mut choice.begun, true) {
+        if !std::mem::replace(&mut choice.role_sent, true) {
             deltas.push(json!({"role": "assistant", "content": ""}));
         }
         for part in parts {
@@ -136,33 +142,33 @@ impl Streaming {
         }
     }
 
-    fn done(&mut self, index: usize, outcome: &Outcome) {
-        self.job.metrics.done(&self.job.observation, outcome);
-        let rest = self.choices.entry(index).or_default().splitter.finish();
-        if self.job.head.shape == Shape::Chat {
-            self.parts(index, rest, Value::Null);
+    fn on_done(&mut self, index: usize, outcome: &Outcome) {
+        self.context.metrics.record_choice(&self.context.measurement, outcome);
+        let last_parts = self.choices.entry(index).or_default().parser.finish();
+        if self.context.meta.endpoint == Endpoint::Chat {
+            self.send_parts(index, last_parts, Value::Null);
         }
-        let calls = self.choices.entry(index).or_default().splitter.calls();
-        let reason = objects::reason(outcome.finish, calls);
-        let choice = match self.job.head.shape {
-            Shape::Chat => json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": reason}),
-            Shape::Completion => {
+        let calls = self.choices.entry(index).or_default().parser.call_count();
+        let reason = objects::finish_reason(outcome.finish_reason, calls);
+        let choice = match self.context.meta.endpoint {
+            Endpoint::Chat => json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": reason}),
+            Endpoint::Completion => {
                 json!({"index": index, "text": "", "logprobs": null, "finish_reason": reason})
             }
         };
-        let mut chunk = self.job.head.chunk(json!([choice]));
-        let mut own = Sum::default();
-        own.add(outcome);
-        chunk["tightwad"] = own.report();
-        self.sum.add(outcome);
+        let mut chunk = self.context.meta.chunk(json!([choice]));
+        let mut choice_totals = Totals::default();
+        choice_totals.add(outcome);
+        chunk["tightwad"] = choice_totals.report();
+        self.totals.add(outcome);
         self.ready.push_back(Sse::default().data(chunk.to_string()));
     }
 
-    fn end(&mut self) {
-        self.job.metrics.answered(&self.job.observation, 200);
-        if self.job.head.usage {
-            let mut chunk = self.job.head.chunk(json!([]));
-            chunk["usage"] = objects::usage(&self.sum.usage);
+    fn finish(&mut self) {
+        self.context.metrics.finish_request(&self.context.measurement, 200);
+        if self.context.meta.usage {
+            let mut chunk = self.context.meta.chunk(json!([]));
+            chunk["usage"] = objects::usage(&self.totals.usage);
             self.ready.push_back(Sse::default().data(chunk.to_string()));
         }
         self.ready.push_back(Sse::default().data("[DONE]"));
@@ -170,7 +176,7 @@ impl Streaming {
     }
 
     fn send(&mut self, choices: Value) {
-        let chunk = self.job.head.chunk(choices);
+        let chunk = self.context.meta.chunk(choices);
         self.ready.push_back(Sse::default().data(chunk.to_string()));
     }
 }

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use tightwad_core::BackendError;
 
 use crate::control::Control;
-use crate::tests::fake::{Fake, Server, state, text};
+use crate::tests::fake::{FakeBackend, Server, state, text};
 
-/// Has the model `m`, which loads, and `broken`, which does not.
-struct Models;
+/// A host with the model `m`, which loads, and `broken`, which does not.
+struct FakeControl;
 
 #[async_trait]
-impl Control for Models {
+impl Control for FakeControl {
     fn status(&self) -> Vec<Value> {
         ["m", "broken"].map(|model| json!({"model": model, "state": "unloaded"})).to_vec()
     }
@@ -49,8 +49,8 @@ async fn post(server: &Server, path: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn models_are_listed_with_their_context() {
-    let server = Server::of(Fake::of(|_| Vec::new())).await;
+async fn model_list_has_context_lengths() {
+    let server = Server::with_backend(FakeBackend::sending(|_| Vec::new())).await;
     let mut list = json(&server, "/v1/models").await;
     let created = list["data"][0]["created"].take();
     assert!(created.as_u64().unwrap() > 1_700_000_000);
@@ -63,21 +63,25 @@ async fn models_are_listed_with_their_context() {
 }
 
 #[tokio::test]
-async fn the_status_has_what_is_served_and_what_can_be_loaded() {
-    let server = Server::start(state(Fake::of(|_| Vec::new()), None).controlling(Arc::new(Models))).await;
+async fn status_lists_served_and_loadable_models() {
+    let server =
+        Server::start(state(FakeBackend::sending(|_| Vec::new()), None).with_control(Arc::new(FakeControl)))
+            .await;
     let status = json(&server, "/v1/tightwad/status").await;
-    let wanted = json!({
+    let expected = json!({
         "tightwad": env!("CARGO_PKG_VERSION"),
         "serves": [{"name": "m", "backend": "fake", "active": 2, "waiting": 1}],
         "models": [{"model": "m", "state": "unloaded"}, {"model": "broken", "state": "unloaded"}],
         "modes": [{"mode": "plain", "name": "p"}], "plugins": [{"name": "filter"}],
     });
-    assert_eq!(status, wanted);
+    assert_eq!(status, expected);
 }
 
 #[tokio::test]
 async fn models_are_loaded_and_unloaded() {
-    let server = Server::start(state(Fake::of(|_| Vec::new()), None).controlling(Arc::new(Models))).await;
+    let server =
+        Server::start(state(FakeBackend::sending(|_| Vec::new()), None).with_control(Arc::new(FakeControl)))
+            .await;
     let loaded = post(&server, "/v1/tightwad/models/m/load").await;
     assert_eq!(loaded, (200, json!({"model": "m", "state": "ready"})));
     let unloaded = post(&server, "/v1/tightwad/models/m/unload").await;
@@ -87,13 +91,13 @@ async fn models_are_loaded_and_unloaded() {
     let (status, unknown) = post(&server, "/v1/tightwad/models/x/unload").await;
     assert_eq!(status, 404);
     assert_eq!(unknown["error"]["message"], "there is no model 'x'; this server has: m, broken");
-    let without = Server::of(Fake::of(|_| Vec::new())).await;
+    let without = Server::with_backend(FakeBackend::sending(|_| Vec::new())).await;
     assert_eq!(post(&without, "/v1/tightwad/models/m/load").await.0, 404);
 }
 
 #[tokio::test]
-async fn requests_and_tokens_are_counted() {
-    let server = Server::of(Fake::of(|_| vec![text("Hi")])).await;
+async fn metrics_count_requests_and_tokens() {
+    let server = Server::with_backend(FakeBackend::sending(|_| vec![text("Hi")])).await;
     assert_eq!(server.chat(json!({})).await.status(), 200);
     assert_eq!(server.chat(json!({"stream": true})).await.text().await.unwrap().lines().count(), 8);
     assert_eq!(server.chat(json!({"n": 0})).await.status(), 400);
@@ -109,6 +113,6 @@ async fn requests_and_tokens_are_counted() {
         "tightwad_time_to_first_token_seconds_count{model=\"m\"} 2",
         "# EOF",
     ] {
-        assert!(text.lines().any(|own| own == line), "{line} is missing in:\n{text}");
+        assert!(text.lines().any(|text_line| text_line == line), "{line} is missing in:\n{text}");
     }
 }

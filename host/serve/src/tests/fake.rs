@@ -1,4 +1,4 @@
-//! A server with a fake backend, and a client of it.
+//! A server with a fake backend, and its client.
 
 use std::sync::Arc;
 
@@ -6,36 +6,36 @@ use async_trait::async_trait;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tightwad_core::{
-    Backend, BackendError, Event, Finish, Generator, Load, Outcome, Report, Request, Sink, TextLogprobs,
-    Token, Usage,
+    Backend, BackendError, Event, FinishReason, Generator, Load, Outcome, Report, Request, Sink,
+    TextLogprobs, Token, Usage,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
+use crate::model_table::{ModelTable, ServedModels};
 use crate::server::serve;
 use crate::state::ServerState;
-use crate::table::{RouteTable, Routes};
 
-/// A backend that sends these events to each request, and then ends.
-pub(crate) struct Fake {
+/// A backend that sends these events to each request and then ends.
+pub(crate) struct FakeBackend {
     pub events: fn(&Request) -> Vec<Event>,
     pub end: Result<Outcome, BackendError>,
 }
 
-impl Fake {
-    /// Sends these events, then stops.
-    pub(crate) fn of(events: fn(&Request) -> Vec<Event>) -> Self {
-        Self { events, end: Ok(outcome(Finish::Stop)) }
+impl FakeBackend {
+    /// A backend that sends these events and then stops.
+    pub(crate) fn sending(events: fn(&Request) -> Vec<Event>) -> Self {
+        Self { events, end: Ok(outcome(FinishReason::Stop)) }
     }
 
-    /// Fails before the first event.
+    /// A backend that fails before the first event.
     pub(crate) fn failing(error: BackendError) -> Self {
         Self { events: |_| Vec::new(), end: Err(error) }
     }
 }
 
-impl Backend for Fake {
+impl Backend for FakeBackend {
     fn name(&self) -> &str {
         "fake"
     }
@@ -54,7 +54,7 @@ impl Backend for Fake {
 }
 
 #[async_trait]
-impl Generator for Fake {
+impl Generator for FakeBackend {
     async fn generate(&self, request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         for event in (self.events)(&request) {
             sink.send(event).await.map_err(|_| BackendError::Cancelled)?;
@@ -64,13 +64,13 @@ impl Generator for Fake {
 }
 
 /// An outcome of 5 prompt tokens, one of them cached, and 2 completion tokens.
-pub(crate) fn outcome(finish: Finish) -> Outcome {
+pub(crate) fn outcome(finish: FinishReason) -> Outcome {
     let usage = Usage { prompt_tokens: 5, completion_tokens: 2, cached_tokens: 1 };
     let report = Report { mode: "plain".to_owned(), exact: true, ..Report::default() };
-    Outcome { finish, usage, report }
+    Outcome { finish_reason: finish, usage, report }
 }
 
-/// Its report.
+/// The `tightwad` object of [`outcome`].
 pub(crate) fn report() -> Value {
     json!({
         "mode": "plain", "exact": true, "rounds": 0, "drafted": 0, "accepted": 0, "wasted": 0, "ties": 0,
@@ -84,13 +84,13 @@ pub(crate) fn text(text: &str) -> Event {
 }
 
 /// An event of one token with log-probabilities.
-pub(crate) fn scored(text: &str) -> Event {
+pub(crate) fn scored_event(text: &str) -> Event {
     let bytes = text.as_bytes().to_vec();
     let top = vec![(bytes.clone(), -0.5), (b"no".to_vec(), -1.5)];
     Event { text: text.to_owned(), logprobs: vec![TextLogprobs { bytes, logprob: -0.5, top }] }
 }
 
-/// A server; it ends when this is dropped.
+/// A running server. Dropping it stops the server.
 pub(crate) struct Server {
     url: String,
     http: reqwest::Client,
@@ -98,8 +98,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves `backend` as the model `m`.
-    pub(crate) async fn of(backend: impl Backend + 'static) -> Self {
+    /// Starts a server with `backend` as the model `m`.
+    pub(crate) async fn with_backend(backend: impl Backend + 'static) -> Self {
         Self::start(state(backend, None)).await
     }
 
@@ -120,51 +120,51 @@ impl Server {
         self.http.post(format!("{}{path}", self.url))
     }
 
-    /// Asks for a chat completion with more `fields`.
+    /// Sends a chat request with additional `fields`.
     pub(crate) async fn chat(&self, fields: Value) -> Response {
         let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
-        self.post("/v1/chat/completions").json(&joined(body, fields)).send().await.unwrap()
+        self.post("/v1/chat/completions").json(&merge_fields(body, fields)).send().await.unwrap()
     }
 
-    /// Asks for a completion with more `fields`.
+    /// Sends a completion request with additional `fields`.
     pub(crate) async fn completion(&self, fields: Value) -> Response {
         let body = json!({"model": "m", "prompt": "hi"});
-        self.post("/v1/completions").json(&joined(body, fields)).send().await.unwrap()
+        self.post("/v1/completions").json(&merge_fields(body, fields)).send().await.unwrap()
     }
 }
 
 /// A server's state with `backend` as the model `m`.
 pub(crate) fn state(backend: impl Backend + 'static, token: Option<Token>) -> ServerState {
-    let routes = Routes::new([("m".to_owned(), Arc::new(backend) as _)]);
-    ServerState::new(Arc::new(RouteTable::new(routes)), Arc::new(Metrics::default()), token)
+    let models = ServedModels::new([("m".to_owned(), Arc::new(backend) as _)]);
+    ServerState::new(Arc::new(ModelTable::new(models)), Arc::new(Metrics::default()), token)
 }
 
-fn joined(mut body: Value, fields: Value) -> Value {
+fn merge_fields(mut body: Value, fields: Value) -> Value {
     for (name, value) in fields.as_object().unwrap() {
         body[name] = value.clone();
     }
     body
 }
 
-/// The answer's JSON, with each random or timed value replaced by its name.
-pub(crate) async fn whole(response: Response) -> Value {
+/// The JSON of a response, with each random or timed value replaced by a placeholder.
+pub(crate) async fn json_body(response: Response) -> Value {
     assert_eq!(response.status(), 200);
-    masked(response.json().await.unwrap())
+    mask(response.json().await.unwrap())
 }
 
-/// The events of a stream: JSON masked as by [`whole`], and `[DONE]` as a string.
+/// The events of a stream: JSON masked as by [`json_body`], and `[DONE]` as a string.
 pub(crate) async fn events(response: Response) -> Vec<Value> {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let body = response.text().await.unwrap();
     let data = body.strip_suffix("\n\n").unwrap().split("\n\n").map(|event| {
         let data = event.strip_prefix("data: ").unwrap();
-        if data == "[DONE]" { Value::from(data) } else { masked(serde_json::from_str(data).unwrap()) }
+        if data == "[DONE]" { Value::from(data) } else { mask(serde_json::from_str(data).unwrap()) }
     });
     data.collect()
 }
 
-fn masked(mut object: Value) -> Value {
+fn mask(mut object: Value) -> Value {
     if let Some(id) = object["id"].as_str() {
         let (prefix, random) = id.split_once('-').unwrap();
         assert_eq!(random.len(), 32, "{id}");
@@ -172,8 +172,8 @@ fn masked(mut object: Value) -> Value {
         assert!(object["created"].as_u64().unwrap() > 1_700_000_000);
         object["created"] = "NOW".into();
     }
-    let own = format!("tightwad-{}", env!("CARGO_PKG_VERSION"));
-    if object["system_fingerprint"] == own.as_str() {
+    let fingerprint = format!("tightwad-{}", env!("CARGO_PKG_VERSION"));
+    if object["system_fingerprint"] == fingerprint.as_str() {
         object["system_fingerprint"] = "VERSION".into();
     }
     let choices = object.get_mut("choices").and_then(Value::as_array_mut);

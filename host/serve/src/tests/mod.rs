@@ -1,7 +1,7 @@
-//! The HTTP interface, asked over a real connection.
+//! Tests of the HTTP API over real connections.
 
 mod admin;
 mod fake;
+mod non_streaming;
 mod refusals;
 mod stream;
-mod whole;

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use tightwad_core::{Backend, BackendError, Generator, Outcome, Request, Sink};
 use tokio::sync::mpsc;
 
-use crate::tests::fake::{Fake, Server, events, report, scored, text};
+use crate::tests::fake::{FakeBackend, Server, events, report, scored_event, text};
 
 /// A chunk of a chat with one choice.
 fn chunk(delta: Value, finish: Option<&str>) -> Value {
@@ -23,50 +23,51 @@ fn role() -> Value {
 }
 
 #[tokio::test]
-async fn a_chat() {
-    let server = Server::of(Fake::of(|_| vec![text("Hel"), text("lo")])).await;
-    let wanted = [
+async fn chat_streams_one_chunk_per_event() {
+    let server = Server::with_backend(FakeBackend::sending(|_| vec![text("Hel"), text("lo")])).await;
+    let expected = [
         role(),
         chunk(json!({"content": "Hel"}), None),
         chunk(json!({"content": "lo"}), None),
         chunk(json!({}), Some("stop")),
         "[DONE]".into(),
     ];
-    assert_eq!(events(server.chat(json!({"stream": true})).await).await, wanted);
+    assert_eq!(events(server.chat(json!({"stream": true})).await).await, expected);
 }
 
 #[tokio::test]
-async fn usage_comes_last_where_it_was_asked_for() {
-    let server = Server::of(Fake::of(|_| vec![text("Hi")])).await;
+async fn requested_usage_is_the_last_chunk() {
+    let server = Server::with_backend(FakeBackend::sending(|_| vec![text("Hi")])).await;
     let options = json!({"stream": true, "stream_options": {"include_usage": true}});
-    let mut wanted = [
+    let mut expected = [
         role(),
         chunk(json!({"content": "Hi"}), None),
         chunk(json!({}), Some("stop")),
         chunk(json!({}), None),
     ];
-    wanted.iter_mut().for_each(|chunk| chunk["usage"] = Value::Null);
-    wanted[3]["choices"] = json!([]);
-    wanted[3]["usage"] = json!({
+    expected.iter_mut().for_each(|chunk| chunk["usage"] = Value::Null);
+    expected[3]["choices"] = json!([]);
+    expected[3]["usage"] = json!({
         "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
         "prompt_tokens_details": {"cached_tokens": 1},
     });
-    let got = events(server.chat(options).await).await;
-    assert_eq!(got[..4], wanted);
-    assert_eq!(got[4..], ["[DONE]"]);
+    let actual = events(server.chat(options).await).await;
+    assert_eq!(actual[..4], expected);
+    assert_eq!(actual[4..], ["[DONE]"]);
 }
 
 #[tokio::test]
-async fn an_answer_without_text_still_has_a_role() {
-    let server = Server::of(Fake::of(|_| Vec::new())).await;
-    let wanted = [chunk(json!({}), Some("stop")), "[DONE]".into()];
-    let got = events(server.chat(json!({"stream": true})).await).await;
-    assert_eq!(got, [&[role()][..], &wanted].concat());
+async fn stream_without_text_has_a_role() {
+    let server = Server::with_backend(FakeBackend::sending(|_| Vec::new())).await;
+    let expected = [chunk(json!({}), Some("stop")), "[DONE]".into()];
+    let actual = events(server.chat(json!({"stream": true})).await).await;
+    assert_eq!(actual, [&[role()][..], &expected].concat());
 }
 
 #[tokio::test]
-async fn a_completion_with_log_probabilities() {
-    let server = Server::of(Fake::of(|_| vec![scored("hé"), scored("!")])).await;
+async fn completion_streams_log_probabilities() {
+    let server =
+        Server::with_backend(FakeBackend::sending(|_| vec![scored_event("hé"), scored_event("!")])).await;
     let chunk = |text: &str, logprobs: Value, finish: Option<&str>| {
         let choice = json!({"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish});
         json!({
@@ -80,23 +81,23 @@ async fn a_completion_with_log_probabilities() {
     };
     let mut last = chunk("", Value::Null, Some("stop"));
     last["tightwad"] = report();
-    let wanted =
+    let expected =
         [chunk("hé", logprobs("hé", 0), None), chunk("!", logprobs("!", 2), None), last, "[DONE]".into()];
-    assert_eq!(events(server.completion(json!({"stream": true, "logprobs": 2})).await).await, wanted);
+    assert_eq!(events(server.completion(json!({"stream": true, "logprobs": 2})).await).await, expected);
 }
 
 #[tokio::test]
-async fn log_probabilities_of_a_chat_come_with_their_text() {
-    let server = Server::of(Fake::of(|_| vec![scored("a")])).await;
-    let got = events(server.chat(json!({"stream": true, "logprobs": true})).await).await;
-    assert_eq!(got[0]["choices"][0]["logprobs"], Value::Null, "the role has none");
-    assert_eq!(got[1]["choices"][0]["delta"], json!({"content": "a"}));
-    assert_eq!(got[1]["choices"][0]["logprobs"]["content"][0]["token"], "a");
+async fn chat_log_probabilities_come_with_their_text() {
+    let server = Server::with_backend(FakeBackend::sending(|_| vec![scored_event("a")])).await;
+    let actual = events(server.chat(json!({"stream": true, "logprobs": true})).await).await;
+    assert_eq!(actual[0]["choices"][0]["logprobs"], Value::Null, "the role has none");
+    assert_eq!(actual[1]["choices"][0]["delta"], json!({"content": "a"}));
+    assert_eq!(actual[1]["choices"][0]["logprobs"]["content"][0]["token"], "a");
 }
 
 #[tokio::test]
-async fn a_tool_call_that_is_split_across_events_comes_whole() {
-    let server = Server::of(Fake::of(|_| {
+async fn tool_call_across_events_is_one_chunk() {
+    let server = Server::with_backend(FakeBackend::sending(|_| {
         ["Look: <tool", "_call>{\"name\": \"f\",", " \"arguments\": {\"x\": 1}}</tool_", "call>\n"]
             .map(text)
             .to_vec()
@@ -106,54 +107,56 @@ async fn a_tool_call_that_is_split_across_events_comes_whole() {
     let call = json!({
         "id": "call_ID", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}, "index": 0,
     });
-    let wanted = [
+    let expected = [
         role(),
         chunk(json!({"content": "Look: "}), None),
         chunk(json!({"tool_calls": [call]}), None),
         chunk(json!({}), Some("tool_calls")),
         "[DONE]".into(),
     ];
-    assert_eq!(events(server.chat(json!({"stream": true, "tools": tools})).await).await, wanted);
+    assert_eq!(events(server.chat(json!({"stream": true, "tools": tools})).await).await, expected);
 }
 
 #[tokio::test]
-async fn each_choice_has_a_role_and_a_finish() {
-    let server = Server::of(Fake::of(|_| vec![text("x")])).await;
-    let got = events(server.chat(json!({"stream": true, "n": 2})).await).await;
+async fn each_choice_has_a_role_and_a_finish_reason() {
+    let server = Server::with_backend(FakeBackend::sending(|_| vec![text("x")])).await;
+    let actual = events(server.chat(json!({"stream": true, "n": 2})).await).await;
     for index in 0..2 {
         let of_choice = |event: &&Value| event["choices"][0]["index"] == index;
-        let own: Vec<&Value> = got.iter().filter(of_choice).map(|event| &event["choices"][0]).collect();
-        assert_eq!(own.len(), 3, "{own:?}");
-        assert_eq!(own[0]["delta"]["role"], "assistant");
-        assert_eq!(own[1]["delta"], json!({"content": "x"}));
-        assert_eq!(own[2]["finish_reason"], "stop");
+        let choices: Vec<&Value> =
+            actual.iter().filter(of_choice).map(|event| &event["choices"][0]).collect();
+        assert_eq!(choices.len(), 3, "{choices:?}");
+        assert_eq!(choices[0]["delta"]["role"], "assistant");
+        assert_eq!(choices[1]["delta"], json!({"content": "x"}));
+        assert_eq!(choices[2]["finish_reason"], "stop");
     }
-    assert_eq!(got.len(), 7);
-    assert_eq!(got[6], "[DONE]");
+    assert_eq!(actual.len(), 7);
+    assert_eq!(actual[6], "[DONE]");
 }
 
 #[tokio::test]
-async fn an_error_in_the_middle_is_the_last_event() {
+async fn stream_error_is_the_last_event() {
     let end = Err(BackendError::failed("fake", "out of luck"));
-    let server = Server::of(Fake { events: |_| vec![text("Hi")], end }).await;
+    let server = Server::with_backend(FakeBackend { events: |_| vec![text("Hi")], end }).await;
     let error = json!({"error": {
         "message": "fake failed: out of luck", "type": "server_error", "param": null, "code": null,
     }});
-    let wanted = [role(), chunk(json!({"content": "Hi"}), None), error];
-    assert_eq!(events(server.chat(json!({"stream": true})).await).await, wanted);
+    let expected = [role(), chunk(json!({"content": "Hi"}), None), error];
+    assert_eq!(events(server.chat(json!({"stream": true})).await).await, expected);
 }
 
 #[tokio::test]
-async fn an_error_before_the_first_event_has_its_status() {
-    let server = Server::of(Fake::failing(BackendError::failed("fake", "out of luck"))).await;
+async fn error_before_the_first_event_sets_the_status() {
+    let server =
+        Server::with_backend(FakeBackend::failing(BackendError::failed("fake", "out of luck"))).await;
     let response = server.chat(json!({"stream": true})).await;
     assert_eq!(response.status(), 503);
 }
 
 /// A backend that sends one event, and reports when it began and when the sink closed.
-struct Endless(mpsc::UnboundedSender<&'static str>);
+struct EndlessBackend(mpsc::UnboundedSender<&'static str>);
 
-impl Backend for Endless {
+impl Backend for EndlessBackend {
     fn name(&self) -> &str {
         "endless"
     }
@@ -164,7 +167,7 @@ impl Backend for Endless {
 }
 
 #[async_trait]
-impl Generator for Endless {
+impl Generator for EndlessBackend {
     async fn generate(&self, _request: Request, sink: Sink) -> Result<Outcome, BackendError> {
         let reports = self.0.clone();
         sink.send(text("Hi")).await.map_err(|_| BackendError::Cancelled)?;
@@ -178,9 +181,9 @@ impl Generator for Endless {
 }
 
 #[tokio::test]
-async fn the_sink_closes_when_the_client_leaves_a_stream() {
+async fn sink_closes_when_the_client_leaves_a_stream() {
     let (reports, mut reported) = mpsc::unbounded_channel();
-    let server = Server::of(Endless(reports)).await;
+    let server = Server::with_backend(EndlessBackend(reports)).await;
     let mut response = server.chat(json!({"stream": true})).await;
     assert!(response.chunk().await.unwrap().is_some());
     assert_eq!(reported.recv().await, Some("began"));
@@ -190,12 +193,12 @@ async fn the_sink_closes_when_the_client_leaves_a_stream() {
 }
 
 #[tokio::test]
-async fn the_sink_closes_when_the_client_leaves_without_an_answer() {
+async fn sink_closes_when_the_client_leaves_early() {
     let (reports, mut reported) = mpsc::unbounded_channel();
-    let server = Server::of(Endless(reports)).await;
+    let server = Server::with_backend(EndlessBackend(reports)).await;
     let request = server.post("/v1/completions").json(&json!({"model": "m", "prompt": "hi"}));
-    let asked = tokio::spawn(request.send());
+    let task = tokio::spawn(request.send());
     assert_eq!(reported.recv().await, Some("began"));
-    asked.abort();
+    task.abort();
     assert_eq!(reported.recv().await, Some("closed"));
 }

@@ -1,43 +1,43 @@
-//! Checks of a manifest's content, which may come from anybody.
+//! Checks the content of a manifest from an untrusted source.
 
-use crate::disk::format::{BLOCK, Content, FILE, PIECES, Piece};
+use crate::disk::format::{Content, MAX_BLOCK_SIZE, MAX_FILE_SIZE, PIECE_SIZES, Piece};
 use crate::disk::manifest_error::ManifestError;
 use crate::disk::name;
 
-/// Fails when the parts contradict each other. The offsets of the pieces add up already.
+/// Fails when the parts contradict each other or exceed a limit. The offsets of the pieces add up already.
 pub(crate) fn check(content: &Content) -> Result<(), ManifestError> {
     let Content { name, size, largest_piece, facts, pieces } = content;
-    let wrong = |what: String| Err(ManifestError::Inconsistent(what));
-    if name::safe(name) != *name {
-        return wrong(format!("{:?} is not a safe name", name.chars().take(100).collect::<String>()));
+    let inconsistent = |reason: String| Err(ManifestError::Inconsistent(reason));
+    if name::safe_name(name) != *name {
+        return inconsistent(format!("{:?} is not a safe name", name.chars().take(100).collect::<String>()));
     }
-    if !facts.are_clean() {
-        return wrong("its facts are too long, or have control characters".to_owned());
+    if !facts.are_sanitized() {
+        return inconsistent("its facts are too long, or have control characters".to_owned());
     }
-    if *size > FILE {
-        return wrong(format!("a file of {size} bytes; at most {FILE} are possible"));
+    if *size > MAX_FILE_SIZE {
+        return inconsistent(format!("a file of {size} bytes; at most {MAX_FILE_SIZE} are possible"));
     }
-    if !PIECES.contains(largest_piece) {
-        return wrong(ManifestError::PieceSize(*largest_piece).to_string());
+    if !PIECE_SIZES.contains(largest_piece) {
+        return inconsistent(ManifestError::PieceSize(*largest_piece).to_string());
     }
     for (index, piece) in pieces.iter().enumerate() {
-        if let Err(what) = check_piece(piece, index, *largest_piece) {
-            return wrong(format!("piece {index} {what}"));
+        if let Err(error) = check_piece(piece, index, *largest_piece) {
+            return inconsistent(format!("piece {index} {error}"));
         }
     }
     let sum: u64 = pieces.iter().map(|piece| piece.length).sum();
     if sum != *size || *size == 0 {
-        return wrong(format!("a file of {size} bytes, but {sum} bytes of pieces"));
+        return inconsistent(format!("a file of {size} bytes, but {sum} bytes of pieces"));
     }
     Ok(())
 }
 
-/// What is wrong with a piece.
+/// A defect of one piece.
 #[derive(Debug, thiserror::Error)]
 enum PieceError {
-    #[error("has {length} bytes; at most {most} are possible")]
-    TooLong { length: u64, most: u64 },
-    #[error("has a block of {0} bytes; 1 to {BLOCK} are possible")]
+    #[error("has {length} bytes; at most {max} are possible")]
+    TooLong { length: u64, max: u64 },
+    #[error("has a block of {0} bytes; 1 to {MAX_BLOCK_SIZE} are possible")]
     BlockLength(u32),
     #[error("is empty")]
     Empty,
@@ -46,12 +46,12 @@ enum PieceError {
 }
 
 fn check_piece(piece: &Piece, index: usize, largest_piece: u64) -> Result<(), PieceError> {
-    // The header of a GGUF is one piece, whatever its length.
-    let most = if index == 0 { *PIECES.end() } else { largest_piece };
-    if piece.length > most {
-        return Err(PieceError::TooLong { length: piece.length, most });
+    // The header of a GGUF is one piece of any length.
+    let max = if index == 0 { *PIECE_SIZES.end() } else { largest_piece };
+    if piece.length > max {
+        return Err(PieceError::TooLong { length: piece.length, max });
     }
-    if let Some(block) = piece.blocks.iter().find(|block| !(1..=BLOCK).contains(&block.length)) {
+    if let Some(block) = piece.blocks.iter().find(|block| !(1..=MAX_BLOCK_SIZE).contains(&block.length)) {
         return Err(PieceError::BlockLength(block.length));
     }
     match piece.blocks.as_slice() {

@@ -8,11 +8,11 @@ use serde::ser::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-/// A SHA-256 digest; shown, and parsed, as 64 hexadecimal digits.
+/// A SHA-256 digest; shown and parsed as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
-/// The text is no digest.
+/// The text is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a digest is 64 hexadecimal digits")]
 pub struct DigestError;
@@ -24,8 +24,8 @@ impl Digest {
         Self(Sha256::digest(data).into())
     }
 
-    /// What a hasher that was fed all of it says.
-    pub(crate) fn finish(hasher: Sha256) -> Self {
+    /// The digest of all bytes that `hasher` received.
+    pub(crate) fn from_hasher(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_survives_its_text() {
+    fn digest_round_trips_through_text_and_json() {
         let digest = Digest::of(b"abc");
         let text = digest.to_string();
         assert_eq!(text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digest_is_refused() {
+    fn digest_rejects_other_texts() {
         let long = "0".repeat(65);
         let odd = format!("{}ä", "0".repeat(62));
         for text in ["", "0", &long[1..64], &long, &odd, &"g".repeat(64)] {

@@ -1,4 +1,4 @@
-//! What can go wrong with a file on this machine.
+//! Errors of a store.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use thiserror::Error;
 
 use crate::disk::digest::Digest;
 
-/// What can go wrong with a file on this machine.
+/// An error of a file on this machine.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The data are not what the manifest says. Whoever sent them lies, or is broken.
-    #[error("block {block} of piece {piece} is not what the manifest says")]
+    /// The data do not match the manifest's digest. Their sender is faulty or malicious.
+    #[error("block {block} of piece {piece} does not match the manifest")]
     Corrupt {
         /// The piece.
         piece: u32,
@@ -27,73 +27,73 @@ pub enum StoreError {
         /// The block within it.
         block: u32,
     },
-    /// Bytes of a piece that is not had, or behind the end.
+    /// The byte lies in an incomplete piece, or after the end of the file.
     #[error("byte {0} is not on this machine yet")]
     Missing(u64),
-    /// Not everything is had.
+    /// Some pieces are missing.
     #[error("{} is not complete: {missing} pieces are missing", path.display())]
     Incomplete {
-        /// The file to be.
+        /// The final path of the file.
         path: PathBuf,
-        /// Pieces that are missing.
+        /// The number of missing pieces.
         missing: usize,
     },
-    /// The file is there already.
-    #[error("{} is there already; move it, or ask for it to be replaced", .0.display())]
+    /// The file exists already.
+    #[error("{} exists already; move it, or pull with --replace", .0.display())]
     Exists(PathBuf),
-    /// Somebody else pulls the same file.
+    /// Another pull of the same file runs.
     #[error("{} is being pulled already; wait for that pull, or stop it", .0.display())]
     Busy(PathBuf),
-    /// The journal is of another file.
-    #[error("{} belongs to another version, {found}, but {wanted} is wanted: finish that pull, or remove the journal and the .part file beside it", journal.display())]
+    /// The journal belongs to another file.
+    #[error("{} belongs to another version, {journal_root}, but {wanted_root} is wanted: finish that pull, or remove the journal and the .part file beside it", journal.display())]
     OtherRoot {
         /// The journal.
         journal: PathBuf,
-        /// Root of the file that it is of.
-        found: Digest,
-        /// Root of the file that is wanted.
-        wanted: Digest,
+        /// The root in the journal.
+        journal_root: Digest,
+        /// The root of the wanted file.
+        wanted_root: Digest,
     },
-    /// A file is in the way, and we have not made it.
-    #[error("{} is in the way, and no pull has made it: move it, or remove it", .0.display())]
+    /// A file that no pull created has the name of the part file or of the journal.
+    #[error("{} exists, and no pull created it: move it, or remove it", .0.display())]
     Foreign(PathBuf),
-    /// Somebody renamed or removed the part file.
-    #[error("{} was moved or removed while it was pulled: move it back, or start the pull again", .0.display())]
+    /// Another program renamed or removed the part file.
+    #[error("{} was moved or removed during the pull: move it back, or start the pull again", .0.display())]
     Moved(PathBuf),
-    /// The file is not that of the manifest, or no longer.
-    #[error("{} is not, or no longer, the file of its manifest: make the manifest again", .0.display())]
+    /// The file does not match its manifest, or does not match it any more.
+    #[error("{} does not match its manifest: make the manifest again", .0.display())]
     Changed(PathBuf),
-    /// An earlier write to the disk failed; what was written since is not to be trusted.
-    #[error("{}: the disk failed before; see the first error, then start the pull again", .0.display())]
+    /// An earlier write to the disk failed. Later writes may be lost too.
+    #[error("{}: an earlier write failed; see the first error, then start the pull again", .0.display())]
     Failed(PathBuf),
-    /// The manifest could not be kept beside the finished file.
+    /// The sidecar of the complete file cannot be written.
     #[error("the file is complete, but {0}")]
-    Keep(#[from] crate::disk::manifest_error::ManifestError),
-    /// No space is left.
-    #[error("no space is left for {}: free some, then start the pull again, it goes on where it was", .0.display())]
+    Sidecar(#[from] crate::disk::manifest_error::ManifestError),
+    /// The disk or the quota is full.
+    #[error("no space is left for {}: free some, then start the pull again; it resumes", .0.display())]
     Full(PathBuf),
-    /// The file system cannot be written to.
+    /// The file system is read-only.
     #[error("{} is on a read-only file system: choose another directory", .0.display())]
     ReadOnly(PathBuf),
     /// Permission denied.
     #[error("no permission for {}: change its owner or mode, or choose another directory", .0.display())]
     Denied(PathBuf),
-    /// The file system has no files of that size.
+    /// The file system does not support files of that size.
     #[error("{} would be larger than its file system allows (FAT: 4 GiB): choose another directory", .0.display())]
     TooLarge(PathBuf),
-    /// Anything else.
+    /// Any other error of the system.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl StoreError {
-    /// What it means when the system says this of `path`.
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+    /// The meaning of a system error for `path`.
+    pub(crate) fn from_io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full(path),
@@ -104,9 +104,9 @@ impl StoreError {
         }
     }
 
-    /// For `map_err`.
-    pub(crate) fn of(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| Self::io(path, source)
+    /// A closure for `map_err`: the error of `path`.
+    pub(crate) fn for_path(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::from_io(path, source)
     }
 }
 
@@ -114,10 +114,10 @@ impl StoreError {
 mod tests {
     use super::*;
 
-    /// Codes of Linux.
+    /// The numbers are error codes of Linux.
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_the_system_says_becomes_what_to_do() {
+    fn system_error_names_the_remedy() {
         for (code, text) in [
             (28, "no space is left for m.part: free some"),
             (122, "no space is left for m.part: free some"),
@@ -126,7 +126,7 @@ mod tests {
             (27, "m.part would be larger than its file system allows"),
             (5, "m.part: Input/output error"),
         ] {
-            let error = StoreError::io(Path::new("m.part"), io::Error::from_raw_os_error(code));
+            let error = StoreError::from_io(Path::new("m.part"), io::Error::from_raw_os_error(code));
             assert!(error.to_string().starts_with(text), "{error}");
         }
     }

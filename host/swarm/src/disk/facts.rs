@@ -1,4 +1,4 @@
-//! What a GGUF says of itself.
+//! Facts about a model, from the header of its GGUF.
 
 use std::borrow::Cow;
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::digest::Digest;
 
-/// Longest text of a fact, in bytes.
-pub(crate) const TEXT: usize = 256;
+/// Greatest length of a fact's text.
+pub(crate) const MAX_TEXT_BYTES: usize = 256;
 
-/// What the header of a GGUF says; all absent for other files.
+/// Facts about a model, from the header of its GGUF. Other files have none.
 ///
-/// Numbers stay numbers here, because a manifest must be the same whatever version made it, and a later
-/// one knows more names.
+/// The file type stays a number: later versions know more names, but every version must make the same
+/// manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
@@ -22,45 +22,45 @@ pub struct Facts {
     /// `general.name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// `general.file_type`; [`Facts::quantization`] has it as text.
+    /// `general.file_type`. [`Facts::quantization`] is its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_type: Option<u32>,
     /// Tokens of context that the model was trained for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u64>,
-    /// Digest of the chat template.
+    /// The digest of the chat template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<Digest>,
 }
 
 impl Facts {
-    /// Most of the tensors' type, as people call it: `Q4_K_M`.
+    /// The usual name of the type that most tensors have, such as `Q4_K_M`.
     #[must_use]
     pub fn quantization(&self) -> Option<Cow<'static, str>> {
         let number = self.file_type?;
-        // The flag of a guessed type.
-        let name = NAMES.iter().find(|(known, _)| *known == number & !1024);
+        // 1024 is the flag of a guessed type.
+        let name = FILE_TYPES.iter().find(|(value, _)| *value == number & !1024);
         Some(name.map_or_else(|| Cow::Owned(format!("type {number}")), |(_, name)| Cow::Borrowed(*name)))
     }
 
-    /// Whether the texts are as [`clean`] makes them.
-    pub(crate) fn are_clean(&self) -> bool {
-        [&self.architecture, &self.name].into_iter().flatten().all(|text| clean(text.as_bytes()) == *text)
+    /// Whether [`sanitize`] would not change the texts.
+    pub(crate) fn are_sanitized(&self) -> bool {
+        [&self.architecture, &self.name].into_iter().flatten().all(|text| sanitize(text.as_bytes()) == *text)
     }
 }
 
-/// A text of a GGUF that may be shown on a terminal: bounded and without control characters.
-pub(crate) fn clean(bytes: &[u8]) -> String {
-    let bytes = &bytes[..bytes.len().min(TEXT)];
+/// The text of a GGUF, safe for a terminal: bounded and without control characters.
+pub(crate) fn sanitize(bytes: &[u8]) -> String {
+    let bytes = &bytes[..bytes.len().min(MAX_TEXT_BYTES)];
     let mut text: String =
         String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // What is not UTF-8 became longer.
-    text.truncate(text.floor_char_boundary(TEXT));
+    // Invalid UTF-8 became longer by its replacement characters.
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
     text
 }
 
-/// `llama_ftype` of llama.cpp.
-const NAMES: &[(u32, &str)] = &[
+/// The names of `llama_ftype` in llama.cpp.
+const FILE_TYPES: &[(u32, &str)] = &[
     (0, "F32"),
     (1, "F16"),
     (2, "Q4_0"),
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_have_their_names() {
+    fn quantization_names_known_and_unknown_types() {
         let of = |file_type| Facts { file_type, ..Facts::default() }.quantization();
         assert_eq!(of(None), None);
         assert_eq!(of(Some(15)).unwrap(), "Q4_K_M");
@@ -113,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_bounded_and_clean() {
-        assert_eq!(clean(b"a\x1b[31m\nb"), "a [31m b");
-        let twice = |bytes: &[u8]| clean(clean(bytes).as_bytes());
+    fn sanitize_bounds_texts_and_is_idempotent() {
+        assert_eq!(sanitize(b"a\x1b[31m\nb"), "a [31m b");
+        let twice = |bytes: &[u8]| sanitize(sanitize(bytes).as_bytes());
         for bytes in [&[0xff; 1000][..], &[0xc3, 0xa4].repeat(400), b"x"] {
-            assert!(clean(bytes).len() <= TEXT);
-            assert_eq!(clean(bytes), twice(bytes));
+            assert!(sanitize(bytes).len() <= MAX_TEXT_BYTES);
+            assert_eq!(sanitize(bytes), twice(bytes));
         }
     }
 }

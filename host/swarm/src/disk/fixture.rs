@@ -1,9 +1,9 @@
-//! Small GGUFs for tests, and noise to fill them with.
+//! Small GGUF files for tests, and random bytes to fill them.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared by tests inside and outside")]
 
 use std::path::{Path, PathBuf};
 
-/// A GGUF that is written by hand.
+/// Builder of a GGUF file.
 #[derive(Clone, Default)]
 pub struct Model {
     pairs: Vec<u8>,
@@ -22,30 +22,32 @@ impl Model {
             .texts("tokenizer.ggml.tokens", &["a", "b", ""])
     }
 
-    /// One with a few layers, some tensors small and some large.
+    /// A model of four layers, with small and large tensors.
     pub fn layered(name: &str, template: &str) -> Self {
         let mut model = Self::new(name).text("tokenizer.chat_template", template);
-        model = model.tensor("token_embd.weight", noise(1, 1_200_000));
+        model = model.tensor("token_embd.weight", random_bytes(1, 1_200_000));
         for layer in 0..4_u64 {
             for (tensor, bytes) in [("attn_norm", 256), ("attn_q", 300_000), ("ffn_up", 1_500_000)] {
                 let seed = 10 * layer + bytes as u64;
-                model = model.tensor(&format!("blk.{layer}.{tensor}.weight"), noise(seed, bytes));
+                model = model.tensor(&format!("blk.{layer}.{tensor}.weight"), random_bytes(seed, bytes));
             }
         }
-        model.tensor("output_norm.weight", noise(2, 256)).tensor("output.weight", noise(3, 700_000))
+        model
+            .tensor("output_norm.weight", random_bytes(2, 256))
+            .tensor("output.weight", random_bytes(3, 700_000))
     }
 
-    /// Adds a pair.
+    /// Adds a metadata pair with a text.
     pub fn text(self, key: &str, value: &str) -> Self {
         self.pair(key, 8, &string(value))
     }
 
-    /// Adds a pair.
+    /// Adds a metadata pair with a number.
     pub fn number(self, key: &str, value: u32) -> Self {
         self.pair(key, 4, &value.to_le_bytes())
     }
 
-    /// Adds a pair.
+    /// Adds a metadata pair with a list of texts.
     pub fn texts(self, key: &str, values: &[&str]) -> Self {
         let mut array = 8_u32.to_le_bytes().to_vec();
         array.extend((values.len() as u64).to_le_bytes());
@@ -53,7 +55,7 @@ impl Model {
         self.pair(key, 9, &array)
     }
 
-    /// Adds a pair of any type.
+    /// Adds a metadata pair of any type.
     pub fn pair(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
         self.pairs.extend(string(key));
         self.pairs.extend(kind.to_le_bytes());
@@ -62,16 +64,16 @@ impl Model {
         self
     }
 
-    /// Adds a tensor, or gives it other bytes.
+    /// Adds a tensor, or replaces its bytes.
     pub fn tensor(mut self, name: &str, bytes: Vec<u8>) -> Self {
-        match self.tensors.iter_mut().find(|(known, _)| known == name) {
+        match self.tensors.iter_mut().find(|(other, _)| other == name) {
             Some((_, old)) => *old = bytes,
             None => self.tensors.push((name.to_owned(), bytes)),
         }
         self
     }
 
-    /// The file.
+    /// The bytes of the file.
     pub fn bytes(&self) -> Vec<u8> {
         let mut file = b"GGUF\x03\0\0\0".to_vec();
         file.extend((self.tensors.len() as u64).to_le_bytes());
@@ -94,7 +96,7 @@ impl Model {
         file
     }
 
-    /// The file, on the disk.
+    /// Writes the file as `name` into `directory`.
     pub fn save(&self, directory: &Path, name: &str) -> PathBuf {
         let path = directory.join(name);
         std::fs::write(&path, self.bytes()).unwrap();
@@ -106,8 +108,8 @@ fn string(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
 }
 
-/// Bytes that are the same for the same seed only.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+/// Pseudo-random bytes: equal seeds give equal bytes.
+pub fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; length];
     random.fill(&mut bytes);

@@ -1,57 +1,57 @@
-//! The format of a manifest: its limits, and its data.
+//! The format of a manifest: its limits and its data.
 
 use std::ops::RangeInclusive;
 
 use crate::disk::digest::Digest;
 use crate::disk::facts::Facts;
 
-/// Largest piece by default, in bytes.
-pub const PIECE: u64 = 64 << 20;
-/// Largest block, in bytes.
-pub const BLOCK: u32 = 1 << 20;
+/// The default size of the largest piece, in bytes.
+pub const DEFAULT_PIECE_SIZE: u64 = 64 << 20;
+/// The size of the largest block, in bytes.
+pub const MAX_BLOCK_SIZE: u32 = 1 << 20;
 
-/// Version of the format.
-pub(crate) const FORMAT: u32 = 1;
-/// Largest file.
-pub(crate) const FILE: u64 = 16 << 40;
-/// What the largest piece may be.
-pub(crate) const PIECES: RangeInclusive<u64> = 4 << 10..=1 << 30;
+/// The version of the format.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The size of the largest file, in bytes.
+pub(crate) const MAX_FILE_SIZE: u64 = 16 << 40;
+/// The range of the largest piece's size, in bytes.
+pub(crate) const PIECE_SIZES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 
-/// Longest JSON of a manifest, in bytes.
-pub(crate) const JSON: u64 = 64 << 20;
+/// Greatest length of a manifest's JSON.
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
-/// A run of bytes of the file. A machine has all of them or none.
+/// The part of a piece that one digest covers. A machine has all bytes of a block or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Its bytes; at least one.
     pub length: u32,
-    /// Of its bytes.
+    /// The digest of its bytes.
     pub digest: Digest,
 }
 
-/// A run of blocks: what a peer is asked for.
+/// A run of blocks: the unit that a peer announces and that a picker chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// Where it begins in the file.
+    /// Its offset in the file, in bytes.
     pub offset: u64,
     /// Its bytes.
     pub length: u64,
-    /// Of its bytes.
+    /// The digest of its bytes.
     pub digest: Digest,
-    /// What it is made of; at least one.
+    /// Its blocks; at least one.
     pub blocks: Vec<Block>,
 }
 
-/// The content of a manifest, but for its root.
+/// The content of a manifest, without its root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Content {
-    /// The file's name; the root does not cover it.
+    /// The file's name. The root does not cover it.
     pub(crate) name: String,
     /// Bytes of the file.
     pub(crate) size: u64,
-    /// Largest piece, in bytes; the header of a GGUF may be longer.
+    /// Bytes of the largest piece. The header of a GGUF may be longer.
     pub(crate) largest_piece: u64,
-    /// The file's own description.
+    /// Facts from the file's header.
     pub(crate) facts: Facts,
     /// The pieces, in the file's order.
     pub(crate) pieces: Vec<Piece>,

@@ -1,28 +1,29 @@
-//! The header of a GGUF (versions 2 and 3, little-endian), read without trust: nothing in it makes us
-//! allocate more than a bounded number of names, or read on for ever.
+//! Reads the header of an untrusted GGUF (versions 2 and 3, little-endian).
+//!
+//! Invariant: memory and reading time are bounded for any header.
 
 use std::io::BufRead;
 
-use crate::disk::facts::{Facts, TEXT, clean};
+use crate::disk::bounded_reader::BoundedReader;
+use crate::disk::facts::{Facts, MAX_TEXT_BYTES, sanitize};
 use crate::disk::gguf_error::{GgufError, MAX_ALIGNMENT, MAX_DIMENSIONS, MAX_TENSORS};
-use crate::disk::input::Input;
 use crate::disk::value;
 use crate::disk::value::Value;
 
-/// Longest header: the first piece holds it, and no piece is longer.
-pub(crate) const HEADER: u64 = 1 << 30;
+/// Greatest length of a header. The first piece holds the header, and no piece is longer.
+pub(crate) const MAX_HEADER_BYTES: u64 = 1 << 30;
 
-/// What the header says.
+/// The parts of a header that a manifest needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gguf {
     pub(crate) facts: Facts,
-    /// Where the first tensor begins; all before it is header.
-    pub(crate) data: u64,
-    /// By offset; together they reach from `data` to the end of the file, without gaps.
+    /// The offset of the first tensor. All bytes before it belong to the header.
+    pub(crate) data_offset: u64,
+    /// The tensors by offset. The tensors cover the file from `data_offset` to its end, without gaps.
     pub(crate) tensors: Vec<Tensor>,
 }
 
-/// A run of the file, with the padding behind it.
+/// The bytes of a tensor, and the padding after them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
@@ -31,7 +32,7 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    /// `N` of a name such as `blk.N.attn_q.weight`.
+    /// The layer `N` of a tensor with a name such as `blk.N.attn_q.weight`.
     pub(crate) fn layer(&self) -> Option<u32> {
         let (number, _) = self.name.strip_prefix("blk.")?.split_once('.')?;
         number.parse().ok()
@@ -39,50 +40,50 @@ impl Tensor {
 }
 
 impl Gguf {
-    /// Reads the header of a file of `size` bytes; `None`: it is no GGUF that we know.
+    /// Reads the header of a file of `size` bytes; `None`: the file is not a GGUF of a known version.
     pub(crate) fn read(from: impl BufRead, size: u64) -> Result<Option<Self>, GgufError> {
-        let mut input = Input::new(from, size, HEADER);
-        if size < 24 || input.array()? != *b"GGUF" || !matches!(input.u32()?, 2 | 3) {
+        let mut reader = BoundedReader::new(from, size, MAX_HEADER_BYTES);
+        if size < 24 || reader.array()? != *b"GGUF" || !matches!(reader.u32()?, 2 | 3) {
             return Ok(None);
         }
-        let (tensors, pairs) = (input.u64()?, input.u64()?);
+        let (tensors, pairs) = (reader.u64()?, reader.u64()?);
         if tensors > MAX_TENSORS {
-            return Err(GgufError::Tensors(tensors));
+            return Err(GgufError::TooManyTensors(tensors));
         }
-        let mut said = Said::default();
+        let mut metadata = Metadata::default();
         for _ in 0..pairs {
-            said.pair(&mut input)?;
+            metadata.read_pair(&mut reader)?;
         }
-        // Growing as they come: a file must have the bytes that it makes us keep.
-        let mut found = Vec::new();
+        // The vector grows with the bytes that the file has, because `tensors` can be wrong.
+        let mut offsets = Vec::new();
         for _ in 0..tensors {
-            found.push(tensor(&mut input)?);
+            offsets.push(read_tensor(&mut reader)?);
         }
-        let alignment = said.alignment()?;
-        let data = input.position().next_multiple_of(alignment).min(size);
-        let (data, tensors) = lay_out(found, data, size)?;
-        Ok(Some(Self { facts: said.facts(), data, tensors }))
+        let alignment = metadata.alignment()?;
+        let data_offset = reader.position().next_multiple_of(alignment).min(size);
+        let (data_offset, tensors) = place_tensors(offsets, data_offset, size)?;
+        Ok(Some(Self { facts: metadata.into_facts(), data_offset, tensors }))
     }
 }
 
-/// What the keys said that matter here.
+/// The metadata keys that a manifest needs.
 #[derive(Default)]
-struct Said {
+struct Metadata {
     facts: Facts,
     alignment: Option<u64>,
-    /// `context_length` by architecture: which is the file's is known in the end.
+    /// `context_length` by architecture, because the file's architecture can come later.
     contexts: Vec<(String, u64)>,
 }
 
-impl Said {
-    fn pair(&mut self, input: &mut Input<impl BufRead>) -> Result<(), GgufError> {
-        let key = clean(&input.string(TEXT)?);
-        let value = value::read(input, &key)?;
+impl Metadata {
+    fn read_pair(&mut self, reader: &mut BoundedReader<impl BufRead>) -> Result<(), GgufError> {
+        let key = sanitize(&reader.string(MAX_TEXT_BYTES)?);
+        let value = value::read(reader, &key)?;
         match (key.as_str(), value) {
             ("general.architecture", Value::Text { start, .. }) => {
-                self.facts.architecture = Some(clean(&start));
+                self.facts.architecture = Some(sanitize(&start));
             }
-            ("general.name", Value::Text { start, .. }) => self.facts.name = Some(clean(&start)),
+            ("general.name", Value::Text { start, .. }) => self.facts.name = Some(sanitize(&start)),
             ("tokenizer.chat_template", Value::Text { digest, .. }) => {
                 self.facts.chat_template = Some(digest);
             }
@@ -105,45 +106,53 @@ impl Said {
         if alignment.is_power_of_two() && alignment <= MAX_ALIGNMENT {
             Ok(alignment)
         } else {
-            Err(GgufError::Alignment(alignment))
+            Err(GgufError::BadAlignment(alignment))
         }
     }
 
-    fn facts(mut self) -> Facts {
-        let own = self.contexts.iter().find(|(of, _)| Some(of) == self.facts.architecture.as_ref());
-        self.facts.context = own.map(|(_, tokens)| *tokens);
+    fn into_facts(mut self) -> Facts {
+        let context = self
+            .contexts
+            .iter()
+            .find(|(architecture, _)| Some(architecture) == self.facts.architecture.as_ref());
+        self.facts.context = context.map(|(_, tokens)| *tokens);
         self.facts
     }
 }
 
-/// A tensor's name, and where it begins behind the header.
-fn tensor(input: &mut Input<impl BufRead>) -> Result<(String, u64), GgufError> {
-    let name = clean(&input.string(TEXT)?);
-    let dimensions = input.u32()?;
+/// A tensor's name, and its offset from the end of the header.
+fn read_tensor(reader: &mut BoundedReader<impl BufRead>) -> Result<(String, u64), GgufError> {
+    let name = sanitize(&reader.string(MAX_TEXT_BYTES)?);
+    let dimensions = reader.u32()?;
     if dimensions > MAX_DIMENSIONS {
-        return Err(GgufError::Dimensions { name, dimensions });
+        return Err(GgufError::TooManyDimensions { name, dimensions });
     }
-    // The sizes, and the type: how long a tensor is, its neighbour says.
-    input.skip(8 * u64::from(dimensions) + 4)?;
-    Ok((name, input.u64()?))
+    // Skips the sizes and the type: the next tensor's offset gives this tensor's length.
+    reader.skip(8 * u64::from(dimensions) + 4)?;
+    Ok((name, reader.u64()?))
 }
 
-/// Where the tensors begin and end in the file, when they begin at `data`.
-fn lay_out(mut found: Vec<(String, u64)>, data: u64, size: u64) -> Result<(u64, Vec<Tensor>), GgufError> {
-    found.sort_by_key(|(_, offset)| *offset);
-    let gap = found.first().map_or(0, |(_, offset)| *offset);
-    if data.saturating_add(gap) > HEADER {
-        return Err(GgufError::Long);
+/// The tensors' positions in the file. Offsets in the header count from `data_offset`.
+fn place_tensors(
+    mut offsets: Vec<(String, u64)>,
+    data_offset: u64,
+    size: u64,
+) -> Result<(u64, Vec<Tensor>), GgufError> {
+    offsets.sort_by_key(|(_, offset)| *offset);
+    let gap = offsets.first().map_or(0, |(_, offset)| *offset);
+    if data_offset.saturating_add(gap) > MAX_HEADER_BYTES {
+        return Err(GgufError::HeaderTooLong);
     }
-    if let Some((name, _)) = found.iter().find(|(_, offset)| *offset > size - data) {
-        return Err(GgufError::Behind(name.clone()));
+    if let Some((name, _)) = offsets.iter().find(|(_, offset)| *offset > size - data_offset) {
+        return Err(GgufError::TensorPastEnd(name.clone()));
     }
-    let ends: Vec<u64> = found.iter().skip(1).map(|(_, offset)| data + offset).chain([size]).collect();
-    let tensors: Vec<Tensor> = found
+    let ends: Vec<u64> =
+        offsets.iter().skip(1).map(|(_, offset)| data_offset + offset).chain([size]).collect();
+    let tensors: Vec<Tensor> = offsets
         .into_iter()
         .zip(ends)
         .map(|((name, offset), end)| {
-            let offset = data + offset;
+            let offset = data_offset + offset;
             Tensor { name, offset, bytes: end - offset }
         })
         .collect();

@@ -1,4 +1,4 @@
-//! Hashing a file: each byte is read once, by as many threads as there are cores.
+//! Hashes files: each byte is read once, by as many threads as the machine has cores.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,28 +7,32 @@ use std::{io, panic};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::disk::at;
-use crate::disk::cut::Cut;
 use crate::disk::digest::Digest;
+use crate::disk::file_io;
 use crate::disk::format::{Block, Piece};
+use crate::disk::layout::PieceLayout;
 
-/// Most threads: each keeps one block in memory.
-const THREADS: usize = 32;
+/// Largest number of threads. Each one keeps one block in memory.
+const MAX_THREADS: usize = 32;
 
-/// Hashes the pieces; `progress` hears of every so many bytes more, from any thread.
-pub(crate) fn pieces(file: &File, cuts: &[Cut], progress: &(dyn Fn(u64) + Sync)) -> io::Result<Vec<Piece>> {
-    each(cuts, |buffer, cut| piece(file, cut, buffer, progress))
+/// Hashes the pieces. Any thread may call `progress`, with the number of bytes since its last call.
+pub(crate) fn pieces(
+    file: &File,
+    layouts: &[PieceLayout],
+    progress: &(dyn Fn(u64) + Sync),
+) -> io::Result<Vec<Piece>> {
+    parallel_map(layouts, |buffer, layout| hash_piece(file, layout, buffer, progress))
 }
 
-/// Does `work` on every item, on all cores, in no order; the results are in order. Each thread has a
-/// buffer. After the first error no more is begun.
-pub(crate) fn each<T: Sync, U: Send, E: Send>(
+/// Calls `work` with every item and a buffer of the thread, on all cores, in any order. The results have the
+/// order of the items. After the first error no further item begins.
+pub(crate) fn parallel_map<T: Sync, U: Send, E: Send>(
     items: &[T],
     work: impl Fn(&mut Vec<u8>, &T) -> Result<U, E> + Sync,
 ) -> Result<Vec<U>, E> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
-    let one = || {
+    let run_worker = || {
         let (mut done, mut buffer) = (Vec::new(), Vec::new());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -40,11 +44,11 @@ pub(crate) fn each<T: Sync, U: Send, E: Send>(
         }
     };
     let results = thread::scope(|scope| {
-        // This thread works too, should the system not want to give us more.
-        let more = cores.min(THREADS).min(items.len()).saturating_sub(1);
-        let spawn = |_| thread::Builder::new().spawn_scoped(scope, one).ok();
-        let threads: Vec<_> = (0..more).filter_map(spawn).collect();
-        let mut results = vec![one()];
+        // The calling thread works too: the system may refuse further threads.
+        let extra = cores.min(MAX_THREADS).min(items.len()).saturating_sub(1);
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, run_worker).ok();
+        let threads: Vec<_> = (0..extra).filter_map(spawn).collect();
+        let mut results = vec![run_worker()];
         let join = |thread: ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
         };
@@ -56,17 +60,22 @@ pub(crate) fn each<T: Sync, U: Send, E: Send>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
-fn piece(file: &File, cut: &Cut, buffer: &mut Vec<u8>, progress: &(dyn Fn(u64) + Sync)) -> io::Result<Piece> {
-    let mut whole = Sha256::new();
-    let mut blocks = Vec::with_capacity(cut.blocks.len());
-    let mut offset = cut.offset;
-    for &length in &cut.blocks {
+fn hash_piece(
+    file: &File,
+    layout: &PieceLayout,
+    buffer: &mut Vec<u8>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> io::Result<Piece> {
+    let mut hasher = Sha256::new();
+    let mut blocks = Vec::with_capacity(layout.blocks.len());
+    let mut offset = layout.offset;
+    for &length in &layout.blocks {
         buffer.resize(length as usize, 0);
-        at::read(file, buffer, offset)?;
+        file_io::read_at(file, buffer, offset)?;
         let digest = Digest::of(buffer);
-        // A piece of one block has that block's digest.
-        if cut.blocks.len() > 1 {
-            whole.update(&buffer);
+        // The digest of a piece with one block is that block's digest.
+        if layout.blocks.len() > 1 {
+            hasher.update(&buffer);
         }
         blocks.push(Block { length, digest });
         offset += u64::from(length);
@@ -74,7 +83,7 @@ fn piece(file: &File, cut: &Cut, buffer: &mut Vec<u8>, progress: &(dyn Fn(u64) +
     }
     let digest = match blocks.as_slice() {
         [only] => only.digest,
-        _ => Digest::finish(whole),
+        _ => Digest::from_hasher(hasher),
     };
-    Ok(Piece { offset: cut.offset, length: cut.length, digest, blocks })
+    Ok(Piece { offset: layout.offset, length: layout.length, digest, blocks })
 }

@@ -1,22 +1,22 @@
-//! Which blocks of a part file survive power loss.
+//! The journal of a part file: the blocks that survive power loss.
 //!
-//! A block is in the journal only when its bytes were on the disk before. A line says which file the journal
-//! is of; behind it are records of a fixed size, each with a checksum over the root, its place and its
-//! block. The first record that is torn, or damaged, ends the journal: it and all behind it are dropped.
+//! Invariant: a block enters the journal only after the disk has its bytes. The header line names the file's
+//! root. Records of a fixed size follow, each with a checksum over the root, its position and its block. The
+//! first torn or damaged record ends the journal: opening drops this record and all later ones.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::disk::at;
 use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
+use crate::disk::file_io;
 
 const MAGIC: &str = "tightwad journal 1 ";
-/// The line, with its end.
-const LINE: usize = MAGIC.len() + 64 + 1;
-/// Number of a block, checksum.
-const RECORD: usize = 8;
+/// Length of the header line, with its line end.
+const HEADER_BYTES: usize = MAGIC.len() + 64 + 1;
+/// Length of a record: the index of a block (4 bytes) and a CRC-32 (4 bytes).
+const RECORD_BYTES: usize = 8;
 
 /// The open, locked journal of a pull.
 #[derive(Debug)]
@@ -27,43 +27,43 @@ pub(crate) struct Journal {
     records: u64,
 }
 
-/// A journal, and what it said.
-pub(crate) struct Opened {
+/// An open journal, and the blocks that it records.
+pub(crate) struct OpenedJournal {
     pub(crate) journal: Journal,
-    /// Blocks in it.
+    /// Indexes of the recorded blocks.
     pub(crate) blocks: Vec<u32>,
-    /// Whether there was none before.
-    pub(crate) new: bool,
+    /// Whether no usable journal existed before.
+    pub(crate) is_new: bool,
 }
 
 impl Journal {
-    /// Makes the journal, or opens it; nobody else can, meanwhile. `count`: blocks of the file.
-    pub(crate) fn open(path: PathBuf, root: Digest, count: u32) -> Result<Opened, StoreError> {
-        let file = lock(&path)?;
+    /// Creates or opens the journal, and locks it for this process. The file has `block_count` blocks.
+    pub(crate) fn open(path: PathBuf, root: Digest, block_count: u32) -> Result<OpenedJournal, StoreError> {
+        let file = open_locked(&path)?;
         let mut journal = Self { path, file, root, records: 0 };
-        let text = journal.text(count).map_err(StoreError::of(&journal.path))?;
-        let line = journal.line();
-        if line.starts_with(&text) && text.len() < LINE {
-            // None, or one that lost its power before it was of any use.
-            journal.reset().map_err(StoreError::of(&journal.path))?;
-            return Ok(Opened { journal, blocks: Vec::new(), new: true });
+        let content = journal.read_content(block_count).map_err(StoreError::for_path(&journal.path))?;
+        let header = journal.header();
+        if header.starts_with(&content) && content.len() < HEADER_BYTES {
+            // The journal is empty, or power loss cut its header: it records nothing.
+            journal.reset().map_err(StoreError::for_path(&journal.path))?;
+            return Ok(OpenedJournal { journal, blocks: Vec::new(), is_new: true });
         }
-        if !text.starts_with(&line) {
-            return Err(journal.other(&text));
+        if !content.starts_with(&header) {
+            return Err(journal.mismatch(&content));
         }
-        let blocks = journal.blocks(&text[LINE..], count);
+        let blocks = journal.parse_records(&content[HEADER_BYTES..], block_count);
         journal.records = blocks.len() as u64;
-        let length = (LINE + blocks.len() * RECORD) as u64;
+        let length = (HEADER_BYTES + blocks.len() * RECORD_BYTES) as u64;
         let end = journal.file.set_len(length).and_then(|()| journal.file.seek(SeekFrom::End(0)));
-        end.map_err(StoreError::of(&journal.path))?;
-        Ok(Opened { journal, blocks, new: false })
+        end.map_err(StoreError::for_path(&journal.path))?;
+        Ok(OpenedJournal { journal, blocks, is_new: false })
     }
 
-    /// Adds blocks, and comes back when the disk has them.
+    /// Appends blocks, and returns when the disk has the records.
     pub(crate) fn append(&mut self, blocks: &[u32]) -> io::Result<()> {
-        let mut records = Vec::with_capacity(blocks.len() * RECORD);
-        for (place, block) in (self.records..).zip(blocks) {
-            records.extend(record(self.root, place, *block));
+        let mut records = Vec::with_capacity(blocks.len() * RECORD_BYTES);
+        for (position, block) in (self.records..).zip(blocks) {
+            records.extend(encode_record(self.root, position, *block));
         }
         self.file.write_all(&records)?;
         self.file.sync_data()?;
@@ -71,39 +71,39 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets all blocks, and comes back when the disk has that.
+    /// Removes all records, and returns when the disk has the empty journal.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
         self.records = 0;
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&self.line())?;
+        self.file.write_all(&self.header())?;
         self.file.sync_all()?;
-        at::sync_directory(&self.path)
+        file_io::sync_parent(&self.path)
     }
 
     /// Removes the journal's file.
     pub(crate) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path)?;
-        at::sync_directory(&self.path)
+        file_io::sync_parent(&self.path)
     }
 
-    fn line(&self) -> Vec<u8> {
+    fn header(&self) -> Vec<u8> {
         format!("{MAGIC}{}\n", self.root).into_bytes()
     }
 
-    /// All that can be of use: a block is recorded once.
-    fn text(&mut self, count: u32) -> io::Result<Vec<u8>> {
-        let most = LINE as u64 + u64::from(count) * RECORD as u64;
-        let mut text = Vec::new();
-        (&self.file).take(most).read_to_end(&mut text)?;
-        Ok(text)
+    /// Reads at most one record per block: a valid journal has no more.
+    fn read_content(&mut self, block_count: u32) -> io::Result<Vec<u8>> {
+        let max = HEADER_BYTES as u64 + u64::from(block_count) * RECORD_BYTES as u64;
+        let mut content = Vec::new();
+        (&self.file).take(max).read_to_end(&mut content)?;
+        Ok(content)
     }
 
-    fn blocks(&self, records: &[u8], count: u32) -> Vec<u32> {
+    fn parse_records(&self, records: &[u8], block_count: u32) -> Vec<u32> {
         let mut blocks = Vec::new();
-        for (place, bytes) in (0..).zip(records.chunks_exact(RECORD)) {
+        for (position, bytes) in (0..).zip(records.chunks_exact(RECORD_BYTES)) {
             let block = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            if block >= count || record(self.root, place, block) != bytes {
+            if block >= block_count || encode_record(self.root, position, block) != bytes {
                 break;
             }
             blocks.push(block);
@@ -111,20 +111,23 @@ impl Journal {
         blocks
     }
 
-    fn other(&self, text: &[u8]) -> StoreError {
-        let found = text
-            .get(..LINE)
+    /// The error of a journal with another header.
+    fn mismatch(&self, content: &[u8]) -> StoreError {
+        let journal_root = content
+            .get(..HEADER_BYTES)
             .and_then(|line| std::str::from_utf8(line).ok())
             .and_then(|line| line.strip_prefix(MAGIC)?.strip_suffix('\n')?.parse().ok());
-        match found {
-            Some(found) => StoreError::OtherRoot { journal: self.path.clone(), found, wanted: self.root },
+        match journal_root {
+            Some(journal_root) => {
+                StoreError::OtherRoot { journal: self.path.clone(), journal_root, wanted_root: self.root }
+            }
             None => StoreError::Foreign(self.path.clone()),
         }
     }
 }
 
 /// Opens the file, and locks it until it is closed.
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn open_locked(path: &Path) -> Result<File, StoreError> {
     for _ in 0..8 {
         let file = OpenOptions::new()
             .read(true)
@@ -132,29 +135,29 @@ fn lock(path: &Path) -> Result<File, StoreError> {
             .create(true)
             .truncate(false)
             .open(path)
-            .map_err(StoreError::of(path))?;
+            .map_err(StoreError::for_path(path))?;
         match file.try_lock() {
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(StoreError::io(path, error)),
+            Err(TryLockError::Error(error)) => return Err(StoreError::from_io(path, error)),
         }
-        // Who had the lock may have finished and removed the file between the two.
-        if at::leads_to(path, &file).map_err(StoreError::of(path))? {
+        // The last owner of the lock may have removed the file after this call opened it.
+        if file_io::is_same_file(path, &file).map_err(StoreError::for_path(path))? {
             return Ok(file);
         }
     }
     Err(StoreError::Busy(path.to_owned()))
 }
 
-fn record(root: Digest, place: u64, block: u32) -> [u8; RECORD] {
+fn encode_record(root: Digest, position: u64, block: u32) -> [u8; RECORD_BYTES] {
     let block = block.to_le_bytes();
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&root.0);
-    sum.update(&place.to_le_bytes());
-    sum.update(&block);
-    let mut record = [0; RECORD];
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&root.0);
+    crc.update(&position.to_le_bytes());
+    crc.update(&block);
+    let mut record = [0; RECORD_BYTES];
     record[..4].copy_from_slice(&block);
-    record[4..].copy_from_slice(&sum.finalize().to_le_bytes());
+    record[4..].copy_from_slice(&crc.finalize().to_le_bytes());
     record
 }
 
@@ -166,80 +169,80 @@ mod tests {
 
     const ROOT: Digest = Digest([7; 32]);
 
-    fn blocks(path: &Path) -> Vec<u32> {
+    fn recorded_blocks(path: &Path) -> Vec<u32> {
         Journal::open(path.to_owned(), ROOT, 100).unwrap().blocks
     }
 
-    /// A journal of these blocks, and its bytes.
-    fn made(path: &Path, blocks: &[u32]) -> Vec<u8> {
+    /// Creates a journal of these blocks; returns its bytes.
+    fn create_journal(path: &Path, blocks: &[u32]) -> Vec<u8> {
         let mut opened = Journal::open(path.to_owned(), ROOT, 100).unwrap();
-        assert!(opened.new);
+        assert!(opened.is_new);
         opened.journal.append(&blocks[..1]).unwrap();
         opened.journal.append(&blocks[1..]).unwrap();
         fs::read(path).unwrap()
     }
 
     #[test]
-    fn a_torn_record_is_dropped_and_written_over() {
+    fn torn_record_is_dropped_and_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let whole = made(&path, &[3, 99, 0]);
-        assert_eq!(blocks(&path), [3, 99, 0]);
-        for torn in 1..=RECORD {
-            fs::write(&path, &whole[..whole.len() - torn]).unwrap();
+        let intact = create_journal(&path, &[3, 99, 0]);
+        assert_eq!(recorded_blocks(&path), [3, 99, 0]);
+        for torn in 1..=RECORD_BYTES {
+            fs::write(&path, &intact[..intact.len() - torn]).unwrap();
             let mut opened = Journal::open(path.clone(), ROOT, 100).unwrap();
             assert_eq!(opened.blocks, [3, 99], "{torn} bytes are missing");
             opened.journal.append(&[5]).unwrap();
             drop(opened);
-            assert_eq!(blocks(&path), [3, 99, 5]);
+            assert_eq!(recorded_blocks(&path), [3, 99, 5]);
         }
     }
 
     #[test]
-    fn a_damaged_record_ends_the_journal() {
+    fn damaged_record_ends_the_journal() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let whole = made(&path, &[3, 99, 0]);
-        for at in LINE + RECORD..whole.len() {
-            let mut damaged = whole.clone();
+        let intact = create_journal(&path, &[3, 99, 0]);
+        for at in HEADER_BYTES + RECORD_BYTES..intact.len() {
+            let mut damaged = intact.clone();
             damaged[at] ^= 4;
             fs::write(&path, &damaged).unwrap();
-            let good = if at < LINE + 2 * RECORD { vec![3] } else { vec![3, 99] };
-            assert_eq!(blocks(&path), good, "byte {at}");
+            let good = if at < HEADER_BYTES + 2 * RECORD_BYTES { vec![3] } else { vec![3, 99] };
+            assert_eq!(recorded_blocks(&path), good, "byte {at}");
         }
-        // What a file system may leave behind the end, and records in another's place.
-        fs::write(&path, [&whole[..], &[0; 20]].concat()).unwrap();
-        assert_eq!(blocks(&path), [3, 99, 0]);
-        fs::write(&path, [&whole[..], &whole[LINE..]].concat()).unwrap();
-        assert_eq!(blocks(&path), [3, 99, 0]);
+        // A file system may leave zeros after the end. Copied records are at a wrong position.
+        fs::write(&path, [&intact[..], &[0; 20]].concat()).unwrap();
+        assert_eq!(recorded_blocks(&path), [3, 99, 0]);
+        fs::write(&path, [&intact[..], &intact[HEADER_BYTES..]].concat()).unwrap();
+        assert_eq!(recorded_blocks(&path), [3, 99, 0]);
     }
 
     #[test]
-    fn a_journal_that_lost_its_line_is_new() {
+    fn journal_without_header_is_new() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let whole = made(&path, &[1, 2]);
-        for length in 0..LINE {
-            fs::write(&path, &whole[..length]).unwrap();
-            assert!(Journal::open(path.clone(), ROOT, 100).unwrap().new, "{length} bytes");
+        let intact = create_journal(&path, &[1, 2]);
+        for length in 0..HEADER_BYTES {
+            fs::write(&path, &intact[..length]).unwrap();
+            assert!(Journal::open(path.clone(), ROOT, 100).unwrap().is_new, "{length} bytes");
         }
-        for strange in [&b"a diary"[..], &[0; 500], &whole[..LINE].to_ascii_uppercase()] {
-            fs::write(&path, strange).unwrap();
+        for other in [&b"a diary"[..], &[0; 500], &intact[..HEADER_BYTES].to_ascii_uppercase()] {
+            fs::write(&path, other).unwrap();
             let error = Journal::open(path.clone(), ROOT, 100).err().unwrap();
             assert!(matches!(error, StoreError::Foreign(_)), "{error}");
         }
     }
 
     #[test]
-    fn blocks_that_the_file_does_not_have_are_not_believed() {
+    fn journal_drops_blocks_that_the_file_lacks() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        made(&path, &[1, 99]);
+        create_journal(&path, &[1, 99]);
         assert_eq!(Journal::open(path, ROOT, 99).unwrap().blocks, [1]);
     }
 
     #[test]
-    fn a_journal_has_one_owner_and_one_root() {
+    fn journal_has_one_owner_and_one_root() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let opened = Journal::open(path.clone(), ROOT, 100).unwrap();
@@ -247,6 +250,6 @@ mod tests {
         assert!(matches!(error, StoreError::Busy(_)), "{error}");
         drop(opened);
         let error = Journal::open(path, Digest([8; 32]), 100).err().unwrap();
-        assert!(matches!(error, StoreError::OtherRoot { found: ROOT, .. }), "{error}");
+        assert!(matches!(error, StoreError::OtherRoot { journal_root: ROOT, .. }), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which pieces somebody needs who runs only some layers of a model.
+//! The pieces that a machine needs to run some layers of a model.
 
 use std::ops::Range;
 
@@ -9,25 +9,25 @@ use crate::disk::format::{Content, Piece};
 use crate::disk::gguf::{Gguf, Tensor};
 use crate::disk::gguf_error::GgufError;
 
-/// The pieces cannot be told.
+/// The pieces of layers cannot be determined.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LayersError {
-    /// The bytes are not piece 0.
+    /// The given bytes are not piece 0.
     #[error("these bytes are not the model's header: fetch piece 0 first")]
-    NotTheHeader,
-    /// The file has no layers.
-    #[error("the file is not a GGUF: it has no layers, only a whole")]
-    NoGguf,
+    WrongHeader,
+    /// The file is not a GGUF.
+    #[error("the file is not a GGUF, so it has no layers; pull the complete file")]
+    NotGguf,
     /// The header is broken.
     #[error("the model's header is broken: {0}")]
-    Broken(#[from] GgufError),
-    /// The model has fewer layers.
+    Gguf(#[from] GgufError),
+    /// The model does not have these layers.
     #[error("layers {}..{}: the model has layers 0..{layers}", wanted.start, wanted.end)]
-    Few {
-        /// What was asked for.
+    OutOfRange {
+        /// The requested layers.
         wanted: Range<u32>,
-        /// How many the model has.
+        /// The number of layers that the model has.
         layers: u32,
     },
 }
@@ -39,18 +39,18 @@ pub(crate) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    /// Reads `header`, which must be piece 0 of this content.
+    /// Parses `header`, which must be piece 0 of this content.
     pub(crate) fn read(content: &'a Content, header: &[u8]) -> Result<Self, LayersError> {
         let pieces = content.pieces.as_slice();
-        let first = pieces.first().ok_or(LayersError::NoGguf)?;
+        let first = pieces.first().ok_or(LayersError::NotGguf)?;
         if header.len() as u64 != first.length || Digest::of(header) != first.digest {
-            return Err(LayersError::NotTheHeader);
+            return Err(LayersError::WrongHeader);
         }
         match Gguf::read(header, content.size) {
-            Ok(Some(gguf)) if gguf.data == first.length => Ok(Self { pieces, gguf }),
-            // The file is cut as one that is not a GGUF.
-            Ok(_) => Err(LayersError::NoGguf),
-            Err(error) => Err(LayersError::Broken(error)),
+            Ok(Some(gguf)) if gguf.data_offset == first.length => Ok(Self { pieces, gguf }),
+            // The maker of the manifest did not treat the file as a GGUF.
+            Ok(_) => Err(LayersError::NotGguf),
+            Err(error) => Err(LayersError::Gguf(error)),
         }
     }
 
@@ -60,30 +60,30 @@ impl<'a> Layers<'a> {
         last.map_or(0, |last| last.saturating_add(1))
     }
 
-    /// The pieces of `layers`, and the header's.
+    /// The pieces of `layers`, and the header's piece.
     pub(crate) fn pieces_of(&self, layers: Range<u32>) -> Result<Vec<u32>, LayersError> {
         let count = self.count();
         if layers.is_empty() || layers.end > count {
-            return Err(LayersError::Few { wanted: layers, layers: count });
+            return Err(LayersError::OutOfRange { wanted: layers, layers: count });
         }
         Ok(self.pieces_with(|tensor| tensor.layer().is_some_and(|layer| layers.contains(&layer))))
     }
 
-    /// The pieces of the tensors that belong to no layer, and the header's.
-    pub(crate) fn pieces_of_none(&self) -> Vec<u32> {
+    /// The pieces of the tensors outside all layers, and the header's piece.
+    pub(crate) fn pieces_outside_layers(&self) -> Vec<u32> {
         self.pieces_with(|tensor| tensor.layer().is_none())
     }
 
-    fn pieces_with(&self, wanted: impl Fn(&Tensor) -> bool) -> Vec<u32> {
-        let mut found = vec![false; self.pieces.len()];
-        found[0] = true;
-        for tensor in self.gguf.tensors.iter().filter(|tensor| wanted(tensor)) {
-            // Even one of no bytes has a place.
+    fn pieces_with(&self, matches: impl Fn(&Tensor) -> bool) -> Vec<u32> {
+        let mut is_wanted = vec![false; self.pieces.len()];
+        is_wanted[0] = true;
+        for tensor in self.gguf.tensors.iter().filter(|tensor| matches(tensor)) {
+            // An empty tensor counts for the piece at its offset.
             let end = tensor.offset + tensor.bytes.max(1);
             let from = self.pieces.partition_point(|piece| piece.offset + piece.length <= tensor.offset);
             let to = self.pieces.partition_point(|piece| piece.offset < end);
-            found.get_mut(from..to).unwrap_or_default().fill(true);
+            is_wanted.get_mut(from..to).unwrap_or_default().fill(true);
         }
-        (0..).zip(found).filter_map(|(index, found)| found.then_some(index)).collect()
+        (0..).zip(is_wanted).filter_map(|(index, is_wanted)| is_wanted.then_some(index)).collect()
     }
 }

@@ -1,7 +1,7 @@
-//! What a file is made of.
+//! The manifest of a file.
 //!
-//! A manifest is valid by construction: its pieces cover the file without gaps, its blocks the pieces, all
-//! within the limits, and its root says everything but the name.
+//! Invariant: a manifest is valid by construction. Its pieces cover the file without gaps, and its blocks
+//! cover the pieces. All sizes keep their limits. The root covers everything except the name.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,9 +11,9 @@ use crate::disk::facts::Facts;
 use crate::disk::format::{Content, Piece};
 use crate::disk::layers::{Layers, LayersError};
 use crate::disk::manifest_error::ManifestError;
-use crate::disk::{beside, build, check, json, merkle};
+use crate::disk::{build, check, json, merkle, sidecar};
 
-/// What a file is made of: pieces, their digests, and a root digest over everything but the name.
+/// The pieces and blocks of a file, their digests, and a root digest over everything except the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     content: Content,
@@ -21,55 +21,56 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Makes the manifest of a file: reads and hashes all of it, on all cores. Several threads
-    /// call `progress` with the number of bytes that they have hashed since their last call. The name is the given one, or the model's own, or the file's.
+    /// Builds the manifest of a file. Reads and hashes the complete file, on all cores. Several threads call
+    /// `progress` with the number of bytes that they have hashed since their last call. Without `name`, the
+    /// name is the model's own or the file's.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is changed meanwhile, or is a GGUF that is broken.
-    pub fn of(
+    /// When the file cannot be read, changes during the call, or is a broken GGUF.
+    pub fn build(
         path: &Path,
         largest_piece: u64,
         name: Option<&str>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Self, ManifestError> {
-        Self::checked(build::content(path, largest_piece, name, progress)?)
+        Self::from_content(build::content(path, largest_piece, name, progress)?)
     }
 
-    /// Reads a manifest that anybody may have written.
+    /// Parses a manifest from an untrusted source.
     ///
     /// # Errors
     ///
-    /// When it is not one, too large, of another format, or contradicts itself.
+    /// When `bytes` are not a manifest, are too many, have another format, or contradict each other.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        Self::checked(json::read(bytes)?)
+        Self::from_content(json::read(bytes)?)
     }
 
-    /// As JSON: the same bytes on every machine.
+    /// The manifest as JSON: the same bytes on every machine.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         json::write(&self.content)
     }
 
-    /// The manifest that is kept beside the file, if it can still be that file's: the size fits, and the
-    /// file was not changed since.
+    /// Reads the sidecar of the file at `path`. `None` when there is none, when its size differs from the
+    /// file's, or when the file changed later.
     #[must_use]
-    pub fn beside(path: &Path) -> Option<Self> {
-        let (json, size) = beside::read(path)?;
+    pub fn read_sidecar(path: &Path) -> Option<Self> {
+        let (json, size) = sidecar::read(path)?;
         Self::parse(&json).ok().filter(|manifest| manifest.size() == size)
     }
 
-    /// Keeps the manifest beside its file.
+    /// Writes the manifest as the sidecar of the file at `path`.
     ///
     /// # Errors
     ///
-    /// When the disk does not want to.
-    pub fn keep_beside(&self, path: &Path) -> Result<(), ManifestError> {
-        beside::write(path, &self.to_json())
+    /// When the disk reports an error.
+    pub fn write_sidecar(&self, path: &Path) -> Result<(), ManifestError> {
+        sidecar::write(path, &self.to_json())
     }
 
-    /// The pieces of `layers`, and the header's. `header` is piece 0. What belongs to no layer (token
-    /// embeddings, output, norms at the end) is not among them: see [`Manifest::pieces_of_no_layer`].
+    /// The pieces of `layers`, and the header's piece. `header` is piece 0. Tensors outside all layers (token
+    /// embeddings, output, final norms) are not included: see [`Manifest::pieces_outside_layers`].
     ///
     /// # Errors
     ///
@@ -78,37 +79,38 @@ impl Manifest {
         Layers::read(&self.content, header)?.pieces_of(layers)
     }
 
-    /// The pieces of what belongs to no layer, and the header's: who begins or ends a pass needs them.
+    /// The pieces of the tensors outside all layers, and the header's piece. The machines that begin or end a
+    /// forward pass need them.
     ///
     /// # Errors
     ///
     /// When `header` is not piece 0 of a GGUF.
-    pub fn pieces_of_no_layer(&self, header: &[u8]) -> Result<Vec<u32>, LayersError> {
-        Ok(Layers::read(&self.content, header)?.pieces_of_none())
+    pub fn pieces_outside_layers(&self, header: &[u8]) -> Result<Vec<u32>, LayersError> {
+        Ok(Layers::read(&self.content, header)?.pieces_outside_layers())
     }
 
-    /// How many layers the model has. `header` is piece 0.
+    /// The number of the model's layers. `header` is piece 0.
     ///
     /// # Errors
     ///
     /// When `header` is not piece 0 of a GGUF.
-    pub fn layers(&self, header: &[u8]) -> Result<u32, LayersError> {
+    pub fn layer_count(&self, header: &[u8]) -> Result<u32, LayersError> {
         Ok(Layers::read(&self.content, header)?.count())
     }
 
-    fn checked(content: Content) -> Result<Self, ManifestError> {
+    fn from_content(content: Content) -> Result<Self, ManifestError> {
         check::check(&content)?;
         let root = merkle::root(&content);
         Ok(Self { content, root })
     }
 
-    /// What it is known by: two files of the same root are the same file.
+    /// The digest that identifies the manifest: two files of the same root are equal.
     #[must_use]
     pub fn root(&self) -> Digest {
         self.root
     }
 
-    /// The name; safe as a file's. It is the one thing that the root does not say.
+    /// The model's name; safe as a file name. The root does not cover it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.content.name
@@ -120,13 +122,13 @@ impl Manifest {
         self.content.size
     }
 
-    /// No piece is larger, but the header may be.
+    /// Bytes of the largest piece. The header's piece may be larger.
     #[must_use]
     pub fn largest_piece(&self) -> u64 {
         self.content.largest_piece
     }
 
-    /// What the file says of itself.
+    /// Facts from the file's header.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.content.facts

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::disk::format::{FORMAT, JSON, PIECES};
+use crate::disk::format::{FORMAT_VERSION, MAX_MANIFEST_BYTES, PIECE_SIZES};
 use crate::disk::gguf_error::GgufError;
 
-/// A manifest cannot be made, read or kept.
+/// A manifest cannot be built, parsed or written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -17,7 +17,7 @@ pub enum ManifestError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The file cannot be written.
@@ -25,38 +25,40 @@ pub enum ManifestError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// Nothing to be spread.
-    #[error("{} is empty: there is nothing to spread", .0.display())]
+    /// The file is empty.
+    #[error("{} is empty: there is nothing to seed", .0.display())]
     Empty(PathBuf),
-    /// No file.
+    /// The path is not a regular file.
     #[error("{} is not a file; name the model's file itself", .0.display())]
-    NoFile(PathBuf),
-    /// The file changed while it was read.
-    #[error("{} was changed while it was read; wait until it is complete, then try again", .0.display())]
+    NotAFile(PathBuf),
+    /// The file changed during hashing.
+    #[error("{} changed while it was read; wait until it is complete, then try again", .0.display())]
     Changed(PathBuf),
     /// The file is a broken GGUF.
     #[error("{} is a broken GGUF: {source}", path.display())]
     Gguf {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect.
         source: GgufError,
     },
-    /// Pieces of a size that is not possible.
-    #[error("pieces of {0} bytes: the largest piece may be {least} to {most} bytes", least = PIECES.start(), most = PIECES.end())]
+    /// The size of the largest piece is out of range.
+    #[error("pieces of {0} bytes: the largest piece may be {min} to {max} bytes", min = PIECE_SIZES.start(), max = PIECE_SIZES.end())]
     PieceSize(u64),
-    /// A manifest of too many bytes.
-    #[error("the manifest would be {0} bytes long, more than {JSON}: split the model into several files")]
+    /// The manifest is too long.
+    #[error(
+        "the manifest would be {0} bytes long, more than {MAX_MANIFEST_BYTES}: split the model into several files"
+    )]
     TooLong(u64),
-    /// No JSON, or not that of a manifest.
+    /// The bytes are not the JSON of a manifest.
     #[error("not a manifest: {0}")]
     Json(String),
-    /// A later format.
+    /// The manifest has another format.
     #[error(
-        "the manifest's format is {0}, this program knows {FORMAT}: bring the older of the two up to date"
+        "the manifest's format is {0}, this program supports {FORMAT_VERSION}: update the older of the two"
     )]
     Version(u32),
     /// The parts contradict each other.

@@ -1,15 +1,15 @@
-//! The root of a manifest: a Merkle tree as in RFC 6962 over leaves that say all but the name.
+//! The root of a manifest: a Merkle tree as in RFC 6962. Its leaves cover everything except the name.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::disk::digest::Digest;
 use crate::disk::facts::Facts;
-use crate::disk::format::{Content, FORMAT, Piece};
+use crate::disk::format::{Content, FORMAT_VERSION, Piece};
 
 /// The root of this content.
 pub(crate) fn root(content: &Content) -> Digest {
     let pieces = content.pieces.iter().enumerate();
-    // The first leaf covers the content of the whole file too.
+    // The first leaf also covers the fields of the whole file.
     let leaves: Vec<Digest> =
         pieces.map(|(index, piece)| leaf((index == 0).then_some(content), piece)).collect();
     tree(&leaves)
@@ -18,10 +18,10 @@ pub(crate) fn root(content: &Content) -> Digest {
 fn leaf(content: Option<&Content>, piece: &Piece) -> Digest {
     let mut hasher = Sha256::new_with_prefix([0]);
     if let Some(content) = content {
-        hasher.update(FORMAT.to_le_bytes());
+        hasher.update(FORMAT_VERSION.to_le_bytes());
         hasher.update(content.size.to_le_bytes());
         hasher.update(content.largest_piece.to_le_bytes());
-        facts(&mut hasher, &content.facts);
+        hash_facts(&mut hasher, &content.facts);
     }
     hasher.update(piece.length.to_le_bytes());
     hasher.update(piece.digest.0);
@@ -30,24 +30,24 @@ fn leaf(content: Option<&Content>, piece: &Piece) -> Digest {
         hasher.update(block.length.to_le_bytes());
         hasher.update(block.digest.0);
     }
-    Digest::finish(hasher)
+    Digest::from_hasher(hasher)
 }
 
-/// Every fact as its length and its bytes; what is absent differs from what is empty.
-fn facts(hasher: &mut Sha256, facts: &Facts) {
+/// Hashes the length and the bytes of every fact. An absent fact differs from an empty one by its length.
+fn hash_facts(hasher: &mut Sha256, facts: &Facts) {
     let Facts { architecture, name, file_type, context, chat_template } = facts;
     let file_type = file_type.map(u32::to_le_bytes);
     let context = context.map(u64::to_le_bytes);
-    let said = [
+    let values = [
         architecture.as_deref().map(str::as_bytes),
         name.as_deref().map(str::as_bytes),
         file_type.as_ref().map(<[u8; 4]>::as_slice),
         context.as_ref().map(<[u8; 8]>::as_slice),
         chat_template.as_ref().map(|digest| digest.0.as_slice()),
     ];
-    for fact in said {
-        hasher.update(fact.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
-        hasher.update(fact.unwrap_or_default());
+    for value in values {
+        hasher.update(value.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
+        hasher.update(value.unwrap_or_default());
     }
 }
 
@@ -56,12 +56,12 @@ fn tree(leaves: &[Digest]) -> Digest {
         [] => Digest::of(&[]),
         [leaf] => *leaf,
         _ => {
-            // The largest power of two below their number.
+            // RFC 6962: the left tree has the largest power of two below the number of leaves.
             let left = 1 << (leaves.len() - 1).ilog2();
             let mut hasher = Sha256::new_with_prefix([1]);
             hasher.update(tree(&leaves[..left]).0);
             hasher.update(tree(&leaves[left..]).0);
-            Digest::finish(hasher)
+            Digest::from_hasher(hasher)
         }
     }
 }
@@ -72,7 +72,7 @@ mod tests {
 
     /// The test vectors of Certificate Transparency.
     #[test]
-    fn the_tree_is_that_of_rfc_6962() {
+    fn tree_matches_rfc_6962() {
         let inputs: [&[u8]; 8] = [
             b"",
             b"\x00",

@@ -1,26 +1,26 @@
-//! Names that are safe as the name of a file, everywhere.
+//! Model names that are safe file names on every system.
 
-/// Longest name, in bytes: with a suffix behind it, every file system takes it.
-const LONGEST: usize = 128;
+/// Greatest length of a name. Every file system accepts it with a suffix.
+const MAX_NAME_BYTES: usize = 128;
 
-/// `wish` as a safe name: letters, digits and `-`, `_`, `+`, `.`; nothing else, no dot in front.
-pub(crate) fn safe(wish: &str) -> String {
+/// Turns `requested` into a safe name: letters, digits, `-`, `_`, `+` and `.`, without a leading dot.
+pub(crate) fn safe_name(requested: &str) -> String {
     let mut name = String::new();
-    for c in wish.chars() {
+    for c in requested.chars() {
         let c = if c.is_alphanumeric() || matches!(c, '_' | '+' | '.') { c } else { '-' };
-        // One dash for any number of strange characters.
+        // One dash replaces a run of other characters.
         if !(c == '-' && name.ends_with('-')) {
             name.push(c);
         }
     }
     let ends = ['.', '-'];
     let name = name.trim_matches(ends);
-    let name = name[..name.floor_char_boundary(LONGEST)].trim_end_matches(ends);
-    if name.is_empty() || is_device(name) { format!("model{name}") } else { name.to_owned() }
+    let name = name[..name.floor_char_boundary(MAX_NAME_BYTES)].trim_end_matches(ends);
+    if name.is_empty() || is_reserved(name) { format!("model{name}") } else { name.to_owned() }
 }
 
-/// Names that Windows keeps for devices, whatever is behind the dot.
-fn is_device(name: &str) -> bool {
+/// Whether Windows reserves the name for a device. Text after the first dot does not matter.
+fn is_reserved(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).to_ascii_uppercase();
     let numbered =
         |prefix| stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
@@ -32,8 +32,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_safe_and_stay_so() {
-        for (wish, name) in [
+    fn safe_name_is_safe_and_idempotent() {
+        for (requested, name) in [
             ("Qwen3 0.6B (Instruct)", "Qwen3-0.6B-Instruct"),
             ("../../etc/passwd", "etc-passwd"),
             ("..", "model"),
@@ -44,12 +44,13 @@ mod tests {
             (".hidden", "hidden"),
             ("Größe", "Größe"),
         ] {
-            assert_eq!(safe(wish), name, "{wish:?}");
+            assert_eq!(safe_name(requested), name, "{requested:?}");
         }
-        for wish in ["x".repeat(1000), "ä.".repeat(500), "- .".repeat(99), format!("{}.con", "a".repeat(127))]
+        for requested in
+            ["x".repeat(1000), "ä.".repeat(500), "- .".repeat(99), format!("{}.con", "a".repeat(127))]
         {
-            assert!(safe(&wish).len() <= LONGEST);
-            assert_eq!(safe(&safe(&wish)), safe(&wish));
+            assert!(safe_name(&requested).len() <= MAX_NAME_BYTES);
+            assert_eq!(safe_name(&safe_name(&requested)), safe_name(&requested));
         }
     }
 }

@@ -1,49 +1,50 @@
-//! How a store begins: with a whole file, or a part file that is made or gone on with.
+//! Opens the files of a store: a complete file, or a new or existing part file with its journal.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::path::Path;
 use std::{io, slice};
 
-use crate::disk::at;
+use crate::disk::block_map::BlockMap;
 use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
+use crate::disk::file_io;
 use crate::disk::format::Block;
-use crate::disk::have::Have;
-use crate::disk::journal::{self, Journal};
+use crate::disk::journal::{Journal, OpenedJournal};
 use crate::disk::manifest::Manifest;
 
-/// The parts of a store that its files determine.
-pub(crate) struct Opened {
+/// The parts of a store that come from its files.
+pub(crate) struct OpenedStore {
     pub(crate) file: File,
-    pub(crate) have: Have,
-    /// None: the file is whole.
+    pub(crate) blocks: BlockMap,
+    /// `None`: the file is complete.
     pub(crate) journal: Option<Journal>,
-    /// Size and age of a whole file.
-    pub(crate) settled: Option<Metadata>,
+    /// The metadata of a complete file.
+    pub(crate) complete_metadata: Option<Metadata>,
 }
 
-/// Opens a complete file.
-pub(crate) fn whole(path: &Path, manifest: &Manifest) -> Result<Opened, StoreError> {
-    let file = File::open(path).map_err(StoreError::of(path))?;
-    let settled = file.metadata().map_err(StoreError::of(path))?;
-    if settled.len() != manifest.size() {
+/// Opens a complete file. Checks its size, its first piece and its last block.
+pub(crate) fn complete(path: &Path, manifest: &Manifest) -> Result<OpenedStore, StoreError> {
+    let file = File::open(path).map_err(StoreError::for_path(path))?;
+    let metadata = file.metadata().map_err(StoreError::for_path(path))?;
+    if metadata.len() != manifest.size() {
         return Err(StoreError::Changed(path.to_owned()));
     }
     if let Some(first) = manifest.pieces().first() {
-        check(path, &file, &first.blocks, 0)?;
+        check_blocks(path, &file, &first.blocks, 0)?;
     }
     if let Some(last) = manifest.pieces().last().and_then(|piece| piece.blocks.last()) {
-        check(path, &file, slice::from_ref(last), manifest.size() - u64::from(last.length))?;
+        check_blocks(path, &file, slice::from_ref(last), manifest.size() - u64::from(last.length))?;
     }
-    Ok(Opened { file, have: Have::new(manifest, true), journal: None, settled: Some(settled) })
+    let blocks = BlockMap::new(manifest, true);
+    Ok(OpenedStore { file, blocks, journal: None, complete_metadata: Some(metadata) })
 }
 
-/// Fails when the file has other blocks than these at `offset`.
-fn check(path: &Path, file: &File, blocks: &[Block], mut offset: u64) -> Result<(), StoreError> {
+/// Fails when the bytes from `offset` do not match these blocks.
+fn check_blocks(path: &Path, file: &File, blocks: &[Block], mut offset: u64) -> Result<(), StoreError> {
     let mut bytes = Vec::new();
     for block in blocks {
         bytes.resize(block.length as usize, 0);
-        at::read(file, &mut bytes, offset).map_err(StoreError::of(path))?;
+        file_io::read_at(file, &mut bytes, offset).map_err(StoreError::for_path(path))?;
         if Digest::of(&bytes) != block.digest {
             return Err(StoreError::Changed(path.to_owned()));
         }
@@ -52,67 +53,68 @@ fn check(path: &Path, file: &File, blocks: &[Block], mut offset: u64) -> Result<
     Ok(())
 }
 
-/// Makes the part file and its journal, or opens them.
-pub(crate) fn resume(path: &Path, manifest: &Manifest) -> Result<Opened, StoreError> {
-    let mut have = Have::new(manifest, false);
-    let (part, journal) = (at::beside(path, ".part"), at::beside(path, ".journal"));
-    // The journal is made first: a part file alone is none of ours.
+/// Creates the part file and its journal, or opens them.
+pub(crate) fn resume(path: &Path, manifest: &Manifest) -> Result<OpenedStore, StoreError> {
+    let mut blocks = BlockMap::new(manifest, false);
+    let (part, journal) = (file_io::with_suffix(path, ".part"), file_io::with_suffix(path, ".journal"));
+    // A pull creates the journal first, so another program made a part file without a journal.
     if part.exists() && !journal.exists() {
         return Err(StoreError::Foreign(part));
     }
-    let journal::Opened { mut journal, blocks, new } = open_journal(&journal, &part, manifest, have.count())?;
-    // Nobody else of ours changes it from here on.
-    let size = size_of(&part).map_err(StoreError::of(&part))?;
-    if new && size.is_some() {
-        journal.remove().map_err(StoreError::of(path))?;
+    let OpenedJournal { mut journal, blocks: recorded, is_new } =
+        open_journal(&journal, &part, manifest, blocks.block_count())?;
+    // The journal's lock keeps other pulls away from the part file from here on.
+    let size = file_size(&part).map_err(StoreError::for_path(&part))?;
+    if is_new && size.is_some() {
+        journal.remove().map_err(StoreError::for_path(path))?;
         return Err(StoreError::Foreign(part));
     }
-    if !new && size.is_none() && is_finished(path, manifest) {
-        journal.remove().map_err(StoreError::of(path))?;
-        manifest.keep_beside(path)?;
-        return whole(path, manifest);
+    if !is_new && size.is_none() && was_renamed(path, manifest) {
+        journal.remove().map_err(StoreError::for_path(path))?;
+        manifest.write_sidecar(path)?;
+        return complete(path, manifest);
     }
     let file = if size == Some(manifest.size()) {
-        for number in blocks {
-            let spot = have.nth(manifest, number)?;
-            have.insert(&spot);
+        for index in recorded {
+            let location = blocks.locate_index(manifest, index)?;
+            blocks.insert(&location);
         }
         OpenOptions::new().read(true).write(true).open(&part)
     } else {
-        journal.reset().and_then(|()| begin(&part, manifest.size()))
+        journal.reset().and_then(|()| create_sparse(&part, manifest.size()))
     };
-    let file = file.map_err(StoreError::of(&part))?;
-    Ok(Opened { file, have, journal: Some(journal), settled: None })
+    let file = file.map_err(StoreError::for_path(&part))?;
+    Ok(OpenedStore { file, blocks, journal: Some(journal), complete_metadata: None })
 }
 
-/// A journal of another file is in the way only as long as there is a part file.
+/// Opens the journal. Without a part file, the journal of another file is replaced.
 fn open_journal(
     path: &Path,
     part: &Path,
     manifest: &Manifest,
-    count: u32,
-) -> Result<journal::Opened, StoreError> {
-    match Journal::open(path.to_owned(), manifest.root(), count) {
+    block_count: u32,
+) -> Result<OpenedJournal, StoreError> {
+    match Journal::open(path.to_owned(), manifest.root(), block_count) {
         Err(StoreError::OtherRoot { .. }) if !part.exists() => {
-            fs::remove_file(path).map_err(StoreError::of(path))?;
-            Journal::open(path.to_owned(), manifest.root(), count)
+            fs::remove_file(path).map_err(StoreError::for_path(path))?;
+            Journal::open(path.to_owned(), manifest.root(), block_count)
         }
-        // By the name that people know.
+        // The message shows the name of the final file.
         Err(StoreError::Busy(_)) => Err(StoreError::Busy(path.with_extension(""))),
         opened => opened,
     }
 }
 
-/// Whether the power went between renaming the part file and removing its journal. All of the file is hashed:
-/// an older one may be as long.
-fn is_finished(path: &Path, manifest: &Manifest) -> bool {
-    let as_long = size_of(path).is_ok_and(|size| size == Some(manifest.size()));
-    let made = || Manifest::of(path, manifest.largest_piece(), None, &|_| ());
-    as_long && made().is_ok_and(|made| made.root() == manifest.root())
+/// Whether the last pull renamed the part file but did not remove its journal. Hashes the complete file: an
+/// older file may have the same size.
+fn was_renamed(path: &Path, manifest: &Manifest) -> bool {
+    let same_size = file_size(path).is_ok_and(|size| size == Some(manifest.size()));
+    let built = || Manifest::build(path, manifest.largest_piece(), None, &|_| ());
+    same_size && built().is_ok_and(|built| built.root() == manifest.root())
 }
 
-/// Bytes of a file that may be there.
-fn size_of(path: &Path) -> io::Result<Option<u64>> {
+/// Bytes of a file. `None` when it does not exist.
+fn file_size(path: &Path) -> io::Result<Option<u64>> {
     match fs::metadata(path) {
         Ok(file) => Ok(Some(file.len())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -120,11 +122,11 @@ fn size_of(path: &Path) -> io::Result<Option<u64>> {
     }
 }
 
-/// A sparse file of that size.
-fn begin(part: &Path, size: u64) -> io::Result<File> {
+/// Creates a sparse file of `size` bytes.
+fn create_sparse(part: &Path, size: u64) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(part)?;
     file.set_len(size)?;
     file.sync_all()?;
-    at::sync_directory(part)?;
+    file_io::sync_parent(part)?;
     Ok(file)
 }

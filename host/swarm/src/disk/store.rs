@@ -1,8 +1,8 @@
-//! A model's file on this machine, whole or in part.
+//! A store: a model's file on this machine, complete or in part.
 //!
-//! A block is had only when bytes with its digest were written to their place, or the journal says so. It
-//! gets into the journal only when the disk has its bytes. Until [`Store::finish`] renames it, the file
-//! is `PATH.part`, and its journal `PATH.journal`.
+//! Invariant: the store has a block only after a write of bytes with the block's digest, or if the journal
+//! records the block. A block enters the journal only when the disk has its bytes. Until
+//! [`Store::finish`] renames the file, its name is `PATH.part`, and its journal is `PATH.journal`.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -13,126 +13,126 @@ use std::time::{Duration, Instant};
 
 use tightwad_core::sync;
 
-use crate::disk::at::{self, was_changed};
+use crate::disk::block_map::{BlockLocation, BlockMap};
 use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
-use crate::disk::have::{Have, Spot};
+use crate::disk::file_io::{self, was_modified};
 use crate::disk::journal::Journal;
 use crate::disk::manifest::Manifest;
-use crate::disk::open::{self, Opened};
+use crate::disk::open::{self, OpenedStore};
 use crate::disk::reuse;
 
-/// After so many bytes the journal is written by itself ...
-const UNSYNCED: u64 = 64 << 20;
-/// ... and when a piece is complete and the last time was so long ago.
-const PAUSE: Duration = Duration::from_secs(1);
+/// A write syncs the store when at least this many bytes are not in the journal.
+const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
+/// A write that completes a piece syncs the store when the last sync is at least this old.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A model's file on this machine. All calls block, and may come from many threads.
+/// A model's file on this machine. All calls block. Many threads may call at the same time.
 pub struct Store {
     path: PathBuf,
     manifest: Arc<Manifest>,
     file: File,
     state: Mutex<State>,
-    /// None: the file is whole.
+    /// `None`: the file is complete.
     journal: Mutex<Option<Journal>>,
     version: AtomicU64,
-    /// A whole file's size and age; it may not change any more.
-    settled: Mutex<Option<Metadata>>,
+    /// The metadata of a complete file, which must not change any more.
+    complete_metadata: Mutex<Option<Metadata>>,
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} of {} bytes", self.path.display(), self.bytes_had(), self.manifest.size())
+        write!(f, "{}: {} of {} bytes", self.path.display(), self.have_bytes(), self.manifest.size())
     }
 }
 
-/// What changes with every block.
+/// The state that changes with every block.
 struct State {
-    have: Have,
-    /// Had, but not in the journal.
+    blocks: BlockMap,
+    /// Indexes of blocks that are written, but not in the journal.
     unsynced: Vec<u32>,
     unsynced_bytes: u64,
-    synced: Instant,
-    /// The disk did not take what was written: what is unsynced may be lost, whatever a later sync says.
+    last_sync: Instant,
+    /// A sync failed. The unsynced blocks may be lost, even if a later sync succeeds.
     failed: bool,
 }
 
 impl Store {
-    fn new(path: &Path, manifest: Arc<Manifest>, opened: Opened) -> Self {
-        let Opened { file, have, journal, settled } = opened;
-        let (synced, unsynced) = (Instant::now(), Vec::new());
+    fn new(path: &Path, manifest: Arc<Manifest>, opened: OpenedStore) -> Self {
+        let OpenedStore { file, blocks, journal, complete_metadata } = opened;
+        let (last_sync, unsynced) = (Instant::now(), Vec::new());
         Self {
             path: path.to_owned(),
             manifest,
             file,
-            state: Mutex::new(State { have, unsynced, unsynced_bytes: 0, synced, failed: false }),
+            state: Mutex::new(State { blocks, unsynced, unsynced_bytes: 0, last_sync, failed: false }),
             journal: Mutex::new(journal),
             version: AtomicU64::new(0),
-            settled: Mutex::new(settled),
+            complete_metadata: Mutex::new(complete_metadata),
         }
     }
 
-    /// A complete file, to be seeded. Its size is checked, its first piece and its last block. A change
-    /// between them is found by the machine that fetches it.
+    /// Opens a complete file for seeding. Checks its size, its first piece and its last block. The machine
+    /// that fetches the file finds a change between them.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Changed`] when it is not the manifest's file; when it cannot be read.
-    pub fn whole(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
-        let opened = open::whole(path, &manifest)?;
+    /// [`StoreError::Changed`] when the file does not match the manifest; when the file cannot be read.
+    pub fn open_complete(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
+        let opened = open::complete(path, &manifest)?;
         Ok(Self::new(path, manifest, opened))
     }
 
-    /// Whether a pull of this file was begun, and not brought to its end.
+    /// Whether an unfinished pull left its journal for the file at `path`.
     #[must_use]
-    pub fn is_begun(path: &Path) -> bool {
-        at::beside(path, ".journal").exists()
+    pub fn has_unfinished_pull(path: &Path) -> bool {
+        file_io::with_suffix(path, ".journal").exists()
     }
 
-    /// Makes `PATH.part` and its journal, or opens them: the blocks of the journal are there already.
-    /// Only one store can do so at a time.
+    /// Creates `PATH.part` and its journal, or opens them. The store then has the blocks of the journal. Only
+    /// one store can hold the journal at a time.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Busy`] when another one does; [`StoreError::OtherRoot`] when they are of another
-    /// file; [`StoreError::Foreign`] when no pull made them; when the disk does not want to.
+    /// [`StoreError::Busy`] when another store holds it; [`StoreError::OtherRoot`] when it belongs to another
+    /// file; [`StoreError::Foreign`] when no pull created the files; when the disk reports an error.
     pub fn resume(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
         let opened = open::resume(path, &manifest)?;
         Ok(Self::new(path, manifest, opened))
     }
 
-    /// Copies the blocks that `other` has too; how many bytes. Where no manifest is kept beside it, its
-    /// blocks of a fitting length are hashed. Every block is checked before it is written, so that a
-    /// wrong manifest, or a file that changes meanwhile, does no harm.
+    /// Copies missing blocks that the file `other` has. Returns the number of copied bytes. Without a
+    /// sidecar, the blocks of `other` that have a fitting length are hashed. The store checks every block
+    /// before the write. A wrong sidecar or a change of `other` during the call therefore does no harm.
     ///
     /// # Errors
     ///
-    /// When `other` cannot be read, or the disk does not want to.
+    /// When `other` cannot be read, or the disk reports an error.
     pub fn reuse(&self, other: &Path) -> Result<u64, StoreError> {
-        let wanted = reuse::wanted(&self.manifest, &self.state().have);
-        if wanted.is_empty() {
+        let missing = reuse::missing_blocks(&self.manifest, &self.state().blocks);
+        if missing.is_empty() {
             return Ok(0);
         }
-        let put = |spot: &Spot, data: &[u8]| self.put(spot, data);
-        let bytes = reuse::copy(other, self.manifest.largest_piece(), &wanted, put)?;
+        let write = |location: &BlockLocation, data: &[u8]| self.write_checked(location, data);
+        let bytes = reuse::copy(other, self.manifest.largest_piece(), &missing, write)?;
         self.sync()?;
         Ok(bytes)
     }
 
-    /// Ends a pull that has every block. The part file gets its name in one step, the manifest is kept beside
-    /// it, and the journal is removed. The store is that of a whole file afterwards. `replace`: an older file
-    /// of that name is replaced; processes that have it open keep it.
+    /// Finishes a pull that has every block. Renames the part file in one step, writes the sidecar and
+    /// removes the journal. The store then holds a complete file. With `replace`, the file replaces an older
+    /// one of that name; processes that have the older file open keep it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Incomplete`], [`StoreError::Exists`], [`StoreError::Moved`]; when the disk does not
-    /// want to.
+    /// [`StoreError::Incomplete`], [`StoreError::Exists`], [`StoreError::Moved`]; when the disk reports an
+    /// error.
     pub fn finish(&self, replace: bool) -> Result<(), StoreError> {
         let mut journal = lock(&self.journal);
         if journal.is_none() {
             return Ok(());
         }
-        let missing = self.state().have.lacking();
+        let missing = self.state().blocks.missing_pieces();
         if missing > 0 {
             return Err(StoreError::Incomplete { path: self.path.clone(), missing });
         }
@@ -140,160 +140,163 @@ impl Store {
         if !replace && self.path.symlink_metadata().is_ok() {
             return Err(StoreError::Exists(self.path.clone()));
         }
-        self.in_place()?;
-        // An older file's, which must not be taken for this one's.
-        let _ = fs::remove_file(at::beside(&self.path, ".manifest"));
-        fs::rename(self.part(), &self.path)
-            .and_then(|()| at::sync_directory(&self.path))
-            .map_err(StoreError::of(&self.path))?;
-        *lock(&self.settled) = self.file.metadata().ok();
+        self.check_part_path()?;
+        // The sidecar of an older file must not count for this file.
+        let _ = fs::remove_file(file_io::with_suffix(&self.path, ".manifest"));
+        fs::rename(self.part_path(), &self.path)
+            .and_then(|()| file_io::sync_parent(&self.path))
+            .map_err(StoreError::for_path(&self.path))?;
+        *lock(&self.complete_metadata) = self.file.metadata().ok();
         let removed = journal.take().map_or(Ok(()), |journal| journal.remove());
-        removed.map_err(|error| StoreError::io(&self.journal_path(), error))?;
-        Ok(self.manifest.keep_beside(&self.path)?)
+        removed.map_err(|error| StoreError::from_io(&self.journal_path(), error))?;
+        Ok(self.manifest.write_sidecar(&self.path)?)
     }
 
-    /// What the file is made of.
+    /// The manifest of the file.
     #[must_use]
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 
-    /// The file, or what it will be.
+    /// The path of the complete file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the piece is had.
+    /// Whether the piece is complete.
     #[must_use]
-    pub fn has(&self, piece: u32) -> bool {
-        self.state().have.piece(piece)
+    pub fn has_piece(&self, piece: u32) -> bool {
+        self.state().blocks.has_piece(piece)
     }
 
-    /// Whether every piece is had.
+    /// Whether every piece is complete.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.state().have.lacking() == 0
+    pub fn is_complete(&self) -> bool {
+        self.state().blocks.missing_pieces() == 0
     }
 
-    /// Bytes of the piece's blocks that are missing.
+    /// Bytes of the piece's missing blocks.
     #[must_use]
-    pub fn bytes_missing(&self, piece: u32) -> u64 {
-        let Some(whole) = self.manifest.pieces().get(piece as usize) else { return 0 };
-        self.missing(piece).into_iter().map(|block| u64::from(whole.blocks[block as usize].length)).sum()
+    pub fn missing_bytes(&self, piece: u32) -> u64 {
+        let Some(parent) = self.manifest.pieces().get(piece as usize) else { return 0 };
+        let missing = self.missing_blocks(piece).into_iter();
+        missing.map(|block| u64::from(parent.blocks[block as usize].length)).sum()
     }
 
-    /// The pieces that are had.
+    /// The complete pieces.
     #[must_use]
-    pub fn had(&self) -> Vec<u32> {
-        self.state().have.pieces()
+    pub fn have_pieces(&self) -> Vec<u32> {
+        self.state().blocks.have_pieces()
     }
 
-    /// Grows whenever a piece becomes had.
+    /// A counter that grows whenever a piece becomes complete.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The piece's blocks that are missing, counted within it.
+    /// The piece's missing blocks, counted within the piece.
     #[must_use]
-    pub fn missing(&self, piece: u32) -> Vec<u32> {
-        self.state().have.missing(piece)
+    pub fn missing_blocks(&self, piece: u32) -> Vec<u32> {
+        self.state().blocks.missing_blocks(piece)
     }
 
-    /// Bytes of the blocks that are had.
+    /// Bytes of the blocks that the store has.
     #[must_use]
-    pub fn bytes_had(&self) -> u64 {
-        self.state().have.bytes()
+    pub fn have_bytes(&self) -> u64 {
+        self.state().blocks.have_bytes()
     }
 
-    /// Puts a block in its place; says whether its piece is complete now. A block that is had already is
-    /// checked all the same. What was written counts as had at once, but survives power loss only after
-    /// [`Store::sync`], which is called from here after 64 MiB, or when a piece is complete and the last
-    /// time is a second ago.
+    /// Writes a block at its offset. True when its piece is complete. The store also checks a block that it
+    /// has already.
+    ///
+    /// The store has the block immediately, but the block survives power loss only after [`Store::sync`]. This
+    /// method syncs after 64 MiB, and after a complete piece if the last sync is 1 s old.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] when the data are not the block's; when the disk does not want to.
+    /// [`StoreError::Corrupt`] when `data` do not match the block's digest; when the disk reports an error.
     pub fn write(&self, piece: u32, block: u32, data: &[u8]) -> Result<bool, StoreError> {
-        let spot = self.state().have.spot(&self.manifest, piece, block)?;
+        let location = self.state().blocks.locate(&self.manifest, piece, block)?;
         let expected = &self.manifest.pieces()[piece as usize].blocks[block as usize];
-        if data.len() as u64 != u64::from(spot.length) || Digest::of(data) != expected.digest {
+        if data.len() as u64 != u64::from(location.length) || Digest::of(data) != expected.digest {
             return Err(StoreError::Corrupt { piece, block });
         }
-        self.put(&spot, data)?;
-        Ok(self.has(piece))
+        self.write_checked(&location, data)?;
+        Ok(self.has_piece(piece))
     }
 
-    /// Puts data that were checked in their place.
-    fn put(&self, spot: &Spot, data: &[u8]) -> Result<(), StoreError> {
+    /// Writes a block whose digest is checked already.
+    fn write_checked(&self, location: &BlockLocation, data: &[u8]) -> Result<(), StoreError> {
         {
             let state = self.state();
-            if state.have.block(spot) {
+            if state.blocks.has_block(location) {
                 return Ok(());
             }
             if state.failed {
-                return Err(StoreError::Failed(self.part()));
+                return Err(StoreError::Failed(self.part_path()));
             }
         }
-        at::write(&self.file, data, spot.offset).map_err(|error| StoreError::io(&self.part(), error))?;
-        if self.note(spot) { self.sync_unless_busy() } else { Ok(()) }
+        file_io::write_at(&self.file, data, location.offset)
+            .map_err(|error| StoreError::from_io(&self.part_path(), error))?;
+        if self.record_block(location) { self.sync_unless_busy() } else { Ok(()) }
     }
 
-    /// The block is had; says whether it is time to sync.
-    fn note(&self, spot: &Spot) -> bool {
+    /// Records that the store has the block. True when a sync is due.
+    fn record_block(&self, location: &BlockLocation) -> bool {
         let mut state = self.state();
-        // Somebody else may have put the same block there meanwhile.
-        if !state.have.block(spot) {
-            state.unsynced.push(spot.number);
-            state.unsynced_bytes += u64::from(spot.length);
+        // Another thread may have written the same block since the check.
+        if !state.blocks.has_block(location) {
+            state.unsynced.push(location.index);
+            state.unsynced_bytes += u64::from(location.length);
         }
-        let complete = state.have.insert(spot);
+        let complete = state.blocks.insert(location);
         if complete {
             self.version.fetch_add(1, Ordering::Release);
         }
-        state.unsynced_bytes >= UNSYNCED || (complete && state.synced.elapsed() >= PAUSE)
+        state.unsynced_bytes >= MAX_UNSYNCED_BYTES || (complete && state.last_sync.elapsed() >= SYNC_INTERVAL)
     }
 
-    /// Reads bytes of pieces that are had.
+    /// Reads bytes of complete pieces.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] when one of them is not; [`StoreError::Changed`] when somebody changed the
-    /// finished file; when the disk does not want to.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
-        self.readable(offset, into.len() as u64)?;
-        let settled = lock(&self.settled).clone();
-        if let Some(settled) = settled {
-            let now = self.file.metadata().map_err(StoreError::of(&self.path))?;
-            if was_changed(&settled, &now) {
+    /// [`StoreError::Missing`] when a piece is incomplete; [`StoreError::Changed`] when the complete file
+    /// changed; when the disk reports an error.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        self.check_readable(offset, buffer.len() as u64)?;
+        let expected = lock(&self.complete_metadata).clone();
+        if let Some(expected) = expected {
+            let now = self.file.metadata().map_err(StoreError::for_path(&self.path))?;
+            if was_modified(&expected, &now) {
                 return Err(StoreError::Changed(self.path.clone()));
             }
         }
-        at::read(&self.file, into, offset).map_err(StoreError::of(&self.path))
+        file_io::read_at(&self.file, buffer, offset).map_err(StoreError::for_path(&self.path))
     }
 
-    fn readable(&self, offset: u64, length: u64) -> Result<(), StoreError> {
+    fn check_readable(&self, offset: u64, length: u64) -> Result<(), StoreError> {
         let end = offset.checked_add(length).filter(|end| *end <= self.manifest.size());
         let Some(end) = end else { return Err(StoreError::Missing(offset)) };
         let pieces = self.manifest.pieces();
         let from = pieces.partition_point(|piece| piece.offset + piece.length <= offset);
         let state = self.state();
         for (index, piece) in (0..).zip(pieces).skip(from).take_while(|(_, piece)| piece.offset < end) {
-            if !state.have.piece(index) {
+            if !state.blocks.has_piece(index) {
                 return Err(StoreError::Missing(piece.offset.max(offset)));
             }
         }
         Ok(())
     }
 
-    /// Makes all that was written survive power loss: first the data, then the journal.
+    /// Makes all written blocks survive power loss: first the data, then the journal.
     ///
     /// # Errors
     ///
-    /// When the disk does not want to: nothing more can be written to this store then, because what a disk
-    /// has failed to write once, it may leave out the next time without a word. And
-    /// [`StoreError::Moved`], when somebody renamed or removed the part file.
+    /// When the disk reports an error. The store then refuses further writes: a disk that failed to write
+    /// data may drop these data and report no error for a later sync. [`StoreError::Moved`] when another
+    /// program renamed or removed the part file.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.sync_with(&mut lock(&self.journal))
     }
@@ -302,8 +305,10 @@ impl Store {
         let mut journal = match self.journal.try_lock() {
             Ok(journal) => journal,
             Err(TryLockError::Poisoned(journal)) => journal.into_inner(),
-            Err(TryLockError::WouldBlock) if self.state().unsynced_bytes < 4 * UNSYNCED => return Ok(()),
-            // The disk must not fall behind without bound.
+            Err(TryLockError::WouldBlock) if self.state().unsynced_bytes < 4 * MAX_UNSYNCED_BYTES => {
+                return Ok(());
+            }
+            // Waiting for the other sync bounds the unsynced bytes.
             Err(TryLockError::WouldBlock) => lock(&self.journal),
         };
         self.sync_with(&mut journal)
@@ -311,35 +316,35 @@ impl Store {
 
     fn sync_with(&self, journal: &mut Option<Journal>) -> Result<(), StoreError> {
         let Some(journal) = journal else { return Ok(()) };
-        // Before anything is taken for synced: a part file that was moved may be moved back.
-        self.in_place()?;
+        // Checked before any block counts as synced: a moved part file may be moved back.
+        self.check_part_path()?;
         let blocks = {
             let mut state = self.state();
             if state.failed {
-                return Err(StoreError::Failed(self.part()));
+                return Err(StoreError::Failed(self.part_path()));
             }
             state.unsynced_bytes = 0;
-            state.synced = Instant::now();
+            state.last_sync = Instant::now();
             std::mem::take(&mut state.unsynced)
         };
         if blocks.is_empty() {
             return Ok(());
         }
-        let synced = self.file.sync_data().map_err(|error| StoreError::io(&self.part(), error));
-        let done = synced.and_then(|()| {
-            journal.append(&blocks).map_err(|error| StoreError::io(&self.journal_path(), error))
+        let synced = self.file.sync_data().map_err(|error| StoreError::from_io(&self.part_path(), error));
+        let result = synced.and_then(|()| {
+            journal.append(&blocks).map_err(|error| StoreError::from_io(&self.journal_path(), error))
         });
-        self.state().failed = done.is_err();
-        done
+        self.state().failed = result.is_err();
+        result
     }
 
-    /// Whether the part file is still where it was.
-    fn in_place(&self) -> Result<(), StoreError> {
-        let part = self.part();
-        match at::leads_to(&part, &self.file) {
+    /// Fails when the part file's path does not name the open file any more.
+    fn check_part_path(&self) -> Result<(), StoreError> {
+        let part = self.part_path();
+        match file_io::is_same_file(&part, &self.file) {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::Moved(part)),
-            Err(error) => Err(StoreError::io(&part, error)),
+            Err(error) => Err(StoreError::from_io(&part, error)),
         }
     }
 
@@ -347,18 +352,18 @@ impl Store {
         lock(&self.state)
     }
 
-    /// What the file is called while it is not whole.
+    /// The path of the file while it is incomplete.
     #[must_use]
-    pub fn part(&self) -> PathBuf {
-        at::beside(&self.path, ".part")
+    pub fn part_path(&self) -> PathBuf {
+        file_io::with_suffix(&self.path, ".part")
     }
 
     fn journal_path(&self) -> PathBuf {
-        at::beside(&self.path, ".journal")
+        file_io::with_suffix(&self.path, ".journal")
     }
 }
 
-/// Nothing here panics while it holds a lock.
+/// Ignores poison: this file does not panic while it holds a lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     sync::lock(mutex)
 }

@@ -1,4 +1,4 @@
-//! Questions to peers, with bounded answers.
+//! The HTTP client for peers. All replies are bounded in size and time.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,148 +14,154 @@ use tightwad_net::{authorized, is_local, machine_client, server_client};
 
 use crate::disk::digest::Digest;
 use crate::net::peer::Peer;
-use crate::net::wire::{Announce, Have, Known, Listed};
+use crate::net::wire::{Announce, Have, ModelListing, PeerList};
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long a short answer may take.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Longest of the short answers, in bytes.
-const SHORT: u64 = 4 << 20;
-/// Longest manifest, in bytes.
-const MANIFEST: u64 = 128 << 20;
-/// Longest pause that a busy peer may ask for.
-const PAUSE: Duration = Duration::from_secs(30);
+/// Time limit of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit of a short reply.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Greatest length of a short reply.
+const MAX_REPLY_BYTES: u64 = 4 << 20;
+/// Greatest length of a manifest's reply.
+const MAX_MANIFEST_REPLY_BYTES: u64 = 128 << 20;
+/// Longest `Retry-After` that the client respects.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// Asks peers: one pool of connections for everything. Cheap to clone.
+/// Sends requests to peers. Clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     seeders: reqwest::Client,
-    /// Web servers of the local network. They may redirect; seeders must not.
-    local_files: reqwest::Client,
-    /// Web servers on the internet, perhaps behind a proxy.
-    files: reqwest::Client,
+    /// Web seeds of the local network. Web seeds can redirect; seeders must not.
+    local_web_seeds: reqwest::Client,
+    /// Web seeds on the internet, which may need a proxy.
+    web_seeds: reqwest::Client,
     token: Option<Token>,
 }
 
-/// Why a peer's answer is of no use.
+/// A request to a peer failed.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// No answer.
+pub enum RequestError {
+    /// The connection failed or broke.
     #[error("{0} does not answer: {1}")]
-    Silent(Peer, String),
-    /// No answer in time.
-    #[error("{0} said nothing for {1:?}")]
-    Slow(Peer, Duration),
-    /// The peer wants another token, or another address.
+    Connection(Peer, String),
+    /// The peer did not answer in time.
+    #[error("{0} sent nothing for {1:?}")]
+    Timeout(Peer, Duration),
+    /// The peer rejects this machine's token or address.
     #[error("{0} refuses this machine ({1}): give its token with --token, or this address in its allow list")]
-    Shut(Peer, StatusCode),
-    /// The peer has no such model, or not these bytes, or no time.
+    AccessDenied(Peer, StatusCode),
+    /// The peer answered with another error status. The duration is its `Retry-After`.
     #[error("{0} answered {1}")]
-    Refused(Peer, StatusCode, Option<Duration>),
-    /// The answer makes no sense.
-    #[error("{0} answered nonsense: {1}")]
-    Nonsense(Peer, String),
+    Status(Peer, StatusCode, Option<Duration>),
+    /// The reply does not follow the protocol.
+    #[error("{0} sent an invalid reply: {1}")]
+    InvalidReply(Peer, String),
 }
 
 impl Client {
-    /// `token`: what seeders want to see; web servers never see it.
+    /// Creates a client. Requests to seeders carry `token`; requests to web seeds do not.
     ///
     /// # Errors
     ///
     /// The HTTP library's.
     pub fn new(token: Option<Token>) -> Result<Self, reqwest::Error> {
-        let files = |builder: reqwest::ClientBuilder| {
-            builder.connect_timeout(CONNECT).redirect(Policy::limited(5)).build()
+        let web = |builder: reqwest::ClientBuilder| {
+            builder.connect_timeout(CONNECT_TIMEOUT).redirect(Policy::limited(5)).build()
         };
         Ok(Self {
-            seeders: machine_client().connect_timeout(CONNECT).build()?,
-            local_files: files(server_client("http://localhost"))?,
-            files: files(server_client("https://example.com"))?,
+            seeders: machine_client().connect_timeout(CONNECT_TIMEOUT).build()?,
+            local_web_seeds: web(server_client("http://localhost"))?,
+            web_seeds: web(server_client("https://example.com"))?,
             token,
         })
     }
 
-    /// What `peer` seeds.
+    /// Lists the models that `peer` seeds.
     ///
     /// # Errors
     ///
-    /// When it does not say.
-    pub async fn list(&self, peer: &Peer) -> Result<Vec<Listed>, AskError> {
-        self.json(peer, self.get(peer, "v1/swarm").timeout(ANSWER)).await.map(|(listed, _)| listed)
+    /// When the request fails.
+    pub async fn list_models(&self, peer: &Peer) -> Result<Vec<ModelListing>, RequestError> {
+        self.json(peer, self.get(peer, "v1/swarm").timeout(REPLY_TIMEOUT)).await.map(|(listed, _)| listed)
     }
 
-    /// The manifest of `root`, as `peer` says it; not checked.
-    pub(crate) async fn manifest(&self, peer: &Peer, root: Digest) -> Result<Bytes, AskError> {
+    /// Fetches the manifest of `root` as JSON, unchecked.
+    pub(crate) async fn manifest(&self, peer: &Peer, root: Digest) -> Result<Bytes, RequestError> {
         let request = self.get(peer, &format!("v1/swarm/{root}/manifest"));
-        let response = sent(peer, request, ANSWER).await?;
-        bounded(peer, response, MANIFEST).await
+        let response = send(peer, request, REPLY_TIMEOUT).await?;
+        read_body(peer, response, MAX_MANIFEST_REPLY_BYTES).await
     }
 
-    /// What `peer` has of `root`: at once, or for at most `wait` only when it is no longer `since`.
+    /// Asks which pieces of `root` the peer has, and from which address the peer answers. With `since`, the
+    /// peer answers when its version differs from `since`, or after `wait`.
     pub(crate) async fn have(
         &self,
         peer: &Peer,
         root: Digest,
         since: Option<u64>,
         wait: Duration,
-    ) -> Result<(Have, Option<SocketAddr>), AskError> {
-        let mut url = peer.at(&format!("v1/swarm/{root}/have"));
-        let mut within = ANSWER;
+    ) -> Result<(Have, Option<SocketAddr>), RequestError> {
+        let mut url = peer.url(&format!("v1/swarm/{root}/have"));
+        let mut timeout = REPLY_TIMEOUT;
         if let Some(since) = since {
             url.set_query(Some(&format!("since={since}&wait_ms={}", wait.as_millis())));
-            within += wait;
+            timeout += wait;
         }
-        self.json(peer, self.authorized(self.seeders.get(url)).timeout(within)).await
+        self.json(peer, self.authorized(self.seeders.get(url)).timeout(timeout)).await
     }
 
-    /// Tells `peer` of this machine's seeder, and asks it for others.
-    pub(crate) async fn exchange(
+    /// Announces this machine's seeder to `peer`, and receives the addresses of other peers.
+    pub(crate) async fn exchange_peers(
         &self,
         peer: &Peer,
         root: Digest,
         announce: &Announce,
-    ) -> Result<Known, AskError> {
-        let request = self.seeders.post(peer.at(&format!("v1/swarm/{root}/peers"))).json(announce);
-        self.json(peer, self.authorized(request).timeout(ANSWER)).await.map(|(known, _)| known)
+    ) -> Result<PeerList, RequestError> {
+        let request = self.seeders.post(peer.url(&format!("v1/swarm/{root}/peers"))).json(announce);
+        self.json(peer, self.authorized(request).timeout(REPLY_TIMEOUT)).await.map(|(list, _)| list)
     }
 
-    /// These bytes of the file, as a stream.
+    /// Requests a byte range of the file. The headers must arrive within `timeout`; the body is a stream.
     pub(crate) async fn data(
         &self,
         peer: &Peer,
         root: Digest,
         bytes: Range<u64>,
-        within: Duration,
-    ) -> Result<Response, AskError> {
+        timeout: Duration,
+    ) -> Result<Response, RequestError> {
         let request = match peer {
             Peer::Seeder(_) => self.get(peer, &format!("v1/swarm/{root}/data")),
-            Peer::File(url) if is_local(url.as_str()) => self.local_files.get(url.clone()),
-            Peer::File(url) => self.files.get(url.clone()),
+            Peer::WebSeed(url) if is_local(url.as_str()) => self.local_web_seeds.get(url.clone()),
+            Peer::WebSeed(url) => self.web_seeds.get(url.clone()),
         };
         let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
-        let response = sent(peer, request.header(RANGE, range), within).await?;
-        let begin = format!("bytes {}-", bytes.start);
-        let given = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        match given {
+        let response = send(peer, request.header(RANGE, range), timeout).await?;
+        let expected = format!("bytes {}-", bytes.start);
+        let received = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        match received {
             _ if response.status() != StatusCode::PARTIAL_CONTENT => {
-                Err(AskError::Nonsense(peer.clone(), "it does not know range requests".into()))
+                Err(RequestError::InvalidReply(peer.clone(), "it does not support range requests".into()))
             }
-            Some(given) if given.starts_with(&begin) => Ok(response),
-            other => Err(AskError::Nonsense(peer.clone(), format!("asked for {begin}, came {other:?}"))),
+            Some(received) if received.starts_with(&expected) => Ok(response),
+            other => Err(RequestError::InvalidReply(
+                peer.clone(),
+                format!("requested {expected}, received {other:?}"),
+            )),
         }
     }
 
-    /// Bytes of the file at a web server; also proves that it knows range requests.
-    pub(crate) async fn length(&self, peer: &Peer, root: Digest) -> Result<u64, AskError> {
-        let response = self.data(peer, root, 0..1, ANSWER).await?;
+    /// The size of a web seed's file in bytes. Fails when the server does not support range requests.
+    pub(crate) async fn file_size(&self, peer: &Peer, root: Digest) -> Result<u64, RequestError> {
+        let response = self.data(peer, root, 0..1, REPLY_TIMEOUT).await?;
         let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        let length = range.and_then(|range| range.rsplit_once('/')).and_then(|(_, all)| all.parse().ok());
-        length.ok_or_else(|| AskError::Nonsense(peer.clone(), "it does not say how long the file is".into()))
+        let size = range.and_then(|range| range.rsplit_once('/')).and_then(|(_, size)| size.parse().ok());
+        size.ok_or_else(|| {
+            RequestError::InvalidReply(peer.clone(), "it does not report the size of the file".into())
+        })
     }
 
     fn get(&self, peer: &Peer, path: &str) -> RequestBuilder {
-        self.authorized(self.seeders.get(peer.at(path)))
+        self.authorized(self.seeders.get(peer.url(path)))
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
@@ -166,51 +172,53 @@ impl Client {
         &self,
         peer: &Peer,
         request: RequestBuilder,
-    ) -> Result<(T, Option<SocketAddr>), AskError> {
-        let response = checked(peer, request.send().await)?;
+    ) -> Result<(T, Option<SocketAddr>), RequestError> {
+        let response = check_status(peer, request.send().await)?;
         let address = response.remote_addr();
-        let body = bounded(peer, response, SHORT).await?;
+        let body = read_body(peer, response, MAX_REPLY_BYTES).await?;
         let value = serde_json::from_slice(&body)
-            .map_err(|error| AskError::Nonsense(peer.clone(), error.to_string()))?;
+            .map_err(|error| RequestError::InvalidReply(peer.clone(), error.to_string()))?;
         Ok((value, address))
     }
 }
 
-/// Sends `request`; the beginning of the answer must come within `within`.
-async fn sent(peer: &Peer, request: RequestBuilder, within: Duration) -> Result<Response, AskError> {
-    match tokio::time::timeout(within, request.send()).await {
-        Ok(answer) => checked(peer, answer),
-        Err(_) => Err(AskError::Slow(peer.clone(), within)),
+/// Sends `request`. The headers of the reply must arrive within `timeout`.
+async fn send(peer: &Peer, request: RequestBuilder, timeout: Duration) -> Result<Response, RequestError> {
+    match tokio::time::timeout(timeout, request.send()).await {
+        Ok(reply) => check_status(peer, reply),
+        Err(_) => Err(RequestError::Timeout(peer.clone(), timeout)),
     }
 }
 
-fn checked(peer: &Peer, answer: reqwest::Result<Response>) -> Result<Response, AskError> {
-    let response = answer.map_err(|error| AskError::Silent(peer.clone(), reason(&error)))?;
+fn check_status(peer: &Peer, reply: reqwest::Result<Response>) -> Result<Response, RequestError> {
+    let response = reply.map_err(|error| RequestError::Connection(peer.clone(), root_cause(&error)))?;
     match response.status() {
         status if status.is_success() => Ok(response),
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            Err(AskError::Shut(peer.clone(), status))
+            Err(RequestError::AccessDenied(peer.clone(), status))
         }
         status => {
-            let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let pause = pause.and_then(|value| value.parse().ok()).map(Duration::from_secs);
-            Err(AskError::Refused(peer.clone(), status, pause.map(|pause| pause.min(PAUSE))))
+            let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after = seconds.and_then(|value| value.parse().ok()).map(Duration::from_secs);
+            let retry_after = retry_after.map(|delay| delay.min(MAX_RETRY_AFTER));
+            Err(RequestError::Status(peer.clone(), status, retry_after))
         }
     }
 }
 
-/// The whole body, when it is no longer than `limit`; nothing may come for no longer than [`ANSWER`].
-async fn bounded(peer: &Peer, mut response: Response, limit: u64) -> Result<Bytes, AskError> {
-    let too_long = || AskError::Nonsense(peer.clone(), format!("an answer of more than {limit} bytes"));
-    let said = response.content_length().unwrap_or(0);
-    if said > limit {
+/// Reads a body of at most `limit` bytes. Each chunk must arrive within [`REPLY_TIMEOUT`].
+async fn read_body(peer: &Peer, mut response: Response, limit: u64) -> Result<Bytes, RequestError> {
+    let too_long =
+        || RequestError::InvalidReply(peer.clone(), format!("the reply has more than {limit} bytes"));
+    let announced = response.content_length().unwrap_or(0);
+    if announced > limit {
         return Err(too_long());
     }
     let mut body = Vec::new();
     loop {
-        let chunk = tokio::time::timeout(ANSWER, response.chunk()).await;
-        let chunk = chunk.map_err(|_| AskError::Slow(peer.clone(), ANSWER))?;
-        match chunk.map_err(|error| AskError::Silent(peer.clone(), reason(&error)))? {
+        let chunk = tokio::time::timeout(REPLY_TIMEOUT, response.chunk()).await;
+        let chunk = chunk.map_err(|_| RequestError::Timeout(peer.clone(), REPLY_TIMEOUT))?;
+        match chunk.map_err(|error| RequestError::Connection(peer.clone(), root_cause(&error)))? {
             Some(chunk) if (body.len() + chunk.len()) as u64 > limit => return Err(too_long()),
             Some(chunk) => body.extend_from_slice(&chunk),
             None => return Ok(body.into()),
@@ -218,8 +226,8 @@ async fn bounded(peer: &Peer, mut response: Response, limit: u64) -> Result<Byte
     }
 }
 
-/// The innermost cause, which says what happened; the outer ones only say that something did.
-pub(crate) fn reason(error: &reqwest::Error) -> String {
+/// The innermost cause of an error. The outer causes only repeat that the request failed.
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -1,28 +1,28 @@
-//! Where a model may be had.
+//! The addresses of peers.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::Url;
 
-/// Where a model may be had: another machine's seeder, or a file on any web server.
+/// A source of a model: a seeder, or a web seed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A seeder: `http://HOST:PORT`.
     Seeder(Url),
-    /// The whole file on a web server that knows range requests.
-    File(Url),
+    /// The complete file on a web server that supports range requests.
+    WebSeed(Url),
 }
 
-/// Why a text is no peer.
+/// The text is not the address of a peer.
 #[derive(Debug, thiserror::Error)]
-pub enum PeerError {
-    /// No address.
-    #[error("'{0}' is no address such as http://192.168.1.20:7710: {1}")]
-    NoUrl(String, String),
-    /// Something that is not spoken.
+pub enum PeerAddressError {
+    /// The text is not a URL.
+    #[error("'{0}' is not an address such as http://192.168.1.20:7710: {1}")]
+    InvalidUrl(String, String),
+    /// The URL has an unsupported scheme.
     #[error("'{0}' is neither http:// nor https://")]
-    Scheme(String),
+    UnsupportedScheme(String),
 }
 
 impl Peer {
@@ -30,10 +30,10 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// When `text` is no such address.
-    pub fn seeder(text: &str) -> Result<Self, PeerError> {
+    /// When `text` is not such an address.
+    pub fn seeder(text: &str) -> Result<Self, PeerAddressError> {
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let mut url = parsed(&full)?;
+        let mut url = parse_url(&full)?;
         url.set_query(None);
         url.set_fragment(None);
         let path = url.path().trim_end_matches('/').to_owned();
@@ -41,33 +41,34 @@ impl Peer {
         Ok(Self::Seeder(url))
     }
 
-    /// The file at `text`, a web address.
+    /// The web seed at `text`, the URL of a file.
     ///
     /// # Errors
     ///
-    /// When `text` is no such address.
-    pub fn file(text: &str) -> Result<Self, PeerError> {
-        parsed(text).map(Self::File)
+    /// When `text` is not such an address.
+    pub fn web_seed(text: &str) -> Result<Self, PeerAddressError> {
+        parse_url(text).map(Self::WebSeed)
     }
 
-    /// A seeder that another peer told of: only a bare address and port, for nobody vouches for it.
-    pub(crate) fn told(text: &str) -> Option<Self> {
+    /// A seeder from peer exchange (PEX). Only a plain IP address and port count, because the sender is not
+    /// trusted.
+    pub(crate) fn from_exchange(text: &str) -> Option<Self> {
         let Ok(Self::Seeder(url)) = Self::seeder(text) else { return None };
         let host: IpAddr = url.host_str()?.trim_matches(['[', ']']).parse().ok()?;
-        let bare = url.path() == "/" && url.username().is_empty() && url.password().is_none();
-        let fit = url.scheme() == "http" && bare && !host.is_unspecified() && !host.is_multicast();
-        fit.then_some(Self::Seeder(url))
+        let is_plain = url.path() == "/" && url.username().is_empty() && url.password().is_none();
+        let is_valid = url.scheme() == "http" && is_plain && !host.is_unspecified() && !host.is_multicast();
+        is_valid.then_some(Self::Seeder(url))
     }
 
-    /// The address of `path` at this seeder; the file's own address for a file.
-    pub(crate) fn at(&self, path: &str) -> Url {
+    /// The URL of `path` at this seeder. For a web seed, the URL of its file.
+    pub(crate) fn url(&self, path: &str) -> Url {
         match self {
             Self::Seeder(url) => {
                 let mut full = url.clone();
                 full.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
                 full
             }
-            Self::File(url) => url.clone(),
+            Self::WebSeed(url) => url.clone(),
         }
     }
 }
@@ -76,21 +77,22 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Seeder(url) => f.write_str(url.as_str().trim_end_matches('/')),
-            Self::File(url) => {
-                // Query strings of web servers may carry keys.
-                let mut shown = url.clone();
-                shown.set_query(None);
-                f.write_str(shown.as_str())
+            Self::WebSeed(url) => {
+                // The query string of a web seed can contain a key.
+                let mut public_url = url.clone();
+                public_url.set_query(None);
+                f.write_str(public_url.as_str())
             }
         }
     }
 }
 
-fn parsed(text: &str) -> Result<Url, PeerError> {
-    let url = Url::parse(text).map_err(|error| PeerError::NoUrl(text.into(), error.to_string()))?;
+fn parse_url(text: &str) -> Result<Url, PeerAddressError> {
+    let url =
+        Url::parse(text).map_err(|error| PeerAddressError::InvalidUrl(text.into(), error.to_string()))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        _ => Err(PeerError::Scheme(text.into())),
+        _ => Err(PeerAddressError::UnsupportedScheme(text.into())),
     }
 }
 
@@ -99,22 +101,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read() {
+    fn seeder_accepts_addresses_and_urls() {
         let peer = Peer::seeder("10.0.0.1:7710").unwrap();
         assert_eq!(peer.to_string(), "http://10.0.0.1:7710");
         assert_eq!(peer, Peer::seeder("http://10.0.0.1:7710/").unwrap());
-        assert_eq!(peer.at("v1/swarm").as_str(), "http://10.0.0.1:7710/v1/swarm");
+        assert_eq!(peer.url("v1/swarm").as_str(), "http://10.0.0.1:7710/v1/swarm");
         let below = Peer::seeder("http://host/models/?x=1").unwrap();
-        assert_eq!(below.at("v1/swarm").as_str(), "http://host/models/v1/swarm");
+        assert_eq!(below.url("v1/swarm").as_str(), "http://host/models/v1/swarm");
         for wrong in ["", "ftp://host/x", "http://"] {
             assert!(Peer::seeder(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn hearsay_is_a_bare_address_only() {
-        assert!(Peer::told("http://10.0.0.1:7710").is_some());
-        assert!(Peer::told("http://[fd00::1]:7710").is_some());
+    fn from_exchange_accepts_plain_addresses_only() {
+        assert!(Peer::from_exchange("http://10.0.0.1:7710").is_some());
+        assert!(Peer::from_exchange("http://[fd00::1]:7710").is_some());
         for wrong in [
             "http://name:80",
             "http://a:b@10.0.0.1:1",
@@ -123,7 +125,7 @@ mod tests {
             "file:///etc/passwd",
             "http://224.0.0.1:1",
         ] {
-            assert!(Peer::told(wrong).is_none(), "{wrong}");
+            assert!(Peer::from_exchange(wrong).is_none(), "{wrong}");
         }
     }
 }

@@ -1,37 +1,38 @@
-//! What seeders and pullers say to one another, as JSON.
+//! The JSON messages between seeders and pulls.
 
 use serde::{Deserialize, Serialize};
 
 use crate::disk::digest::Digest;
 
-/// A model that a seeder has, whole or in part: one of `GET /v1/swarm`.
+/// An entry of `GET /v1/swarm`: a model that a seeder has, completely or in part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listed {
-    /// The manifest's root: what names the model for good.
+pub struct ModelListing {
+    /// The manifest's root, which identifies the model.
     pub root: Digest,
     /// Its name.
     pub name: String,
-    /// Bytes of the whole file.
+    /// Bytes of the complete file.
     pub size: u64,
-    /// Pieces of the whole file.
+    /// Pieces of the complete file.
     pub pieces: u32,
-    /// How many of them are there.
-    pub had: u32,
+    /// The number of pieces that the seeder has.
+    pub have_pieces: u32,
 }
 
 /// The answer to `GET /v1/swarm/{root}/have`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Have {
-    /// Names this state; another number means that something changed.
+    /// The version of this state. A different number means a change.
     pub version: u64,
-    /// Runs of pieces that are there: the first one, and the one after the last.
+    /// Runs of pieces that the seeder has: the first piece, and the one after the last.
     pub pieces: Vec<(u32, u32)>,
-    /// True when nothing is missing.
-    pub whole: bool,
-    /// Runs of pieces that are being fetched: others need not fetch them from those who alone have them.
+    /// Whether the seeder has all pieces.
+    pub complete: bool,
+    /// Runs of pieces that the seeder itself fetches. Other machines count them as copies, and so need not
+    /// fetch them from their only owner.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub coming: Vec<(u32, u32)>,
-    /// The seeder's name, so that a machine knows itself.
+    pub in_progress: Vec<(u32, u32)>,
+    /// The seeder's random id. A machine that pulls and seeds recognizes its own seeder by it.
     pub seeder: String,
 }
 
@@ -39,20 +40,21 @@ pub struct Have {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Announce {
-    /// Where the asker seeds this model too; on its own address, so that nobody can be made to call others.
+    /// The port at which the sender seeds this model. The address is the sender's own, so that a sender
+    /// cannot direct requests at other machines.
     #[serde(default)]
     pub port: Option<u16>,
 }
 
 /// The answer to `POST /v1/swarm/{root}/peers`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct PeerList {
     /// Addresses of other seeders of the model.
     pub peers: Vec<String>,
 }
 
-/// `pieces`, which grow, as runs.
-pub(crate) fn runs(pieces: &[u32]) -> Vec<(u32, u32)> {
+/// Turns ascending `pieces` into runs.
+pub(crate) fn piece_runs(pieces: &[u32]) -> Vec<(u32, u32)> {
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for &piece in pieces {
         match runs.last_mut() {
@@ -68,8 +70,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_hold_neighbours_together() {
-        assert_eq!(runs(&[]), []);
-        assert_eq!(runs(&[0, 1, 2, 5, 7, 8]), [(0, 3), (5, 6), (7, 9)]);
+    fn piece_runs_join_neighbours() {
+        assert_eq!(piece_runs(&[]), []);
+        assert_eq!(piece_runs(&[0, 1, 2, 5, 7, 8]), [(0, 3), (5, 6), (7, 9)]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a file is made of, and what of it is on this machine: on a real disk.
+//! Manifests and stores on a real disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../src/disk/fixture.rs"]
@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use tightwad_swarm::disk::{Manifest, Store};
 
-/// The manifest of a file, of pieces of at most 2 MiB.
+/// The manifest of a file, with pieces of at most 2 MiB.
 fn manifest(path: &Path) -> Arc<Manifest> {
-    Arc::new(Manifest::of(path, 2 << 20, None, &|_| ()).unwrap())
+    Arc::new(Manifest::build(path, 2 << 20, None, &|_| ()).unwrap())
 }
 
-/// A directory with a model, which is to be pulled to another path there.
+/// A directory with a model, and the pull of that model to `m.gguf` there.
 struct Pull {
     directory: tempfile::TempDir,
     source: Vec<u8>,
@@ -41,20 +41,20 @@ impl Pull {
         Store::resume(&self.path("m.gguf"), Arc::clone(&self.manifest)).unwrap()
     }
 
-    /// A block's bytes.
+    /// The bytes of a block.
     fn block(&self, piece: u32, block: u32) -> &[u8] {
-        let whole = &self.manifest.pieces()[piece as usize];
-        let before: u64 = whole.blocks[..block as usize].iter().map(|block| u64::from(block.length)).sum();
-        let at = usize::try_from(whole.offset + before).unwrap();
-        &self.source[at..at + whole.blocks[block as usize].length as usize]
+        let parent = &self.manifest.pieces()[piece as usize];
+        let before: u64 = parent.blocks[..block as usize].iter().map(|block| u64::from(block.length)).sum();
+        let at = usize::try_from(parent.offset + before).unwrap();
+        &self.source[at..at + parent.blocks[block as usize].length as usize]
     }
 
-    /// Writes all that is missing of a piece.
+    /// Writes all missing blocks of a piece.
     fn fill(&self, store: &Store, piece: u32) {
-        for block in store.missing(piece) {
+        for block in store.missing_blocks(piece) {
             store.write(piece, block, self.block(piece, block)).unwrap();
         }
-        assert!(store.has(piece));
+        assert!(store.has_piece(piece));
     }
 
     fn pieces(&self) -> std::ops::Range<u32> {

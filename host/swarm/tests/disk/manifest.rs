@@ -1,42 +1,42 @@
-//! Manifests.
+//! Manifests: building, parsing, checking and sidecars.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tightwad_swarm::disk::{Block, Digest, LayersError, Manifest, ManifestError, PIECE};
+use tightwad_swarm::disk::{Block, DEFAULT_PIECE_SIZE, Digest, LayersError, Manifest, ManifestError};
 
-use super::fixture::{Model, noise};
+use super::fixture::{Model, random_bytes};
 use super::manifest;
 
 #[test]
-fn a_manifest_is_the_same_everywhere() {
+fn equal_files_have_equal_manifests() {
     let directory = tempfile::tempdir().unwrap();
     let model = Model::layered("Tiny Test", "{{ messages }}");
     let (a, b) = (model.save(directory.path(), "a.gguf"), model.save(directory.path(), "other"));
-    let told = AtomicU64::new(0);
-    let told_of = |bytes| {
-        told.fetch_add(bytes, Ordering::Relaxed);
+    let hashed = AtomicU64::new(0);
+    let progress = |bytes| {
+        hashed.fetch_add(bytes, Ordering::Relaxed);
     };
-    let first = Manifest::of(&a, PIECE, None, &told_of).unwrap();
-    let second = Manifest::of(&b, PIECE, None, &|_| ()).unwrap();
+    let first = Manifest::build(&a, DEFAULT_PIECE_SIZE, None, &progress).unwrap();
+    let second = Manifest::build(&b, DEFAULT_PIECE_SIZE, None, &|_| ()).unwrap();
     assert_eq!(first.to_json(), second.to_json());
     assert_eq!(first.name(), "Tiny-Test");
-    assert_eq!(told.into_inner(), first.size());
+    assert_eq!(hashed.into_inner(), first.size());
     assert_eq!(Manifest::parse(&first.to_json()).unwrap(), first);
 
-    let named = Manifest::of(&a, PIECE, Some("../mine"), &|_| ()).unwrap();
-    assert_eq!((named.name(), named.root()), ("mine", first.root()));
-    assert_ne!(Manifest::of(&a, PIECE / 2, None, &|_| ()).unwrap().root(), first.root());
+    let renamed = Manifest::build(&a, DEFAULT_PIECE_SIZE, Some("../mine"), &|_| ()).unwrap();
+    assert_eq!((renamed.name(), renamed.root()), ("mine", first.root()));
+    assert_ne!(Manifest::build(&a, DEFAULT_PIECE_SIZE / 2, None, &|_| ()).unwrap().root(), first.root());
 }
 
-/// Whoever changes the format must notice: roots are pinned in people's scripts.
+/// A change of the format must be noticed: users pin roots in their scripts.
 #[test]
-fn the_format_stays_what_it_is() {
+fn manifest_format_is_stable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("some notes.txt");
     fs::write(&path, vec![b'x'; 5000]).unwrap();
-    let manifest = Manifest::of(&path, 4096, None, &|_| ()).unwrap();
+    let manifest = Manifest::build(&path, 4096, None, &|_| ()).unwrap();
     let (a, b) = (Digest::of(&[b'x'; 4096]), Digest::of(&[b'x'; 904]));
     let json = format!(
         r#"{{"version":1,"name":"some-notes","size":5000,"largest_piece":4096,"facts":{{}},"pieces":[{{"sha256":"{a}","blocks":[[4096,"{a}"]]}},{{"sha256":"{b}","blocks":[[904,"{b}"]]}}]}}"#
@@ -49,7 +49,7 @@ fn the_format_stays_what_it_is() {
 }
 
 #[test]
-fn digests_are_those_of_the_bytes() {
+fn digests_match_the_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let model = Model::layered("m", "t");
     let file = model.bytes();
@@ -58,11 +58,11 @@ fn digests_are_those_of_the_bytes() {
     for piece in manifest.pieces() {
         let bytes = &file[at..at + usize::try_from(piece.length).unwrap()];
         assert_eq!((piece.offset, piece.digest), (at as u64, Digest::of(bytes)));
-        let mut rest = bytes;
+        let mut remaining = bytes;
         for block in &piece.blocks {
-            let (bytes, behind) = rest.split_at(block.length as usize);
+            let (bytes, behind) = remaining.split_at(block.length as usize);
             assert_eq!(block.digest, Digest::of(bytes));
-            rest = behind;
+            remaining = behind;
         }
         at += bytes.len();
     }
@@ -70,7 +70,7 @@ fn digests_are_those_of_the_bytes() {
 }
 
 #[test]
-fn another_header_changes_one_piece() {
+fn header_change_changes_one_piece() {
     let directory = tempfile::tempdir().unwrap();
     let of = |template: &str| manifest(&Model::layered("m", template).save(directory.path(), "m.gguf"));
     let before = of("short");
@@ -86,76 +86,80 @@ fn another_header_changes_one_piece() {
 }
 
 #[test]
-fn a_tensor_that_was_kept_keeps_its_blocks() {
+fn unchanged_tensor_keeps_its_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let model = Model::layered("m", "t");
     let before = manifest(&model.save(directory.path(), "a.gguf"));
-    // Another quantization of everything before it.
-    let other =
-        model.tensor("token_embd.weight", noise(50, 900_000)).tensor("blk.0.attn_q.weight", noise(51, 77));
+    // The tensors before the others have another size.
+    let other = model
+        .tensor("token_embd.weight", random_bytes(50, 900_000))
+        .tensor("blk.0.attn_q.weight", random_bytes(51, 77));
     let after = manifest(&other.save(directory.path(), "b.gguf"));
     let blocks = |manifest: &Manifest| -> Vec<Block> {
         manifest.pieces().iter().flat_map(|piece| piece.blocks.clone()).collect()
     };
     let (before, after) = (blocks(&before), blocks(&after));
-    let kept: Vec<&Block> = before.iter().filter(|block| after.contains(block)).collect();
-    // Each layer's large tensor is two blocks; the small ones of the other layers, and the output, too.
-    assert_eq!(kept.len(), 4 * 2 + 3 + 1);
+    let equal_blocks: Vec<&Block> = before.iter().filter(|block| after.contains(block)).collect();
+    // Four large tensors of two blocks, the small tensors of three layers, and the output.
+    assert_eq!(equal_blocks.len(), 4 * 2 + 3 + 1);
 }
 
 #[test]
-fn layers_are_pieces() {
+fn layers_map_to_pieces() {
     let directory = tempfile::tempdir().unwrap();
     let model = Model::layered("m", "t");
     let file = model.bytes();
     let path = model.save(directory.path(), "m.gguf");
-    let manifest = Manifest::of(&path, 1 << 20, None, &|_| ()).unwrap();
+    let manifest = Manifest::build(&path, 1 << 20, None, &|_| ()).unwrap();
     let header = &file[..usize::try_from(manifest.pieces()[0].length).unwrap()];
-    // 0 header, 1-2 embeddings, then for each layer small tensors and two pieces of a large one, the rest.
+    // Piece 0: header. 1 and 2: embeddings. Per layer: small tensors, and two pieces of a large one. Last:
+    // the rest.
     assert_eq!(manifest.pieces().len(), 1 + 2 + 4 * 3 + 1);
-    assert_eq!(manifest.layers(header).unwrap(), 4);
+    assert_eq!(manifest.layer_count(header).unwrap(), 4);
     assert_eq!(manifest.pieces_of_layers(header, 1..3).unwrap(), [0, 6, 7, 8, 9, 10, 11]);
     assert_eq!(manifest.pieces_of_layers(header, 0..4).unwrap().len(), 13);
-    assert_eq!(manifest.pieces_of_no_layer(header).unwrap(), [0, 1, 2, 15]);
+    assert_eq!(manifest.pieces_outside_layers(header).unwrap(), [0, 1, 2, 15]);
     for range in [3..5, 2..2, 4..5] {
         let error = manifest.pieces_of_layers(header, range).unwrap_err();
         assert!(error.to_string().ends_with("the model has layers 0..4"), "{error}");
     }
     let error = manifest.pieces_of_layers(&header[1..], 0..1).unwrap_err();
-    assert!(matches!(error, LayersError::NotTheHeader), "{error}");
+    assert!(matches!(error, LayersError::WrongHeader), "{error}");
 
-    fs::write(&path, noise(1, 5000)).unwrap();
-    let manifest = Manifest::of(&path, PIECE, None, &|_| ()).unwrap();
-    let error = manifest.pieces_of_layers(&noise(1, 5000), 0..1).unwrap_err();
-    assert!(matches!(error, LayersError::NoGguf), "{error}");
+    fs::write(&path, random_bytes(1, 5000)).unwrap();
+    let manifest = Manifest::build(&path, DEFAULT_PIECE_SIZE, None, &|_| ()).unwrap();
+    let error = manifest.pieces_of_layers(&random_bytes(1, 5000), 0..1).unwrap_err();
+    assert!(matches!(error, LayersError::NotGguf), "{error}");
 }
 
 #[test]
-fn what_cannot_be_spread_is_refused() {
+fn build_refuses_unusable_files() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("m.gguf");
-    let of = |piece| Manifest::of(&path, piece, None, &|_| ()).unwrap_err();
-    assert!(matches!(of(PIECE), ManifestError::Read { .. }));
+    let of = |piece| Manifest::build(&path, piece, None, &|_| ()).unwrap_err();
+    assert!(matches!(of(DEFAULT_PIECE_SIZE), ManifestError::Read { .. }));
     fs::write(&path, b"").unwrap();
-    assert!(matches!(of(PIECE), ManifestError::Empty(_)));
+    assert!(matches!(of(DEFAULT_PIECE_SIZE), ManifestError::Empty(_)));
     fs::write(&path, &Model::layered("m", "t").bytes()[..5000]).unwrap();
-    assert!(of(PIECE).to_string().contains("lies behind the end of the file; fetch the file again"));
+    assert!(
+        of(DEFAULT_PIECE_SIZE).to_string().contains("lies behind the end of the file; fetch the file again")
+    );
     assert!(matches!(of(1000), ManifestError::PieceSize(1000)));
-    let error = Manifest::of(directory.path(), PIECE, None, &|_| ()).unwrap_err();
-    assert!(matches!(error, ManifestError::NoFile(_)), "{error}");
-    // A sparse file that would take no place, but more blocks than a manifest can have.
+    let error = Manifest::build(directory.path(), DEFAULT_PIECE_SIZE, None, &|_| ()).unwrap_err();
+    assert!(matches!(error, ManifestError::NotAFile(_)), "{error}");
+    // A sparse file needs no space, but this one has more blocks than a manifest can hold.
     fs::File::create(&path).unwrap().set_len(2 << 40).unwrap();
-    assert!(matches!(of(PIECE), ManifestError::TooLong(_)));
+    assert!(matches!(of(DEFAULT_PIECE_SIZE), ManifestError::TooLong(_)));
 }
 
 #[test]
-fn a_manifest_that_contradicts_itself_is_refused() {
+fn parse_refuses_contradictory_manifests() {
     let directory = tempfile::tempdir().unwrap();
-    let made = manifest(&Model::layered("m", "t").save(directory.path(), "m.gguf"));
-    let json = String::from_utf8(made.to_json()).unwrap();
-    let size = made.size().to_string();
-    let first = format!("[{},", made.pieces()[0].blocks[0].length);
-    for (from, to, says) in [
+    let original = manifest(&Model::layered("m", "t").save(directory.path(), "m.gguf"));
+    let json = String::from_utf8(original.to_json()).unwrap();
+    let size = original.size().to_string();
+    let first = format!("[{},", original.pieces()[0].blocks[0].length);
+    for (from, to, message) in [
         (r#""version":1"#, r#""version":2"#, "format is 2"),
         (r#""name":"m""#, r#""name":"../m""#, "not a safe name"),
         (r#""name":"m""#, r#""name":".m""#, "not a safe name"),
@@ -175,24 +179,24 @@ fn a_manifest_that_contradicts_itself_is_refused() {
         let wrong = json.replacen(from, to, 1);
         assert_ne!(wrong, json, "{from}");
         let error = Manifest::parse(wrong.as_bytes()).unwrap_err().to_string();
-        assert!(error.contains(says) && error.len() < 500, "{to}: {error}");
+        assert!(error.contains(message) && error.len() < 500, "{to}: {error}");
     }
-    let empty = format!(r#""pieces":[{{"sha256":"{}","blocks":[]}},{{"#, made.root());
+    let empty = format!(r#""pieces":[{{"sha256":"{}","blocks":[]}},{{"#, original.root());
     let error = Manifest::parse(json.replacen(r#""pieces":[{"#, &empty, 1).as_bytes()).unwrap_err();
     assert!(error.to_string().contains("piece 0 is empty"), "{error}");
-    let digest = made.pieces()[0].digest.to_string();
-    let error = Manifest::parse(json.replacen(&digest, &made.root().to_string(), 1).as_bytes());
+    let digest = original.pieces()[0].digest.to_string();
+    let error = Manifest::parse(json.replacen(&digest, &original.root().to_string(), 1).as_bytes());
     assert!(error.unwrap_err().to_string().contains("piece 0 is one block, but has another digest"));
     let error = Manifest::parse(&vec![b' '; (64 << 20) + 1]).unwrap_err();
     assert!(matches!(error, ManifestError::TooLong(_)), "{error}");
 }
 
-/// Whatever is damaged, the root is another one: it pins all but the name.
+/// Any damage except in the name changes the root.
 #[test]
-fn noise_is_refused_or_has_another_root() {
+fn damaged_manifest_is_refused_or_has_another_root() {
     let directory = tempfile::tempdir().unwrap();
-    let made = manifest(&Model::layered("m", "t").save(directory.path(), "m.gguf"));
-    let json = made.to_json();
+    let original = manifest(&Model::layered("m", "t").save(directory.path(), "m.gguf"));
+    let json = original.to_json();
     let mut random = fastrand::Rng::with_seed(3);
     for _ in 0..5000 {
         let mut wrong = json.clone();
@@ -205,28 +209,28 @@ fn noise_is_refused_or_has_another_root() {
             }
         }
         if let Ok(parsed) = Manifest::parse(&wrong) {
-            let same = parsed.to_json() == json || parsed.name() != made.name();
-            assert_eq!(parsed.root() == made.root(), same);
+            let same = parsed.to_json() == json || parsed.name() != original.name();
+            assert_eq!(parsed.root() == original.root(), same);
         }
     }
 }
 
 #[test]
-fn a_manifest_is_kept_beside_its_file() {
+fn sidecar_is_valid_until_its_file_changes() {
     let directory = tempfile::tempdir().unwrap();
     let path = Model::layered("m", "t").save(directory.path(), "m.gguf");
-    let made = manifest(&path);
-    assert_eq!(Manifest::beside(&path), None);
-    made.keep_beside(&path).unwrap();
-    assert_eq!(Manifest::beside(&path).as_ref(), Some(&*made));
+    let original = manifest(&path);
+    assert_eq!(Manifest::read_sidecar(&path), None);
+    original.write_sidecar(&path).unwrap();
+    assert_eq!(Manifest::read_sidecar(&path).as_ref(), Some(&*original));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
 
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
-    assert_eq!(Manifest::beside(&path), None);
+    assert_eq!(Manifest::read_sidecar(&path), None);
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
-    assert!(Manifest::beside(&path).is_some());
+    assert!(Manifest::read_sidecar(&path).is_some());
     file.set_len(100).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
-    assert_eq!(Manifest::beside(&path), None);
+    assert_eq!(Manifest::read_sidecar(&path), None);
 }

@@ -1,4 +1,4 @@
-//! Stores: what is had, what survives, how a pull ends.
+//! Stores: their blocks, their durability, and the end of a pull.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,40 +9,40 @@ use tightwad_swarm::disk::{Manifest, Store, StoreError};
 use super::{Pull, fixture};
 
 #[test]
-fn a_file_is_pulled_and_seeded() {
+fn store_fills_finishes_and_seeds() {
     let pull = Pull::new();
     let store = pull.store();
-    assert_eq!((store.had().len(), store.bytes_had(), store.version()), (0, 0, 0));
+    assert_eq!((store.have_pieces().len(), store.have_bytes(), store.version()), (0, 0, 0));
     for piece in pull.pieces().rev() {
         let version = store.version();
         pull.fill(&store, piece);
         assert!(store.version() > version);
-        let whole = &pull.manifest.pieces()[piece as usize];
-        let mut bytes = vec![0; usize::try_from(whole.length).unwrap()];
-        store.read(whole.offset, &mut bytes).unwrap();
-        let at = usize::try_from(whole.offset).unwrap();
+        let piece_info = &pull.manifest.pieces()[piece as usize];
+        let mut bytes = vec![0; usize::try_from(piece_info.length).unwrap()];
+        store.read(piece_info.offset, &mut bytes).unwrap();
+        let at = usize::try_from(piece_info.offset).unwrap();
         assert_eq!(bytes, pull.source[at..at + bytes.len()]);
     }
-    assert_eq!(store.had(), pull.pieces().collect::<Vec<_>>());
+    assert_eq!(store.have_pieces(), pull.pieces().collect::<Vec<_>>());
     assert!(!pull.path("m.gguf").exists());
     store.finish(false).unwrap();
     assert_eq!(fs::read(pull.path("m.gguf")).unwrap(), pull.source);
     assert!(!pull.path("m.gguf.part").exists() && !pull.path("m.gguf.journal").exists());
-    assert_eq!(Manifest::beside(&pull.path("m.gguf")).unwrap(), *pull.manifest);
+    assert_eq!(Manifest::read_sidecar(&pull.path("m.gguf")).unwrap(), *pull.manifest);
 
-    // It goes on being read from, and can be seeded by the next process.
+    // The finished store stays readable, and the next process can seed the file.
     store.read(0, &mut [0; 100]).unwrap();
     store.finish(false).unwrap();
-    let whole = Store::whole(&pull.path("m.gguf"), Arc::clone(&pull.manifest)).unwrap();
-    assert_eq!(whole.bytes_had(), pull.manifest.size());
+    let complete = Store::open_complete(&pull.path("m.gguf"), Arc::clone(&pull.manifest)).unwrap();
+    assert_eq!(complete.have_bytes(), pull.manifest.size());
     let mut bytes = vec![0; pull.source.len()];
-    whole.read(0, &mut bytes).unwrap();
+    complete.read(0, &mut bytes).unwrap();
     assert_eq!(bytes, pull.source);
-    assert!(whole.read(1, &mut bytes).is_err());
+    assert!(complete.read(1, &mut bytes).is_err());
 }
 
 #[test]
-fn only_pieces_that_are_had_are_read() {
+fn read_returns_complete_pieces_only() {
     let pull = Pull::new();
     let store = pull.store();
     pull.fill(&store, 0);
@@ -63,47 +63,47 @@ fn only_pieces_that_are_had_are_read() {
 }
 
 #[test]
-fn a_corrupt_block_is_refused_and_leaves_nothing() {
+fn write_refuses_corrupt_blocks_and_keeps_nothing() {
     let pull = Pull::new();
     let store = pull.store();
-    let good = pull.block(1, 0).to_vec();
-    let mut bad = good.clone();
-    bad[1000] ^= 1;
-    for data in [&bad[..], &good[1..], &[], &vec![0; 2 << 20]] {
+    let right_block = pull.block(1, 0).to_vec();
+    let mut wrong_block = right_block.clone();
+    wrong_block[1000] ^= 1;
+    for data in [&wrong_block[..], &right_block[1..], &[], &vec![0; 2 << 20]] {
         let error = store.write(1, 0, data).unwrap_err();
         assert!(matches!(error, StoreError::Corrupt { piece: 1, block: 0 }), "{error}");
     }
     for (piece, block) in [(1, 99), (99, 0), (u32::MAX, u32::MAX)] {
-        let error = store.write(piece, block, &good).unwrap_err();
+        let error = store.write(piece, block, &right_block).unwrap_err();
         assert!(matches!(error, StoreError::NoBlock { .. }), "{error}");
     }
-    assert_eq!((store.bytes_had(), store.has(99), store.missing(99).len()), (0, false, 0));
+    assert_eq!((store.have_bytes(), store.has_piece(99), store.missing_blocks(99).len()), (0, false, 0));
     assert!(fs::read(pull.path("m.gguf.part")).unwrap().iter().all(|byte| *byte == 0));
-    assert!(!store.write(1, 0, &good).unwrap());
-    assert_eq!(store.missing(1), [1]);
+    assert!(!store.write(1, 0, &right_block).unwrap());
+    assert_eq!(store.missing_blocks(1), [1]);
     assert!(store.write(1, 1, pull.block(1, 1)).unwrap());
-    // Even a second time.
-    assert!(matches!(store.write(1, 0, &bad), Err(StoreError::Corrupt { .. })));
-    assert!(store.write(1, 0, &good).unwrap());
-    assert_eq!(store.bytes_had(), pull.manifest.pieces()[1].length);
+    // A complete block is checked as well.
+    assert!(matches!(store.write(1, 0, &wrong_block), Err(StoreError::Corrupt { .. })));
+    assert!(store.write(1, 0, &right_block).unwrap());
+    assert_eq!(store.have_bytes(), pull.manifest.pieces()[1].length);
 }
 
 #[test]
-fn what_was_synced_is_never_fetched_again() {
+fn synced_blocks_survive_a_kill() {
     let pull = Pull::new();
     let store = pull.store();
     store.write(1, 1, pull.block(1, 1)).unwrap();
     pull.fill(&store, 3);
     store.sync().unwrap();
-    // Not complete, so that it is not synced by itself.
+    // The piece stays incomplete, so that the store does not sync it.
     store.write(4, 0, pull.block(4, 0)).unwrap();
     store.write(4, 1, pull.block(4, 1)).unwrap();
-    // Killed: nothing runs that would tidy up.
+    // The drop stands for a kill: the store has no cleanup.
     drop(store);
     let store = pull.store();
-    assert_eq!(store.had(), [3]);
-    assert_eq!(store.missing(1), [0]);
-    assert_eq!(store.missing(4).len(), pull.manifest.pieces()[4].blocks.len());
+    assert_eq!(store.have_pieces(), [3]);
+    assert_eq!(store.missing_blocks(1), [0]);
+    assert_eq!(store.missing_blocks(4).len(), pull.manifest.pieces()[4].blocks.len());
     assert!(store.read(pull.manifest.pieces()[4].offset, &mut [0]).is_err());
     for piece in pull.pieces() {
         pull.fill(&store, piece);
@@ -113,7 +113,7 @@ fn what_was_synced_is_never_fetched_again() {
 }
 
 #[test]
-fn a_torn_journal_costs_one_block() {
+fn torn_journal_costs_one_block() {
     let pull = Pull::new();
     let store = pull.store();
     pull.fill(&store, 0);
@@ -127,15 +127,19 @@ fn a_torn_journal_costs_one_block() {
     for torn in 1..=8 {
         fs::write(&journal, &bytes[..bytes.len() - torn]).unwrap();
         let store = pull.store();
-        assert_eq!((store.had(), store.missing(2).len()), (vec![0], 1), "{torn} of {blocks} blocks");
+        assert_eq!(
+            (store.have_pieces(), store.missing_blocks(2).len()),
+            (vec![0], 1),
+            "{torn} of {blocks} blocks"
+        );
     }
 }
 
 #[test]
-fn a_journal_without_its_part_file_is_not_believed() {
+fn resume_ignores_a_journal_without_its_part_file() {
     let pull = Pull::new();
     let part = pull.path("m.gguf.part");
-    for spoil in [
+    for damage in [
         Box::new(|| fs::remove_file(&part).unwrap()) as Box<dyn Fn()>,
         Box::new(|| fs::write(&part, b"short").unwrap()),
     ] {
@@ -143,16 +147,16 @@ fn a_journal_without_its_part_file_is_not_believed() {
         pull.fill(&store, 0);
         store.sync().unwrap();
         drop(store);
-        spoil();
-        assert_eq!(pull.store().bytes_had(), 0);
+        damage();
+        assert_eq!(pull.store().have_bytes(), 0);
         assert_eq!(fs::metadata(&part).unwrap().len(), pull.manifest.size());
     }
-    // Nor later, when the part file has its size again.
-    assert_eq!(pull.store().bytes_had(), 0);
+    // The journal stays empty when the part file has its size again.
+    assert_eq!(pull.store().have_bytes(), 0);
 }
 
 #[test]
-fn a_pull_that_lost_its_power_while_it_finished_is_finished() {
+fn resume_completes_a_finish_that_power_loss_interrupted() {
     let pull = Pull::new();
     let store = pull.store();
     pull.pieces().for_each(|piece| pull.fill(&store, piece));
@@ -168,13 +172,13 @@ fn a_pull_that_lost_its_power_while_it_finished_is_finished() {
             fs::write(pull.path("m.gguf"), vec![1; pull.source.len()]).unwrap();
         }
         let store = pull.store();
-        assert_eq!(store.bytes_had(), if older { 0 } else { pull.manifest.size() });
+        assert_eq!(store.have_bytes(), if older { 0 } else { pull.manifest.size() });
         assert_eq!((manifest.exists(), pull.path("m.gguf.journal").exists()), (!older, older));
     }
 }
 
 #[test]
-fn many_threads_write_one_file() {
+fn threads_write_one_store_concurrently() {
     let pull = Pull::new();
     let store = pull.store();
     thread::scope(|scope| {
@@ -190,8 +194,8 @@ fn many_threads_write_one_file() {
         }
     });
     assert_eq!(store.version(), u64::from(pull.pieces().end));
-    assert_eq!(store.bytes_had(), pull.manifest.size());
-    // Each block is in the journal once.
+    assert_eq!(store.have_bytes(), pull.manifest.size());
+    // The journal has each block once: a header of 84 bytes, and 8 bytes per block.
     let blocks: usize = pull.manifest.pieces().iter().map(|piece| piece.blocks.len()).sum();
     let journal = fs::metadata(pull.path("m.gguf.journal")).unwrap().len();
     assert_eq!(journal, 84 + 8 * blocks as u64);
@@ -200,9 +204,9 @@ fn many_threads_write_one_file() {
 }
 
 #[test]
-fn a_file_that_is_no_gguf_is_pulled_as_well() {
+fn store_accepts_files_that_are_not_gguf() {
     let mut pull = Pull::new();
-    pull.source = fixture::noise(9, 3_000_001);
+    pull.source = fixture::random_bytes(9, 3_000_001);
     fs::write(pull.path("source"), &pull.source).unwrap();
     pull.manifest = super::manifest(&pull.path("source"));
     let store = pull.store();
@@ -212,7 +216,7 @@ fn a_file_that_is_no_gguf_is_pulled_as_well() {
 }
 
 #[test]
-fn stores_are_shared_between_threads() {
+fn store_is_send_and_sync() {
     fn shared<T: Send + Sync + 'static>() {}
     shared::<Store>();
 }

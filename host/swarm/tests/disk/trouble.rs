@@ -1,4 +1,4 @@
-//! What people and disks do meanwhile.
+//! Interference by other programs and by the disk.
 
 use std::fs;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::Pull;
 use super::fixture::Model;
 
 #[test]
-fn two_pulls_of_one_file_are_refused() {
+fn resume_refuses_a_concurrent_pull() {
     let pull = Pull::new();
     let store = pull.store();
     let resume = || Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest));
@@ -21,7 +21,7 @@ fn two_pulls_of_one_file_are_refused() {
 }
 
 #[test]
-fn a_pull_of_another_version_is_not_spoilt() {
+fn resume_keeps_a_pull_of_another_version() {
     let pull = Pull::new();
     let store = pull.store();
     pull.fill(&store, 0);
@@ -31,14 +31,14 @@ fn a_pull_of_another_version_is_not_spoilt() {
     let other = super::manifest(&path);
     let error = Store::resume(&pull.path("m.gguf"), Arc::clone(&other)).unwrap_err();
     assert!(error.to_string().contains("finish that pull, or remove the journal"), "{error}");
-    assert_eq!(pull.store().had(), [0]);
-    // Without the part file there is nothing to spoil.
+    assert_eq!(pull.store().have_pieces(), [0]);
+    // Without the part file there is nothing to keep.
     fs::remove_file(pull.path("m.gguf.part")).unwrap();
-    assert_eq!(Store::resume(&pull.path("m.gguf"), other).unwrap().bytes_had(), 0);
+    assert_eq!(Store::resume(&pull.path("m.gguf"), other).unwrap().have_bytes(), 0);
 }
 
 #[test]
-fn a_file_that_no_pull_made_is_left_alone() {
+fn resume_keeps_a_part_file_of_another_program() {
     let pull = Pull::new();
     let part = pull.path("m.gguf.part");
     for journal in [None, Some(&b""[..]), Some(&b"tightwad jour"[..])] {
@@ -47,14 +47,14 @@ fn a_file_that_no_pull_made_is_left_alone() {
             fs::write(pull.path("m.gguf.journal"), journal).unwrap();
         }
         let error = Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest)).unwrap_err();
-        assert!(error.to_string().contains("no pull has made it"), "{error}");
+        assert!(error.to_string().contains("no pull created it"), "{error}");
         assert_eq!(fs::read(&part).unwrap(), b"a browser's download");
         assert!(!pull.path("m.gguf.journal").exists());
     }
 }
 
 #[test]
-fn a_part_file_that_was_moved_can_be_moved_back() {
+fn moved_part_file_can_be_moved_back() {
     let pull = Pull::new();
     let store = pull.store();
     pull.pieces().for_each(|piece| pull.fill(&store, piece));
@@ -62,7 +62,7 @@ fn a_part_file_that_was_moved_can_be_moved_back() {
     for _ in 0..2 {
         let error = store.finish(false).unwrap_err();
         assert!(error.to_string().contains("was moved or removed"), "{error}");
-        // Nor is another file of that name taken for it.
+        // Another file of that name does not count as the part file.
         fs::write(pull.path("m.gguf.part"), &pull.source).unwrap();
     }
     assert!(matches!(store.sync(), Err(StoreError::Moved(_))));
@@ -72,7 +72,7 @@ fn a_part_file_that_was_moved_can_be_moved_back() {
 }
 
 #[test]
-fn what_is_not_complete_is_not_finished() {
+fn finish_refuses_an_incomplete_store() {
     let pull = Pull::new();
     let store = pull.store();
     pull.fill(&store, 0);
@@ -82,30 +82,30 @@ fn what_is_not_complete_is_not_finished() {
 }
 
 #[test]
-fn only_the_manifests_file_is_seeded() {
+fn open_complete_refuses_other_files() {
     let pull = Pull::new();
     let path = pull.path("source.gguf");
-    let whole = || Store::whole(&path, Arc::clone(&pull.manifest));
-    whole().unwrap();
-    let spoilt = |at: usize| {
+    let open = || Store::open_complete(&path, Arc::clone(&pull.manifest));
+    open().unwrap();
+    let damaged = |at: usize| {
         let mut bytes = pull.source.clone();
         bytes[at] ^= 1;
         bytes
     };
-    for bytes in [spoilt(100), spoilt(pull.source.len() - 40), pull.source[1..].to_vec()] {
+    for bytes in [damaged(100), damaged(pull.source.len() - 40), pull.source[1..].to_vec()] {
         fs::write(&path, bytes).unwrap();
-        let error = whole().unwrap_err();
+        let error = open().unwrap_err();
         assert!(matches!(error, StoreError::Changed(_)), "{error}");
     }
     fs::remove_file(&path).unwrap();
-    assert!(whole().is_err());
+    assert!(open().is_err());
 }
 
 #[test]
-fn a_file_that_changes_is_seeded_no_longer() {
+fn read_refuses_a_changed_file() {
     let pull = Pull::new();
     let path = pull.path("source.gguf");
-    let store = Store::whole(&path, Arc::clone(&pull.manifest)).unwrap();
+    let store = Store::open_complete(&path, Arc::clone(&pull.manifest)).unwrap();
     store.read(0, &mut [0; 10]).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
@@ -115,13 +115,13 @@ fn a_file_that_changes_is_seeded_no_longer() {
 
 #[cfg(unix)]
 #[test]
-fn a_directory_that_cannot_be_written_to_says_so() {
+fn resume_reports_a_read_only_directory() {
     use std::os::unix::fs::PermissionsExt;
     let pull = Pull::new();
     let directory = pull.path("closed");
     fs::create_dir(&directory).unwrap();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o555)).unwrap();
-    // Who may do everything sees no difference.
+    // Root may write to every directory.
     if fs::write(directory.join("probe"), b"").is_err() {
         let error = Store::resume(&directory.join("m.gguf"), Arc::clone(&pull.manifest)).unwrap_err();
         assert!(matches!(error, StoreError::Denied(_)), "{error}");

@@ -1,4 +1,4 @@
-//! Models on their way between machines: real files, real sockets.
+//! Pulls between seeders: real files, real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod hostile;

@@ -1,4 +1,4 @@
-//! Pulls that go well.
+//! Successful pulls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,29 +8,33 @@ use tightwad_swarm::net::{Client, Peer, Progress, Pull, RateLimit, SeedState, Se
 use tightwad_swarm::{Event, Picker};
 use tokio::sync::{mpsc, watch};
 
-use super::pickers::Plain;
+use super::pickers::InOrder;
 use super::support::{Lab, MIB, client, link_to, peer, pull, pull_with, run, seeder, seeder_of, seeds};
 
 #[tokio::test]
-async fn a_file_comes_from_one_seeder() {
+async fn pull_fetches_a_file_from_one_seeder() {
     let lab = Lab::new(24, 5 * MIB);
-    let from = seeder_of(lab.whole()).await;
-    let (picker, log) = Plain::logged();
+    let from = seeder_of(lab.complete()).await;
+    let (picker, log) = InOrder::logged();
     let (sender, progress) = watch::channel(Progress::default());
     let summary = pull_with(lab.empty("b"), &[from], picker).run(sender).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
-    assert!(!lab.dir.path().join("b.bin.part").exists(), "it has its name now");
+    assert!(!lab.dir.path().join("b.bin.part").exists(), "the part file was renamed");
     let size = lab.manifest.size();
-    assert_eq!((summary.bytes, summary.wasted, summary.duplicate), (size, 0, 0), "{summary:?}");
-    assert_eq!(summary.from, [(peer(from), size)]);
-    let shown = progress.borrow().clone();
-    assert_eq!((shown.bytes_had, shown.bytes_wanted, shown.pieces_had), (size, size, lab.pieces()));
+    assert_eq!(
+        (summary.kept_bytes, summary.wasted_bytes, summary.duplicate_blocks),
+        (size, 0, 0),
+        "{summary:?}"
+    );
+    assert_eq!(summary.bytes_by_peer, [(peer(from), size)]);
+    let current = progress.borrow().clone();
+    assert_eq!((current.have_bytes, current.wanted_bytes, current.have_pieces), (size, size, lab.pieces()));
     let log = log.lock().unwrap();
-    assert!(matches!(log[..2], [Event::Joined(_), Event::Has(..)]), "{log:?}");
+    assert!(matches!(log[..2], [Event::Joined(_), Event::Have(..)]), "{log:?}");
 }
 
 #[tokio::test]
-async fn parts_of_many_make_a_whole() {
+async fn pull_combines_parts_of_many_peers() {
     let lab = Lab::new(12, MIB);
     let mut from = Vec::new();
     for machine in 0..3 {
@@ -39,12 +43,12 @@ async fn parts_of_many_make_a_whole() {
     }
     let summary = run(pull(lab.empty("b"), &from)).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
-    assert_eq!((summary.from.len(), summary.bytes), (3, lab.manifest.size()));
+    assert_eq!((summary.bytes_by_peer.len(), summary.kept_bytes), (3, lab.manifest.size()));
 }
 
-/// Two machines, each of which can reach only one half of the model, and one another.
+/// Two machines reach each other, and each one reaches a different half of the model.
 #[tokio::test]
-async fn pullers_feed_one_another() {
+async fn pulls_exchange_their_pieces() {
     let lab = Lab::new(16, MIB);
     let mut pulls = Vec::new();
     let mut machines = Vec::new();
@@ -52,13 +56,13 @@ async fn pullers_feed_one_another() {
         let half = (0..lab.pieces()).filter(|piece| piece % 2 == machine);
         let source = seeder_of(lab.partial(&format!("a{machine}"), half)).await;
         let seeds = Arc::new(Seeds::new());
-        let own = seeder(SeedState::new(seeds.clone())).await;
-        machines.push((own, source, Seeding { seeds, port: Some(own.port()) }));
+        let address = seeder(SeedState::new(seeds.clone())).await;
+        machines.push((address, source, Seeding { seeds, port: Some(address.port()) }));
     }
-    for (machine, (own, source, seeding)) in machines.iter().enumerate() {
+    for (machine, (address, source, seeding)) in machines.iter().enumerate() {
         let other = machines[1 - machine].0;
-        // It knows itself too, and does not fall for it.
-        let mut pull = pull(lab.empty(&format!("b{machine}")), &[*source, other, *own]);
+        // The peers include this machine itself, which the pull must reject.
+        let mut pull = pull(lab.empty(&format!("b{machine}")), &[*source, other, *address]);
         pull.seeding = Some(seeding.clone());
         pulls.push(run(pull));
     }
@@ -66,25 +70,26 @@ async fn pullers_feed_one_another() {
     for (machine, summary) in summaries.into_iter().enumerate() {
         let summary = summary.unwrap();
         assert!(lab.is_same(&lab.path(&format!("b{machine}"))));
-        let other = summary.from.iter().find(|(from, _)| *from == peer(machines[1 - machine].0));
+        let other =
+            summary.bytes_by_peer.iter().find(|(peer_url, _)| *peer_url == peer(machines[1 - machine].0));
         assert!(other.unwrap().1 >= lab.manifest.size() / 2 - 2 * MIB, "{summary:?}");
-        // And goes on seeding.
+        // The machine still seeds after the pull.
         let store = machines[machine].2.seeds.store(lab.manifest.root()).unwrap();
-        assert_eq!(store.had().len(), lab.manifest.pieces().len());
+        assert_eq!(store.have_pieces().len(), lab.manifest.pieces().len());
     }
 }
 
 #[tokio::test]
-async fn a_dropped_pull_is_gone_on_with() {
+async fn dropped_pull_resumes() {
     let lab = Lab::new(16, MIB);
-    let proxy = link_to(lab.whole()).await;
+    let proxy = link_to(lab.complete()).await;
     let store = lab.empty("b");
     let mut slow = pull(store.clone(), &[proxy.address()]);
-    slow.limits.rate = Some(Arc::new(RateLimit::new(16 * MIB)));
+    slow.limits.rate_limit = Some(Arc::new(RateLimit::new(16 * MIB)));
     {
         let running = run(slow);
         tokio::pin!(running);
-        while store.had().len() < 5 {
+        while store.have_pieces().len() < 5 {
             tokio::select! {
                 ended = &mut running => panic!("too early: {ended:?}"),
                 () = tokio::time::sleep(Duration::from_millis(5)) => {}
@@ -92,35 +97,35 @@ async fn a_dropped_pull_is_gone_on_with() {
         }
     }
     drop(store);
-    let store = lab.again("b").await;
-    let had = store.bytes_had();
-    assert!(had >= 5 * MIB, "{had}");
+    let store = lab.reopen("b").await;
+    let have = store.have_bytes();
+    assert!(have >= 5 * MIB, "{have}");
     let before = proxy.faults().bytes().1;
     let summary = run(pull(store, &[proxy.address()])).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
-    assert_eq!(summary.bytes, lab.manifest.size() - had);
-    let came = proxy.faults().bytes().1 - before;
-    // Heads of answers come on top, and what was on its way when the first pull was dropped.
-    assert!(came < summary.bytes + 8 * MIB, "{came} for {}", summary.bytes);
-    assert_eq!((summary.wasted, summary.duplicate), (0, 0));
+    assert_eq!(summary.kept_bytes, lab.manifest.size() - have);
+    let sent = proxy.faults().bytes().1 - before;
+    // The proxy also counts response headers, and data in flight at the drop of the first pull.
+    assert!(sent < summary.kept_bytes + 8 * MIB, "{sent} for {}", summary.kept_bytes);
+    assert_eq!((summary.wasted_bytes, summary.duplicate_blocks), (0, 0));
 }
 
 #[tokio::test]
-async fn only_what_is_wanted_comes_and_urgent_pieces_first() {
+async fn pull_fetches_wanted_pieces_only_and_urgent_ones_first() {
     let lab = Lab::new(12, MIB);
-    let from = seeder_of(lab.whole()).await;
-    let (picker, log) = Plain::logged();
+    let from = seeder_of(lab.complete()).await;
+    let (picker, log) = InOrder::logged();
     let store = lab.empty("b");
     let mut some = pull_with(store.clone(), &[from], picker);
     some.wanted = Some(vec![2, 3, 4, 9, 9]);
     some.urgent = vec![9, 11];
-    some.limits.requests = 1;
+    some.limits.max_requests = 1;
     let summary = run(some).await.unwrap();
-    assert_eq!(store.had(), [2, 3, 4, 9]);
-    assert_eq!(summary.bytes, 4 * MIB);
-    assert!(lab.dir.path().join("b.bin.part").exists(), "it is not whole");
+    assert_eq!(store.have_pieces(), [2, 3, 4, 9]);
+    assert_eq!(summary.kept_bytes, 4 * MIB);
+    assert!(lab.dir.path().join("b.bin.part").exists(), "the file is incomplete");
     let first = log.lock().unwrap().iter().find_map(|event| match event {
-        Event::Done(fetched) => Some(fetched.piece),
+        Event::FetchEnded(result) => Some(result.piece),
         _ => None,
     });
     assert_eq!(first, Some(9));
@@ -130,82 +135,83 @@ async fn only_what_is_wanted_comes_and_urgent_pieces_first() {
 }
 
 #[tokio::test]
-async fn peers_are_learned_from_peers() {
+async fn pull_uses_peers_from_peer_exchange() {
     let lab = Lab::new(6, MIB);
-    let known = seeds(lab.partial("a", [0]));
-    let whole = seeder_of(lab.whole()).await;
-    known.know(lab.manifest.root(), &format!("http://{whole}"));
-    let from = seeder(SeedState::new(known)).await;
+    let seeds = seeds(lab.partial("a", [0]));
+    let complete = seeder_of(lab.complete()).await;
+    seeds.add_peer(lab.manifest.root(), &format!("http://{complete}"));
+    let from = seeder(SeedState::new(seeds)).await;
     let summary = run(pull(lab.empty("b"), &[from])).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
-    assert!(summary.from.iter().any(|(from, _)| *from == peer(whole)), "{summary:?}");
+    assert!(summary.bytes_by_peer.iter().any(|(peer_url, _)| *peer_url == peer(complete)), "{summary:?}");
 }
 
 #[tokio::test]
-async fn peers_may_turn_up_later() {
+async fn pull_uses_peers_discovered_later() {
     let lab = Lab::new(3, MIB);
-    let (sender, found) = mpsc::channel(4);
+    let (sender, discovered) = mpsc::channel(4);
     let mut pull = pull(lab.empty("b"), &[]);
-    pull.found = Some(found);
+    pull.discovered = Some(discovered);
     let pulling = tokio::spawn(run(pull));
-    sender.send(peer(seeder_of(lab.whole()).await)).await.unwrap();
+    sender.send(peer(seeder_of(lab.complete()).await)).await.unwrap();
     pulling.await.unwrap().unwrap();
     assert!(lab.is_same(&lab.path("b")));
 }
 
-/// The address of a seeder's data is that of any file on a web server that knows range requests.
+/// The data path of a seeder behaves like a file on a web server that supports range requests.
 #[tokio::test]
-async fn a_file_on_a_web_server_is_a_seed() {
+async fn pull_uses_a_web_seed() {
     let lab = Lab::new(6, MIB);
-    let address = seeder_of(lab.whole()).await;
+    let address = seeder_of(lab.complete()).await;
     let url = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
-    let from = vec![Peer::file(&url).unwrap()];
-    let token = Client::new(Token::new("secret").ok()).unwrap();
-    let summary = run(Pull::new(token, lab.empty("b"), Box::new(Plain::default()), from)).await.unwrap();
+    let from = vec![Peer::web_seed(&url).unwrap()];
+    let client_with_token = Client::new(Token::new("secret").ok()).unwrap();
+    let summary =
+        run(Pull::new(client_with_token, lab.empty("b"), Box::new(InOrder::default()), from)).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
-    assert_eq!(summary.wasted, 0);
-    // Another file is refused, and why is said.
+    assert_eq!(summary.wasted_bytes, 0);
+    // The pull refuses another file, and its error names the reason.
     let other = Lab::new(5, MIB);
-    let from = vec![Peer::file(&url).unwrap()];
-    let wrong = Pull::new(client(), other.empty("b"), Box::new(Plain::default()), from);
+    let from = vec![Peer::web_seed(&url).unwrap()];
+    let wrong = Pull::new(client(), other.empty("b"), Box::new(InOrder::default()), from);
     let error = run(wrong).await.unwrap_err().to_string();
     assert!(error.contains("it is another file"), "{error}");
 }
 
-/// One large piece, two slow seeders: both bring parts of it.
+/// One large piece, two slow seeders: both send parts of it.
 #[tokio::test]
 async fn two_peers_share_the_last_piece() {
     let lab = Lab::new(16, 16 * MIB);
     let mut from = Vec::new();
     for _ in 0..2 {
-        let state = SeedState::new(seeds(lab.whole()));
-        from.push(seeder(state.limited(Some(Arc::new(RateLimit::new(16 * MIB))))).await);
+        let state = SeedState::new(seeds(lab.complete()));
+        from.push(seeder(state.rate_limit(Some(Arc::new(RateLimit::new(16 * MIB))))).await);
     }
-    let (picker, log) = Plain::logged();
+    let (picker, log) = InOrder::logged();
     let summary = run(pull_with(lab.empty("b"), &from, picker)).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
-    assert_eq!(summary.bytes, lab.manifest.size());
-    assert_eq!(summary.from.len(), 2, "{summary:?}");
-    assert!(summary.duplicate <= 1, "{summary:?}");
+    assert_eq!(summary.kept_bytes, lab.manifest.size());
+    assert_eq!(summary.bytes_by_peer.len(), 2, "{summary:?}");
+    assert!(summary.duplicate_blocks <= 1, "{summary:?}");
     assert!(log.lock().unwrap().iter().any(|event| matches!(event, Event::Joined(_))));
 }
 
 #[tokio::test]
-async fn downloads_keep_to_their_rate() {
+async fn pull_keeps_its_rate_limit() {
     let lab = Lab::new(4, MIB);
-    let from = seeder_of(lab.whole()).await;
+    let from = seeder_of(lab.complete()).await;
     let mut slow = pull(lab.empty("b"), &[from]);
-    slow.limits.rate = Some(Arc::new(RateLimit::new(4 * MIB)));
+    slow.limits.rate_limit = Some(Arc::new(RateLimit::new(4 * MIB)));
     let summary = run(slow).await.unwrap();
-    assert!(summary.took >= Duration::from_millis(800), "{summary:?}");
+    assert!(summary.elapsed >= Duration::from_millis(800), "{summary:?}");
 }
 
 #[tokio::test]
-async fn what_is_had_already_is_not_fetched() {
+async fn pull_of_a_complete_store_fetches_nothing() {
     let lab = Lab::new(3, MIB);
     let store = lab.partial("b", 0..lab.pieces());
-    let picker: Box<dyn Picker> = Box::new(Plain::default());
+    let picker: Box<dyn Picker> = Box::new(InOrder::default());
     let summary = run(pull_with(store, &[], picker)).await.unwrap();
-    assert_eq!(summary.bytes, 0);
+    assert_eq!(summary.kept_bytes, 0);
     assert!(lab.is_same(&lab.path("b")));
 }

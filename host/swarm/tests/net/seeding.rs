@@ -1,4 +1,4 @@
-//! What seeders answer.
+//! Replies of seeders.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, RETRY_AFTER};
 use serde_json::{Value, json};
 use tightwad_core::Token;
-use tightwad_swarm::net::{Have, Known, RateLimit, SeedState, fetch_manifest, find};
+use tightwad_swarm::net::{Have, PeerList, RateLimit, SeedState, fetch_manifest, find_models};
 
 use super::support::{Lab, MIB, client, peer, seeder, seeder_of, seeds};
 
@@ -21,7 +21,7 @@ async fn get(url: &str, range: &str) -> reqwest::Response {
 }
 
 #[tokio::test]
-async fn tells_what_it_has_and_sends_ranges_of_it() {
+async fn seeder_reports_its_pieces_and_sends_ranges() {
     let lab = Lab::new(4, MIB);
     let address = seeder_of(lab.partial("a", [0, 1, 3])).await;
     let root = lab.manifest.root();
@@ -29,10 +29,10 @@ async fn tells_what_it_has_and_sends_ranges_of_it() {
     let list: Value = fetch(base.clone()).await.json().await.unwrap();
     let size = lab.manifest.size();
     let expected =
-        json!([{ "root": root.to_string(), "name": "model", "size": size, "pieces": 4, "had": 3 }]);
+        json!([{ "root": root.to_string(), "name": "model", "size": size, "pieces": 4, "have_pieces": 3 }]);
     assert_eq!(list, expected);
     let have: Have = fetch(format!("{base}/{root}/have")).await.json().await.unwrap();
-    assert_eq!((have.pieces, have.whole), (vec![(0, 2), (3, 4)], false));
+    assert_eq!((have.pieces, have.complete), (vec![(0, 2), (3, 4)], false));
 
     let data = format!("{base}/{root}/data");
     let answer = get(&data, "bytes=1000000-1999999").await;
@@ -56,13 +56,13 @@ async fn tells_what_it_has_and_sends_ranges_of_it() {
 }
 
 #[tokio::test]
-async fn models_are_found_by_name_and_by_root() {
+async fn find_models_filters_by_name() {
     let lab = Lab::new(3, MIB);
-    let (first, second) = (seeder_of(lab.whole()).await, seeder_of(lab.partial("a", [1])).await);
+    let (first, second) = (seeder_of(lab.complete()).await, seeder_of(lab.partial("a", [1])).await);
     let peers = [peer(first), peer(second), peer("127.0.0.1:1".parse().unwrap())];
-    let (found, reasons) = find(&client(), &peers, Some("model")).await;
+    let (found, reasons) = find_models(&client(), &peers, Some("model")).await;
     assert_eq!((found.len(), found[0].peers.len(), reasons.len()), (1, 2, 1), "{reasons:?}");
-    assert!(find(&client(), &peers, Some("other")).await.0.is_empty());
+    assert!(find_models(&client(), &peers, Some("other")).await.0.is_empty());
     let manifest = fetch_manifest(&client(), &peers, found[0].root).await.unwrap();
     assert_eq!(manifest, *lab.manifest);
     let other = "0".repeat(64).parse().unwrap();
@@ -71,11 +71,11 @@ async fn models_are_found_by_name_and_by_root() {
 }
 
 #[tokio::test]
-async fn strangers_are_refused() {
+async fn seeder_refuses_wrong_tokens_and_addresses() {
     let lab = Lab::new(1, MIB);
     let state = |allowed: bool| {
         let allows = move |address: IpAddr| allowed && address.is_loopback();
-        SeedState::new(seeds(lab.whole())).guarded(Token::new("secret").ok(), allows)
+        SeedState::new(seeds(lab.complete())).access(Token::new("secret").ok(), allows)
     };
     let root = lab.manifest.root();
     let paths = ["", "/{root}/manifest", "/{root}/have", "/{root}/data"];
@@ -99,7 +99,7 @@ async fn strangers_are_refused() {
 }
 
 #[tokio::test]
-async fn news_wake_who_waits_for_them() {
+async fn long_poll_returns_after_a_change() {
     let lab = Lab::new(2, MIB);
     let store = lab.partial("a", [0]);
     let address = seeder_of(store.clone()).await;
@@ -107,23 +107,26 @@ async fn news_wake_who_waits_for_them() {
     let now: Have = fetch(url.clone()).await.json().await.unwrap();
     let waiting = tokio::spawn(fetch(format!("{url}?since={}&wait_ms=60000", now.version)));
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!waiting.is_finished(), "there is nothing new yet");
+    assert!(!waiting.is_finished(), "nothing has changed yet");
     let begin = Instant::now();
-    lab.give(&store, 1);
+    lab.fill(&store, 1);
     let news: Have = waiting.await.unwrap().json().await.unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(15), "it waits for 30 s at most, but not for that");
-    assert_eq!((news.pieces, news.whole), (vec![(0, 2)], true));
-    // A number of a seeder that was started again is answered at once.
+    assert!(
+        begin.elapsed() < Duration::from_secs(15),
+        "the change must end the poll before its limit of 30 s"
+    );
+    assert_eq!((news.pieces, news.complete), (vec![(0, 2)], true));
+    // A version from an earlier run of the seeder gets an immediate answer.
     let begin = Instant::now();
     fetch(format!("{url}?since=999&wait_ms=60000")).await;
     assert!(begin.elapsed() < Duration::from_secs(15));
 }
 
 #[tokio::test]
-async fn uploads_to_one_address_are_bounded() {
-    // More than what sockets hold.
+async fn uploads_per_address_are_bounded() {
+    // The file is larger than the socket buffers.
     let lab = Lab::new(32, 32 * MIB);
-    let address = seeder(SeedState::new(seeds(lab.whole())).uploads(2)).await;
+    let address = seeder(SeedState::new(seeds(lab.complete())).max_uploads_per_address(2)).await;
     let data = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
     let running = [get(&data, "bytes=0-").await, get(&data, "bytes=0-").await];
     let third = get(&data, "bytes=0-").await;
@@ -136,31 +139,31 @@ async fn uploads_to_one_address_are_bounded() {
 }
 
 #[tokio::test]
-async fn uploads_keep_to_their_rate() {
+async fn uploads_keep_the_rate_limit() {
     let lab = Lab::new(2, MIB);
     let limit = Arc::new(RateLimit::new(4 * MIB));
-    let address = seeder(SeedState::new(seeds(lab.whole())).limited(Some(limit))).await;
+    let address = seeder(SeedState::new(seeds(lab.complete())).rate_limit(Some(limit))).await;
     let data = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
     let begin = Instant::now();
     let (first, second) = tokio::join!(get(&data, "bytes=0-"), get(&data, "bytes=0-"));
     let (first, second) = tokio::join!(first.bytes(), second.bytes());
     assert_eq!((first.unwrap().len(), second.unwrap().len()), (lab.bytes.len(), lab.bytes.len()));
-    // 4 MiB, less the burst and the odd bytes.
+    // Two files of just below 2 MiB at 4 MiB per second, minus the burst.
     assert!(begin.elapsed() >= Duration::from_millis(850), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
-async fn peers_learn_of_one_another_but_not_of_third_parties() {
+async fn peer_exchange_reports_senders_only() {
     let lab = Lab::new(1, MIB);
-    let address = seeder_of(lab.whole()).await;
+    let address = seeder_of(lab.complete()).await;
     let url = format!("http://{address}/v1/swarm/{}/peers", lab.manifest.root());
     let ask = async |body: &str| {
         let request = tightwad_net::machine_client().build().unwrap().post(&url).body(body.to_owned());
-        let known: Known = request.send().await.unwrap().json().await.unwrap();
-        known.peers
+        let list: PeerList = request.send().await.unwrap().json().await.unwrap();
+        list.peers
     };
     assert!(ask(r#"{"port": 7001}"#).await.is_empty());
-    assert!(ask(r#"{"port": 7001}"#).await.is_empty(), "nobody is told of itself");
+    assert!(ask(r#"{"port": 7001}"#).await.is_empty(), "a peer does not receive its own address");
     assert_eq!(ask("{}").await, ["http://127.0.0.1:7001"]);
     assert_eq!(ask(r#"{"port": 0}"#).await, ["http://127.0.0.1:7001"]);
     assert_eq!(ask(r#"{"url": "http://10.0.0.1:80"}"#).await.len(), 1);

@@ -1,4 +1,4 @@
-//! Machines with models: folders, files, seeders.
+//! Fixtures: models, stores, seeders and pulls.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -10,17 +10,17 @@ use tempfile::TempDir;
 use tightwad_netlab::Proxy;
 use tightwad_swarm::disk::{Manifest, Store, StoreError};
 use tightwad_swarm::net::{
-    Client, Limits, Peer, Progress, Pull, PullError, SeedState, Seeds, Summary, serve,
+    Client, Peer, Progress, Pull, PullError, PullLimits, PullSummary, SeedState, Seeds, serve,
 };
 use tightwad_swarm::{Picker, disk};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::pickers::Plain;
+use super::pickers::InOrder;
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// A model that exists, and where tests put what they pull.
+/// A complete model, and the folder for the pulls of a test.
 pub(crate) struct Lab {
     pub(crate) dir: TempDir,
     pub(crate) file: PathBuf,
@@ -29,14 +29,14 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// A model of random bytes: not a multiple of anything.
-    pub(crate) fn new(mib: u64, piece: u64) -> Self {
+    /// A model of random bytes. Its size is not a multiple of a block or piece.
+    pub(crate) fn new(mib: u64, largest_piece: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("model.bin");
         let mut bytes = vec![0; usize::try_from(mib * MIB - 12_345).unwrap()];
-        fastrand::Rng::with_seed(mib ^ piece).fill(&mut bytes);
+        fastrand::Rng::with_seed(mib ^ largest_piece).fill(&mut bytes);
         std::fs::write(&file, &bytes).unwrap();
-        let manifest = Manifest::of(&file, piece, Some("model"), &|_| {}).unwrap();
+        let manifest = Manifest::build(&file, largest_piece, Some("model"), &|_| {}).unwrap();
         Self { dir, file, bytes, manifest: Arc::new(manifest) }
     }
 
@@ -44,17 +44,17 @@ impl Lab {
         u32::try_from(self.manifest.pieces().len()).unwrap()
     }
 
-    pub(crate) fn whole(&self) -> Arc<Store> {
-        Arc::new(Store::whole(&self.file, self.manifest.clone()).unwrap())
+    pub(crate) fn complete(&self) -> Arc<Store> {
+        Arc::new(Store::open_complete(&self.file, self.manifest.clone()).unwrap())
     }
 
-    /// An empty store on a machine of that name.
+    /// An empty store for a machine of that name.
     pub(crate) fn empty(&self, machine: &str) -> Arc<Store> {
         Arc::new(Store::resume(&self.path(machine), self.manifest.clone()).unwrap())
     }
 
-    /// The store of that machine, when the pull before has let it go.
-    pub(crate) async fn again(&self, machine: &str) -> Arc<Store> {
+    /// Opens the machine's store again, as soon as its last pull has released it.
+    pub(crate) async fn reopen(&self, machine: &str) -> Arc<Store> {
         loop {
             match Store::resume(&self.path(machine), self.manifest.clone()) {
                 Err(StoreError::Busy(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -71,16 +71,16 @@ impl Lab {
     pub(crate) fn partial(&self, machine: &str, pieces: impl IntoIterator<Item = u32>) -> Arc<Store> {
         let store = self.empty(machine);
         for piece in pieces {
-            self.give(&store, piece);
+            self.fill(&store, piece);
         }
         store
     }
 
-    /// Puts `piece` into `store`.
-    pub(crate) fn give(&self, store: &Store, piece: u32) {
-        let whole = &self.manifest.pieces()[piece as usize];
-        let mut at = usize::try_from(whole.offset).unwrap();
-        for (block, disk::Block { length, .. }) in (0..).zip(&whole.blocks) {
+    /// Writes `piece` to `store`.
+    pub(crate) fn fill(&self, store: &Store, piece: u32) {
+        let parent = &self.manifest.pieces()[piece as usize];
+        let mut at = usize::try_from(parent.offset).unwrap();
+        for (block, disk::Block { length, .. }) in (0..).zip(&parent.blocks) {
             let end = at + *length as usize;
             store.write(piece, block, &self.bytes[at..end]).unwrap();
             at = end;
@@ -98,7 +98,7 @@ pub(crate) fn seeds(store: Arc<Store>) -> Arc<Seeds> {
     seeds
 }
 
-/// A seeder; where it is.
+/// Starts a seeder; returns its address.
 pub(crate) async fn seeder(state: SeedState) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -110,10 +110,10 @@ pub(crate) async fn seeder_of(store: Arc<Store>) -> SocketAddr {
     seeder(SeedState::new(seeds(store))).await
 }
 
-/// A link to a seeder of `store`.
+/// Starts a seeder of `store` behind a proxy.
 pub(crate) async fn link_to(store: Arc<Store>) -> Proxy {
-    let far = seeder_of(store).await;
-    Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), far).await.unwrap()
+    let seeder = seeder_of(store).await;
+    Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), seeder).await.unwrap()
 }
 
 pub(crate) fn peer(address: SocketAddr) -> Peer {
@@ -124,20 +124,20 @@ pub(crate) fn client() -> Client {
     Client::new(None).unwrap()
 }
 
-/// A pull with the plain picker.
+/// A pull with the picker [`InOrder`].
 pub(crate) fn pull(store: Arc<Store>, from: &[SocketAddr]) -> Pull {
-    pull_with(store, from, Box::new(Plain::default()))
+    pull_with(store, from, Box::new(InOrder::default()))
 }
 
 pub(crate) fn pull_with(store: Arc<Store>, from: &[SocketAddr], picker: Box<dyn Picker>) -> Pull {
     Pull::new(client(), store, picker, from.iter().copied().map(peer).collect())
 }
 
-pub(crate) fn impatient(stall_ms: u64, give_up_ms: u64) -> Limits {
-    let (stall, give_up) = (Duration::from_millis(stall_ms), Duration::from_millis(give_up_ms));
-    Limits { stall, give_up, ..Limits::default() }
+pub(crate) fn short_timeouts(stall_ms: u64, timeout_ms: u64) -> PullLimits {
+    let (stall_timeout, timeout) = (Duration::from_millis(stall_ms), Duration::from_millis(timeout_ms));
+    PullLimits { stall_timeout, timeout, ..PullLimits::default() }
 }
 
-pub(crate) async fn run(pull: Pull) -> Result<Summary, PullError> {
+pub(crate) async fn run(pull: Pull) -> Result<PullSummary, PullError> {
     pull.run(watch::Sender::new(Progress::default())).await
 }

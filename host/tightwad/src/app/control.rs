@@ -1,4 +1,4 @@
-//! What this process is doing, for the server.
+//! Status and control of this host, for the HTTP server.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock, Weak};
@@ -7,26 +7,26 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tightwad_core::{Backend, BackendError, sync};
 use tightwad_modes::{Consensus, Gate};
-use tightwad_pool::status_of;
-use tightwad_pool::{Pooling, Pools};
-use tightwad_sandbox::Loaded;
+use tightwad_pool::pool_status;
+use tightwad_pool::{Pool, Pools};
+use tightwad_sandbox::Plugin;
 use tightwad_serve::Control;
 
-use crate::app::gauges::Observed;
+use crate::app::metrics::MetricSources;
+use crate::app::plugin_folders::PluginFolders;
 use crate::app::pulls::Pulls;
-use crate::app::shelf::Shelf;
 
-/// Pools by name, modes and plugins.
+/// Reports and controls pools, pulls, modes and plugins.
 pub(crate) struct HostControl {
     pub pools: Arc<Pools>,
     pub pulls: Arc<Pulls>,
-    pub observed: Arc<RwLock<Observed>>,
-    pub shelf: Arc<Shelf>,
+    pub sources: Arc<RwLock<MetricSources>>,
+    pub folders: Arc<PluginFolders>,
 }
 
 impl HostControl {
-    fn find(&self, model: &str) -> Option<Arc<Pooling>> {
-        // Of two with the same name, the one that was made last is what the script serves now.
+    fn find_pool(&self, model: &str) -> Option<Arc<Pool>> {
+        // After a reload, two pools can have the same name. The script serves the newest one.
         self.pools.all().into_iter().rev().find(|pool| pool.spec().name == model)
     }
 }
@@ -35,41 +35,42 @@ impl HostControl {
 impl Control for HostControl {
     fn status(&self) -> Vec<Value> {
         let pools = self.pools.all();
-        let pools = pools.iter().filter_map(|pool| serde_json::to_value(status_of(pool)).ok());
+        let pools = pools.iter().filter_map(|pool| serde_json::to_value(pool_status(pool)).ok());
         pools.chain(self.pulls.status()).collect()
     }
 
     fn modes(&self) -> Vec<Value> {
-        let observed = sync::read(&self.observed);
-        let consensus = observed.consensus.iter().filter_map(Weak::upgrade).map(|mode| consensus(&mode));
-        let gates = observed.gates.iter().filter_map(Weak::upgrade).map(|mode| gate(&mode));
+        let sources = sync::read(&self.sources);
+        let consensus =
+            sources.consensus.iter().filter_map(Weak::upgrade).map(|mode| consensus_status(&mode));
+        let gates = sources.gates.iter().filter_map(Weak::upgrade).map(|mode| gate_status(&mode));
         consensus.chain(gates).collect()
     }
 
     fn plugins(&self) -> Vec<Value> {
-        self.shelf.plugins()
+        self.folders.plugins()
     }
 
     async fn load(&self, model: &str) -> Option<Result<(), BackendError>> {
-        Some(self.find(model)?.load().await.map(drop))
+        Some(self.find_pool(model)?.load().await.map(drop))
     }
 
     async fn unload(&self, model: &str) -> Option<()> {
-        self.find(model)?.unload().await;
+        self.find_pool(model)?.unload().await;
         Some(())
     }
 }
 
-/// What a consensus is doing, and what it costs.
-fn consensus(mode: &Consensus) -> Value {
+/// The status of a consensus.
+fn consensus_status(mode: &Consensus) -> Value {
     let totals = mode.totals();
     let (audited, agreed) = mode.agreement().counts();
     let drafters: Vec<Value> = totals
-        .raced()
+        .race_stats()
         .into_iter()
-        .map(|(name, raced)| {
-            let seconds = raced.took.as_secs_f64() / (raced.answers.max(1) as f64);
-            json!({"name": name, "answers": raced.answers, "misses": raced.misses, "wins": raced.wins,
+        .map(|(name, races)| {
+            let seconds = races.draft_time.as_secs_f64() / (races.drafts.max(1) as f64);
+            json!({"name": name, "drafts": races.drafts, "misses": races.misses, "wins": races.wins,
                 "mean_seconds": seconds})
         })
         .collect();
@@ -82,8 +83,8 @@ fn consensus(mode: &Consensus) -> Value {
     })
 }
 
-/// What a gate is doing, and what it saves.
-fn gate(mode: &Gate) -> Value {
+/// The status of a gate.
+fn gate_status(mode: &Gate) -> Value {
     let totals = mode.totals();
     json!({
         "mode": "gate", "name": mode.name(),
@@ -91,6 +92,6 @@ fn gate(mode: &Gate) -> Value {
         "corrected": totals.corrected.load(Ordering::Relaxed),
         "rejected": totals.rejected.load(Ordering::Relaxed),
         "unreviewed": totals.unreviewed.load(Ordering::Relaxed),
-        "reviewer_work_saved": totals.saved(),
+        "reviewer_work_saved": totals.saved_share(),
     })
 }

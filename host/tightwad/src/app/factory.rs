@@ -1,4 +1,4 @@
-//! Makes what scripts ask for.
+//! Creates backends for scripts.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,38 +6,37 @@ use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tightwad_core::{Fallback, Lookup, PoolSpec, PromptReader, SharedBackend, sync};
+use tightwad_core::{Fallback, Lookup, PluginSpec, PoolSpec, PromptReader, SharedBackend, sync};
 use tightwad_engine::pool::PoolConfig;
 use tightwad_engine::{Engine, EngineConfig, Llama, LoadError, Vocabulary, Weights};
-use tightwad_modes::swarm::Pulled;
+use tightwad_modes::swarm::PulledModel;
 use tightwad_modes::{
-    Consensus, Gate, GateParts, PlacementPlugin, PolicyAtWork, ReviewCache, Speculation, SwarmPlugin,
+    Consensus, Gate, GateParts, PiecePicker, PlacementPolicy, PolicyHandle, ReviewCache, Speculation,
 };
-use tightwad_net::{Found, discover};
+use tightwad_net::{DiscoveredNode, discover_nodes};
 use tightwad_node::Node;
-use tightwad_pool::{Pooled, Pools};
+use tightwad_pool::{PoolBackend, Pools};
 use tightwad_remote::{TextServer, TextServerSpec, Verification};
-use tightwad_sandbox::{Library, Loaded, Slot};
+use tightwad_sandbox::{Library, Plugin, ReloadablePlugin};
 use tightwad_script::{
-    ConsensusSpec, Factory, FactoryError, GateSpec, LentSpec, LookupSpec, ModelSpec, PluginSpec,
-    SpeculationSpec, SwarmSource, check_fallback,
+    ConsensusSpec, Factory, FactoryError, GateSpec, LookupSpec, ModelSpec, NodeBackendSpec, SpeculationSpec,
+    SwarmSource, check_fallback,
 };
 use tightwad_swarm::net::Seeding;
 
-use crate::app::gauges::Observed;
-use crate::app::pulls::{Pulls, pulled};
+use crate::app::metrics::MetricSources;
+use crate::app::pulls::{self, Pulls};
 
-/// Tokens that a lookup must match when the script does not say.
-const MIN_MATCH: u32 = 2;
+/// The default of `min_match_tokens` of `tw.lookup`.
+const DEFAULT_MIN_MATCH_TOKENS: u32 = 2;
 
-/// Loads models and plugins. A model that is loaded already, the same in everything, is shared:
-/// reloading a script does not load its models again.
+/// Loads models and plugins. Models with equal specifications are shared, so a reload does not load them again.
 pub(crate) struct HostFactory {
     library: Arc<Library>,
     models: tokio::sync::Mutex<HashMap<ModelSpec, Weak<Llama>>>,
     pools: Arc<Pools>,
     pulls: Arc<Pulls>,
-    observed: Arc<RwLock<Observed>>,
+    sources: Arc<RwLock<MetricSources>>,
 }
 
 impl HostFactory {
@@ -47,49 +46,52 @@ impl HostFactory {
             models: tokio::sync::Mutex::default(),
             pools: Arc::default(),
             pulls: Arc::default(),
-            observed: Arc::default(),
+            sources: Arc::default(),
         }
     }
 
-    /// What was made so far, for metrics.
-    pub(crate) fn observed(&self) -> Arc<RwLock<Observed>> {
-        self.observed.clone()
+    /// The live backends, for metrics.
+    pub(crate) fn metric_sources(&self) -> Arc<RwLock<MetricSources>> {
+        self.sources.clone()
     }
 
-    /// The pools, for those who load and unload them.
+    /// All pools of this process.
     pub(crate) fn pools(&self) -> &Arc<Pools> {
         &self.pools
     }
 
-    /// The pulls that run.
+    /// The running pulls.
     pub(crate) fn pulls(&self) -> &Arc<Pulls> {
         &self.pulls
     }
 
-    /// The placement plugin `name`; default: the built-in one.
-    pub(crate) async fn placement(&self, name: Option<&str>) -> Result<Arc<PlacementPlugin>, String> {
-        let slot: Arc<Slot<PlacementPlugin>> = self.plugin(&built_in(name.unwrap_or("pooling"))).await?;
+    /// The placement policy. Default: the built-in one.
+    pub(crate) async fn placement(
+        &self,
+        policy: Option<&PluginSpec>,
+    ) -> Result<Arc<PlacementPolicy>, String> {
+        let slot: Arc<ReloadablePlugin<PlacementPolicy>> = self.plugin_or(policy, "pooling").await?;
         Ok(slot.current())
     }
 
-    /// The swarm plugin `name`.
-    pub(crate) async fn swarm(&self, name: &str) -> Result<Arc<SwarmPlugin>, String> {
-        let slot: Arc<Slot<SwarmPlugin>> = self.plugin(&built_in(name)).await?;
+    /// The piece picker `name`.
+    pub(crate) async fn piece_picker(&self, name: &str) -> Result<Arc<PiecePicker>, String> {
+        let slot: Arc<ReloadablePlugin<PiecePicker>> = self.plugin(&plugin_named(name)).await?;
         Ok(slot.current())
     }
 
-    /// Pulls what a script or a node names into `to`, where it is not there.
+    /// Pulls `source` into `to`, unless the file exists.
     pub(crate) async fn pull(
         &self,
         source: &SwarmSource,
         to: &Path,
         seeding: Option<Seeding>,
-    ) -> Result<Pulled, String> {
-        pulled((&self.swarm("swarm").await?, &self.pulls), source, to, seeding).await
+    ) -> Result<PulledModel, String> {
+        pulls::pull((&self.piece_picker("swarm").await?, &self.pulls), source, to, seeding).await
     }
 
-    /// A model whose layers lie on workers. This process ends when one of them is lost.
-    pub(crate) async fn pooled(
+    /// Loads a model with its layers on workers. The process aborts when a worker is lost.
+    pub(crate) async fn pooled_model(
         &self,
         spec: ModelSpec,
         pool: PoolConfig,
@@ -99,33 +101,48 @@ impl HostFactory {
             let weights = Weights::load_pooled(path, &pool, progress)?;
             Engine::start(weights, config)
         };
-        let model = loaded(&spec, load).await?;
-        self.observe(|observed| observed.models.push(Arc::downgrade(&model)));
+        let model = load_model(&spec, load).await?;
+        self.add_source(|sources| sources.models.push(Arc::downgrade(&model)));
         Ok(model)
     }
 
-    async fn plugin<P: Loaded>(&self, plugin: &PluginSpec) -> Result<Arc<Slot<P>>, String> {
+    async fn plugin<P: Plugin>(&self, plugin: &PluginSpec) -> Result<Arc<ReloadablePlugin<P>>, String> {
         let loaded = self.library.load(&plugin.name, plugin.sha256.as_deref()).await;
         loaded.map_err(|error| error.to_string())
     }
 
-    /// The plugin that a script named, if it did.
-    async fn named<P: Loaded>(&self, plugin: Option<&PluginSpec>) -> Result<Option<Arc<Slot<P>>>, String> {
+    /// The plugin that the script names. Default: the plugin `built_in`.
+    async fn plugin_or<P: Plugin>(
+        &self,
+        plugin: Option<&PluginSpec>,
+        built_in: &str,
+    ) -> Result<Arc<ReloadablePlugin<P>>, String> {
+        match plugin {
+            Some(plugin) => self.plugin(plugin).await,
+            None => self.plugin(&plugin_named(built_in)).await,
+        }
+    }
+
+    /// The plugin that the script names, if any.
+    async fn optional_plugin<P: Plugin>(
+        &self,
+        plugin: Option<&PluginSpec>,
+    ) -> Result<Option<Arc<ReloadablePlugin<P>>>, String> {
         match plugin {
             Some(plugin) => self.plugin(plugin).await.map(Some),
             None => Ok(None),
         }
     }
 
-    fn observe(&self, add: impl FnOnce(&mut Observed)) {
-        add(&mut sync::write(&self.observed));
+    fn add_source(&self, add: impl FnOnce(&mut MetricSources)) {
+        add(&mut sync::write(&self.sources));
     }
 }
 
 #[async_trait]
 impl Factory for HostFactory {
     async fn model(&self, spec: ModelSpec) -> Result<SharedBackend, FactoryError> {
-        // Held while loading, so that a model is never loaded twice at once.
+        // The lock covers the load, so that two calls do not load the same model.
         let mut models = self.models.lock().await;
         if let Some(loaded) = models.get(&spec).and_then(Weak::upgrade) {
             return Ok(loaded);
@@ -134,21 +151,21 @@ impl Factory for HostFactory {
             Some(source) => self.pull(source, &spec.path, None).await?.path,
             None => spec.path.clone(),
         };
-        let model = loaded(&ModelSpec { path, ..spec.clone() }, Engine::load).await?;
+        let model = load_model(&ModelSpec { path, ..spec.clone() }, Engine::load).await?;
         models.retain(|_, model| model.strong_count() > 0);
         models.insert(spec, Arc::downgrade(&model));
-        self.observe(|observed| observed.models.push(Arc::downgrade(&model)));
+        self.add_source(|sources| sources.models.push(Arc::downgrade(&model)));
         Ok(model)
     }
 
     async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, FactoryError> {
         let name = spec.name.unwrap_or_else(|| "lookup".to_owned());
-        Ok(Arc::new(Lookup::new(&name, spec.min_match.unwrap_or(MIN_MATCH))))
+        Ok(Arc::new(Lookup::new(&name, spec.min_match_tokens.unwrap_or(DEFAULT_MIN_MATCH_TOKENS))))
     }
 
-    async fn node(&self, spec: LentSpec) -> Result<SharedBackend, FactoryError> {
-        let node = Arc::new(Node::connect(&spec.spec).await.map_err(refused)?);
-        self.observe(|observed| observed.nodes.push(Arc::downgrade(&node)));
+    async fn node(&self, spec: NodeBackendSpec) -> Result<SharedBackend, FactoryError> {
+        let node = Arc::new(Node::connect(&spec.node).await.map_err(factory_error)?);
+        self.add_source(|sources| sources.nodes.push(Arc::downgrade(&node)));
         let node: SharedBackend = node;
         if spec.fallback.is_empty() {
             return Ok(node);
@@ -158,74 +175,74 @@ impl Factory for HostFactory {
     }
 
     async fn text_server(&self, spec: TextServerSpec) -> Result<SharedBackend, FactoryError> {
-        let server = TextServer::connect(&spec, vocabulary(&spec.verify).await?).await.map_err(refused)?;
+        let server =
+            TextServer::connect(&spec, vocabulary(&spec.verify).await?).await.map_err(factory_error)?;
         if spec.verify == Verification::Replay {
             tracing::warn!(
                 server = spec.url,
-                "verify = \"replay\" lets this server generate freely and compares: exact, and never faster than the server alone"
+                "verify = \"replay\": the server generates freely and the host compares. Answers are exact, and never faster than the server alone."
             );
         }
         Ok(Arc::new(server))
     }
 
-    async fn discover(&self, wait: Duration) -> Result<Vec<Found>, FactoryError> {
-        discover(wait).await.map_err(refused)
+    async fn discover(&self, time: Duration) -> Result<Vec<DiscoveredNode>, FactoryError> {
+        discover_nodes(time).await.map_err(factory_error)
     }
 
     async fn pooling(&self, spec: PoolSpec) -> Result<SharedBackend, FactoryError> {
         if let Some(pool) = self.pools.find(&spec) {
-            return Ok(Arc::new(Pooled(pool)));
+            return Ok(Arc::new(PoolBackend(pool)));
         }
-        let plugin = self.placement(spec.plugin.as_deref()).await?;
-        let pool = self.pools.start(spec, plugin).await.map_err(refused)?;
-        Ok(Arc::new(Pooled(pool)))
+        let policy = self.placement(spec.policy.as_ref()).await?;
+        let pool = self.pools.start(spec, policy).await.map_err(factory_error)?;
+        Ok(Arc::new(PoolBackend(pool)))
     }
 
     async fn speculation(&self, spec: SpeculationSpec) -> Result<SharedBackend, FactoryError> {
-        let plugin = self.plugin(&spec.plugin.unwrap_or_else(|| built_in("speculation"))).await?;
-        let settings = serde_json::Value::Object(spec.settings).to_string();
-        let mode = Speculation::new(spec.target, spec.drafters, plugin, settings).map_err(refused)?;
+        let driver = self.plugin_or(spec.driver.as_ref(), "speculation").await?;
+        let settings = spec.settings.into();
+        let mode = Speculation::new(spec.target, spec.drafters, driver, settings).map_err(factory_error)?;
         let mode = Arc::new(mode);
-        self.observe(|observed| observed.modes.push(Arc::downgrade(&mode)));
+        self.add_source(|sources| sources.modes.push(Arc::downgrade(&mode)));
         Ok(mode)
     }
 
     async fn gate(&self, spec: GateSpec) -> Result<SharedBackend, FactoryError> {
-        let plugin = self.plugin(&built_in(spec.mode.as_deref().unwrap_or("gate"))).await?;
-        let policy = self.named(spec.plugin.as_ref()).await?;
-        let settings = serde_json::Value::Object(spec.settings).to_string();
+        let driver = self.plugin_or(spec.driver.as_ref(), "gate").await?;
+        let policy = self.optional_plugin(spec.policy.as_ref()).await?;
         let gate = Arc::new(Gate::new(GateParts {
             fleet: spec.fleet,
             reviewer: spec.reviewer,
-            ways: spec.ways,
-            prompt: spec.prompt,
-            settings,
-            plugin,
+            review_methods: spec.review_methods,
+            judge_prompt: spec.judge_prompt,
+            settings: spec.settings.into(),
+            driver,
             policy,
-            on_lost: spec.on_lost,
+            on_reviewer_lost: spec.on_reviewer_lost,
             cache: spec.cache.map(|spec| Arc::new(ReviewCache::new(spec))),
         }));
-        self.observe(|observed| observed.gates.push(Arc::downgrade(&gate)));
+        self.add_source(|sources| sources.gates.push(Arc::downgrade(&gate)));
         Ok(gate)
     }
 
     async fn consensus(&self, spec: ConsensusSpec) -> Result<SharedBackend, FactoryError> {
-        let plugin = self.plugin(&built_in(spec.mode.as_deref().unwrap_or("consensus"))).await?;
-        let policy = self.named(spec.plugin.as_ref()).await?;
-        let policy = policy.map(|slot| PolicyAtWork::new(slot, spec.on_failure));
-        let settings = serde_json::Value::Object(spec.settings).to_string();
-        let mode = Arc::new(Consensus::new(spec.target, spec.drafters, plugin, policy, settings));
-        self.observe(|observed| observed.consensus.push(Arc::downgrade(&mode)));
+        let driver = self.plugin_or(spec.driver.as_ref(), "consensus").await?;
+        let policy = self.optional_plugin(spec.policy.as_ref()).await?;
+        let policy = policy.map(|slot| PolicyHandle::new(slot, spec.on_policy_failure));
+        let settings = spec.settings.into();
+        let mode = Arc::new(Consensus::new(spec.target, spec.drafters, driver, policy, settings));
+        self.add_source(|sources| sources.consensus.push(Arc::downgrade(&mode)));
         Ok(mode)
     }
 }
 
-/// The error as the script's author reads it.
-fn refused(error: impl std::error::Error) -> FactoryError {
+/// Converts an error for the script's author.
+fn factory_error(error: impl std::error::Error) -> FactoryError {
     FactoryError::from(error.to_string())
 }
 
-/// The vocabulary that a text server verifies with, where it needs one.
+/// The vocabulary of a text server that verifies by log-probabilities.
 async fn vocabulary(verify: &Verification) -> Result<Option<Arc<dyn PromptReader>>, String> {
     let Verification::Logprobs(path) = verify.clone() else { return Ok(None) };
     let loaded = tokio::task::spawn_blocking(move || Vocabulary::load(&path)).await;
@@ -233,8 +250,8 @@ async fn vocabulary(verify: &Verification) -> Result<Option<Arc<dyn PromptReader
     Ok(Some(Arc::new(vocabulary)))
 }
 
-/// Loads a model off the runtime's threads.
-async fn loaded(
+/// Loads a model on a blocking thread.
+async fn load_model(
     spec: &ModelSpec,
     load: impl FnOnce(&Path, EngineConfig) -> Result<Engine, LoadError> + Send + 'static,
 ) -> Result<Arc<Llama>, String> {
@@ -254,8 +271,8 @@ async fn loaded(
     Ok(Arc::new(Llama::new(&name, engine)))
 }
 
-/// A plugin by its name alone, as the built-in ones are named.
-fn built_in(name: &str) -> PluginSpec {
+/// A plugin by its name, without a digest.
+fn plugin_named(name: &str) -> PluginSpec {
     PluginSpec { name: name.to_owned(), sha256: None }
 }
 
@@ -264,7 +281,7 @@ fn config(spec: &ModelSpec) -> EngineConfig {
     EngineConfig {
         context: spec.context.unwrap_or(default.context),
         slots: spec.slots.unwrap_or(default.slots),
-        queue: spec.queue.map_or(default.queue, |queue| queue as usize),
+        max_queue: spec.max_queue.map_or(default.max_queue, |queue| queue as usize),
         threads: spec.threads.unwrap_or(default.threads),
         gpu_layers: spec.gpu_layers.unwrap_or(default.gpu_layers),
         ..default

@@ -1,9 +1,9 @@
-//! Composition: what scripts and commands ask for, made of the other crates.
+//! Composition: backends for scripts and commands, made from the other crates.
 
 pub(crate) mod control;
 pub(crate) mod factory;
-pub(crate) mod gauges;
+pub(crate) mod metrics;
+pub(crate) mod plugin_folders;
 pub(crate) mod progress;
 pub(crate) mod pulls;
-pub(crate) mod shelf;
 pub(crate) mod watch;

@@ -1,4 +1,4 @@
-//! Pulls that other commands need first.
+//! Pulls that a script or a node waits for.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,71 +6,71 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tightwad_core::{Size, sync};
-use tightwad_modes::swarm::{PullSpec, Pulled};
-use tightwad_modes::{SwarmPlugin, swarm};
+use tightwad_modes::swarm::{PullSpec, PulledModel};
+use tightwad_modes::{PiecePicker, Settings, swarm};
 use tightwad_script::SwarmSource;
-use tightwad_swarm::net::{Limits, Peer, Progress, Seeding};
+use tightwad_swarm::net::{Peer, Progress, PullLimits, Seeding};
 use tokio::sync::watch;
 
-use crate::app::progress::{settled, watched};
+use crate::app::progress::{summary, with_progress};
 
-/// How far the pulls that run are, by what is pulled.
+/// The progress of running pulls, by model name.
 #[derive(Debug, Default)]
 pub(crate) struct Pulls(Mutex<BTreeMap<String, watch::Receiver<Progress>>>);
 
 impl Pulls {
-    /// Each of them, as the status shows it.
+    /// The running pulls as JSON.
     pub(crate) fn status(&self) -> Vec<Value> {
         let pulls = sync::lock(&self.0);
-        let shown = |(name, progress): (&String, &watch::Receiver<Progress>)| {
-            let now = progress.borrow();
+        let status = |(name, progress): (&String, &watch::Receiver<Progress>)| {
+            let progress = progress.borrow();
             let detail = format!(
                 "pulling, {} of {}, {}/s from {} peers",
-                Size(now.bytes_had),
-                Size(now.bytes_wanted),
-                Size(now.rate as u64),
-                now.peers
+                Size(progress.have_bytes),
+                Size(progress.wanted_bytes),
+                Size(progress.bytes_per_second as u64),
+                progress.peers
             );
-            json!({"model": name, "state": "pulling", "detail": detail, "active": 0, "bytes": now.bytes_had,
-                "of_bytes": now.bytes_wanted, "bytes_a_second": now.rate as u64, "peers": now.peers})
+            json!({"model": name, "state": "pulling", "detail": detail, "active": 0, "bytes": progress.have_bytes,
+                "total_bytes": progress.wanted_bytes, "bytes_per_second": progress.bytes_per_second as u64, "peers": progress.peers})
         };
-        pulls.iter().map(shown).collect()
+        pulls.iter().map(status).collect()
     }
 }
 
-/// Pulls what a script or a node names into `to`, a folder or a file, where it is not there.
-pub(crate) async fn pulled(
-    (plugin, pulls): (&Arc<SwarmPlugin>, &Pulls),
+/// Pulls `source` into `to`, a folder or a file, unless the file exists.
+pub(crate) async fn pull(
+    (picker, pulls): (&Arc<PiecePicker>, &Pulls),
     source: &SwarmSource,
     to: &Path,
     seeding: Option<Seeding>,
-) -> Result<Pulled, String> {
+) -> Result<PulledModel, String> {
     let peers: Result<Vec<Peer>, _> = source.peers.iter().map(|peer| Peer::seeder(peer)).collect();
     if to.extension().is_none() {
-        // A folder, which may not be there yet.
-        std::fs::create_dir_all(to).map_err(|error| format!("cannot make {}: {error}", to.display()))?;
+        // A path without an extension is a folder, which can be missing.
+        std::fs::create_dir_all(to).map_err(|error| format!("cannot create {}: {error}", to.display()))?;
     }
     let spec = PullSpec {
-        wanted: source.wanted.clone(),
+        wanted: source.model.clone(),
         to: to.to_owned(),
         peers: peers.map_err(|error| error.to_string())?,
         token: source.token.clone(),
         layers: None,
         reuse: Vec::new(),
-        limits: Limits::default(),
+        limits: PullLimits::default(),
         seeding,
         replace: false,
-        settings: "{}".to_owned(),
+        settings: Settings::default(),
     };
-    let name = source.wanted.to_string();
-    let done = watched(&name, false, |progress| {
+    let name = source.model.to_string();
+    let pulled = with_progress(&name, false, |progress| {
         let mut running = sync::lock(&pulls.0);
         running.insert(name.clone(), progress.subscribe());
-        swarm::pull(spec, plugin, progress)
+        swarm::pull(spec, picker, progress)
     });
-    let done = done.await;
+    let pulled = pulled.await;
     sync::lock(&pulls.0).remove(&name);
-    let done = done.map_err(|error| error.to_string())?;
-    eprintln!("{}", settled(&done));
-    Ok(done)
+    let pulled = pulled.map_err(|error| error.to_string())?;
+    eprintln!("{}", summary(&pulled));
+    Ok(pulled)
 }

@@ -1,4 +1,4 @@
-//! Noticing that files changed.
+//! Watches folders for changed files.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,44 +7,43 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Editors and copies write a file in several steps: wait until they are done.
-const QUIET: Duration = Duration::from_millis(200);
+/// Editors and copies write a file in several steps. A change counts after this time without a further change.
+const DEBOUNCE_TIME: Duration = Duration::from_millis(200);
 
-/// Changes of the files with one extension in some folders.
+/// Changes to the files with one extension in watched folders.
 pub(crate) struct Changes {
     changed: mpsc::UnboundedReceiver<()>,
-    // Watches for as long as it lives.
+    // Dropping the watcher ends the watch.
     _watcher: RecommendedWatcher,
 }
 
 impl Changes {
-    /// Completes after the next change, when the folders are quiet again; false: watching ended.
+    /// Waits for the next change. Returns false when the watch has ended.
     pub(crate) async fn next(&mut self) -> bool {
         if self.changed.recv().await.is_none() {
             return false;
         }
-        while let Ok(Some(())) = timeout(QUIET, self.changed.recv()).await {}
+        while let Ok(Some(())) = timeout(DEBOUNCE_TIME, self.changed.recv()).await {}
         true
     }
 }
 
-/// Watches the files with `extension` in `folders`: folders, because editors replace files rather than
-/// write to them, and because new ones may come.
+/// Watches the files with `extension` in `folders`. A watch of the files themselves would miss replaced and new files.
 ///
 /// # Errors
 ///
-/// The operating system's, where it cannot watch.
+/// The operating system cannot watch a folder.
 pub(crate) fn watch<'a>(
     folders: impl IntoIterator<Item = &'a Path>,
     extension: &'static str,
 ) -> notify::Result<Changes> {
     let (sender, changed) = mpsc::unbounded_channel();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        let ours =
+        let matches =
             |event: &Event| event.paths.iter().any(|path| path.extension().is_some_and(|e| e == extension));
         let Ok(event) = event else { return };
-        if !matches!(event.kind, EventKind::Access(_)) && ours(&event) {
-            // Nobody listens any more where this fails.
+        if !matches!(event.kind, EventKind::Access(_)) && matches(&event) {
+            // The send fails after the watch has ended.
             let _ = sender.send(());
         }
     })?;

@@ -1,12 +1,12 @@
-//! `tightwad chat`: talks to any OpenAI-compatible endpoint, and says how the answer came to be.
+//! `tightwad chat`: talks to an OpenAI-compatible endpoint and reports speed, acceptance and exactness.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tightwad_core::Token;
+use tightwad_core::{Token, root_cause};
 use tightwad_net::{authorized, machine_client, server_client};
 
 use crate::cli::token::TokenParser;
@@ -14,22 +14,22 @@ use crate::cli::token::TokenParser;
 /// Talks to an endpoint.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Chat {
-    /// The endpoint.
+    /// Address of the endpoint.
     #[arg(long, default_value = "http://127.0.0.1:8088")]
     url: String,
-    /// The model; default: the first that the endpoint lists.
+    /// Model name. Default: the first one that the endpoint lists.
     #[arg(long)]
     model: Option<String>,
-    /// The bearer token, where the endpoint wants one.
+    /// Bearer token or API key of the endpoint.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// Asks this one question and exits.
-    #[arg(long, value_name = "PROMPT")]
-    once: Option<String>,
-    /// Longest answer, in tokens.
+    /// Asks one question and exits.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// Greatest length of an answer, in tokens.
     #[arg(long, default_value_t = 256)]
     max_tokens: u32,
-    /// 0: always the most probable token.
+    /// Sampling temperature. 0 chooses the most probable token.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
 }
@@ -43,7 +43,7 @@ impl Chat {
             None => self.first_model(&client).await?,
         };
         let mut messages = Vec::new();
-        if let Some(question) = &self.once {
+        if let Some(question) = &self.prompt {
             messages.push(json!({"role": "user", "content": question}));
             return self.ask(&client, &model, &messages).await.map(drop);
         }
@@ -67,13 +67,13 @@ impl Chat {
 
     async fn first_model(&self, client: &reqwest::Client) -> Result<String> {
         let request = self.authorized(client.get(format!("{}/v1/models", self.url)));
-        let response = request.send().await.with_context(|| self.unreachable())?;
-        let listed: Value = response.json().await.context("the endpoint's list of models is not JSON")?;
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let listed: Value = response.json().await.context("the endpoint's model list is not JSON")?;
         let first = listed["data"][0]["id"].as_str().map(str::to_owned);
         first.with_context(|| format!("{} lists no model: {listed}", self.url))
     }
 
-    /// Streams one answer to standard output and its figures to standard error.
+    /// Writes one answer to standard output while it arrives, and its figures to standard error.
     async fn ask(&self, client: &reqwest::Client, model: &str, messages: &[Value]) -> Result<String> {
         let body = json!({
             "model": model, "messages": messages, "stream": true, "max_tokens": self.max_tokens,
@@ -81,7 +81,7 @@ impl Chat {
         });
         let request = self.authorized(client.post(format!("{}/v1/chat/completions", self.url)));
         let start = Instant::now();
-        let response = request.json(&body).send().await.with_context(|| self.unreachable())?;
+        let response = request.json(&body).send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         if !status.is_success() {
             let body: Value = response.json().await.unwrap_or_default();
@@ -91,10 +91,10 @@ impl Chat {
         let mut stream = response.bytes_stream();
         let mut buffer = Vec::new();
         while let Some(chunk) = stream.next().await {
-            buffer.extend_from_slice(&chunk.context("the stream broke off")?);
+            buffer.extend_from_slice(&chunk.context("the connection to the endpoint broke")?);
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
-                answer.take(&line)?;
+                answer.add_line(&line)?;
             }
         }
         println!();
@@ -106,32 +106,36 @@ impl Chat {
         authorized(request, self.token.as_ref())
     }
 
-    fn unreachable(&self) -> String {
-        format!("nothing answers at {}: start `tightwad run SCRIPT`, or give --url", self.url)
+    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
+        anyhow!(
+            "no endpoint answers at {}: {}. Start `tightwad run SCRIPT`, or name another address with --url.",
+            self.url,
+            root_cause(error)
+        )
     }
 }
 
-/// A proxy may be asked only where the token is encrypted.
+/// The client for `url`. It uses a proxy only with HTTPS, because plain HTTP shows the token to the proxy.
 fn client(url: &str) -> reqwest::ClientBuilder {
     if url.starts_with("https://") { server_client(url) } else { machine_client() }
 }
 
-/// An answer on its way in.
+/// An answer that is still streaming.
 struct Answer {
     text: String,
     start: Instant,
-    first: Option<Duration>,
+    first_text_time: Option<Duration>,
     usage: Value,
     report: Value,
 }
 
 impl Answer {
     fn new(start: Instant) -> Self {
-        Self { text: String::new(), start, first: None, usage: Value::Null, report: Value::Null }
+        Self { text: String::new(), start, first_text_time: None, usage: Value::Null, report: Value::Null }
     }
 
-    /// Takes one line of the event stream.
-    fn take(&mut self, line: &[u8]) -> Result<()> {
+    /// Adds one line of the event stream.
+    fn add_line(&mut self, line: &[u8]) -> Result<()> {
         let Some(data) = line.strip_prefix(b"data: ") else { return Ok(()) };
         if data.starts_with(b"[DONE]") {
             return Ok(());
@@ -141,24 +145,25 @@ impl Answer {
             bail!("{message}");
         }
         if let Some(text) = chunk["choices"][0]["delta"]["content"].as_str() {
-            self.first.get_or_insert_with(|| self.start.elapsed());
+            self.first_text_time.get_or_insert_with(|| self.start.elapsed());
             self.text.push_str(text);
             print!("{text}");
             std::io::stdout().flush()?;
         }
-        for (key, place) in [("usage", &mut self.usage), ("tightwad", &mut self.report)] {
+        for (key, field) in [("usage", &mut self.usage), ("tightwad", &mut self.report)] {
             if chunk[key].is_object() {
-                *place = chunk[key].take();
+                *field = chunk[key].take();
             }
         }
         Ok(())
     }
 
-    /// Speed, acceptance and exactness, as far as the endpoint says.
+    /// Speed, acceptance and exactness, as far as the endpoint reports them.
     fn figures(&self) -> String {
         let tokens = self.usage["completion_tokens"].as_u64().unwrap_or(0);
-        let took = self.start.elapsed().saturating_sub(self.first.unwrap_or_default()).as_secs_f64();
-        let speed = (tokens.saturating_sub(1)) as f64 / took.max(1e-9);
+        let generation_seconds =
+            self.start.elapsed().saturating_sub(self.first_text_time.unwrap_or_default()).as_secs_f64();
+        let speed = (tokens.saturating_sub(1)) as f64 / generation_seconds.max(1e-9);
         let mut figures = format!("[{tokens} tokens, {speed:.1} tokens/s");
         if let Some(mode) = self.report["mode"].as_str() {
             let count = |key: &str| self.report[key].as_u64().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `tightwad gate`: a quality gate by one command.
+//! `tightwad gate`: serves a quality gate without a script file.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use anyhow::Result;
 use tightwad_core::Token;
 
 use crate::cli::listen::Drain;
-use crate::cli::run::{Serving, Source};
+use crate::cli::run::{ScriptServer, Source};
 use crate::cli::token::TokenParser;
 
-/// The preset.
+/// The preset `scripts/gate.lua`.
 const SCRIPT: &str = include_str!("../../../../scripts/gate.lua");
 
-/// A fleet of cheap machines that write, and a strong model that approves, corrects or rejects.
+/// Serves a quality gate: a fleet writes answers, a strong model approves, corrects or rejects them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Gate {
     #[command(subcommand)]
@@ -21,36 +21,36 @@ pub(crate) struct Gate {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Serves it.
+    /// Serves the models `gate` and `reviewer`.
     Start(Start),
 }
 
 #[derive(Debug, clap::Args)]
 struct Start {
-    /// Who writes: a node's address or a GGUF file; may be given several times.
+    /// Member of the fleet: a node's address or a GGUF file. Repeatable.
     #[arg(long, required = true, value_name = "URL|FILE")]
     fleet: Vec<String>,
-    /// Who reviews: a node's address or a GGUF file.
+    /// Reviewer: a node's address or a GGUF file.
     #[arg(long, value_name = "URL|FILE")]
     reviewer: String,
-    /// score, judge or both.
+    /// Kind of review: score, judge or both.
     #[arg(long, default_value = "score")]
     review: String,
-    /// The token of nodes that want one.
+    /// Bearer token of the nodes.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     node_token: Option<Token>,
-    /// Where to listen.
+    /// Address to listen on. Default: 127.0.0.1:8088.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The bearer token that clients must send.
+    /// Bearer token that clients must send.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// A gate policy in place of the built-in verdict.
+    /// Gate policy in place of the built-in verdict: a plugin's name or .wasm file.
     #[arg(long)]
-    plugin: Option<String>,
-    /// A folder of plugins.
+    policy: Option<String>,
+    /// Folder of plugins.
     #[arg(long, value_name = "DIR")]
-    plugins: Option<PathBuf>,
+    plugins_dir: Option<PathBuf>,
     #[command(flatten)]
     drain: Drain,
 }
@@ -58,16 +58,16 @@ struct Start {
 impl Gate {
     pub(crate) async fn run(self) -> Result<()> {
         let Command::Start(start) = self.command;
-        let mut settings = vec![
+        let mut arguments = vec![
             ("fleet".to_owned(), start.fleet.join(",")),
             ("reviewer".to_owned(), start.reviewer.clone()),
             ("review".to_owned(), start.review.clone()),
         ];
-        settings
+        arguments
             .extend(start.node_token.clone().map(|token| ("token".to_owned(), token.secret().to_owned())));
-        settings.extend(start.plugin.clone().map(|plugin| ("plugin".to_owned(), plugin)));
+        arguments.extend(start.policy.clone().map(|policy| ("policy".to_owned(), policy)));
         let source = Source::Preset("gate", SCRIPT);
-        let Start { listen, plugins, token, drain, .. } = start;
-        Serving { source, listen, plugins, settings, token, drain }.run().await
+        let Start { listen, plugins_dir, token, drain, .. } = start;
+        ScriptServer { source, listen, plugins_dir, arguments, token, drain }.run().await
     }
 }

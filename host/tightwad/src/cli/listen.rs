@@ -1,10 +1,10 @@
-//! Listening for other machines, and ending when told to.
+//! Listening sockets, announcements, and shutdown by signals.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use tightwad_net::{Announcement, DiscoveryError};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Builder;
@@ -12,89 +12,96 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Listens on `wanted`: beyond loopback, only with a token. `mend` says how to set one.
-pub(crate) async fn bind(wanted: &str, has_token: bool, mend: &str) -> Result<TcpListener> {
-    let found = lookup_host(wanted)
-        .await
-        .with_context(|| format!("cannot listen on '{wanted}': it is no address such as 127.0.0.1:8088"));
-    let addresses: Vec<SocketAddr> = found?.collect();
+/// Listens on `address`. Addresses other than loopback need a token; `token_source` names its setting.
+pub(crate) async fn bind(address: &str, has_token: bool, token_source: &str) -> Result<TcpListener> {
+    let resolved = lookup_host(address).await.map_err(|error| {
+        anyhow!("'{address}' is not an address: {error}. Write HOST:PORT, such as 127.0.0.1:8088.")
+    });
+    let addresses: Vec<SocketAddr> = resolved?.collect();
     if !has_token && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        bail!("listening on {wanted} lets other machines in: set a token, with {mend}");
+        bail!("other machines can reach {address}. Set a token with {token_source}.");
     }
-    let bound = TcpListener::bind(addresses.as_slice()).await;
-    bound.with_context(|| format!("cannot listen on {wanted}; choose another address with --listen"))
+    let listener = TcpListener::bind(addresses.as_slice()).await;
+    listener.map_err(|error| anyhow!("cannot listen on {address}: {error}. Choose another address."))
 }
 
-/// What makes this process known on the local network. Whoever cannot be found can still be used by its address.
-pub(crate) fn announced(what: &str, made: Result<Announcement, DiscoveryError>) -> Option<Announcement> {
-    made.inspect_err(|error| {
-        let error = error.to_string();
-        tracing::warn!(error, "other machines cannot find this {what} by themselves; give them its address");
-    })
-    .ok()
+/// Logs a failed announcement on the local network, because other machines can still use the address.
+pub(crate) fn optional_announcement(
+    role: &str,
+    result: Result<Announcement, DiscoveryError>,
+) -> Option<Announcement> {
+    result
+        .inspect_err(|error| {
+            let error = error.to_string();
+            tracing::warn!(error, "this {role} is not announced. Give other machines its address.");
+        })
+        .ok()
 }
 
-/// How long a server takes to end.
+/// The time that running requests have to finish after a signal.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Drain {
-    /// Seconds that running requests get after the first SIGTERM or SIGINT; a second signal ends the process at once.
-    #[arg(long = "drain", value_name = "SECONDS", default_value_t = 30)]
+    /// Seconds that running requests get after the first SIGTERM or SIGINT. A second signal ends the process at once.
+    #[arg(long = "drain-timeout", value_name = "SECONDS", default_value_t = 30)]
     seconds: u64,
 }
 
 impl Drain {
-    /// Completes at the first signal to end. The process ends at the second one, or when the time is over. A thread
-    /// of its own sees to that, so that nothing that holds up the runtime holds up the end.
-    pub(crate) fn interrupted(self) -> Result<impl Future<Output = ()>> {
+    /// Completes at the first SIGTERM or SIGINT. The process ends at the second one, or after the drain timeout. A
+    /// separate thread waits for both, so that a blocked runtime cannot delay the end.
+    pub(crate) fn shutdown_signal(self) -> Result<impl Future<Output = ()>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt) = {
-            let _inside = runtime.enter();
+            let _runtime_guard = runtime.enter();
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
         };
-        let (first, begun) = oneshot::channel();
+        let (first_signal, received) = oneshot::channel();
         let wait = async move {
-            let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
-            next().await;
+            let mut next_signal =
+                async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+            next_signal().await;
             let seconds = self.seconds;
-            eprintln!("finishing the running requests, for at most {seconds} s; once more to stop at once");
-            // A server that ended already does not listen any more.
-            let _ = first.send(());
-            let over = timeout(Duration::from_secs(seconds), next()).await.is_err();
-            if ENDED.load(Ordering::Acquire) {
+            eprintln!(
+                "finishing running requests for at most {seconds} s. A second signal ends the process at once."
+            );
+            // The receiver is gone if the server has ended.
+            let _ = first_signal.send(());
+            let timed_out = timeout(Duration::from_secs(seconds), next_signal()).await.is_err();
+            if COMMAND_FINISHED.load(Ordering::Acquire) {
                 return;
             }
-            if over {
-                eprintln!("{seconds} s are over: ending with requests unfinished");
+            if timed_out {
+                eprintln!("the drain timeout of {seconds} s has passed. Some requests did not finish.");
             }
             tightwad_engine::exit(1);
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait))?;
-        // A signal thread that panicked must not end the process.
+        // A panic of the signal thread must not end the process.
         Ok(async move {
-            if begun.await.is_err() {
+            if received.await.is_err() {
                 std::future::pending().await
             }
         })
     }
 }
 
-/// True when the command is done, and only destructors run.
-static ENDED: AtomicBool = AtomicBool::new(false);
+/// True after the command has finished, while only destructors run.
+static COMMAND_FINISHED: AtomicBool = AtomicBool::new(false);
 
-/// Notes that the command is done: nothing more is to be finished.
-pub(crate) fn ended() {
-    ENDED.store(true, Ordering::Release);
+/// Records that the command has finished, so that the signal thread does not change the exit code.
+pub(crate) fn set_command_finished() {
+    COMMAND_FINISHED.store(true, Ordering::Release);
 }
 
-/// Completes at the first signal to end, for commands that have nothing to finish.
-pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
-    Drain { seconds: 30 }.interrupted()
+/// Completes at the first SIGTERM or SIGINT, for commands without requests to finish.
+pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()>> {
+    Drain { seconds: 30 }.shutdown_signal()
 }
 
-/// Ends this process when the one that started it ends: that is when its standard input closes.
+/// Ends this process when its parent ends. The end of the parent closes standard input.
 pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
-        // Nobody writes: this returns at the end.
+        // The parent never writes, so the copy returns only when the parent has ended.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         tightwad_engine::exit(0);
     });

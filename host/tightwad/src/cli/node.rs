@@ -6,106 +6,105 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use tightwad_core::{SharedBackend, Token, context_length};
+use tightwad_core::{SharedBackend, Token, parse_context_length};
 use tightwad_engine::pool::PoolConfig;
 use tightwad_net::Announcement;
-use tightwad_node::{Lent, SessionLimits, routes};
-use tightwad_pool::PoolSaid as Said;
+use tightwad_node::{NodeService, SessionLimits, routes};
+use tightwad_pool::ChildMessage;
 use tightwad_script::{Factory, ModelSpec, SwarmSource};
-use tightwad_serve::{Metrics, RouteTable, Routes, ServerState, serve};
+use tightwad_serve::{Metrics, ModelTable, ServedModels, ServerState, serve};
 use tightwad_swarm::net::{self as net, Peer, SeedState, Seeding, Seeds};
-use tightwad_swarm::{Wanted, WantedError};
+use tightwad_swarm::{ModelRef, ModelRefError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::app::factory::HostFactory;
-use crate::app::gauges::Gauges;
-use crate::app::shelf;
-use crate::cli::args::folder;
+use crate::app::metrics::MetricsCollector;
+use crate::app::plugin_folders;
+use crate::cli::args::models_dir;
 use crate::cli::listen;
-use crate::cli::listen::announced;
-use crate::cli::swarm::seed::{seed_state, seeded};
+use crate::cli::listen::optional_announcement;
+use crate::cli::swarm::seed::{seed_file, seed_state};
 use crate::cli::token::TokenParser;
 
 /// Lends models to other machines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Node {
-    /// Where to listen; anything but loopback needs a token.
+    /// Address to listen on. Addresses other than loopback need a token.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7710")]
     listen: String,
-    /// A model to lend: a GGUF file, or one that other machines have, as in NAME=swarm:DIGEST.
-    #[arg(long = "model", value_name = "NAME=PATH", value_parser = named, required = true)]
+    /// Model to lend: NAME=PATH for a GGUF file, or NAME=swarm:DIGEST for a model of other machines. Repeatable.
+    #[arg(long = "model", value_name = "NAME=PATH", value_parser = parse_model, required = true)]
     models: Vec<(String, Source)>,
-    /// A machine that may have models of `swarm:`; may be given several times. Default: those found on the
-    /// local network.
+    /// Seeder of the models with `swarm:`. Repeatable. Default: all seeders found on the local network.
     #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
-    /// The token that those want to see.
+    /// Bearer token of the seeders.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     peer_token: Option<Token>,
-    /// Where models that are pulled are kept; default: the user's models.
+    /// Folder for pulled models. Default: the user's models.
     #[arg(long, value_name = "DIR")]
-    models_folder: Option<PathBuf>,
-    /// Does not let other machines have the models' files.
+    models_dir: Option<PathBuf>,
+    /// Does not seed the model files.
     #[arg(long)]
     no_seed: bool,
-    /// The bearer token that hosts must send.
+    /// Bearer token that hosts must send.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// Tokens per sequence, such as 32k; default: what the model was trained for, as far as memory allows.
-    #[arg(long, value_name = "TOKENS", value_parser = context_length)]
+    /// Tokens per sequence, such as 32k. Default: the trained context length, as far as memory allows.
+    #[arg(long, value_name = "TOKENS", value_parser = parse_context_length)]
     context: Option<u32>,
-    /// Sequences that run at once, a model.
+    /// Sequences that run at the same time, per model.
     #[arg(long)]
     slots: Option<u32>,
-    /// Requests that may wait for a sequence, a model.
+    /// Requests that may wait for a slot, per model.
     #[arg(long)]
-    queue: Option<u32>,
-    /// Threads of a forward pass; default: one a core.
+    max_queue: Option<u32>,
+    /// Threads of a forward pass. Default: one per core.
     #[arg(long)]
     threads: Option<u32>,
-    /// Layers on a GPU.
+    /// Number of layers on the GPU.
     #[arg(long)]
     gpu_layers: Option<u32>,
-    /// Sessions that one client may have.
-    #[arg(long, default_value_t = SessionLimits::default().a_client)]
-    sessions_a_client: usize,
-    /// Seconds after which an idle session is closed.
-    #[arg(long, default_value_t = SessionLimits::default().idle.as_secs())]
-    idle: u64,
-    /// Where the layers of the one model lie, for the host that started this process.
-    #[arg(long, hide = true, value_parser = pool)]
+    /// Open sessions per client address.
+    #[arg(long, default_value_t = SessionLimits::default().per_client)]
+    max_sessions_per_client: usize,
+    /// Seconds after which the node closes an idle session.
+    #[arg(long, default_value_t = SessionLimits::default().idle_timeout.as_secs())]
+    session_idle_timeout: u64,
+    /// Placement of the layers. The host that starts this process sets it.
+    #[arg(long, hide = true, value_parser = parse_pool_config)]
     pool: Option<PoolConfig>,
-    /// Does not make itself known on the local network.
+    /// Does not announce the node on the local network.
     #[arg(long)]
-    quiet: bool,
+    no_announce: bool,
     #[command(flatten)]
     drain: listen::Drain,
 }
 
-/// Where a model comes from.
+/// Source of a model.
 #[derive(Debug, Clone)]
 enum Source {
     File(PathBuf),
-    Swarm(Wanted),
+    Swarm(ModelRef),
 }
 
-fn named(text: &str) -> Result<(String, Source), String> {
+fn parse_model(text: &str) -> Result<(String, Source), String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => {
             let source = match path.strip_prefix("swarm:") {
-                Some(wanted) => {
-                    Source::Swarm(wanted.parse().map_err(|error: WantedError| error.to_string())?)
+                Some(reference) => {
+                    Source::Swarm(reference.parse().map_err(|error: ModelRefError| error.to_string())?)
                 }
                 None => Source::File(path.into()),
             };
             Ok((name.to_owned(), source))
         }
-        _ => Err("a model has the form NAME=PATH or NAME=swarm:DIGEST".to_owned()),
+        _ => Err("expected NAME=PATH or NAME=swarm:DIGEST".to_owned()),
     }
 }
 
-fn pool(text: &str) -> Result<PoolConfig, String> {
+fn parse_pool_config(text: &str) -> Result<PoolConfig, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
@@ -115,35 +114,42 @@ impl Node {
         if self.pool.is_some() {
             listen::end_with_parent();
         }
-        let factory = HostFactory::new(shelf::library(None, None)?);
+        let factory = HostFactory::new(plugin_folders::library(None, None)?);
         let seeds = Arc::new(Seeds::new());
         let models = self.models(&factory, &listener, &seeds).await?;
         let names: Vec<String> = models.iter().map(|(name, _)| name.clone()).collect();
         let address = listener.local_addr()?;
         let metrics = Arc::new(Metrics::default());
-        metrics.register(Box::new(Gauges(factory.observed(), None)));
-        let idle = Duration::from_secs(self.idle.max(1));
-        let limits = SessionLimits { a_client: self.sessions_a_client, idle, ..SessionLimits::default() };
-        let table = Arc::new(RouteTable::new(Routes::new(models.clone())));
-        let state =
-            ServerState::new(table, metrics, self.token.clone()).guarding(routes(Lent::new(models, limits)));
+        metrics.register(Box::new(MetricsCollector(factory.metric_sources(), None)));
+        let idle_timeout = Duration::from_secs(self.session_idle_timeout.max(1));
+        let limits = SessionLimits {
+            per_client: self.max_sessions_per_client,
+            idle_timeout,
+            ..SessionLimits::default()
+        };
+        let table = Arc::new(ModelTable::new(ServedModels::new(models.clone())));
+        let state = ServerState::new(table, metrics, self.token.clone())
+            .with_guarded_routes(routes(NodeService::new(models, limits)));
         let seeding = self.pool.is_none() && !self.no_seed;
-        let state = if seeding { state.beside(net::router(self.seed_state(&seeds))) } else { state };
-        let hashing = tokio::spawn(seed_all(seeds, if seeding { self.files() } else { Vec::new() }));
+        let state =
+            if seeding { state.with_extra_routes(net::router(self.seed_state(&seeds))) } else { state };
+        let seed_task = tokio::spawn(seed_all(seeds, if seeding { self.files() } else { Vec::new() }));
         match self.pool {
-            Some(_) => say(&Said::Listening(address)),
+            Some(_) => send_to_parent(&ChildMessage::Listening(address)),
             None => eprintln!("tightwad lends {} at http://{address}", names.join(", ")),
         }
-        let _announcement =
-            (!self.quiet).then(|| announced("node", Announcement::new(address, &names))).flatten();
-        let _seeder =
-            (!self.quiet && seeding).then(|| announced("seeder", Announcement::seeder(address))).flatten();
-        serve(listener, state, self.drain.interrupted()?).await?;
-        hashing.abort();
+        let _announcement = (!self.no_announce)
+            .then(|| optional_announcement("node", Announcement::node(address, &names)))
+            .flatten();
+        let _seeder = (!self.no_announce && seeding)
+            .then(|| optional_announcement("seeder", Announcement::seeder(address)))
+            .flatten();
+        serve(listener, state, self.drain.shutdown_signal()?).await?;
+        seed_task.abort();
         Ok(())
     }
 
-    /// Loads the models, those that other machines have once they are here.
+    /// Loads the models. Models of a swarm are pulled first.
     async fn models(
         &self,
         factory: &HostFactory,
@@ -152,21 +158,25 @@ impl Node {
     ) -> Result<Vec<(String, SharedBackend)>> {
         let mut models: Vec<(String, SharedBackend)> = Vec::new();
         for (name, source) in &self.models {
-            if models.iter().any(|(own, _)| own == name) {
-                bail!("--model {name}: this name is given twice");
+            if models.iter().any(|(existing, _)| existing == name) {
+                bail!("--model {name}: the name is given twice");
             }
             let path = match source {
                 Source::File(path) => path.clone(),
-                Source::Swarm(wanted) => self.pulled(factory, listener, seeds, wanted).await?,
+                Source::Swarm(reference) => self.pull(factory, listener, seeds, reference).await?,
             };
             let spec = self.spec(name, &path);
             let loaded = match self.pool.clone() {
                 None => factory.model(spec).await.map_err(String::from),
-                Some(pool) => factory.pooled(spec, pool, |done| say(&Said::Loading(done))).await,
+                Some(pool) => {
+                    factory
+                        .pooled_model(spec, pool, |done| send_to_parent(&ChildMessage::Loading(done)))
+                        .await
+                }
             };
             let loaded = loaded.inspect_err(|error| {
                 if self.pool.is_some() {
-                    say(&Said::Failed(error.clone()));
+                    send_to_parent(&ChildMessage::Failed(error.clone()));
                 }
             });
             models.push((name.clone(), loaded.map_err(|error| anyhow::anyhow!(error))?));
@@ -174,34 +184,34 @@ impl Node {
         Ok(models)
     }
 
-    /// Pulls a model, and seeds what has come of it at the node's own address meanwhile.
-    async fn pulled(
+    /// Pulls a model. During the pull, the node's own address seeds the complete pieces.
+    async fn pull(
         &self,
         factory: &HostFactory,
         listener: &TcpListener,
         seeds: &Arc<Seeds>,
-        wanted: &Wanted,
+        reference: &ModelRef,
     ) -> Result<PathBuf> {
-        let folder = match &self.models_folder {
+        let folder = match &self.models_dir {
             Some(folder) => folder.clone(),
-            None => folder()?,
+            None => models_dir()?,
         };
         let source = SwarmSource {
-            wanted: wanted.clone(),
+            model: reference.clone(),
             peers: self.peer.iter().map(ToString::to_string).collect(),
             token: self.peer_token.clone(),
         };
-        let (over, ended) = oneshot::channel::<()>();
+        let (end_sender, end_receiver) = oneshot::channel::<()>();
         let mut seeding = None;
         if !self.no_seed {
-            let twin = TcpListener::from_std(again(listener)?)?;
+            let second_listener = TcpListener::from_std(clone_listener(listener)?)?;
             seeding = Some(Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) });
-            let until = async move { drop(ended.await) };
-            tokio::spawn(net::serve(twin, self.seed_state(seeds), until));
+            let pull_end = async move { drop(end_receiver.await) };
+            tokio::spawn(net::serve(second_listener, self.seed_state(seeds), pull_end));
         }
         let pulled = factory.pull(&source, &folder, seeding).await;
-        drop(over);
-        let pulled = pulled.map_err(|error| anyhow::anyhow!("--model swarm:{wanted}: {error}"))?;
+        drop(end_sender);
+        let pulled = pulled.map_err(|error| anyhow::anyhow!("--model swarm:{reference}: {error}"))?;
         seeds.add(pulled.store);
         Ok(pulled.path)
     }
@@ -210,7 +220,7 @@ impl Node {
         seed_state(seeds, self.token.clone(), &[])
     }
 
-    /// The files that it lends.
+    /// The paths of the models that are local files.
     fn files(&self) -> Vec<PathBuf> {
         let file = |(_, source): &(String, Source)| match source {
             Source::File(path) => Some(path.clone()),
@@ -226,23 +236,23 @@ impl Node {
             name: Some(name.to_owned()),
             context: self.context,
             slots: self.slots,
-            queue: self.queue,
+            max_queue: self.max_queue,
             threads: self.threads,
             gpu_layers: self.gpu_layers,
         }
     }
 }
 
-/// The same socket once more: who connects is served by whoever listens then.
-fn again(listener: &TcpListener) -> Result<std::net::TcpListener> {
+/// Duplicates the listening socket, so that a second server can accept connections later.
+fn clone_listener(listener: &TcpListener) -> Result<std::net::TcpListener> {
     let socket = listener.as_fd().try_clone_to_owned()?;
     Ok(std::net::TcpListener::from(socket))
 }
 
-/// Seeds files, one after the other: where no manifest lies beside one, it is hashed first.
+/// Seeds the files one after the other. A file without a manifest beside it is hashed first.
 async fn seed_all(seeds: Arc<Seeds>, files: Vec<PathBuf>) {
     for file in files {
-        match seeded(&seeds, &file, None, None).await {
+        match seed_file(&seeds, &file, None, None).await {
             Ok(seeded) => {
                 tracing::info!(file = %file.display(), name = seeded.name, root = seeded.root, "seeded");
             }
@@ -251,9 +261,9 @@ async fn seed_all(seeds: Arc<Seeds>, files: Vec<PathBuf>) {
     }
 }
 
-/// Tells the host that started this process; should it be gone, this process ends too.
-fn say(said: &Said) {
-    if let Ok(line) = serde_json::to_string(said) {
+/// Sends a message to the parent process.
+fn send_to_parent(message: &ChildMessage) {
+    if let Ok(line) = serde_json::to_string(message) {
         println!("{line}");
     }
 }

@@ -1,4 +1,4 @@
-//! `tightwad quantize`: the cheapest drafter for a model is a smaller copy of itself.
+//! `tightwad quantize`: makes a smaller copy of a model. The copy is the simplest drafter for the model.
 
 use std::path::PathBuf;
 
@@ -8,21 +8,21 @@ use tightwad_engine::Quantization;
 /// Makes a smaller copy of a model.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Quantize {
-    /// The GGUF file to copy.
-    source: PathBuf,
-    /// The GGUF file to write.
-    target: PathBuf,
-    /// q2_k, q3_k_m, q4_k_m, q8_0 or f16.
-    #[arg(long, default_value = "q2_k")]
-    kind: Quantization,
+    /// GGUF file to copy.
+    input: PathBuf,
+    /// GGUF file to write.
+    output: PathBuf,
+    /// Weight format: q2_k, q3_k_m, q4_k_m, q8_0 or f16.
+    #[arg(long = "type", value_name = "TYPE", default_value = "q2_k")]
+    format: Quantization,
 }
 
 impl Quantize {
     pub(crate) fn run(self) -> Result<()> {
-        // Half a file must never look like a whole one.
-        let part = self.target.with_extension("gguf.part");
-        tightwad_engine::quantize(&self.source, &part, self.kind)?;
-        std::fs::rename(&part, &self.target)?;
+        // An interrupted run must not leave a partial file under the final name.
+        let part = self.output.with_extension("gguf.part");
+        tightwad_engine::quantize(&self.input, &part, self.format)?;
+        std::fs::rename(&part, &self.output)?;
         Ok(())
     }
 }

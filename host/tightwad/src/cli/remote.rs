@@ -1,48 +1,52 @@
-//! Talking to a running host: what it does, and which models it has loaded.
+//! `tightwad status` and `tightwad model`: calls to a running host.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
-use tightwad_core::Token;
+use tightwad_core::{Token, root_cause};
 use tightwad_net::{authorized, machine_client};
 
 use crate::cli::token::TokenParser;
 
-/// Where the host is.
+/// Address and token of the host.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Host {
-    /// The endpoint.
+    /// Address of the host.
     #[arg(long, default_value = "http://127.0.0.1:8088")]
     url: String,
-    /// The bearer token, where the endpoint wants one.
+    /// Bearer token of the host.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
 }
 
 impl Host {
-    async fn ask(&self, method: reqwest::Method, path: &str) -> Result<Value> {
+    async fn call(&self, method: reqwest::Method, path: &str) -> Result<Value> {
         let client = machine_client().connect_timeout(Duration::from_secs(5)).build()?;
         let url = self.url.trim_end_matches('/').trim_end_matches("/v1");
         let request = client.request(method, format!("{url}{path}"));
         let request = authorized(request, self.token.as_ref());
         let sent = request.send().await;
-        let response =
-            sent.with_context(|| format!("nothing answers at {url}; is `tightwad run` running there?"))?;
+        let response = sent.map_err(|error| {
+            let cause = root_cause(&error);
+            anyhow!(
+                "no host answers at {url}: {cause}. Start `tightwad run` there, or name another address with --url."
+            )
+        })?;
         let status = response.status();
-        let body: Value = response.json().await.with_context(|| format!("{url} is no tightwad host"))?;
+        let body: Value = response.json().await.with_context(|| format!("{url} is not a tightwad host"))?;
         if !status.is_success() {
-            bail!("{}", body["error"]["message"].as_str().unwrap_or("the host did not say why"));
+            bail!("{}", body["error"]["message"].as_str().unwrap_or("the host gave no reason"));
         }
         Ok(body)
     }
 
     async fn status(&self) -> Result<Value> {
-        self.ask(reqwest::Method::GET, "/v1/tightwad/status").await
+        self.call(reqwest::Method::GET, "/v1/tightwad/status").await
     }
 }
 
-/// Shows what a running host serves and what its pools are doing.
+/// Shows the served models of a running host and the state of its pools.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
     #[command(flatten)]
@@ -71,13 +75,13 @@ impl Status {
                 text(&model["detail"]),
                 model["active"]
             );
-            for part in list(&model["parts"]) {
-                let head = if part["output"] == true { ", output head" } else { "" };
+            for assignment in list(&model["assignments"]) {
+                let head = if assignment["output"] == true { ", output head" } else { "" };
                 println!(
                     "  {}: {} layers from {}{head}",
-                    text(&part["machine"]),
-                    part["layers"],
-                    part["first"]
+                    text(&assignment["machine"]),
+                    assignment["layers"],
+                    assignment["first"]
                 );
             }
         }
@@ -85,16 +89,16 @@ impl Status {
     }
 }
 
-/// Loads and unloads models of a running host.
+/// Loads and unloads the pools of a running host.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Model {
     #[command(subcommand)]
-    what: What,
+    command: Command,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
-    /// Shows the models that can be loaded and unloaded.
+enum Command {
+    /// Lists the pools and their states.
     List {
         #[command(flatten)]
         host: Host,
@@ -102,16 +106,16 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Loads a model, and waits until it answers.
+    /// Loads a pool and waits until it is ready.
     Load {
-        /// Its name.
+        /// Name of the pool.
         model: String,
         #[command(flatten)]
         host: Host,
     },
-    /// Finishes a model's requests, then unloads it.
+    /// Unloads a pool after its running requests.
     Unload {
-        /// Its name.
+        /// Name of the pool.
         model: String,
         #[command(flatten)]
         host: Host,
@@ -120,8 +124,8 @@ enum What {
 
 impl Model {
     pub(crate) async fn run(self) -> Result<()> {
-        match self.what {
-            What::List { host, json } => {
+        match self.command {
+            Command::List { host, json } => {
                 let models = host.status().await?["models"].take();
                 if json {
                     println!("{models:#}");
@@ -131,16 +135,16 @@ impl Model {
                     });
                 }
             }
-            What::Load { model, host } => change(&host, &model, "load").await?,
-            What::Unload { model, host } => change(&host, &model, "unload").await?,
+            Command::Load { model, host } => change_pool(&host, &model, "load").await?,
+            Command::Unload { model, host } => change_pool(&host, &model, "unload").await?,
         }
         Ok(())
     }
 }
 
-async fn change(host: &Host, model: &str, what: &str) -> Result<()> {
-    let done = host.ask(reqwest::Method::POST, &format!("/v1/tightwad/models/{model}/{what}")).await?;
-    println!("{model} is {}", text(&done["state"]));
+async fn change_pool(host: &Host, model: &str, action: &str) -> Result<()> {
+    let reply = host.call(reqwest::Method::POST, &format!("/v1/tightwad/models/{model}/{action}")).await?;
+    println!("{model} is {}", text(&reply["state"]));
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! `tightwad run`.
+//! `tightwad run`: serves a script and reloads it when it changes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,52 +7,56 @@ use std::sync::Arc;
 use anyhow::Result;
 use tightwad_core::Token;
 use tightwad_sandbox::Library;
-use tightwad_script::{Factory, Script, load, load_text};
-use tightwad_serve::{CurrentToken, Metrics, RouteTable, Routes, ServerState, serve};
+use tightwad_script::{Factory, Script, argument_table, declared_arguments, load, load_text};
+use tightwad_serve::{CurrentToken, Metrics, ModelTable, ServedModels, ServerState, serve};
 
 use crate::app::control::HostControl;
 use crate::app::factory::HostFactory;
-use crate::app::gauges::Gauges;
-use crate::app::shelf::Shelf;
+use crate::app::metrics::MetricsCollector;
+use crate::app::plugin_folders::PluginFolders;
 use crate::app::watch::Changes;
-use crate::app::{shelf, watch};
-pub(crate) use crate::cli::args::setting;
+use crate::app::{plugin_folders, watch};
+use crate::cli::args::key_value;
 use crate::cli::listen;
 use crate::cli::token::TokenParser;
 
-pub(crate) const LISTEN: &str = "127.0.0.1:8088";
+/// The default address: neither the script nor the command line has one.
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8088";
 
 /// Serves the models of a Lua script.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// The script.
+    /// Lua script.
     script: PathBuf,
-    /// Where to listen; default: what the script says, or 127.0.0.1:8088.
+    /// Address to listen on. Default: `listen` of the script, or 127.0.0.1:8088.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// A folder of plugins; a file NAME.wasm there replaces the built-in NAME. Default: the folder `plugins`
-    /// beside the script, and the user's.
+    /// Folder of plugins. A file NAME.wasm replaces the built-in plugin NAME. Default: `plugins` beside the script,
+    /// and the user's folder.
     #[arg(long, value_name = "DIR")]
-    plugins: Option<PathBuf>,
-    /// A setting that the script finds in tw.settings.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
-    /// The bearer token that clients must send; default: what the script says.
+    plugins_dir: Option<PathBuf>,
+    /// Value of an argument that the script declares with tw.arg. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    arguments: Vec<(String, String)>,
+    /// Bearer token that clients must send. Default: `token` of the script.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// Loads the script and its models, says what it would serve, and exits.
+    /// Loads the script and its models, prints the served names, and exits.
     #[arg(long)]
     check: bool,
+    /// Prints the arguments that the script declares with tw.arg, and exits. Loads no model.
+    #[arg(long, conflicts_with_all = ["check", "arguments"])]
+    args: bool,
     #[command(flatten)]
     drain: listen::Drain,
 }
 
-/// Where a script comes from.
+/// Source of a script.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A file, which is watched.
+    /// A file. The host watches it.
     File(PathBuf),
-    /// A preset of this binary, by name.
+    /// A preset in this binary: name and text.
     Preset(&'static str, &'static str),
 }
 
@@ -65,146 +69,163 @@ impl Source {
     }
 }
 
-/// A script to be served.
+/// Serves a script with the options of the command line.
 #[derive(Debug)]
-pub(crate) struct Serving {
+pub(crate) struct ScriptServer {
     pub source: Source,
     pub listen: Option<String>,
-    pub plugins: Option<PathBuf>,
-    pub settings: Vec<(String, String)>,
+    pub plugins_dir: Option<PathBuf>,
+    /// Names and texts for tw.arg.
+    pub arguments: Vec<(String, String)>,
     pub token: Option<Token>,
     pub drain: listen::Drain,
 }
 
 impl Run {
     pub(crate) async fn run(self) -> Result<()> {
-        let Self { script, listen, plugins, settings, token, check, drain } = self;
-        let serving = Serving { source: Source::File(script), listen, plugins, settings, token, drain };
-        if check { serving.check().await } else { serving.run().await }
+        let Self { script, listen, plugins_dir, arguments, token, check, args, drain } = self;
+        if args {
+            return print_arguments(&script).await;
+        }
+        let server =
+            ScriptServer { source: Source::File(script), listen, plugins_dir, arguments, token, drain };
+        if check { server.check().await } else { server.run().await }
     }
 }
 
-impl Serving {
+async fn print_arguments(script: &Path) -> Result<()> {
+    let arguments = declared_arguments(script).await?;
+    if arguments.is_empty() {
+        println!("{} declares no arguments", script.display());
+    } else {
+        print!("{}", argument_table(&arguments));
+    }
+    Ok(())
+}
+
+impl ScriptServer {
     fn factory(&self) -> Result<(Arc<HostFactory>, Arc<Library>)> {
-        let beside = self.source.file().unwrap_or(Path::new("."));
-        let library = shelf::library(self.plugins.as_deref(), Some(beside))?;
+        let script_path = self.source.file().unwrap_or(Path::new("."));
+        let library = plugin_folders::library(self.plugins_dir.as_deref(), Some(script_path))?;
         Ok((Arc::new(HostFactory::new(library.clone())), library))
     }
 
     async fn check(self) -> Result<()> {
         let script = self.load(&self.factory()?.0).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
-        println!("{} is in order; it serves {}", self.shown(), names.join(", "));
+        println!("{} is valid. It serves {}.", self.source_name(), names.join(", "));
         Ok(())
     }
 
-    fn shown(&self) -> String {
+    fn source_name(&self) -> String {
         match &self.source {
             Source::File(path) => path.display().to_string(),
             Source::Preset(name, _) => format!("the preset {name}"),
         }
     }
 
-    /// Serves until the end.
+    /// Serves until a signal ends the process.
     pub(crate) async fn run(self) -> Result<()> {
         let (factory, library) = self.factory()?;
         let script = self.load(&factory).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
         let (token, script_listen) = (self.token.clone().or(script.token), script.listen.clone());
-        let wanted = self.listen.as_deref().or(script.listen.as_deref()).unwrap_or(LISTEN);
-        let listener = listen::bind(wanted, token.is_some(), "`token` in tw.serve or TIGHTWAD_TOKEN").await?;
+        let address = self.listen.as_deref().or(script.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
+        let listener =
+            listen::bind(address, token.is_some(), "`token` in tw.serve, --token or TIGHTWAD_TOKEN").await?;
         let changes = self.source.file().map(|script| watch::watch([watch::folder_of(script)], "lua"));
-        let shelf = Shelf::open(library).await;
+        let folders = PluginFolders::open(library).await;
         eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
-        let table = Arc::new(RouteTable::new(Routes::new(script.models)));
+        let table = Arc::new(ModelTable::new(ServedModels::new(script.models)));
         let metrics = Arc::new(Metrics::default());
-        metrics.register(Box::new(Gauges(factory.observed(), Some(shelf.clone()))));
-        let (pools, pulls, observed) = (factory.pools().clone(), factory.pulls().clone(), factory.observed());
-        let control = Arc::new(HostControl { pools, pulls, observed, shelf: shelf.clone() });
-        let following = tokio::spawn(shelf.follow());
+        metrics.register(Box::new(MetricsCollector(factory.metric_sources(), Some(folders.clone()))));
+        let (pools, pulls, sources) =
+            (factory.pools().clone(), factory.pulls().clone(), factory.metric_sources());
+        let control = Arc::new(HostControl { pools, pulls, sources, folders: folders.clone() });
+        let watch_task = tokio::spawn(folders.follow());
         let (address, drain) = (listener.local_addr()?, self.drain);
-        let state = ServerState::new(table.clone(), metrics, token).controlling(control);
-        let served = Served { table, token: state.token().clone(), address, listen: script_listen };
-        let reloading = tokio::spawn(self.reload(factory, served, changes));
-        serve(listener, state, drain.interrupted()?).await?;
-        reloading.abort();
-        following.abort();
+        let state = ServerState::new(table.clone(), metrics, token).with_control(control);
+        let live = LiveState { table, token: state.token().clone(), address, listen: script_listen };
+        let reload_task = tokio::spawn(self.reload(factory, live, changes));
+        serve(listener, state, drain.shutdown_signal()?).await?;
+        reload_task.abort();
+        watch_task.abort();
         Ok(())
     }
 
     async fn load(&self, factory: &Arc<HostFactory>) -> Result<Script> {
         let factory: Arc<dyn Factory> = factory.clone();
         Ok(match &self.source {
-            Source::File(path) => load(path, factory, &self.settings).await?,
+            Source::File(path) => load(path, factory, &self.arguments).await?,
             Source::Preset(name, text) => {
                 let (source, here) = (text.as_bytes().to_vec(), Path::new("."));
-                load_text(name, source, here, factory, &self.settings).await?
+                load_text(name, source, here, factory, &self.arguments).await?
             }
         })
     }
 
-    /// Replaces the routes whenever the script changes; a script that does not load changes nothing.
-    /// Requests that run keep the backends they began with.
+    /// Loads the script again after each change. A script with an error changes nothing. Running requests keep their
+    /// backends.
     async fn reload(
         self,
         factory: Arc<HostFactory>,
-        mut served: Served,
+        mut live: LiveState,
         changes: Option<notify::Result<Changes>>,
     ) {
         let mut changes = match changes {
             None => return,
             Some(Ok(changes)) => changes,
             Some(Err(error)) => {
-                tracing::warn!(%error, "cannot watch the script: restart to change it");
+                tracing::warn!(%error, "cannot watch the script. Restart the host after a change.");
                 return;
             }
         };
         while changes.next().await {
             match self.load(&factory).await {
                 Ok(script) => {
-                    self.apply(&mut served, script);
-                    tracing::info!(script = self.shown(), "reloaded");
+                    self.apply(&mut live, script);
+                    tracing::info!(script = self.source_name(), "reloaded");
                 }
                 Err(error) => {
-                    tracing::error!("the script changed and does not load; the old one goes on: {error:#}")
+                    tracing::error!("the changed script does not load. The host keeps the old one: {error:#}")
                 }
             }
         }
     }
 
-    /// Puts a changed script to work, and says what of it needs a restart.
-    fn apply(&self, served: &mut Served, script: Script) {
-        served.table.replace(Routes::new(script.models));
-        if self.listen.is_none() && script.listen != served.listen {
-            let wanted = script.listen.as_deref().unwrap_or(LISTEN);
+    /// Applies a changed script, and logs the changes that need a restart.
+    fn apply(&self, live: &mut LiveState, script: Script) {
+        live.table.replace(ServedModels::new(script.models));
+        if self.listen.is_none() && script.listen != live.listen {
+            let address = script.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
             tracing::warn!(
-                "`listen` is now {wanted}; restart to listen there. Until then it is {}",
-                served.address
+                "`listen` has changed to {address}. The host listens on {} until a restart.",
+                live.address
             );
-            served.listen = script.listen;
+            live.listen = script.listen;
         }
         let token = self.token.clone().or(script.token);
-        if token == served.token.current() {
+        if token == live.token.current() {
             return;
         }
-        if token.is_none() && !served.address.ip().is_loopback() {
+        if token.is_none() && !live.address.ip().is_loopback() {
             tracing::warn!(
-                "`token` is gone, and other machines reach {}: the old token still holds. Set a new one, or restart \
-                 on a loopback address",
-                served.address
+                "the script has no `token`, and other machines can reach {}. The old token stays valid. Set a new token, or \
+                 restart on a loopback address.",
+                live.address
             );
             return;
         }
-        served.token.replace(token);
-        tracing::info!("`token` has changed; the old one is refused from now on");
+        live.token.replace(token);
+        tracing::info!("`token` has changed. The host refuses the old one.");
     }
 }
 
-/// What a reload changes.
-struct Served {
-    table: Arc<RouteTable>,
+/// The state of the running server that a reload changes.
+struct LiveState {
+    table: Arc<ModelTable>,
     token: Arc<CurrentToken>,
     address: SocketAddr,
-    /// What the script said.
+    /// `listen` of the script.
     listen: Option<String>,
 }

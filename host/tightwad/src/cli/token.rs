@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 use tightwad_core::{InvalidToken, Token};
 
-/// Reads a token. Other than clap's own parsers, it never repeats the value in an error.
+/// Parses a token. Unlike clap's parsers, this parser never repeats the value in an error.
 #[derive(Clone)]
 pub(crate) struct TokenParser;
 

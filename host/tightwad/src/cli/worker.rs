@@ -1,89 +1,92 @@
-//! `tightwad worker`: lends memory and computing to pools.
+//! `tightwad worker`: lends memory and compute to pools.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use tightwad_core::{Size, Token, user_cache};
-use tightwad_engine::{pool, processors};
-use tightwad_net::Allowed;
-use tightwad_pool::{Lender, LenderConfig, WorkerState, serve_worker};
-use tightwad_tunnel::Cache;
+use tightwad_core::{Size, Token, user_cache_dir};
+use tightwad_engine::{cpu_count, pool};
+use tightwad_net::AllowedNetwork;
+use tightwad_pool::{WorkerConfig, WorkerService, WorkerState, serve_worker};
+use tightwad_tunnel::TensorCache;
 
 use crate::cli::listen;
 use crate::cli::token::TokenParser;
 
-/// Lends this machine's memory and computing to pools.
+/// Lends this machine's memory and compute to pools.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Worker {
-    /// Where to listen; anything but loopback needs a token.
+    /// Address to listen on. Addresses other than loopback need a token.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7711")]
     listen: String,
     /// The bearer token that hosts must send.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// Lends only to this address or network, such as 192.168.1.0/24; may be given several times.
+    /// Lends only to this address or network, such as 192.168.1.0/24. Repeatable.
     #[arg(long, value_name = "ADDR")]
-    allow: Vec<Allowed>,
-    /// A folder for tensors, so that a second load sends almost nothing; default: in the user's cache.
+    allow: Vec<AllowedNetwork>,
+    /// Folder for received tensors, so that a second load sends almost nothing. Default: below the user's cache.
     #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
-    /// How much the folder may hold, such as 50G; 0 keeps nothing.
+    cache_dir: Option<PathBuf>,
+    /// Greatest size of that folder, such as 50G. 0 turns the cache off.
     #[arg(long, value_name = "SIZE", default_value = "64G")]
-    cache_limit: Size,
-    /// Memory to lend, such as 6G; default: what is free now, less a tenth.
+    max_cache_size: Size,
+    /// Memory to lend, such as 6G. Default: nine tenths of the free memory.
     #[arg(long, value_name = "SIZE")]
-    memory: Option<Size>,
-    /// Threads of a forward pass; default: one a core.
+    max_memory: Option<Size>,
+    /// Threads of a forward pass. Default: one per core.
     #[arg(long)]
     threads: Option<usize>,
-    /// Serves one pool at this address, for the worker that started it.
+    /// Serves one tunnel at this address. The worker starts such processes itself.
     #[arg(long, hide = true)]
     serve: Option<String>,
 }
 
 impl Worker {
     pub(crate) async fn run(self) -> Result<()> {
-        let threads = self.threads.unwrap_or_else(processors);
+        let threads = self.threads.unwrap_or_else(cpu_count);
         if threads == 0 {
-            bail!("--threads 0: a forward pass needs one at least");
+            bail!("--threads 0: a forward pass needs at least one thread");
         }
         if let Some(endpoint) = self.serve {
             listen::end_with_parent();
             return Ok(tokio::task::spawn_blocking(move || pool::serve(&endpoint, threads)).await??);
         }
         let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
-        let config = tokio::task::spawn_blocking(move || lent(threads, self.memory)).await??;
+        let config = tokio::task::spawn_blocking(move || worker_config(threads, self.max_memory)).await??;
         eprintln!(
             "tightwad lends {} of memory, {} at {}/s with {threads} threads, at http://{}",
             Size(config.memory),
             config.device.description,
-            Size(config.speed.0),
+            Size(config.memory_bandwidth.0),
             listener.local_addr()?
         );
-        let cache = match self.cache_limit.0 {
+        let cache = match self.max_cache_size.0 {
             0 => None,
             limit => {
-                let folder = self.cache.or_else(|| user_cache().map(|cache| cache.join("tensors")));
-                let folder = folder.context("there is no HOME for the cache: give --cache DIR")?;
-                let shown = folder.display().to_string();
-                Some(Cache::new(folder, limit).with_context(|| format!("cannot keep tensors in {shown}"))?)
+                let folder = self.cache_dir.or_else(|| user_cache_dir().map(|cache| cache.join("tensors")));
+                let folder = folder.context("HOME is not set. Name a folder with --cache-dir.")?;
+                let folder_text = folder.display().to_string();
+                Some(
+                    TensorCache::new(folder, limit)
+                        .with_context(|| format!("cannot use {folder_text} as the tensor cache"))?,
+                )
             }
         };
-        let state = WorkerState::new(Lender::new(config, cache), self.token, self.allow);
-        Ok(serve_worker(listener, state, listen::interrupted()?).await?)
+        let state = WorkerState::new(WorkerService::new(config, cache), self.token, self.allow);
+        Ok(serve_worker(listener, state, listen::shutdown_signal()?).await?)
     }
 }
 
-/// What this machine can lend.
-fn lent(threads: usize, memory: Option<Size>) -> Result<LenderConfig> {
+/// Measures the device and applies `--max-memory`.
+fn worker_config(threads: usize, memory: Option<Size>) -> Result<WorkerConfig> {
     let device = pool::device()?;
-    let speed = pool::measure_speed(threads)?;
+    let memory_bandwidth = pool::measure_memory_bandwidth(threads)?;
     let memory = match memory {
-        Some(Size(wanted)) if wanted > device.total => {
-            bail!("--memory {}: this machine has {}", Size(wanted), Size(device.total))
+        Some(Size(bytes)) if bytes > device.total_bytes => {
+            bail!("--max-memory {} is more than this machine has: {}", Size(bytes), Size(device.total_bytes))
         }
-        Some(Size(wanted)) => wanted,
-        None => device.free / 10 * 9,
+        Some(Size(bytes)) => bytes,
+        None => device.free_bytes / 10 * 9,
     };
-    Ok(LenderConfig { device, speed, threads, memory })
+    Ok(WorkerConfig { device, memory_bandwidth, threads, memory })
 }

@@ -4,15 +4,15 @@ use std::cell::{Cell, RefCell};
 
 use tightwad_consensus::host::Host;
 use tightwad_plugin_sdk::{
-    Accepted, Agreement, Answer, Ballot, Commit, Draft, DrafterFacts, Error, Proposal, RaceEnd, Ruling,
-    TargetFacts, Token,
+    Accepted, AuditStats, Ballot, Commit, Draft, DrafterFacts, Error, Proposal, RaceDraft, RaceLimits,
+    Ruling, Settings, TargetFacts, TokenId,
 };
 
 /// What the target says at a place of the output.
-pub const TRUTH: fn(usize) -> Token = |at| 10 * (at as u32 % 97);
+pub const TRUTH: fn(usize) -> TokenId = |at| 10 * (at as u32 % 97);
 
 /// What a drafter says at a place of the output.
-pub type Says = fn(usize) -> Token;
+pub type Says = fn(usize) -> TokenId;
 
 /// A policy plugin.
 pub type Policy = fn(&[Ballot]) -> Ruling;
@@ -20,7 +20,7 @@ pub type Policy = fn(&[Ballot]) -> Ruling;
 /// One request after the other, with the same memory and audits.
 pub struct Simulation {
     drafters: Vec<(Says, u64)>,
-    settings: Vec<(String, String)>,
+    settings: Settings,
     pub memory: RefCell<String>,
     /// What another request remembers while this one runs.
     pub meanwhile: Option<String>,
@@ -33,7 +33,7 @@ pub struct Simulation {
     /// Most tokens of an acceptance that the request allows.
     pub most_accepted: usize,
     pub clock: Cell<u64>,
-    pub output: RefCell<Vec<Token>>,
+    pub output: RefCell<Vec<TokenId>>,
     /// Until when drafters are busy.
     busy: RefCell<Vec<u64>>,
     pub passes: Cell<usize>,
@@ -53,7 +53,7 @@ impl Simulation {
     pub fn new(rule: &str, drafters: &[(Says, u64)]) -> Self {
         Self {
             drafters: drafters.to_vec(),
-            settings: vec![("rule".to_owned(), format!("\"{rule}\""))],
+            settings: Settings::default().with("rule", rule),
             memory: RefCell::default(),
             meanwhile: None,
             length: 300,
@@ -75,7 +75,7 @@ impl Simulation {
     }
 
     pub fn set(&mut self, key: &str, value: f64) {
-        self.settings.push((key.to_owned(), value.to_string()));
+        self.settings = std::mem::take(&mut self.settings).with(key, value);
     }
 
     /// The next request.
@@ -101,15 +101,13 @@ impl Simulation {
         output.extend((from..to).map(TRUTH));
         add(&self.clock, nanoseconds);
         let tokens = output[from..].to_vec();
-        Commit { tokens, accepted: accepted as u32, finished: to == self.length, rows: 0, nanoseconds }
+        Commit { tokens, accepted: accepted as u32, finished: to == self.length, rows: 0, cost: nanoseconds }
     }
 }
 
 impl Host for Simulation {
-    fn settings(&self) -> String {
-        let pairs: Vec<String> =
-            self.settings.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
-        format!("{{{}}}", pairs.join(","))
+    fn settings(&self) -> Settings {
+        self.settings.clone()
     }
 
     fn memory(&self) -> String {
@@ -126,22 +124,23 @@ impl Host for Simulation {
     }
 
     fn target(&self) -> TargetFacts {
-        TargetFacts { token: self.target_token, row: self.target_token / 50, round_trip: 0 }
+        let (time_per_token, time_per_row) = (self.target_token, self.target_token / 50);
+        TargetFacts { time_per_token, time_per_row, round_trip: 0 }
     }
 
     fn drafters(&self) -> Vec<DrafterFacts> {
         let facts = |index| DrafterFacts {
             name: format!("drafter {index}"),
-            absent: self.absent.contains(&(index as u32)),
+            unavailable: self.absent.contains(&(index as u32)),
             shares_processor: false,
             startup: 0,
-            token: 0,
+            time_per_token: 0,
             round_trip: 0,
         };
         (0..self.drafters.len()).map(facts).collect()
     }
 
-    fn race(&self, drafters: &[u32], max: u32, end: RaceEnd) -> Result<Vec<Answer>, Error> {
+    fn race(&self, drafters: &[u32], max: u32, limits: RaceLimits) -> Result<Vec<RaceDraft>, Error> {
         self.live()?;
         if let Some(note) = &self.meanwhile {
             self.remember(note);
@@ -152,8 +151,8 @@ impl Host for Simulation {
         let free = |drafter: &u32| !self.dead.contains(drafter) && busy[*drafter as usize] <= start;
         let mut asked: Vec<u32> = drafters.iter().copied().filter(free).collect();
         asked.sort_by_key(|drafter| self.drafters[*drafter as usize].1);
-        let quorum = (end.quorum as usize).min(asked.len());
-        let (mut over, mut last) = (start + end.longest, start);
+        let quorum = (limits.quorum as usize).min(asked.len());
+        let (mut over, mut last) = (start + limits.timeout, start);
         let mut answers = Vec::new();
         for drafter in asked.iter().copied() {
             let (says, nanoseconds) = self.drafters[drafter as usize];
@@ -165,26 +164,27 @@ impl Host for Simulation {
             }
             let proposal = |at| Proposal { token: says(at), probability: 0.9 };
             let proposals = (at..at + max as usize).map(proposal).collect();
-            answers.push(Answer { drafter, draft: Draft { proposals, nanoseconds } });
+            answers.push(RaceDraft { drafter, draft: Draft { proposals, elapsed: nanoseconds } });
             last = until;
             if answers.len() == quorum {
-                over = over.min(until + end.grace);
+                over = over.min(until + limits.grace_period);
             }
         }
         self.clock.set(last);
         Ok(answers)
     }
 
-    fn verify(&self, paths: &[Vec<Token>]) -> Result<Commit, Error> {
+    fn verify(&self, paths: &[Vec<TokenId>]) -> Result<Commit, Error> {
         self.live()?;
         let rows: usize = paths.iter().map(Vec::len).sum();
         assert!(rows <= 64 && paths.iter().all(|path| !path.is_empty()));
         add(&self.passes, 1);
         let at = self.output.borrow().len();
-        let right =
-            |path: &Vec<Token>| path.iter().zip(at..).take_while(|(token, at)| **token == TRUTH(*at)).count();
+        let right = |path: &Vec<TokenId>| {
+            path.iter().zip(at..).take_while(|(token, at)| **token == TRUTH(*at)).count()
+        };
         let accepted = paths.iter().map(right).max().unwrap_or(0);
-        Ok(self.commit(accepted + 1, accepted, self.target_token + rows as u64 * self.target().row))
+        Ok(self.commit(accepted + 1, accepted, self.target_token + rows as u64 * self.target().time_per_row))
     }
 
     fn decode(&self, max: u32) -> Result<Commit, Error> {
@@ -195,7 +195,7 @@ impl Host for Simulation {
         Ok(self.commit(tokens as usize, 0, u64::from(tokens) * self.target_token))
     }
 
-    fn accept(&self, tokens: &[Token], audit: bool) -> Result<Accepted, Error> {
+    fn accept(&self, tokens: &[TokenId], audit: bool) -> Result<Accepted, Error> {
         self.live()?;
         assert!((1..=256).contains(&tokens.len()));
         add(&self.accepts, 1);
@@ -209,12 +209,12 @@ impl Host for Simulation {
         }
         output.extend(&tokens[..count]);
         add(&self.unverified, count);
-        Ok(Accepted { tokens: count as u32, finished: output.len() == self.length })
+        Ok(Accepted { count: count as u32, finished: output.len() == self.length })
     }
 
-    fn audited(&self) -> Agreement {
+    fn audited(&self) -> AuditStats {
         let (audited, agreed) = self.audits.get();
-        Agreement { audited, agreed }
+        AuditStats { audited, agreed }
     }
 
     fn at_work(&self, rule: &str, why: &str) {

@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 
 use tightwad_gate::host::Host;
-use tightwad_plugin_sdk::{Candidate, Error, Judgement, Member, Review, TokenScore, Verdict, Ways};
+use tightwad_plugin_sdk::{
+    Candidate, Error, Judgement, Member, Review, ReviewMethods, Settings, TokenScore, Verdict,
+};
 
 /// How a call goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,8 +73,8 @@ impl Writer {
 /// One request.
 pub struct Simulation {
     pub fleet: Vec<Writer>,
-    pub settings: String,
-    pub ways: Ways,
+    pub settings: Settings,
+    pub ways: ReviewMethods,
     pub policy: Option<Policy>,
     /// The call to write that fails, counted from 0.
     pub write_fails: Option<(usize, Fault)>,
@@ -97,8 +99,8 @@ impl Simulation {
     pub fn new(ways: (bool, bool), fleet: &[Writer]) -> Self {
         Self {
             fleet: fleet.to_vec(),
-            settings: "{}".to_owned(),
-            ways: Ways { score: ways.0, judge: ways.1, policy: false },
+            settings: Settings::default(),
+            ways: ReviewMethods { score: ways.0, judge: ways.1, policy: false },
             policy: None,
             write_fails: None,
             end_fails: None,
@@ -131,23 +133,23 @@ impl Simulation {
 }
 
 impl Host for Simulation {
-    fn settings(&self) -> String {
+    fn settings(&self) -> Settings {
         self.settings.clone()
     }
 
     fn fleet(&self) -> Vec<Member> {
         let member = |writer: &Writer| Member {
             name: "a member".to_owned(),
-            busy: writer.busy,
-            token: 0,
+            pending_requests: writer.busy,
+            time_per_token: 0,
             written: 0,
             approved: 0,
         };
         self.fleet.iter().map(member).collect()
     }
 
-    fn ways(&self) -> Ways {
-        Ways { policy: self.policy.is_some(), ..self.ways }
+    fn ways(&self) -> ReviewMethods {
+        ReviewMethods { policy: self.policy.is_some(), ..self.ways }
     }
 
     fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error> {
@@ -170,10 +172,10 @@ impl Host for Simulation {
             let writer = &self.fleet[member as usize];
             Candidate {
                 member,
-                tokens: writer.characters / 4,
-                characters: writer.characters,
-                whole: writer.whole,
-                nanoseconds: 1_000_000,
+                token_count: writer.characters / 4,
+                character_count: writer.characters,
+                complete: writer.whole,
+                elapsed: 1_000_000,
             }
         };
         Ok(there.map(candidate).collect())
@@ -211,7 +213,7 @@ impl Host for Simulation {
         assert!(self.ways.judge && writer.characters > 0);
         assert!(!self.asked.borrow().contains(&candidate), "one judgement is enough");
         self.asked.borrow_mut().push(candidate);
-        writer.judgement.map_err(Fault::error)
+        writer.judgement.clone().map_err(Fault::error)
     }
 
     fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict> {

@@ -2,7 +2,7 @@
 // Each test uses a part of it.
 #![allow(dead_code)]
 
-use tightwad_plugin_sdk::{Layer, Machine, Plan, Refusal, Shape, Share};
+use tightwad_plugin_sdk::{Assignment, Layer, Machine, Plan, Refusal, Shape};
 use tightwad_pooling::search;
 
 /// Places a model for the first time.
@@ -28,17 +28,25 @@ impl Chance {
 
 pub fn machine(name: &str, memory: u64, speed: u64, bandwidth: u64, round_trip: u64) -> Machine {
     let name = name.to_owned();
-    Machine { name, memory, speed, bandwidth, round_trip, here: false, max_layers: u32::MAX }
+    Machine {
+        name,
+        memory,
+        memory_bandwidth: speed,
+        link_bandwidth: bandwidth,
+        round_trip,
+        is_host: false,
+        max_layers: u32::MAX,
+    }
 }
 
 pub fn host(memory: u64, speed: u64) -> Machine {
-    Machine { here: true, ..machine("host", memory, speed, 0, 0) }
+    Machine { is_host: true, ..machine("host", memory, speed, 0, 0) }
 }
 
 /// Layers of the same size.
 pub fn uniform(layers: usize, weights: u64, cache: u64, output: u64, scratch: u64) -> Shape {
     let layers = vec![Layer { weights, cache }; layers];
-    Shape { layers, output, logits: 600_000, activations: 16_000, scratch, head_scratch: 0 }
+    Shape { layers, output, logits: 600_000, activations: 16_000, compute_buffer: scratch, output_buffer: 0 }
 }
 
 /// A question of up to four machines and `layers` layers, in every respect as chance will have it.
@@ -55,8 +63,8 @@ pub fn question(chance: &mut Chance, workers: u64, layers: u64) -> (Shape, Vec<M
         output: chance.range(0, 200) * mega,
         logits: chance.range(1, 600_000),
         activations: chance.range(1, 16_000),
-        scratch: chance.range(0, 30) * mega,
-        head_scratch: chance.range(0, 60) * mega,
+        compute_buffer: chance.range(0, 30) * mega,
+        output_buffer: chance.range(0, 60) * mega,
         layers,
     };
     let ample = chance.range(2, 14) * mega;
@@ -87,14 +95,14 @@ pub fn question(chance: &mut Chance, workers: u64, layers: u64) -> (Shape, Vec<M
 
 /// What a plan costs by the book; `None` when it does not fit, or is none. Written apart from the
 /// component's own.
-pub fn price(shape: &Shape, machines: &[Machine], shares: &[Share], output_here: bool) -> Option<f64> {
+pub fn price(shape: &Shape, machines: &[Machine], shares: &[Assignment], output_here: bool) -> Option<f64> {
     let known = |values: Vec<u64>, default: u64| {
         let mut values: Vec<u64> = values.into_iter().filter(|value| *value > 0).collect();
         values.sort_unstable();
         if values.is_empty() { default } else { values[(values.len() - 1) / 2] }
     };
-    let speed = known(machines.iter().map(|m| m.speed).collect(), 5_000_000_000);
-    let links = machines.iter().filter(|m| !m.here).map(|m| m.bandwidth).collect();
+    let speed = known(machines.iter().map(|m| m.memory_bandwidth).collect(), 5_000_000_000);
+    let links = machines.iter().filter(|m| !m.is_host).map(|m| m.link_bandwidth).collect();
     let bandwidth = known(links, 100_000_000);
     let or = |value: u64, other: u64| if value == 0 { other as f64 } else { value as f64 };
     let mut at = 0;
@@ -102,8 +110,9 @@ pub fn price(shape: &Shape, machines: &[Machine], shares: &[Share], output_here:
     let mut head_placed = false;
     for (index, machine) in machines.iter().enumerate() {
         let share = shares.iter().position(|share| share.machine as usize == index);
-        let head = if machine.here { output_here } else { !output_here && share == Some(shares.len() - 1) };
-        if machine.here && share.is_some_and(|share| share != 0) {
+        let head =
+            if machine.is_host { output_here } else { !output_here && share == Some(shares.len() - 1) };
+        if machine.is_host && share.is_some_and(|share| share != 0) {
             return None;
         }
         if share.is_none() && !head {
@@ -115,17 +124,17 @@ pub fn price(shape: &Shape, machines: &[Machine], shares: &[Share], output_here:
         let weights: u64 = own.iter().map(|layer| layer.weights).sum();
         let cache: u64 = own.iter().map(|layer| layer.cache).sum();
         let head_bytes = if head { shape.output } else { 0 };
-        let head_memory = if head { shape.output + shape.head_scratch } else { 0 };
-        if weights + cache + shape.scratch + head_memory > machine.memory
+        let head_memory = if head { shape.output + shape.output_buffer } else { 0 };
+        if weights + cache + shape.compute_buffer + head_memory > machine.memory
             || count > machine.max_layers as usize
         {
             return None;
         }
-        seconds += (weights + head_bytes) as f64 / or(machine.speed, speed);
-        if !machine.here {
+        seconds += (weights + head_bytes) as f64 / or(machine.memory_bandwidth, speed);
+        if !machine.is_host {
             let back = if head { shape.logits } else { shape.activations };
             seconds += machine.round_trip as f64 / 1e9;
-            seconds += (shape.activations + back) as f64 / or(machine.bandwidth, bandwidth);
+            seconds += (shape.activations + back) as f64 / or(machine.link_bandwidth, bandwidth);
         }
         at += count;
         head_placed |= head;
@@ -137,7 +146,7 @@ pub fn price(shape: &Shape, machines: &[Machine], shares: &[Share], output_here:
 pub fn brute_force(shape: &Shape, machines: &[Machine]) -> Option<f64> {
     let mut least = None;
     let mut shares = Vec::new();
-    let here = machines.iter().position(|machine| machine.here);
+    let here = machines.iter().position(|machine| machine.is_host);
     every(machines, shape.layers.len(), &mut shares, &mut |shares| {
         for output_here in [false, true] {
             if here.is_none() && output_here {
@@ -152,7 +161,12 @@ pub fn brute_force(shape: &Shape, machines: &[Machine]) -> Option<f64> {
 }
 
 /// Calls `visit` with every way to share out `left` layers after `shares`.
-fn every(machines: &[Machine], left: usize, shares: &mut Vec<Share>, visit: &mut impl FnMut(&[Share])) {
+fn every(
+    machines: &[Machine],
+    left: usize,
+    shares: &mut Vec<Assignment>,
+    visit: &mut impl FnMut(&[Assignment]),
+) {
     if left == 0 {
         return visit(shares);
     }
@@ -161,7 +175,7 @@ fn every(machines: &[Machine], left: usize, shares: &mut Vec<Share>, visit: &mut
             continue;
         }
         for layers in 1..=left {
-            shares.push(Share { machine, layers: layers as u32 });
+            shares.push(Assignment { machine, layers: layers as u32 });
             every(machines, left - layers, shares, visit);
             shares.pop();
         }
@@ -170,9 +184,13 @@ fn every(machines: &[Machine], left: usize, shares: &mut Vec<Share>, visit: &mut
 
 /// Checks a plan and what it says of itself; returns what it costs.
 pub fn checked(shape: &Shape, machines: &[Machine], plan: &Plan) -> f64 {
-    let price = price(shape, machines, &plan.shares, plan.output_here);
+    let price = price(shape, machines, &plan.assignments, plan.output_on_host);
     let price = price.unwrap_or_else(|| panic!("does not fit: {plan:?}\n{shape:?}\n{machines:?}"));
-    assert!(plan.shares.iter().all(|share| share.layers > 0));
-    assert!((plan.token as f64 - price).abs() <= 1.0 + price * 1e-9, "{} is not {price}", plan.token);
+    assert!(plan.assignments.iter().all(|share| share.layers > 0));
+    assert!(
+        (plan.time_per_token as f64 - price).abs() <= 1.0 + price * 1e-9,
+        "{} is not {price}",
+        plan.time_per_token
+    );
     price
 }

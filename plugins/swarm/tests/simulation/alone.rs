@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tightwad_plugin_sdk::swarm::{Event, Fetch, Fetched, Having, Slot, Task};
+use tightwad_plugin_sdk::piece_picker::{Event, Fetch, FetchResult, PieceSet, Slot, Task};
 use tightwad_swarm::Policy;
 use tightwad_swarm::chance::Chance;
 
@@ -19,11 +19,11 @@ pub struct Cost {
 /// in which they began, one a call.
 pub fn alone(pieces: u32, peers: u32, share: f64) -> Cost {
     let task = Task {
-        pieces: vec![1 << 20; pieces as usize],
+        piece_sizes: vec![1 << 20; pieces as usize],
         wanted: (0..pieces).collect(),
         urgent: 0,
         seed: 1,
-        settings: String::new(),
+        settings: Vec::new(),
     };
     let mut events = arrivals(pieces, peers, share);
     let (mut cost, mut had, mut now) = (Cost::default(), vec![false; pieces as usize], 0);
@@ -48,7 +48,8 @@ pub fn alone(pieces: u32, peers: u32, share: f64) -> Cost {
         now += 1_000_000;
         free[peer as usize] += 1;
         had[piece as usize] = true;
-        events.push(Event::Done(Fetched { peer, piece, bytes: 1 << 20, time: 10_000_000, fault: None }));
+        let ended = FetchResult { peer, piece, bytes: 1 << 20, elapsed: 10_000_000, fault: None };
+        events.push(Event::FetchEnded(ended));
         // The other fetches of the piece end with it.
         for other in flying.iter().filter(|other| other.piece == piece) {
             free[other.peer as usize] += 1;
@@ -64,7 +65,7 @@ fn arrivals(pieces: u32, peers: u32, share: f64) -> Vec<Event> {
     let mut events = Vec::new();
     for peer in 0..peers {
         let pieces = (0..pieces).filter(|_| peer == 0 || chance.share() < share).collect();
-        events.extend([Event::Joined(peer), Event::Has(Having { peer, pieces })]);
+        events.extend([Event::Joined(peer), Event::Have(PieceSet { peer, pieces })]);
     }
     events
 }

@@ -1,6 +1,6 @@
 //! One peer: its policy, what it has, and whom it knows.
 
-use tightwad_plugin_sdk::swarm::{Event, Slot, Task};
+use tightwad_plugin_sdk::piece_picker::{Event, Slot, Task};
 use tightwad_swarm::Policy;
 
 use super::plan::Plan;
@@ -37,11 +37,11 @@ impl Node {
 
     pub fn new(plan: &Plan, number: usize, came: f64) -> Self {
         let task = Task {
-            pieces: vec![plan.piece; plan.pieces],
+            piece_sizes: vec![plan.piece; plan.pieces],
             wanted: (0..plan.pieces as u32).collect(),
             urgent: 0,
             seed: plan.seed.wrapping_mul(1_000_003).wrapping_add(number as u64),
-            settings: plan.settings.clone(),
+            settings: plan.settings.clone().into(),
         };
         Self {
             policy: Some(Policy::new(&task)),

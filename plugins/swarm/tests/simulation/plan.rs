@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tightwad_plugin_sdk::Settings;
+
 /// What peers there are.
 #[derive(Debug, Clone)]
 pub struct Peers {
@@ -45,7 +47,7 @@ pub struct Plan {
     /// Seconds until the end of the simulation.
     pub until: f64,
     /// The policy's settings.
-    pub settings: String,
+    pub settings: Settings,
     pub seed: u64,
 }
 
@@ -64,14 +66,14 @@ impl Plan {
             delay: 0.05,
             churn: None,
             until: 100_000.0,
-            settings: "{}".to_owned(),
+            settings: Settings::default(),
             seed: 1,
         }
     }
 
     /// The same with another order.
     pub fn order(mut self, order: &str) -> Self {
-        self.settings = format!(r#"{{"order":"{order}"}}"#);
+        self.settings = Settings::default().with("order", order);
         self
     }
 

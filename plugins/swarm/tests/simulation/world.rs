@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use tightwad_plugin_sdk::swarm::{Event, Fault, Fetch, Fetched, Having};
+use tightwad_plugin_sdk::piece_picker::{Event, Fault, Fetch, FetchResult, PieceSet};
 use tightwad_swarm::chance::Chance;
 
 use super::SECOND;
@@ -118,8 +118,9 @@ impl<'a> World<'a> {
             Happening::Tell(node) => self.tell(node),
             Happening::Refuse(from, to, piece) => {
                 self.outcome.refused += 1;
-                let fetched = Fetched { peer: from, piece, bytes: 0, time: 0, fault: Some(Fault::Refused) };
-                self.news(to, Event::Done(fetched));
+                let ended =
+                    FetchResult { peer: from, piece, bytes: 0, elapsed: 0, fault: Some(Fault::Refused) };
+                self.news(to, Event::FetchEnded(ended));
             }
             Happening::Come => {
                 self.come();
@@ -162,7 +163,7 @@ impl<'a> World<'a> {
             self.nodes[here as usize].knows.push(there);
             let pieces = self.nodes[there as usize].pieces();
             self.news(here, Event::Joined(there));
-            self.news(here, Event::Has(Having { peer: there, pieces }));
+            self.news(here, Event::Have(PieceSet { peer: there, pieces }));
         }
     }
 
@@ -196,8 +197,9 @@ impl<'a> World<'a> {
     }
 
     fn fetched(&mut self, flow: &Flow, fault: Option<Fault>) {
-        let (bytes, time) = (flow.bytes as u64, self.now - flow.began);
-        self.news(flow.to, Event::Done(Fetched { peer: flow.from, piece: flow.piece, bytes, time, fault }));
+        let (bytes, elapsed) = (flow.bytes as u64, self.now - flow.began);
+        let ended = FetchResult { peer: flow.from, piece: flow.piece, bytes, elapsed, fault };
+        self.news(flow.to, Event::FetchEnded(ended));
     }
 
     fn whole(&mut self, flows: &[Flow]) {
@@ -225,7 +227,7 @@ impl<'a> World<'a> {
         let node = &mut self.nodes[number as usize];
         let pieces = std::mem::take(&mut node.untold);
         for other in node.knows.clone() {
-            self.news(other, Event::Has(Having { peer: number, pieces: pieces.clone() }));
+            self.news(other, Event::Have(PieceSet { peer: number, pieces: pieces.clone() }));
         }
     }
 

@@ -2,7 +2,8 @@
 // Not every test needs all of it.
 #![allow(dead_code)]
 
-use tightwad_plugin_sdk::swarm::{Event, Fault, Fetched, Having, Slot, Task};
+use tightwad_plugin_sdk::Settings;
+use tightwad_plugin_sdk::piece_picker::{Event, Fault, FetchResult, PieceSet, Slot, Task};
 use tightwad_swarm::Policy;
 
 /// Nanoseconds in a second.
@@ -40,17 +41,17 @@ pub struct Pull {
 
 impl Pull {
     /// All of so many pieces are wanted, the first `urgent` of them first.
-    pub fn new(pieces: u32, urgent: u32, settings: &str) -> Self {
+    pub fn new(pieces: u32, urgent: u32, settings: &Settings) -> Self {
         Self::seeded(pieces, urgent, settings, 1)
     }
 
-    pub fn seeded(pieces: u32, urgent: u32, settings: &str, seed: u64) -> Self {
+    pub fn seeded(pieces: u32, urgent: u32, settings: &Settings, seed: u64) -> Self {
         let task = Task {
-            pieces: vec![PIECE; pieces as usize],
+            piece_sizes: vec![PIECE; pieces as usize],
             wanted: (0..pieces).collect(),
             urgent,
             seed,
-            settings: settings.to_owned(),
+            settings: settings.clone().into(),
         };
         Self { policy: Policy::new(&task), now: 0 }
     }
@@ -60,7 +61,7 @@ impl Pull {
     }
 
     pub fn has(&mut self, peer: u32, pieces: &[u32]) {
-        self.tell(Event::Has(Having { peer, pieces: pieces.to_vec() }));
+        self.tell(Event::Have(PieceSet { peer, pieces: pieces.to_vec() }));
     }
 
     pub fn left(&mut self, peer: u32) {
@@ -69,11 +70,11 @@ impl Pull {
 
     /// A piece came, in so many nanoseconds.
     pub fn came(&mut self, peer: u32, piece: u32, time: u64) {
-        self.tell(Event::Done(Fetched { peer, piece, bytes: PIECE, time, fault: None }));
+        self.tell(Event::FetchEnded(FetchResult { peer, piece, bytes: PIECE, elapsed: time, fault: None }));
     }
 
     pub fn failed(&mut self, peer: u32, piece: u32, (bytes, fault): Failure) {
-        self.tell(Event::Done(Fetched { peer, piece, bytes, time: SECOND, fault: Some(fault) }));
+        self.tell(Event::FetchEnded(FetchResult { peer, piece, bytes, elapsed: SECOND, fault: Some(fault) }));
     }
 
     /// Peers and pieces, for slots of peers and how much is free.
@@ -88,7 +89,7 @@ pub fn slot(peer: u32, free: u32) -> Slot {
 }
 
 /// A pull in which every peer's rate is known: each brought a piece in so many seconds.
-pub fn measured(pieces: u32, settings: &str, seconds: &[u64]) -> Pull {
+pub fn measured(pieces: u32, settings: &Settings, seconds: &[u64]) -> Pull {
     let mut pull = Pull::new(pieces + seconds.len() as u32, 0, settings);
     for (peer, piece) in (0..seconds.len() as u32).zip(pieces..) {
         pull.has(peer, &[piece]);

@@ -1,4 +1,4 @@
-//! Vectors of AVX2, with FMA and F16C: two of eight lanes each.
+//! Vectors of AVX2, FMA and F16C: two vectors of eight lanes.
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _mm_add_ps, _mm_cvtss_f32, _mm_loadu_si128, _mm_max_ps, _mm_movehl_ps,
@@ -16,45 +16,46 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_unpacklo_pd, _mm256_unpacklo_ps, _mm256_xor_si256,
 };
 
-use crate::llama::kernels::vectors::{Floats, LANES, QuantRange, Words};
+use crate::llama::kernels::simd::{LANES, QuantRange, SimdF32, SimdI32};
 
-// SAFETY of every block here: the caller's processor has what the traits ask for, and its pointers lead to what
-// they say.
+// SAFETY of all blocks in this file: the processor has the instructions of the traits, and the pointers
+// satisfy the traits' descriptions.
 
-/// Does the same with either vector of two.
+/// Applies `operation` to both vectors.
 #[inline(always)]
-fn each<A: Copy, B>(both: [A; 2], operation: impl Fn(A) -> B) -> [B; 2] {
-    [operation(both[0]), operation(both[1])]
+fn map2<A: Copy, B>(vectors: [A; 2], operation: impl Fn(A) -> B) -> [B; 2] {
+    [operation(vectors[0]), operation(vectors[1])]
 }
 
-/// Does the same with either vector of two, and of two others.
+/// Applies `operation` to both pairs of vectors.
 #[inline(always)]
-fn both<A: Copy, B>(one: [A; 2], other: [A; 2], operation: impl Fn(A, A) -> B) -> [B; 2] {
-    [operation(one[0], other[0]), operation(one[1], other[1])]
+fn zip2<A: Copy, B>(left: [A; 2], right: [A; 2], operation: impl Fn(A, A) -> B) -> [B; 2] {
+    [operation(left[0], right[0]), operation(left[1], right[1])]
 }
 
-/// The greatest quant of a format that is positive as a signed byte.
-const POSITIVE: i32 = 127;
+/// The greatest quant that is positive as a signed byte.
+const MAX_SIGNED_QUANT: i32 = 127;
 
-impl Words for [__m256i; 2] {
-    type Floats = [__m256; 2];
+impl SimdI32 for [__m256i; 2] {
+    type F32 = [__m256; 2];
 
-    const COLUMNS: usize = 4;
-    const STRAIGHT: usize = 4;
+    const MAX_COLUMNS: usize = 4;
+    const MAX_FUSED_COLUMNS: usize = 4;
 
     #[inline(always)]
-    unsafe fn sixteen(at: *const u8, stride: usize) -> [Self; 4] {
+    unsafe fn load_transposed16(ptr: *const u8, stride: usize) -> [Self; 4] {
         // SAFETY: as above.
         unsafe {
-            let row = |row: usize| _mm_loadu_si128(at.add(row * stride).cast());
-            let eight = |from: usize| {
-                // Rows `first` and `first + 4`, a half of the vector each.
-                let rows = |first: usize| {
+            let row = |row: usize| _mm_loadu_si128(ptr.add(row * stride).cast());
+            let transpose_eight_rows = |from: usize| {
+                // Rows `first` and `first + 4`, one per half of the vector.
+                let row_pair = |first: usize| {
                     let rows = _mm256_castsi128_si256(row(first));
                     _mm256_inserti128_si256::<1>(rows, row(first + 4))
                 };
-                // Four by four words are transposed in each half.
-                let (a, b, c, d) = (rows(from), rows(from + 1), rows(from + 2), rows(from + 3));
+                // Transposes four by four words in each half.
+                let (a, b, c, d) =
+                    (row_pair(from), row_pair(from + 1), row_pair(from + 2), row_pair(from + 3));
                 let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
                 let (low2, high2) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
                 [
@@ -64,13 +65,18 @@ impl Words for [__m256i; 2] {
                     _mm256_unpackhi_epi64(high, high2),
                 ]
             };
-            let (one, other) = (eight(0), eight(8));
-            [[one[0], other[0]], [one[1], other[1]], [one[2], other[2]], [one[3], other[3]]]
+            let (low_rows, high_rows) = (transpose_eight_rows(0), transpose_eight_rows(8));
+            [
+                [low_rows[0], high_rows[0]],
+                [low_rows[1], high_rows[1]],
+                [low_rows[2], high_rows[2]],
+                [low_rows[3], high_rows[3]],
+            ]
         }
     }
 
     #[inline(always)]
-    unsafe fn set(number: i32) -> Self {
+    unsafe fn splat(number: i32) -> Self {
         // SAFETY: as above.
         unsafe { [_mm256_set1_epi32(number); 2] }
     }
@@ -78,64 +84,64 @@ impl Words for [__m256i; 2] {
     #[inline(always)]
     unsafe fn and(self, other: Self) -> Self {
         // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_and_si256(one, other) })
+        zip2(self, other, |left, right| unsafe { _mm256_and_si256(left, right) })
     }
 
     #[inline(always)]
     unsafe fn or(self, other: Self) -> Self {
         // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_or_si256(one, other) })
+        zip2(self, other, |left, right| unsafe { _mm256_or_si256(left, right) })
     }
 
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_xor_si256(one, other) })
+        zip2(self, other, |left, right| unsafe { _mm256_xor_si256(left, right) })
     }
 
     #[inline(always)]
-    unsafe fn up(self, bits: usize) -> Self {
+    unsafe fn shl(self, bits: usize) -> Self {
         // SAFETY: as above.
-        each(self, |words| unsafe { _mm256_sllv_epi32(words, _mm256_set1_epi32(bits as i32)) })
+        map2(self, |words| unsafe { _mm256_sllv_epi32(words, _mm256_set1_epi32(bits as i32)) })
     }
 
     #[inline(always)]
-    unsafe fn down(self, bits: usize) -> Self {
+    unsafe fn shr(self, bits: usize) -> Self {
         // SAFETY: as above.
-        each(self, |words| unsafe { _mm256_srlv_epi32(words, _mm256_set1_epi32(bits as i32)) })
+        map2(self, |words| unsafe { _mm256_srlv_epi32(words, _mm256_set1_epi32(bits as i32)) })
     }
 
     #[inline(always)]
-    unsafe fn down_signed(self, bits: usize) -> Self {
+    unsafe fn sra(self, bits: usize) -> Self {
         // SAFETY: as above.
-        each(self, |words| unsafe { _mm256_srav_epi32(words, _mm256_set1_epi32(bits as i32)) })
+        map2(self, |words| unsafe { _mm256_srav_epi32(words, _mm256_set1_epi32(bits as i32)) })
     }
 
     #[inline(always)]
-    unsafe fn times(self, other: Self) -> Self {
+    unsafe fn mullo(self, other: Self) -> Self {
         // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_mullo_epi32(one, other) })
+        zip2(self, other, |left, right| unsafe { _mm256_mullo_epi32(left, right) })
     }
 
     #[inline(always)]
-    unsafe fn look_up(self, table: &[u8; 16]) -> Self {
+    unsafe fn shuffle(self, table: &[u8; 16]) -> Self {
         // SAFETY: as above.
-        each(self, |bytes| unsafe {
+        map2(self, |bytes| unsafe {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
             _mm256_shuffle_epi8(table, bytes)
         })
     }
 
     #[inline(always)]
-    unsafe fn floats(self) -> [__m256; 2] {
+    unsafe fn to_f32(self) -> [__m256; 2] {
         // SAFETY: as above.
-        each(self, |words| unsafe { _mm256_cvtepi32_ps(words) })
+        map2(self, |words| unsafe { _mm256_cvtepi32_ps(words) })
     }
 
     #[inline(always)]
-    unsafe fn halves(self) -> [__m256; 2] {
+    unsafe fn low_f16_to_f32(self) -> [__m256; 2] {
         // SAFETY: as above.
-        each(self, |words| unsafe {
+        map2(self, |words| unsafe {
             let lower = _mm256_and_si256(words, _mm256_set1_epi32(0xFFFF));
             let (one, other) = (_mm256_castsi256_si128(lower), _mm256_extracti128_si256::<1>(lower));
             _mm256_cvtph_ps(_mm_packus_epi32(one, other))
@@ -143,27 +149,30 @@ impl Words for [__m256i; 2] {
     }
 
     #[inline(always)]
-    unsafe fn unequal(numbers: &[u16; 32], number: u16) -> u32 {
+    unsafe fn cmp_ne_u16(numbers: &[u16; 32], number: u16) -> u32 {
         // SAFETY: as above.
         unsafe {
-            let at = numbers.as_ptr().cast::<__m256i>();
+            let ptr = numbers.as_ptr().cast::<__m256i>();
             let equal = |index: usize| {
-                _mm256_cmpeq_epi16(_mm256_loadu_si256(at.add(index)), _mm256_set1_epi16(number.cast_signed()))
+                _mm256_cmpeq_epi16(
+                    _mm256_loadu_si256(ptr.add(index)),
+                    _mm256_set1_epi16(number.cast_signed()),
+                )
             };
-            // Packing leaves the two vectors' halves in turn.
+            // Packing interleaves the halves of the two vectors.
             let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(equal(0), equal(1)));
             !_mm256_movemask_epi8(bytes).cast_unsigned()
         }
     }
 
     #[inline(always)]
-    unsafe fn dots<F: QuantRange, const G: usize, const N: usize>(
+    unsafe fn dot_u8i8<F: QuantRange, const G: usize, const N: usize>(
         quants: &[Self; G],
         columns: [*const i8; N],
-        starts: [i32; N],
+        zero_point_terms: [i32; N],
     ) -> [Self; N] {
-        // Groups of four whose products, two added up, can be added up in 16 bits.
-        let depth = i32::from(i16::MAX) / (2 * 127 * F::MOST.min(128));
+        // Number of groups whose pair sums can be added in 16 bits without overflow.
+        let depth = i32::from(i16::MAX) / (2 * 127 * F::MAX_QUANT.min(128));
         let depth = (depth as usize).min(G);
         // SAFETY: as above.
         unsafe {
@@ -175,18 +184,18 @@ impl Words for [__m256i; 2] {
                     for (pairs, column) in pairs.iter_mut().zip(columns) {
                         let four = column.add(4 * group).cast::<i32>().read_unaligned();
                         let sums =
-                            each(quants[group], |quants| products::<F>(quants, _mm256_set1_epi32(four)));
-                        *pairs = both(*pairs, sums, |one, other| _mm256_add_epi16(one, other));
+                            map2(quants[group], |quants| products::<F>(quants, _mm256_set1_epi32(four)));
+                        *pairs = zip2(*pairs, sums, |one, other| _mm256_add_epi16(one, other));
                     }
                 }
                 for (dots, pairs) in dots.iter_mut().zip(pairs) {
-                    let sums = each(pairs, |pairs| _mm256_madd_epi16(pairs, ones));
-                    *dots = both(*dots, sums, |one, other| _mm256_add_epi32(one, other));
+                    let sums = map2(pairs, |pairs| _mm256_madd_epi16(pairs, ones));
+                    *dots = zip2(*dots, sums, |one, other| _mm256_add_epi32(one, other));
                 }
             }
-            if 0 < F::OFFSET && F::MOST <= POSITIVE {
-                for (dots, start) in dots.iter_mut().zip(starts) {
-                    *dots = each(*dots, |dots| _mm256_add_epi32(dots, _mm256_set1_epi32(start)));
+            if 0 < F::ZERO_POINT && F::MAX_QUANT <= MAX_SIGNED_QUANT {
+                for (dots, term) in dots.iter_mut().zip(zero_point_terms) {
+                    *dots = map2(*dots, |dots| _mm256_add_epi32(dots, _mm256_set1_epi32(term)));
                 }
             }
             dots
@@ -194,28 +203,29 @@ impl Words for [__m256i; 2] {
     }
 }
 
-/// Products of bytes, two added up.
+/// Products of bytes, added in pairs.
 #[inline(always)]
 unsafe fn products<F: QuantRange>(quants: __m256i, activations: __m256i) -> __m256i {
     // SAFETY: as above.
     unsafe {
-        if F::MOST <= POSITIVE {
+        if F::MAX_QUANT <= MAX_SIGNED_QUANT {
             _mm256_maddubs_epi16(quants, activations)
         } else {
-            // Two products of such a byte do not fit: without the offset, which is 128, they do.
+            // Two products of such a byte would overflow. Without the zero point of 128, these products do
+            // not overflow.
             let signed = _mm256_xor_si256(quants, _mm256_set1_epi8(-128));
             _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(activations, signed))
         }
     }
 }
 
-/// All lanes, added up.
+/// The sum of all lanes.
 ///
 /// # Safety
 ///
 /// The processor has AVX.
 #[inline(always)]
-pub(crate) unsafe fn sum(floats: [__m256; 2]) -> f32 {
+pub(crate) unsafe fn reduce_add(floats: [__m256; 2]) -> f32 {
     // SAFETY: as above.
     unsafe {
         let eight = _mm256_add_ps(floats[0], floats[1]);
@@ -225,92 +235,92 @@ pub(crate) unsafe fn sum(floats: [__m256; 2]) -> f32 {
     }
 }
 
-impl Floats for [__m256; 2] {
-    const PARTS: usize = 1;
+impl SimdF32 for [__m256; 2] {
+    const MAX_VALUE_VECTORS: usize = 1;
 
     #[inline(always)]
-    unsafe fn set(number: f32) -> Self {
+    unsafe fn splat(number: f32) -> Self {
         // SAFETY: as above.
         unsafe { [_mm256_set1_ps(number); 2] }
     }
 
     #[inline(always)]
-    unsafe fn load(at: *const f32) -> Self {
+    unsafe fn load(ptr: *const f32) -> Self {
         // SAFETY: as above.
-        unsafe { [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))] }
+        unsafe { [_mm256_loadu_ps(ptr), _mm256_loadu_ps(ptr.add(8))] }
     }
 
     #[inline(always)]
-    unsafe fn load_halves(at: *const u8) -> Self {
-        let at = at.cast::<__m128i>();
+    unsafe fn load_f16(ptr: *const u8) -> Self {
+        let ptr = ptr.cast::<__m128i>();
         // SAFETY: as above.
-        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at.add(1)))] }
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(ptr)), _mm256_cvtph_ps(_mm_loadu_si128(ptr.add(1)))] }
     }
 
     #[inline(always)]
-    unsafe fn store(self, at: *mut f32) {
+    unsafe fn store(self, ptr: *mut f32) {
         // SAFETY: as above.
         unsafe {
-            _mm256_storeu_ps(at, self[0]);
-            _mm256_storeu_ps(at.add(8), self[1]);
+            _mm256_storeu_ps(ptr, self[0]);
+            _mm256_storeu_ps(ptr.add(8), self[1]);
         }
     }
 
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
         // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_sub_ps(one, other) })
+        zip2(self, other, |left, right| unsafe { _mm256_sub_ps(left, right) })
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
         // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_mul_ps(one, other) })
+        zip2(self, other, |left, right| unsafe { _mm256_mul_ps(left, right) })
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
         // SAFETY: as above.
-        each([0, 1], |half: usize| unsafe { _mm256_fmadd_ps(self[half], factor[half], sum[half]) })
+        map2([0, 1], |half: usize| unsafe { _mm256_fmadd_ps(self[half], factor[half], sum[half]) })
     }
 
     #[inline(always)]
-    unsafe fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
+    unsafe fn neg_mul_add(self, factor: Self, sum: Self) -> Self {
         // SAFETY: as above.
-        each([0, 1], |half: usize| unsafe { _mm256_fnmadd_ps(self[half], factor[half], sum[half]) })
+        map2([0, 1], |half: usize| unsafe { _mm256_fnmadd_ps(self[half], factor[half], sum[half]) })
     }
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         // SAFETY: as above.
-        both(self, other, |one, other| unsafe { _mm256_max_ps(one, other) })
+        zip2(self, other, |left, right| unsafe { _mm256_max_ps(left, right) })
     }
 
     #[inline(always)]
     unsafe fn round(self) -> Self {
         // SAFETY: as above.
-        each(self, |floats| unsafe { _mm256_round_ps::<0x08>(floats) })
+        map2(self, |floats| unsafe { _mm256_round_ps::<0x08>(floats) })
     }
 
     #[inline(always)]
-    unsafe fn scale(self, whole: Self) -> Self {
+    unsafe fn scalef(self, exponent: Self) -> Self {
         // SAFETY: as above.
-        both(self, whole, |floats, whole| unsafe {
-            // In two steps, of which the first is exact: one alone would be no normal number.
-            let whole = _mm256_cvtps_epi32(whole);
-            let step = _mm256_srav_epi32(whole, _mm256_set1_epi32(1));
+        zip2(self, exponent, |floats, exponent| unsafe {
+            // In two steps, of which the first is exact. In one step, the factor could be subnormal.
+            let exponent = _mm256_cvtps_epi32(exponent);
+            let first_step = _mm256_srav_epi32(exponent, _mm256_set1_epi32(1));
             let power = |exponent| {
                 let bits = _mm256_slli_epi32::<23>(_mm256_add_epi32(exponent, _mm256_set1_epi32(127)));
                 _mm256_castsi256_ps(bits)
             };
-            let rest = _mm256_sub_epi32(whole, step);
-            _mm256_mul_ps(_mm256_mul_ps(floats, power(step)), power(rest))
+            let second_step = _mm256_sub_epi32(exponent, first_step);
+            _mm256_mul_ps(_mm256_mul_ps(floats, power(first_step)), power(second_step))
         })
     }
 
     #[inline(always)]
-    unsafe fn first(self, count: usize, rest: Self) -> Self {
-        // All bits of a lane for `count` lanes, from the place that leaves as many.
+    unsafe fn blend_first(self, count: usize, other: Self) -> Self {
+        // The mask of the first `count` lanes begins `LANES - count` elements after the start.
         static MASK: [i32; 2 * LANES] = {
             let mut mask = [0; 2 * LANES];
             let mut lane = 0;
@@ -321,21 +331,21 @@ impl Floats for [__m256; 2] {
             mask
         };
         let mask = MASK[LANES - count..].as_ptr();
-        // SAFETY: as above; `count` is 16 at most, so that sixteen follow.
-        each([0, 1], |half: usize| unsafe {
+        // SAFETY: as above; `count` is at most 16, so sixteen elements follow.
+        map2([0, 1], |half: usize| unsafe {
             let mask = _mm256_castsi256_ps(_mm256_loadu_si256(mask.add(8 * half).cast()));
-            _mm256_blendv_ps(rest[half], self[half], mask)
+            _mm256_blendv_ps(other[half], self[half], mask)
         })
     }
 
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
+    unsafe fn reduce_add(self) -> f32 {
         // SAFETY: as above.
-        unsafe { sum(self) }
+        unsafe { reduce_add(self) }
     }
 
     #[inline(always)]
-    unsafe fn greatest(self) -> f32 {
+    unsafe fn reduce_max(self) -> f32 {
         // SAFETY: as above.
         unsafe {
             let eight = _mm256_max_ps(self[0], self[1]);
@@ -346,27 +356,27 @@ impl Floats for [__m256; 2] {
     }
 
     #[inline(always)]
-    unsafe fn across(vectors: &[Self; LANES]) -> Self {
+    unsafe fn transpose_reduce_add(vectors: &[Self; LANES]) -> Self {
         // SAFETY: as above.
         unsafe {
-            let two = |half: usize, first: usize| {
+            let sum_two = |half: usize, first: usize| {
                 let (a, b) = (vectors[first][half], vectors[first + 1][half]);
                 _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
             };
-            let four = |half: usize, first: usize| {
-                let a = _mm256_castps_pd(two(half, first));
-                let b = _mm256_castps_pd(two(half, first + 2));
+            let sum_four = |half: usize, first: usize| {
+                let a = _mm256_castps_pd(sum_two(half, first));
+                let b = _mm256_castps_pd(sum_two(half, first + 2));
                 _mm256_add_ps(
                     _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
                     _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)),
                 )
             };
-            // Eight vectors' sums over this half of their lanes.
-            let eight = |half: usize, first: usize| {
-                let (a, b) = (four(half, first), four(half, first + 4));
+            // The sums of eight vectors over one half of their lanes.
+            let sum_eight = |half: usize, first: usize| {
+                let (a, b) = (sum_four(half, first), sum_four(half, first + 4));
                 _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
             };
-            each([0, 1], |half: usize| _mm256_add_ps(eight(0, 8 * half), eight(1, 8 * half)))
+            map2([0, 1], |half: usize| _mm256_add_ps(sum_eight(0, 8 * half), sum_eight(1, 8 * half)))
         }
     }
 }

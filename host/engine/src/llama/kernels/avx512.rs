@@ -1,4 +1,4 @@
-//! Vectors of AVX-512 (F, BW), with its integer dot products (VNNI).
+//! Vectors of AVX-512 (F, BW) with integer dot products (VNNI).
 
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_ps, _mm512_and_si512,
@@ -14,30 +14,30 @@ use std::arch::x86_64::{
 };
 
 use crate::llama::kernels::avx2;
-use crate::llama::kernels::vectors::{Floats, LANES, QuantRange, Words};
+use crate::llama::kernels::simd::{LANES, QuantRange, SimdF32, SimdI32};
 
-// SAFETY of every block here: the caller's processor has what the traits ask for, and its pointers lead to what
-// they say.
+// SAFETY of all blocks in this file: the processor has the instructions of the traits, and the pointers
+// satisfy the traits' descriptions.
 
-impl Words for __m512i {
-    type Floats = __m512;
+impl SimdI32 for __m512i {
+    type F32 = __m512;
 
-    const COLUMNS: usize = 8;
-    const STRAIGHT: usize = 2;
+    const MAX_COLUMNS: usize = 8;
+    const MAX_FUSED_COLUMNS: usize = 2;
 
     #[inline(always)]
-    unsafe fn sixteen(at: *const u8, stride: usize) -> [Self; 4] {
+    unsafe fn load_transposed16(ptr: *const u8, stride: usize) -> [Self; 4] {
         // SAFETY: as above.
         unsafe {
-            let row = |row: usize| _mm_loadu_si128(at.add(row * stride).cast());
-            // Rows `first`, `first + 4`, ..., a quarter of the vector each.
+            let row = |row: usize| _mm_loadu_si128(ptr.add(row * stride).cast());
+            // Rows `first`, `first + 4`, ..., one per quarter of the vector.
             let rows = |first: usize| {
                 let rows = _mm512_castsi128_si512(row(first));
                 let rows = _mm512_inserti32x4::<1>(rows, row(first + 4));
                 let rows = _mm512_inserti32x4::<2>(rows, row(first + 8));
                 _mm512_inserti32x4::<3>(rows, row(first + 12))
             };
-            // Four by four words are transposed in each quarter.
+            // Transposes four by four words in each quarter.
             let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
             let (low, high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
             let (low2, high2) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
@@ -51,7 +51,7 @@ impl Words for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn set(number: i32) -> Self {
+    unsafe fn splat(number: i32) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_set1_epi32(number) }
     }
@@ -75,31 +75,31 @@ impl Words for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn up(self, bits: usize) -> Self {
+    unsafe fn shl(self, bits: usize) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_sllv_epi32(self, _mm512_set1_epi32(bits as i32)) }
     }
 
     #[inline(always)]
-    unsafe fn down(self, bits: usize) -> Self {
+    unsafe fn shr(self, bits: usize) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_srlv_epi32(self, _mm512_set1_epi32(bits as i32)) }
     }
 
     #[inline(always)]
-    unsafe fn down_signed(self, bits: usize) -> Self {
+    unsafe fn sra(self, bits: usize) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_srav_epi32(self, _mm512_set1_epi32(bits as i32)) }
     }
 
     #[inline(always)]
-    unsafe fn times(self, other: Self) -> Self {
+    unsafe fn mullo(self, other: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_mullo_epi32(self, other) }
     }
 
     #[inline(always)]
-    unsafe fn look_up(self, table: &[u8; 16]) -> Self {
+    unsafe fn shuffle(self, table: &[u8; 16]) -> Self {
         // SAFETY: as above.
         unsafe {
             let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
@@ -108,19 +108,19 @@ impl Words for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn floats(self) -> __m512 {
+    unsafe fn to_f32(self) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_cvtepi32_ps(self) }
     }
 
     #[inline(always)]
-    unsafe fn halves(self) -> __m512 {
+    unsafe fn low_f16_to_f32(self) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(self)) }
     }
 
     #[inline(always)]
-    unsafe fn unequal(numbers: &[u16; 32], number: u16) -> u32 {
+    unsafe fn cmp_ne_u16(numbers: &[u16; 32], number: u16) -> u32 {
         // SAFETY: as above.
         unsafe {
             let numbers = _mm512_loadu_si512(numbers.as_ptr().cast());
@@ -129,14 +129,15 @@ impl Words for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn dots<F: QuantRange, const G: usize, const N: usize>(
+    unsafe fn dot_u8i8<F: QuantRange, const G: usize, const N: usize>(
         quants: &[Self; G],
         columns: [*const i8; N],
-        starts: [i32; N],
+        zero_point_terms: [i32; N],
     ) -> [Self; N] {
         // SAFETY: as above.
         unsafe {
-            let mut dots = starts.map(|start| _mm512_set1_epi32(if F::OFFSET == 0 { 0 } else { start }));
+            let mut dots =
+                zero_point_terms.map(|term| _mm512_set1_epi32(if F::ZERO_POINT == 0 { 0 } else { term }));
             for (group, quants) in quants.iter().enumerate() {
                 for (dots, column) in dots.iter_mut().zip(columns) {
                     let four = column.add(4 * group).cast::<i32>().read_unaligned();
@@ -148,31 +149,31 @@ impl Words for __m512i {
     }
 }
 
-impl Floats for __m512 {
-    const PARTS: usize = 4;
+impl SimdF32 for __m512 {
+    const MAX_VALUE_VECTORS: usize = 4;
 
     #[inline(always)]
-    unsafe fn set(number: f32) -> Self {
+    unsafe fn splat(number: f32) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_set1_ps(number) }
     }
 
     #[inline(always)]
-    unsafe fn load(at: *const f32) -> Self {
+    unsafe fn load(ptr: *const f32) -> Self {
         // SAFETY: as above.
-        unsafe { _mm512_loadu_ps(at) }
+        unsafe { _mm512_loadu_ps(ptr) }
     }
 
     #[inline(always)]
-    unsafe fn load_halves(at: *const u8) -> Self {
+    unsafe fn load_f16(ptr: *const u8) -> Self {
         // SAFETY: as above.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(ptr.cast())) }
     }
 
     #[inline(always)]
-    unsafe fn store(self, at: *mut f32) {
+    unsafe fn store(self, ptr: *mut f32) {
         // SAFETY: as above.
-        unsafe { _mm512_storeu_ps(at, self) }
+        unsafe { _mm512_storeu_ps(ptr, self) }
     }
 
     #[inline(always)]
@@ -194,7 +195,7 @@ impl Floats for __m512 {
     }
 
     #[inline(always)]
-    unsafe fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
+    unsafe fn neg_mul_add(self, factor: Self, sum: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_fnmadd_ps(self, factor, sum) }
     }
@@ -212,35 +213,35 @@ impl Floats for __m512 {
     }
 
     #[inline(always)]
-    unsafe fn scale(self, whole: Self) -> Self {
+    unsafe fn scalef(self, exponent: Self) -> Self {
         // SAFETY: as above.
-        unsafe { _mm512_scalef_ps(self, whole) }
+        unsafe { _mm512_scalef_ps(self, exponent) }
     }
 
     #[inline(always)]
-    unsafe fn first(self, count: usize, rest: Self) -> Self {
+    unsafe fn blend_first(self, count: usize, other: Self) -> Self {
         let mask = ((1_u32 << count) - 1) as __mmask16;
         // SAFETY: as above.
-        unsafe { _mm512_mask_blend_ps(mask, rest, self) }
+        unsafe { _mm512_mask_blend_ps(mask, other, self) }
     }
 
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        // SAFETY: as above; such a processor has AVX2.
+    unsafe fn reduce_add(self) -> f32 {
+        // SAFETY: as above; a processor with AVX-512 has AVX2.
         unsafe {
             let upper = _mm512_shuffle_f32x4::<0b1110>(self, self);
-            avx2::sum([_mm512_castps512_ps256(self), _mm512_castps512_ps256(upper)])
+            avx2::reduce_add([_mm512_castps512_ps256(self), _mm512_castps512_ps256(upper)])
         }
     }
 
     #[inline(always)]
-    unsafe fn greatest(self) -> f32 {
+    unsafe fn reduce_max(self) -> f32 {
         // SAFETY: as above.
         unsafe { _mm512_reduce_max_ps(self) }
     }
 
     #[inline(always)]
-    unsafe fn across(vectors: &[Self; LANES]) -> Self {
+    unsafe fn transpose_reduce_add(vectors: &[Self; LANES]) -> Self {
         // SAFETY: as above.
         unsafe {
             let two = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));

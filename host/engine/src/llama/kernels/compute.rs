@@ -1,37 +1,37 @@
-//! A thread's share of an operation, as ggml hands it out.
+//! The parameters that ggml passes to each thread of an operation.
 
 use std::ffi::{c_int, c_void};
 
 /// `struct ggml_compute_params` of `ggml-cpu-impl.h`.
 #[repr(C)]
-pub(crate) struct Params {
-    pub(crate) thread: c_int,
-    pub(crate) threads: c_int,
+pub(crate) struct ComputeParams {
+    pub(crate) thread_index: c_int,
+    pub(crate) thread_count: c_int,
     pub(crate) work_size: usize,
     pub(crate) work: *mut u8,
     pool: *mut c_void,
     reference: bool,
 }
 
-impl Params {
-    /// Waits for all threads of the pool, and deals out numbers below `count` among them: each is taken by
-    /// one. What any thread wrote before is visible to all.
+impl ComputeParams {
+    /// Waits for all threads of the pool, then distributes the numbers below `count`. Each number goes to one
+    /// thread. All earlier writes of any thread are visible to all threads.
     ///
     /// # Safety
     ///
-    /// All threads of the pool call it, with the same count.
+    /// All threads of the pool call this function with the same `count`.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) unsafe fn shares(&self, count: usize) -> impl Iterator<Item = usize> {
-        // SAFETY: the pool is live; its first thread sets the counter before any goes on.
+    pub(crate) unsafe fn work_chunks(&self, count: usize) -> impl Iterator<Item = usize> {
+        // SAFETY: the pool is live. The first thread sets the counter before any thread passes the barrier.
         unsafe {
-            if self.thread == 0 {
-                ggml_threadpool_chunk_set(self.pool, self.threads);
+            if self.thread_index == 0 {
+                ggml_threadpool_chunk_set(self.pool, self.thread_count);
             }
             ggml_barrier(self.pool);
         }
-        let (pool, mut first) = (self.pool, Some(self.thread as usize));
+        let (pool, mut first) = (self.pool, Some(self.thread_index as usize));
         std::iter::from_fn(move || {
-            // SAFETY: the pool lives as long as its operation.
+            // SAFETY: the pool outlives the operation.
             let next =
                 first.take().or_else(|| usize::try_from(unsafe { ggml_threadpool_chunk_add(pool, 1) }).ok());
             next.filter(|next| *next < count)

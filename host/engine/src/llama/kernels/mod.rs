@@ -1,21 +1,21 @@
-//! Products of matrices and attention, many rows at once, bit for bit as one at a time.
+//! Row-invariant kernels: matrix products and attention over many rows, with the same bits as one row at a
+//! time.
 //!
-//! ggml has two kinds of kernels on x86: those that take one row at a time, which unpack the weights again for
-//! each, and those that take many (`repack`, `llamafile`, tiled attention), which round otherwise than the
-//! first and so give a verification of many tokens other logits than decoding one by one. The kernels here do
-//! both with the same operations on floats, and a further row costs a fraction of the first one. They take the
-//! formats of [`panel::Kind`], and attention over a cache in half precision, where the processor has AVX2 or
-//! AVX-512 ([`vectors::Processor`]), which give the same bits; ggml computes everything else as before.
+//! On x86, ggml has kernels for one row, which unpack the weights again for each row. ggml also has kernels
+//! for many rows (`repack`, `llamafile`, tiled attention). The two kinds round differently, so batched
+//! verification and one-token decoding give different logits. The kernels of this module use the same float
+//! operations for one row and for many rows. An additional row costs a fraction of the first row. The kernels
+//! support the formats of [`panel::WeightFormat`], and attention over a cache in half precision. The kernels
+//! need AVX2 or AVX-512 ([`simd::InstructionSet`]); both instruction sets give the same bits. ggml computes
+//! all other operations.
 //!
-//! ggml's own hook for other implementations (`traits.h`) asks about each operation of a pass; the linker leads
-//! its two questions here (`--wrap` in `.cargo/config.toml`).
+//! ggml asks its extra implementations (`traits.h`) about each operation of a pass. The linker redirects the
+//! two calls to this module (`--wrap` in `.cargo/config.toml`).
 
 pub(crate) mod hook;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod activations;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod attend;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -25,17 +25,17 @@ pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod dot;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod k_quants;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod legacy_quants;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod mul_mat;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod panel;
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod product;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod simple;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod super_blocks;
+pub(crate) mod simd;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod unpack;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod vectors;
 
 pub(crate) mod compute;
 #[cfg(all(test, target_arch = "x86_64"))]

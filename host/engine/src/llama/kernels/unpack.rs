@@ -1,73 +1,76 @@
-//! Reading sixteen rows at once: what formats have in common.
+//! Loads and bit operations that several formats share.
 
-use crate::llama::kernels::vectors::Words;
+use crate::llama::kernels::simd::SimdI32;
 
-/// Thirty-two bytes of each of 16 rows, as [`Words::sixteen`] has them.
+/// Loads 32 bytes of each of 16 rows, in the order of [`SimdI32::load_transposed16`].
 #[inline(always)]
-pub(crate) unsafe fn thirty_two<W: Words>(at: *const u8, stride: usize) -> [W; 8] {
-    // SAFETY: the caller says that these bytes are readable in 16 rows, and that the processor has such vectors.
+pub(crate) unsafe fn load_transposed32<W: SimdI32>(ptr: *const u8, stride: usize) -> [W; 8] {
+    // SAFETY: the caller ensures that these bytes are readable in 16 rows and that the processor supports
+    // `W`.
     unsafe {
-        let ([a, b, c, d], [e, f, g, h]) = (W::sixteen(at, stride), W::sixteen(at.add(16), stride));
+        let ([a, b, c, d], [e, f, g, h]) =
+            (W::load_transposed16(ptr, stride), W::load_transposed16(ptr.add(16), stride));
         [a, b, c, d, e, f, g, h]
     }
 }
 
-/// Four bytes of each of 16 rows, with twelve readable ones behind them. (A gather takes far longer.)
+/// Loads four bytes of each of 16 rows. The twelve bytes after them must be readable. (A gather is far
+/// slower.)
 #[inline(always)]
-pub(crate) unsafe fn word<W: Words>(at: *const u8, stride: usize) -> W {
-    // SAFETY: as the caller says.
-    unsafe { W::sixteen(at, stride)[0] }
+pub(crate) unsafe fn load_word<W: SimdI32>(ptr: *const u8, stride: usize) -> W {
+    // SAFETY: as the caller promises.
+    unsafe { W::load_transposed16(ptr, stride)[0] }
 }
 
-/// Four bytes of each of 16 rows, with twelve readable ones before them.
+/// Loads four bytes of each of 16 rows. The twelve bytes before them must be readable.
 #[inline(always)]
-pub(crate) unsafe fn last_word<W: Words>(at: *const u8, stride: usize) -> W {
-    // SAFETY: as the caller says.
-    unsafe { W::sixteen(at.sub(12), stride)[3] }
+pub(crate) unsafe fn load_word_before<W: SimdI32>(ptr: *const u8, stride: usize) -> W {
+    // SAFETY: as the caller promises.
+    unsafe { W::load_transposed16(ptr.sub(12), stride)[3] }
 }
 
-/// The half-precision number in the upper half of each lane.
+/// Converts the half-precision number in the high 16 bits of each lane.
 #[inline(always)]
-pub(crate) unsafe fn high_halves<W: Words>(words: W) -> W::Floats {
-    // SAFETY: the caller's processor has such vectors.
-    unsafe { words.down(16).halves() }
+pub(crate) unsafe fn high_f16_to_f32<W: SimdI32>(words: W) -> W::F32 {
+    // SAFETY: the processor supports `W`.
+    unsafe { words.shr(16).low_f16_to_f32() }
 }
 
-/// The bits of each byte that `mask` has.
+/// `mask` applied to each byte.
 #[inline(always)]
-pub(crate) unsafe fn masked<W: Words>(bytes: W, mask: u8) -> W {
-    // SAFETY: the caller's processor has such vectors.
-    unsafe { bytes.and(W::set(i32::from_ne_bytes([mask; 4]))) }
+pub(crate) unsafe fn mask_bytes<W: SimdI32>(bytes: W, mask: u8) -> W {
+    // SAFETY: the processor supports `W`.
+    unsafe { bytes.and(W::splat(i32::from_ne_bytes([mask; 4]))) }
 }
 
-/// The lower four bits of each byte.
+/// The low four bits of each byte.
 #[inline(always)]
-pub(crate) unsafe fn low_nibbles<W: Words>(bytes: W) -> W {
-    // SAFETY: the caller's processor has such vectors.
-    unsafe { masked(bytes, 15) }
+pub(crate) unsafe fn low_nibbles<W: SimdI32>(bytes: W) -> W {
+    // SAFETY: the processor supports `W`.
+    unsafe { mask_bytes(bytes, 15) }
 }
 
-/// The upper four.
+/// The high four bits of each byte.
 #[inline(always)]
-pub(crate) unsafe fn high_nibbles<W: Words>(bytes: W) -> W {
-    // SAFETY: the caller's processor has such vectors.
-    unsafe { low_nibbles(bytes.down(4)) }
+pub(crate) unsafe fn high_nibbles<W: SimdI32>(bytes: W) -> W {
+    // SAFETY: the processor supports `W`.
+    unsafe { low_nibbles(bytes.shr(4)) }
 }
 
-/// Bits `from` and up of each byte that `mask` has, put `up` bits up.
+/// The bits of each byte that `mask` selects from bit `from` on, shifted left by `up`.
 #[inline(always)]
-pub(crate) unsafe fn bits<W: Words>(bytes: W, from: usize, mask: u8, up: usize) -> W {
-    // SAFETY: the caller's processor has such vectors.
-    unsafe { masked(bytes.down(from), mask).up(up) }
+pub(crate) unsafe fn extract_bits<W: SimdI32>(bytes: W, from: usize, mask: u8, up: usize) -> W {
+    // SAFETY: the processor supports `W`.
+    unsafe { mask_bytes(bytes.shr(from), mask).shl(up) }
 }
 
-/// The four lowest bits of each lane, as the fifth bit of one of its bytes each.
+/// Moves the four low bits of each lane to bit 4 of the lane's four bytes.
 #[inline(always)]
-pub(crate) unsafe fn fifth_bits<W: Words>(words: W) -> W {
-    // SAFETY: the caller's processor has such vectors.
+pub(crate) unsafe fn spread_fifth_bits<W: SimdI32>(words: W) -> W {
+    // SAFETY: the processor supports `W`.
     unsafe {
-        // Bit `i` goes to bit `8 i`; no two meet.
-        let spread = words.and(W::set(15)).times(W::set(0x0020_4081));
-        masked(spread, 1).up(4)
+        // Bit `i` moves to bit `8 i`; the copies do not overlap.
+        let spread = words.and(W::splat(15)).mullo(W::splat(0x0020_4081));
+        mask_bytes(spread, 1).shl(4)
     }
 }

@@ -3,57 +3,57 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What happens to the slots.
+/// An operation on the slots.
 #[derive(Debug, Clone)]
 enum Event {
-    Take(Vec<TokenId>),
-    Borrow,
-    /// The n-th slot that is taken is given back; its cache holds these tokens.
-    Free(usize, Vec<TokenId>),
+    Lease(Vec<TokenId>),
+    LeaseBranch,
+    /// Releases the n-th leased slot; its cache holds these tokens.
+    Release(usize, Vec<TokenId>),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let tokens = || vec(0..3_u32, 1..8);
     let event = prop_oneof![
-        tokens().prop_map(Event::Take),
-        Just(Event::Borrow),
-        (any::<usize>(), vec(0..3_u32, 0..8)).prop_map(|(which, cached)| Event::Free(which, cached)),
+        tokens().prop_map(Event::Lease),
+        Just(Event::LeaseBranch),
+        (any::<usize>(), vec(0..3_u32, 0..8)).prop_map(|(which, cached)| Event::Release(which, cached)),
     ];
     vec(event, 0..40)
 }
 
 proptest! {
-    /// No slot has two owners, and no prompt is given tokens that a cache does not hold.
+    /// No slot has two owners, and each cache holds the tokens that its lease promises.
     #[test]
-    fn slots_have_one_owner_and_caches_what_they_promise(
+    fn slots_have_one_owner_and_caches_hold_leased_tokens(
         count in 1..5_u32,
-        whole in any::<bool>(),
+        recurrent in any::<bool>(),
         events in events(),
     ) {
-        let mut slots = Slots::new(count, whole);
+        let mut slots = Slots::new(count, recurrent);
         let mut caches: Vec<Option<Vec<TokenId>>> = vec![Some(Vec::new()); count as usize];
         for event in events {
             match event {
-                Event::Take(prompt) => match slots.take(&prompt) {
+                Event::Lease(prompt) => match slots.lease(&prompt) {
                     None => prop_assert!(caches.iter().all(Option::is_none), "a slot was free"),
-                    Some(place) => {
-                        let source = caches[place.copied.unwrap_or(place.slot)].clone();
+                    Some(lease) => {
+                        let source = caches[lease.copy_from.unwrap_or(lease.slot)].clone();
                         let source = source.expect("its source is free");
-                        prop_assert!(place.kept < prompt.len(), "the last token is evaluated");
-                        prop_assert_eq!(&source[..place.kept], &prompt[..place.kept]);
-                        prop_assert!(!whole || place.kept == 0 || place.kept == source.len());
-                        prop_assert!(caches[place.slot].take().is_some(), "it was taken");
+                        prop_assert!(lease.reused_tokens < prompt.len(), "the last token is evaluated");
+                        prop_assert_eq!(&source[..lease.reused_tokens], &prompt[..lease.reused_tokens]);
+                        prop_assert!(!recurrent || lease.reused_tokens == 0 || lease.reused_tokens == source.len());
+                        prop_assert!(caches[lease.slot].take().is_some(), "it was taken");
                     }
                 },
-                Event::Borrow => match slots.borrow() {
+                Event::LeaseBranch => match slots.lease_branch() {
                     None => prop_assert!(caches.iter().all(Option::is_none), "a slot was free"),
                     Some(slot) => prop_assert!(caches[slot].take().is_some(), "it was taken"),
                 },
-                Event::Free(which, cached) => {
+                Event::Release(which, cached) => {
                     let taken: Vec<usize> = (0..caches.len()).filter(|slot| caches[*slot].is_none()).collect();
                     if !taken.is_empty() {
                         let slot = taken[which % taken.len()];
-                        slots.free(slot, cached.clone());
+                        slots.release(slot, cached.clone());
                         caches[slot] = Some(cached);
                     }
                 }

@@ -1,42 +1,49 @@
 use std::sync::Arc;
 
-use tightwad_core::testing::{Events, FakeModel, task, tokens};
-use tightwad_core::{Drafter, OpenTarget, Output, Request};
+use tightwad_core::testing::{Events, FakeModel, prepare, tokens};
+use tightwad_core::{Drafter, OpenedTarget, Output, Request};
 use tightwad_sandbox::Limits;
 
 use super::*;
+use crate::settings::Settings;
 
-/// What the host functions of a guest see: a job whose target answers "abcdef", with one drafter.
+/// The state of a guest's store: a job with a target that answers "abcdef", and one drafter.
 fn state(limits: Limits) -> (State<Job>, Events) {
     let model = FakeModel::new("target", "abcdef");
     let request = Arc::new(Request::default());
-    let opened = OpenTarget { session: Box::new(model.target(0, 100)), cached: 0, task: task(request) };
+    let opened = OpenedTarget {
+        session: Box::new(model.target(0, 100)),
+        cached_tokens: 0,
+        prepared: prepare(request),
+    };
     let (sink, events) = Events::new();
     let output = Output::new(&opened, sink);
     let drafter: Box<dyn Drafter> = Box::new(FakeModel::new("drafter", "abcdef").drafter());
     let drafters = vec![("drafter".to_owned(), Some(drafter))];
-    let job = Job::new(opened.session, drafters, output, "{\"depth\": 3}".to_owned(), Arc::default());
-    (State::detached("test@0.1.0", limits, job), events)
+    let settings = Settings::from(serde_json::Map::from_iter([("depth".to_owned(), 3.into())]));
+    let job = Job::new(opened.session, drafters, output, settings, Arc::default());
+    (State::without_component("test@0.1.0", limits, job), events)
 }
 
 fn handle() -> Resource<JobHandle> {
     Resource::new_own(0)
 }
 
-/// The plain sentence by which a call was refused.
-fn sentence<T: std::fmt::Debug>(answer: Answer<T>) -> String {
-    match answer.unwrap() {
-        Err(Error::Refused(sentence)) => sentence,
+/// The reason of a refused call.
+fn refusal<T: std::fmt::Debug>(result: GuestResult<T>) -> String {
+    match result.unwrap() {
+        Err(Error::Refused(reason)) => reason,
         other => panic!("not refused: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_round_of_a_guest_commits_tokens() {
+async fn guest_round_commits_tokens() {
     let (mut state, mut events) = state(Limits::default());
-    assert_eq!(state.settings(handle()).unwrap(), "{\"depth\": 3}");
+    let settings = state.settings(handle()).unwrap();
+    assert!(matches!(&settings[..], [(key, SettingValue::Number(3.0))] if key == "depth"), "{settings:?}");
     let draft = state.propose(handle(), 0, Vec::new(), 3, 0.5).await.unwrap().unwrap();
-    let proposed: Vec<u32> = draft.proposals.iter().map(|one| one.token).collect();
+    let proposed: Vec<u32> = draft.proposals.iter().map(|proposal| proposal.token).collect();
     let commit = state.verify(handle(), proposed).await.unwrap().unwrap();
     assert_eq!((commit.tokens, commit.accepted, commit.finished), (tokens("abcd"), 3, false));
     let commit = state.decode(handle(), 10).await.unwrap().unwrap();
@@ -45,7 +52,7 @@ async fn a_round_of_a_guest_commits_tokens() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_asked_of_a_finished_job() {
+async fn finished_job_refuses_further_calls() {
     let (mut state, _events) = state(Limits::default());
     state.decode(handle(), 100).await.unwrap().unwrap();
     assert!(matches!(state.verify(handle(), Vec::new()).await.unwrap(), Err(Error::Finished)));
@@ -55,29 +62,29 @@ async fn nothing_can_be_asked_of_a_finished_job() {
 }
 
 #[tokio::test]
-async fn calls_out_of_range_are_refused_with_the_range() {
+async fn call_out_of_range_is_refused_with_the_range() {
     let (mut state, _events) = state(Limits::default());
     let long = vec![1; 257];
-    assert!(sentence(state.verify(handle(), long.clone()).await).contains("at most 256 tokens, not 257"));
-    assert!(sentence(state.verify_tree(handle(), vec![long]).await).contains("at most 256"));
-    assert!(sentence(state.propose(handle(), 0, Vec::new(), 0, 0.0).await).contains("1 to 256"));
-    assert!(sentence(state.propose(handle(), 7, Vec::new(), 1, 0.0).await).contains("no drafter 7"));
-    assert!(sentence(state.decode(handle(), 0).await).contains("at least one token"));
+    assert!(refusal(state.verify(handle(), long.clone()).await).contains("at most 256 tokens, not 257"));
+    assert!(refusal(state.verify_tree(handle(), vec![long]).await).contains("at most 256"));
+    assert!(refusal(state.propose(handle(), 0, Vec::new(), 0, 0.0).await).contains("1 to 256"));
+    assert!(refusal(state.propose(handle(), 7, Vec::new(), 1, 0.0).await).contains("no drafter 7"));
+    assert!(refusal(state.decode(handle(), 0).await).contains("at least one token"));
 }
 
 #[tokio::test]
-async fn a_pending_call_is_waited_for_once() {
+async fn second_wait_for_a_pending_commit_is_refused() {
     let (mut state, mut events) = state(Limits::default());
     let pending = state.begin_verify(handle(), tokens("ab")).unwrap().unwrap();
-    assert!(sentence(state.verify(handle(), Vec::new()).await).contains("under way"));
+    assert!(refusal(state.verify(handle(), Vec::new()).await).contains("in progress"));
     let again = Resource::new_borrow(pending.rep());
     assert_eq!(HostPendingCommit::wait(&mut state, pending).await.unwrap().unwrap().tokens, tokens("abc"));
-    assert!(sentence(HostPendingCommit::wait(&mut state, again).await).contains("was waited for"));
+    assert!(refusal(HostPendingCommit::wait(&mut state, again).await).contains("already waited for"));
     assert_eq!(events.text(), "abc");
 }
 
 #[tokio::test]
-async fn a_verification_that_is_dropped_is_committed_all_the_same() {
+async fn dropped_verification_commits_its_tokens() {
     let (mut state, mut events) = state(Limits::default());
     let pending = state.begin_verify(handle(), tokens("ab")).unwrap().unwrap();
     HostPendingCommit::drop(&mut state, pending).await.unwrap();
@@ -86,15 +93,15 @@ async fn a_verification_that_is_dropped_is_committed_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_note_that_is_too_long_is_not_kept() {
+async fn state_over_the_limit_is_not_saved() {
     let (mut state, _events) = state(Limits::default());
-    state.remember(handle(), "short".to_owned()).unwrap();
-    state.remember(handle(), "x".repeat(LONGEST_NOTE + 1)).unwrap();
-    assert_eq!(HostJob::memory(&mut state, handle()).unwrap(), "short");
+    state.save_state(handle(), b"short".to_vec()).unwrap();
+    state.save_state(handle(), vec![0; MAX_STATE_BYTES + 1]).unwrap();
+    assert_eq!(state.load_state(handle()).unwrap(), b"short");
 }
 
 #[tokio::test]
-async fn a_guest_that_calls_too_often_is_stopped() {
+async fn guest_is_stopped_after_too_many_calls() {
     let (mut state, _events) = state(Limits { calls: 2, ..Limits::default() });
     state.remaining(handle()).unwrap();
     state.remaining(handle()).unwrap();

@@ -4,7 +4,7 @@ use tightwad_core::CacheSpec;
 use tightwad_core::testing::{Events, FakeModel};
 
 use super::*;
-use crate::gate::passing::{correct, pass, settle};
+use crate::gate::delivery::{correct, finish, release_prefix};
 
 const RIGHT: &str = "the answer is 42";
 const WRONG: &str = "the answer is 41";
@@ -14,11 +14,11 @@ fn spec(fleet: &[FakeModel], reviewer: &FakeModel) -> TaskSpec {
     TaskSpec {
         fleet: fleet.iter().map(member).collect(),
         reviewer: Arc::new(reviewer.clone()),
-        ways: Ways { score: true, judge: true },
-        prompt: "Q: {question} A: {answer}".to_owned(),
-        settings: "{}".to_owned(),
+        review_methods: ReviewMethods { score: true, judge: true },
+        judge_prompt: "Q: {question} A: {answer}".to_owned(),
+        settings: Settings::default(),
         policy: None,
-        on_lost: OnReviewerLost::Error,
+        on_reviewer_lost: OnReviewerLost::Error,
         cache: None,
     }
 }
@@ -28,117 +28,117 @@ fn task_with(spec: TaskSpec) -> (ReviewTask, Events) {
     (ReviewTask::new(spec, Arc::new(Request::default()), sink), events)
 }
 
-/// A task whose one member wrote `answer`, before a reviewer who would answer [`RIGHT`].
-async fn written(answer: &str) -> (ReviewTask, Events) {
+/// A task with the candidate `answer`, and a reviewer that would answer [`RIGHT`].
+async fn task_with_candidate(answer: &str) -> (ReviewTask, Events) {
     let member = FakeModel::new("small", answer);
     let (mut task, events) = task_with(spec(&[member], &FakeModel::new("big", RIGHT)));
-    assert_eq!(task.write(&[0], 1).await, 0..1);
+    assert_eq!(task.generate(&[0], 1).await, 0..1);
     (task, events)
 }
 
 #[tokio::test]
-async fn an_approved_candidate_reaches_the_client_as_it_is() {
-    let (mut task, mut events) = written(WRONG).await;
+async fn approved_candidate_reaches_the_client_unchanged() {
+    let (mut task, mut events) = task_with_candidate(WRONG).await;
     assert_eq!(events.text(), "", "nothing is released before a verdict");
     assert!(task.approve(0).await);
     assert_eq!(events.text(), WRONG);
-    let (outcome, tally) = settle(task).await.unwrap();
-    assert_eq!((tally.ending, tally.writer.as_deref()), (Some(Ending::Approved), Some("small")));
-    assert_eq!((tally.kept, outcome.usage.completion_tokens), (1.0, 16));
+    let (outcome, tally) = finish(task).await.unwrap();
+    assert_eq!((tally.verdict, tally.writer.as_deref()), (Some(FinalVerdict::Approved), Some("small")));
+    assert_eq!((tally.kept_share, outcome.usage.completion_tokens), (1.0, 16));
 }
 
 #[tokio::test]
-async fn a_correction_keeps_a_prefix_and_the_reviewer_goes_on() {
-    let (mut task, mut events) = written(WRONG).await;
+async fn correction_keeps_a_prefix_and_the_reviewer_continues() {
+    let (mut task, mut events) = task_with_candidate(WRONG).await;
     let ranks: Vec<u32> = task.score(0, 100).await.unwrap().iter().map(|score| score.rank).collect();
-    let agreed = ranks.iter().position(|rank| *rank > 0).unwrap();
-    assert_eq!(agreed, 15);
-    assert!(correct(&mut task, 0, agreed).await);
+    let first_wrong = ranks.iter().position(|rank| *rank > 0).unwrap();
+    assert_eq!(first_wrong, 15);
+    assert!(correct(&mut task, 0, first_wrong).await);
     assert_eq!(events.text(), RIGHT);
-    let (_, tally) = settle(task).await.unwrap();
-    assert_eq!((tally.ending, tally.decoded), (Some(Ending::Corrected), 1));
+    let (_, tally) = finish(task).await.unwrap();
+    assert_eq!((tally.verdict, tally.generated_tokens), (Some(FinalVerdict::Corrected), 1));
 }
 
 #[tokio::test]
-async fn a_rejected_candidate_is_replaced_by_the_reviewer_s_own_answer() {
-    let (task, mut events) = written(WRONG).await;
-    let (_, tally) = settle(task).await.unwrap();
-    assert_eq!((tally.ending, events.text()), (Some(Ending::Rejected), RIGHT.to_owned()));
+async fn rejected_candidate_is_replaced_by_the_reviewers_answer() {
+    let (task, mut events) = task_with_candidate(WRONG).await;
+    let (_, tally) = finish(task).await.unwrap();
+    assert_eq!((tally.verdict, events.text()), (Some(FinalVerdict::Rejected), RIGHT.to_owned()));
 }
 
 #[tokio::test]
-async fn what_was_released_early_cannot_be_taken_back() {
+async fn released_prefix_stays_in_the_answer() {
     let fleet = [FakeModel::new("small", WRONG), FakeModel::new("other", "no idea")];
     let (mut task, mut events) = task_with(spec(&fleet, &FakeModel::new("big", RIGHT)));
-    task.write(&[0, 1], 2).await;
-    let wrong = (0..2).find(|index| task.written[*index].text == WRONG).unwrap();
+    task.generate(&[0, 1], 2).await;
+    let wrong = (0..2).find(|index| task.candidates[*index].text == WRONG).unwrap();
     task.score(wrong, 100).await.unwrap();
-    assert!(pass(&mut task, wrong, 100).await.is_err(), "it has no 100 tokens");
-    pass(&mut task, wrong, 11).await.unwrap();
+    assert!(release_prefix(&mut task, wrong, 100).await.is_err(), "the candidate has fewer than 100 tokens");
+    release_prefix(&mut task, wrong, 11).await.unwrap();
     assert_eq!(events.text(), "the answer ");
     assert!(!task.approve(1 - wrong).await, "the client has the beginning of another candidate");
-    let (_, tally) = settle(task).await.unwrap();
+    let (_, tally) = finish(task).await.unwrap();
     assert_eq!(events.text(), "is 42");
-    assert_eq!((tally.ending, tally.passed), (Some(Ending::Corrected), 11));
+    assert_eq!((tally.verdict, tally.released_tokens), (Some(FinalVerdict::Corrected), 11));
 }
 
 #[tokio::test]
-async fn members_that_are_lost_are_passed_over() {
+async fn lost_member_writes_no_candidate() {
     let fleet = [FakeModel::new("lost", "x").failing_after(0), FakeModel::new("small", RIGHT)];
     let (mut task, _events) = task_with(spec(&fleet, &FakeModel::new("big", RIGHT)));
-    assert_eq!(task.write(&[0, 1, 7], 3).await, 0..1);
-    assert_eq!(task.written[0].member, 1);
+    assert_eq!(task.generate(&[0, 1, 7], 3).await, 0..1);
+    assert_eq!(task.candidates[0].member, 1);
 }
 
 #[tokio::test]
-async fn a_lost_reviewer_ends_the_request_as_the_script_wants_it() {
+async fn lost_reviewer_ends_the_request_as_the_script_says() {
     let lost = FakeModel::new("big", RIGHT).failing_after(0);
-    for (on_lost, text) in [(OnReviewerLost::Error, ""), (OnReviewerLost::PassLabelled, WRONG)] {
-        let spec = TaskSpec { on_lost, ..spec(&[FakeModel::new("small", WRONG)], &lost) };
+    for (on_reviewer_lost, text) in [(OnReviewerLost::Error, ""), (OnReviewerLost::PassUnreviewed, WRONG)] {
+        let spec = TaskSpec { on_reviewer_lost, ..spec(&[FakeModel::new("small", WRONG)], &lost) };
         let (mut task, mut events) = task_with(spec);
-        task.write(&[0], 1).await;
+        task.generate(&[0], 1).await;
         assert!(task.score(0, 4).await.is_err());
         task.pass_unreviewed().await;
-        let settled = settle(task).await;
-        assert_eq!((settled.is_ok(), events.text().as_str()), (!text.is_empty(), text));
-        if let Ok((_, tally)) = settled {
-            assert_eq!(tally.ending, Some(Ending::Unreviewed));
+        let result = finish(task).await;
+        assert_eq!((result.is_ok(), events.text().as_str()), (!text.is_empty(), text));
+        if let Ok((_, tally)) = result {
+            assert_eq!(tally.verdict, Some(FinalVerdict::Unreviewed));
         }
     }
 }
 
 #[tokio::test]
-async fn a_judgement_is_the_object_that_was_asked_for_or_nothing() {
-    for (said, word) in [("{\"verdict\": \"approve\"}", Some("approve")), ("I approve", None)] {
+async fn judgement_is_the_requested_object_or_none() {
+    for (reply, judgement) in [("{\"verdict\": \"approve\"}", Some("approve")), ("I approve", None)] {
         let fleet = [FakeModel::new("small", WRONG)];
-        let (mut task, _events) = task_with(spec(&fleet, &FakeModel::new("judge", said)));
-        task.write(&[0], 1).await;
-        assert_eq!(task.ask(0).await.unwrap().as_deref(), word, "{said}");
+        let (mut task, _events) = task_with(spec(&fleet, &FakeModel::new("judge", reply)));
+        task.generate(&[0], 1).await;
+        assert_eq!(task.ask_reviewer(0).await.unwrap().as_deref(), judgement, "{reply}");
     }
 }
 
 #[tokio::test]
-async fn the_same_answer_is_not_reviewed_twice() {
+async fn equal_answer_is_reviewed_once() {
     let cache = Arc::new(ReviewCache::new(CacheSpec {
-        lives: Duration::from_secs(60),
+        max_age: Duration::from_secs(60),
         sampled: true,
         ..CacheSpec::default()
     }));
     let reviewer = FakeModel::new("big", RIGHT);
-    for cached in [0, 1] {
+    for cached_reviews in [0, 1] {
         let spec =
             TaskSpec { cache: Some(cache.clone()), ..spec(&[FakeModel::new("small", WRONG)], &reviewer) };
         let (mut task, _events) = task_with(spec);
-        task.write(&[0], 1).await;
+        task.generate(&[0], 1).await;
         task.score(0, 100).await.unwrap();
-        assert_eq!(task.tally.cached, cached);
+        assert_eq!(task.tally.cached_reviews, cached_reviews);
     }
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_cancels_the_task() {
-    let (mut task, events) = written(WRONG).await;
+async fn disconnected_client_cancels_the_task() {
+    let (mut task, events) = task_with_candidate(WRONG).await;
     drop(events);
     task.approve(0).await;
-    assert!(matches!(settle(task).await, Err(BackendError::Cancelled)));
+    assert!(matches!(finish(task).await, Err(BackendError::Cancelled)));
 }

@@ -1,5 +1,5 @@
 use crate::disk::digest::Digest;
-use crate::disk::fixture::{Model, noise};
+use crate::disk::fixture::{Model, random_bytes};
 use crate::disk::gguf::*;
 
 fn read(file: &[u8]) -> Result<Option<Gguf>, GgufError> {
@@ -7,7 +7,7 @@ fn read(file: &[u8]) -> Result<Option<Gguf>, GgufError> {
 }
 
 #[test]
-fn facts_and_tensors_are_read() {
+fn header_yields_facts_and_tensors() {
     let model = Model::layered("Tiny Test", "{{ messages }}").number("other.context_length", 7);
     let file = model.bytes();
     let gguf = read(&file).unwrap().unwrap();
@@ -17,7 +17,7 @@ fn facts_and_tensors_are_read() {
     assert_eq!(gguf.facts.context, Some(4096));
     assert_eq!(gguf.facts.chat_template, Some(Digest::of(b"{{ messages }}")));
     assert_eq!(gguf.tensors.len(), 15);
-    assert_eq!(gguf.tensors[0].offset, gguf.data);
+    assert_eq!(gguf.tensors[0].offset, gguf.data_offset);
     assert_eq!(gguf.tensors[2].layer(), Some(0));
     assert_eq!(gguf.tensors[13].layer(), None);
     for pair in gguf.tensors.windows(2) {
@@ -26,22 +26,22 @@ fn facts_and_tensors_are_read() {
     let last = &gguf.tensors[14];
     assert_eq!(last.offset + last.bytes, file.len() as u64);
     let at = usize::try_from(last.offset).unwrap();
-    assert_eq!(file[at..at + 700_000], noise(3, 700_000));
+    assert_eq!(file[at..at + 700_000], random_bytes(3, 700_000));
 }
 
 #[test]
-fn alignment_is_the_files_own() {
+fn alignment_comes_from_the_header() {
     let file = Model::new("m").number("general.alignment", 4096).tensor("a", vec![1; 5000]).bytes();
     let padded = [&file[..], &[0; 8192]].concat();
-    assert_eq!(read(&padded).unwrap().unwrap().data, 4096);
+    assert_eq!(read(&padded).unwrap().unwrap().data_offset, 4096);
     for wrong in [0, 3, 1 << 21] {
         let file = Model::new("m").number("general.alignment", wrong).bytes();
-        assert!(matches!(read(&file), Err(GgufError::Alignment(_))), "{wrong}");
+        assert!(matches!(read(&file), Err(GgufError::BadAlignment(_))), "{wrong}");
     }
 }
 
 #[test]
-fn values_of_all_types_are_passed_over() {
+fn reader_skips_values_of_all_types() {
     let mut model = Model::new("m");
     for (kind, width) in
         [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 4), (6, 4), (7, 1), (10, 8), (11, 8), (12, 8)]
@@ -59,7 +59,7 @@ fn values_of_all_types_are_passed_over() {
 }
 
 #[test]
-fn what_is_no_gguf_is_none() {
+fn other_file_is_none() {
     let mut big_endian = Model::new("m").bytes();
     big_endian[4..8].copy_from_slice(&[0, 0, 0, 3]);
     for file in [&b""[..], b"GGUF", &[0; 100], b"GGUF\x01\0\0\0................", &big_endian] {
@@ -68,36 +68,36 @@ fn what_is_no_gguf_is_none() {
 }
 
 #[test]
-fn broken_headers_say_how() {
+fn broken_header_names_its_defect() {
     let file = Model::layered("m", "t").bytes();
-    let header = usize::try_from(read(&file).unwrap().unwrap().data).unwrap();
+    let header = usize::try_from(read(&file).unwrap().unwrap().data_offset).unwrap();
     for length in 24..header - 32 {
         let error = read(&file[..length]).unwrap_err();
-        assert!(matches!(error, GgufError::Ends), "{length}: {error}");
+        assert!(matches!(error, GgufError::Truncated), "{length}: {error}");
     }
-    // A download that broke off.
-    assert!(matches!(read(&file[..header + 1000]), Err(GgufError::Behind(_))));
+    // An incomplete download.
+    assert!(matches!(read(&file[..header + 1000]), Err(GgufError::TensorPastEnd(_))));
 
     let text = |count: u64| Model::new("m").pair("k", 8, &count.to_le_bytes()).bytes();
-    assert!(matches!(read(&text(u64::MAX)), Err(GgufError::Ends)));
+    assert!(matches!(read(&text(u64::MAX)), Err(GgufError::Truncated)));
     let array = |kind: u32, count: u64| {
         let array = [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
         Model::new("m").pair("k", 9, &array).bytes()
     };
-    assert!(matches!(read(&array(12, u64::MAX)), Err(GgufError::Ends)));
-    assert!(matches!(read(&array(8, u64::MAX)), Err(GgufError::Ends)));
-    assert!(matches!(read(&array(13, 1)), Err(GgufError::Kind { kind: 13, .. })));
-    assert!(matches!(read(&Model::new("m").pair("k", 13, &[]).bytes()), Err(GgufError::Kind { .. })));
+    assert!(matches!(read(&array(12, u64::MAX)), Err(GgufError::Truncated)));
+    assert!(matches!(read(&array(8, u64::MAX)), Err(GgufError::Truncated)));
+    assert!(matches!(read(&array(13, 1)), Err(GgufError::UnknownType { kind: 13, .. })));
+    assert!(matches!(read(&Model::new("m").pair("k", 13, &[]).bytes()), Err(GgufError::UnknownType { .. })));
     let deep = 9_u32.to_le_bytes().iter().chain(&1_u64.to_le_bytes()).copied().collect::<Vec<_>>().repeat(9);
-    assert!(matches!(read(&Model::new("m").pair("k", 9, &deep).bytes()), Err(GgufError::Deep(_))));
+    assert!(matches!(read(&Model::new("m").pair("k", 9, &deep).bytes()), Err(GgufError::NestedTooDeep(_))));
     let mut many = file;
     many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert!(matches!(read(&many), Err(GgufError::Tensors(_))));
+    assert!(matches!(read(&many), Err(GgufError::TooManyTensors(_))));
 }
 
-/// What comes out is always a whole: from the first tensor to the end of the file, without gaps.
+/// Whatever the damage, the tensors cover the file from the first tensor to its end, without gaps.
 #[test]
-fn noise_never_panics() {
+fn damaged_header_never_panics() {
     let model = Model::new("fuzz").text("tokenizer.chat_template", "t").tensor("blk.0.a", vec![7; 500]);
     let clean = model.tensor("blk.1.a", vec![8; 300]).tensor("output", vec![9; 100]).bytes();
     let mut random = fastrand::Rng::with_seed(7);
@@ -115,7 +115,7 @@ fn noise_never_panics() {
         let size = if random.bool() { file.len() as u64 } else { random.u64(24..) };
         if let Ok(Some(gguf)) = Gguf::read(&file[..], size) {
             let sum: u64 = gguf.tensors.iter().map(|tensor| tensor.bytes).sum();
-            assert_eq!(gguf.data + sum, size);
+            assert_eq!(gguf.data_offset + sum, size);
         }
     }
 }

@@ -2,28 +2,36 @@
 
 use std::net::SocketAddr;
 
-use crate::net::pull::fetch::End;
-use crate::net::pull::work::FetchId;
+use crate::net::pull::fetch::FetchEnd;
+use crate::net::pull::piece_blocks::FetchId;
 
-/// The address that a peer answers from.
+/// The address that a peer answers from, if known.
 pub(crate) type Address = Option<SocketAddr>;
 
-/// An event of a peer or of a fetch.
+/// An event of a peer or of a fetch. `peer_index` is the peer's index in the peer table.
 pub(crate) enum PeerEvent {
-    /// A source is there, has these pieces, and fetches those.
+    /// A peer answered: it has `pieces`, and itself fetches `in_progress`. Both are runs of pieces.
     Have {
-        source: usize,
+        peer_index: usize,
         address: Address,
+        /// The id of the peer's seeder. Web seeds have none.
         seeder: Option<String>,
         pieces: Vec<(u32, u32)>,
-        coming: Vec<(u32, u32)>,
+        in_progress: Vec<(u32, u32)>,
     },
-    /// A source does not answer; `gone`: for so long that it counts as lost; `over`: nobody asks it again.
-    Silent { source: usize, why: String, gone: bool, over: bool },
-    /// A source will not serve this machine.
-    Shut { source: usize, why: String },
-    /// A source knows these.
-    Learned(Vec<String>),
-    /// A fetch is over.
-    Ended(FetchId, End),
+    /// A request to a peer failed.
+    Failed {
+        peer_index: usize,
+        reason: String,
+        /// The peer failed so often that it counts as disconnected.
+        disconnected: bool,
+        /// The watcher ended and does not ask the peer again.
+        abandoned: bool,
+    },
+    /// A peer refuses to serve this machine, or cannot serve the file.
+    Rejected { peer_index: usize, reason: String },
+    /// Addresses from peer exchange.
+    Exchanged(Vec<String>),
+    /// A fetch ended.
+    FetchEnded(FetchId, FetchEnd),
 }

@@ -1,6 +1,6 @@
-//! One fetch: the blocks of a piece from one peer, as long as they are missing.
+//! A fetch: requests the missing blocks of one piece from one peer.
 //!
-//! Invariant: what the fetch claims it gives back when it ends, however it ends. At most one block is being
+//! Invariant: a fetch releases its claimed blocks when it ends, for any reason. At most one block is being
 //! written while the next one arrives.
 
 use std::ops::Range;
@@ -15,160 +15,160 @@ use tokio::time::timeout;
 use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
 use crate::disk::store::Store;
-use crate::net::client::{AskError, Client};
-use crate::net::limit::RateLimit;
+use crate::net::client::{Client, RequestError};
 use crate::net::peer::Peer;
-use crate::net::pull::report::Tally;
-use crate::net::pull::work::{Claim, FetchId, Settled, Work};
+use crate::net::pull::piece_blocks::{Claim, FetchId, PieceBlocks, WriteResult};
+use crate::net::pull::report::PullCounters;
+use crate::net::rate_limit::RateLimit;
 use crate::picker::Fault;
 
-/// How long an idle fetch waits before it looks again.
-const LOOK: Duration = Duration::from_millis(300);
-/// How often one run of blocks may be taken up again after the connection broke; as long as each connection
-/// brought something.
-const BREAKS: u32 = 8;
+/// Interval at which a fetch without a claim tries to claim blocks again.
+const CLAIM_RETRY_INTERVAL: Duration = Duration::from_millis(300);
+/// Largest number of reconnects per run of blocks. Each broken connection must have brought data.
+const MAX_RECONNECTS: u32 = 8;
 
-/// What all fetches of a pull share.
-pub(crate) struct Ground {
+/// The parts of a pull that all its fetches share.
+pub(crate) struct PullContext {
     pub(crate) client: Client,
     pub(crate) root: Digest,
     pub(crate) store: Arc<Store>,
-    pub(crate) stall: Duration,
-    pub(crate) limit: Option<Arc<RateLimit>>,
-    pub(crate) tally: Tally,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) rate_limit: Option<Arc<RateLimit>>,
+    pub(crate) counters: PullCounters,
 }
 
-/// How a fetch ended.
+/// The end of a fetch.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum FetchEnd {
     /// The piece is complete.
     Complete,
-    /// It is not, because of this; the peer asks for a pause, or does not.
+    /// The fetch failed. The duration is the peer's `Retry-After`.
     Fault(Fault, Option<Duration>),
     /// The file cannot be written.
     Store(StoreError),
 }
 
-/// Bytes that one fetch, and its peer, brought.
+/// Kept bytes of one fetch, and of its peer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Kept {
+pub(crate) struct ByteCounters {
     pub(crate) fetch: Arc<AtomicU64>,
     pub(crate) peer: Arc<AtomicU64>,
 }
 
-/// One fetch.
-pub(crate) struct Fetching {
+/// The task of one fetch.
+pub(crate) struct FetchTask {
     pub(crate) id: FetchId,
     pub(crate) piece: u32,
     pub(crate) peer: Peer,
-    pub(crate) work: Arc<Work>,
+    pub(crate) blocks: Arc<PieceBlocks>,
     pub(crate) from_end: bool,
-    pub(crate) ground: Arc<Ground>,
-    pub(crate) kept: Kept,
+    pub(crate) context: Arc<PullContext>,
+    pub(crate) counters: ByteCounters,
 }
 
-impl Drop for Fetching {
+impl Drop for FetchTask {
     fn drop(&mut self) {
-        self.work.release(self.id);
+        self.blocks.release(self.id);
     }
 }
 
-/// Where a run of blocks is.
-struct Arrival {
-    /// The block that arrives, and the end of the run.
+/// The state of a run of blocks while it arrives.
+struct RunState {
+    /// The arriving block, and the blocks after it.
     blocks: Range<u32>,
-    /// What came of the block.
+    /// The received bytes of the arriving block.
     data: Vec<u8>,
-    /// The block before, on its way to the disk.
-    writing: Option<Writing>,
-    /// True when the last missing block of the piece was written.
-    complete: bool,
+    /// The write of the block before.
+    write: Option<PendingWrite>,
+    /// Whether the last missing block of the piece was written.
+    piece_complete: bool,
 }
 
-struct Writing {
+struct PendingWrite {
     block: u32,
     bytes: u64,
-    done: JoinHandle<Result<bool, StoreError>>,
+    task: JoinHandle<Result<bool, StoreError>>,
 }
 
-impl Fetching {
-    pub(crate) async fn run(self) -> End {
+impl FetchTask {
+    pub(crate) async fn run(self) -> FetchEnd {
         loop {
-            match self.work.claim(self.id, self.from_end) {
-                Claim::Over => return End::Fault(Fault::Cancelled, None),
+            match self.blocks.claim(self.id, self.from_end) {
+                Claim::Complete => return FetchEnd::Fault(Fault::Cancelled, None),
                 Claim::Wait => {
-                    let _ = timeout(LOOK, self.work.changed()).await;
+                    let _ = timeout(CLAIM_RETRY_INTERVAL, self.blocks.changed()).await;
                 }
-                Claim::Run(blocks) => match self.bring(blocks).await {
-                    Ok(true) => return End::Complete,
-                    Ok(false) => self.work.release(self.id),
+                Claim::Run(blocks) => match self.fetch_run(blocks).await {
+                    Ok(true) => return FetchEnd::Complete,
+                    Ok(false) => self.blocks.release(self.id),
                     Err(end) => return end,
                 },
             }
         }
     }
 
-    /// Brings `blocks`, or those of them that nobody else brought meanwhile. True: the piece is complete.
-    async fn bring(&self, blocks: Range<u32>) -> Result<bool, End> {
-        let mut arrival = Arrival { blocks, data: Vec::new(), writing: None, complete: false };
-        let mut breaks = 0;
+    /// Fetches the blocks of a run that other fetches do not complete first. True when the piece is complete.
+    async fn fetch_run(&self, blocks: Range<u32>) -> Result<bool, FetchEnd> {
+        let mut run = RunState { blocks, data: Vec::new(), write: None, piece_complete: false };
+        let mut reconnects = 0;
         let ended = loop {
-            let before = (arrival.blocks.start, arrival.data.len());
-            match self.receive(&mut arrival).await {
-                Err(End::Fault(Fault::Lost, _))
-                    if breaks < BREAKS && before != (arrival.blocks.start, arrival.data.len()) =>
+            let before = (run.blocks.start, run.data.len());
+            match self.request_run(&mut run).await {
+                Err(FetchEnd::Fault(Fault::Lost, _))
+                    if reconnects < MAX_RECONNECTS && before != (run.blocks.start, run.data.len()) =>
                 {
-                    breaks += 1;
+                    reconnects += 1;
                 }
                 ended => break ended,
             }
         };
-        // What is being written counts, whatever came after it.
-        self.written(&mut arrival).await?;
-        if arrival.complete { Ok(true) } else { ended.map(|()| false) }
+        // A pending write counts, even if the connection failed after its block.
+        self.finish_write(&mut run).await?;
+        if run.piece_complete { Ok(true) } else { ended.map(|()| false) }
     }
 
-    /// One request, from where the run is to its end.
-    async fn receive(&self, arrival: &mut Arrival) -> Result<(), End> {
-        if !self.wanted(arrival) {
+    /// Sends one request for the rest of the run.
+    async fn request_run(&self, run: &mut RunState) -> Result<(), FetchEnd> {
+        if !self.begin_block(run) {
             return Ok(());
         }
-        let mut bytes = self.work.bytes(&arrival.blocks);
-        bytes.start += arrival.data.len() as u64;
-        let Ground { client, root, stall, limit, tally, .. } = &*self.ground;
-        let mut response = client.data(&self.peer, *root, bytes, *stall).await.map_err(fault)?;
+        let mut bytes = self.blocks.byte_range(&run.blocks);
+        bytes.start += run.data.len() as u64;
+        let PullContext { client, root, stall_timeout, rate_limit, counters, .. } = &*self.context;
+        let mut response =
+            client.data(&self.peer, *root, bytes, *stall_timeout).await.map_err(end_of_error)?;
         loop {
-            let chunk = match timeout(*stall, response.chunk()).await {
-                Err(_) => return Err(End::Fault(Fault::Stalled, None)),
-                // A peer that ends too early is as good as a broken connection.
-                Ok(Err(_) | Ok(None)) => return Err(End::Fault(Fault::Lost, None)),
+            let chunk = match timeout(*stall_timeout, response.chunk()).await {
+                Err(_) => return Err(FetchEnd::Fault(Fault::Stalled, None)),
+                // A body that ends too early counts as a broken connection.
+                Ok(Err(_) | Ok(None)) => return Err(FetchEnd::Fault(Fault::Lost, None)),
                 Ok(Ok(Some(chunk))) => chunk,
             };
-            Tally::add(&tally.came, chunk.len() as u64);
-            if let Some(limit) = limit {
-                limit.take(chunk.len() as u64).await;
+            PullCounters::add(&counters.received_bytes, chunk.len() as u64);
+            if let Some(rate_limit) = rate_limit {
+                rate_limit.acquire(chunk.len() as u64).await;
             }
-            if !self.feed(arrival, chunk).await? {
+            if !self.accept_chunk(run, chunk).await? {
                 return Ok(());
             }
         }
     }
 
-    /// Takes what came apart into blocks. False when nothing more is needed.
-    async fn feed(&self, arrival: &mut Arrival, mut chunk: Bytes) -> Result<bool, End> {
+    /// Splits a chunk into blocks. False when the run needs no further bytes.
+    async fn accept_chunk(&self, run: &mut RunState, mut chunk: Bytes) -> Result<bool, FetchEnd> {
         while !chunk.is_empty() {
-            if self.work.had(arrival.blocks.start) {
+            if self.blocks.has_block(run.blocks.start) {
                 return Ok(false);
             }
-            let length = self.work.length(arrival.blocks.start);
-            if arrival.data.capacity() < length {
-                arrival.data.reserve_exact(length - arrival.data.len());
+            let length = self.blocks.block_length(run.blocks.start);
+            if run.data.capacity() < length {
+                run.data.reserve_exact(length - run.data.len());
             }
-            let part = chunk.split_to(chunk.len().min(length - arrival.data.len()));
-            arrival.data.extend_from_slice(&part);
-            if arrival.data.len() == length {
-                self.write(arrival).await?;
-                if !self.wanted(arrival) {
+            let part = chunk.split_to(chunk.len().min(length - run.data.len()));
+            run.data.extend_from_slice(&part);
+            if run.data.len() == length {
+                self.start_write(run).await?;
+                if !self.begin_block(run) {
                     return Ok(false);
                 }
             }
@@ -176,57 +176,59 @@ impl Fetching {
         Ok(true)
     }
 
-    /// True when a block is left in the run, and is still this fetch's to bring.
-    fn wanted(&self, arrival: &Arrival) -> bool {
-        !arrival.blocks.is_empty() && self.work.begin(self.id, arrival.blocks.start)
+    /// Begins the run's next block. False when the run is over, or when another fetch took the block.
+    fn begin_block(&self, run: &RunState) -> bool {
+        !run.blocks.is_empty() && self.blocks.begin_block(self.id, run.blocks.start)
     }
 
-    /// Sends the block that is whole to the disk, when the one before is there.
-    async fn write(&self, arrival: &mut Arrival) -> Result<(), End> {
-        self.written(arrival).await?;
-        let (block, data) = (arrival.blocks.start, std::mem::take(&mut arrival.data));
-        arrival.blocks.start += 1;
-        let (store, piece, bytes) = (self.ground.store.clone(), self.piece, data.len() as u64);
-        // Hashing and writing take too long for the threads that serve sockets.
-        let done = tokio::task::spawn_blocking(move || store.write(piece, block, &data));
-        arrival.writing = Some(Writing { block, bytes, done });
+    /// Starts to write the received block, after the write before has finished.
+    async fn start_write(&self, run: &mut RunState) -> Result<(), FetchEnd> {
+        self.finish_write(run).await?;
+        let (block, data) = (run.blocks.start, std::mem::take(&mut run.data));
+        run.blocks.start += 1;
+        let (store, piece, bytes) = (self.context.store.clone(), self.piece, data.len() as u64);
+        // Hashing and writing would block the async threads, which serve the sockets.
+        let task = tokio::task::spawn_blocking(move || store.write(piece, block, &data));
+        run.write = Some(PendingWrite { block, bytes, task });
         Ok(())
     }
 
-    /// Waits for the block that is on its way to the disk.
-    async fn written(&self, arrival: &mut Arrival) -> Result<(), End> {
-        let Some(writing) = arrival.writing.take() else { return Ok(()) };
-        let tally = &self.ground.tally;
-        match writing.done.await {
+    /// Waits for the pending write and records its result.
+    async fn finish_write(&self, run: &mut RunState) -> Result<(), FetchEnd> {
+        let Some(write) = run.write.take() else { return Ok(()) };
+        let counters = &self.context.counters;
+        match write.task.await {
             Ok(Ok(_)) => {}
             Ok(Err(StoreError::Corrupt { .. })) => {
-                Tally::add(&tally.corrupt, 1);
-                return Err(End::Fault(Fault::Corrupt, None));
+                PullCounters::add(&counters.corrupt_blocks, 1);
+                return Err(FetchEnd::Fault(Fault::Corrupt, None));
             }
-            Ok(Err(error)) => return Err(End::Store(error)),
+            Ok(Err(error)) => return Err(FetchEnd::Store(error)),
             Err(error) => {
-                tracing::error!(%error, "writing a block failed");
-                return Err(End::Fault(Fault::Lost, None));
+                tracing::error!(%error, "the task that writes a block failed");
+                return Err(FetchEnd::Fault(Fault::Lost, None));
             }
         }
-        let settled = self.work.settle(writing.block);
-        if settled == Settled::Twice {
-            Tally::add(&tally.duplicate, 1);
+        let result = self.blocks.complete_block(write.block);
+        if result == WriteResult::Duplicate {
+            PullCounters::add(&counters.duplicate_blocks, 1);
             return Ok(());
         }
-        for counter in [&tally.kept, &self.kept.fetch, &self.kept.peer] {
-            Tally::add(counter, writing.bytes);
+        for counter in [&counters.kept_bytes, &self.counters.fetch, &self.counters.peer] {
+            PullCounters::add(counter, write.bytes);
         }
-        arrival.complete |= settled == Settled::Last;
+        run.piece_complete |= result == WriteResult::CompletedPiece;
         Ok(())
     }
 }
 
-fn fault(error: AskError) -> End {
+fn end_of_error(error: RequestError) -> FetchEnd {
     match error {
-        AskError::Silent(..) => End::Fault(Fault::Lost, None),
-        AskError::Slow(..) => End::Fault(Fault::Stalled, None),
-        AskError::Refused(_, _, pause) => End::Fault(Fault::Refused, pause),
-        AskError::Shut(..) | AskError::Nonsense(..) => End::Fault(Fault::Refused, None),
+        RequestError::Connection(..) => FetchEnd::Fault(Fault::Lost, None),
+        RequestError::Timeout(..) => FetchEnd::Fault(Fault::Stalled, None),
+        RequestError::Status(_, _, retry_after) => FetchEnd::Fault(Fault::Refused, retry_after),
+        RequestError::AccessDenied(..) | RequestError::InvalidReply(..) => {
+            FetchEnd::Fault(Fault::Refused, None)
+        }
     }
 }

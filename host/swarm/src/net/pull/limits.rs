@@ -1,46 +1,47 @@
-//! What a pull may take, and where it seeds.
+//! The limits of a pull, and its own seeding.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::net::limit::RateLimit;
+use crate::net::rate_limit::RateLimit;
 use crate::net::seed::seeds::Seeds;
 
-/// What a pull may take, and how patient it is.
+/// The limits and timeouts of a pull.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct PullLimits {
     /// Fetches from one peer at the same time.
-    pub requests_a_peer: u32,
+    pub max_requests_per_peer: u32,
     /// Fetches at the same time.
-    pub requests: u32,
-    /// How long nothing may come of a fetch.
-    pub stall: Duration,
-    /// How long nothing may come of anybody.
-    pub give_up: Duration,
-    /// How long the picker may choose nothing while nothing is being fetched and something could be.
-    pub patience: Duration,
-    /// Bytes a second.
-    pub rate: Option<Arc<RateLimit>>,
+    pub max_requests: u32,
+    /// A fetch that receives nothing for this long has stalled.
+    pub stall_timeout: Duration,
+    /// A pull that receives nothing for this long fails.
+    pub timeout: Duration,
+    /// A picker that chooses nothing for this long is bypassed once. The time counts only while no fetch runs
+    /// and a fetch is possible.
+    pub picker_timeout: Duration,
+    /// The limit of the download rate.
+    pub rate_limit: Option<Arc<RateLimit>>,
 }
 
-impl Default for Limits {
+impl Default for PullLimits {
     fn default() -> Self {
         Self {
-            requests_a_peer: 4,
-            requests: 32,
-            stall: Duration::from_secs(10),
-            give_up: Duration::from_secs(60),
-            patience: Duration::from_secs(3),
-            rate: None,
+            max_requests_per_peer: 4,
+            max_requests: 32,
+            stall_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(60),
+            picker_timeout: Duration::from_secs(3),
+            rate_limit: None,
         }
     }
 }
 
-/// Where this machine seeds what it pulls.
+/// The seeding of the model during its pull.
 #[derive(Clone)]
 pub struct Seeding {
-    /// What it seeds.
+    /// The registry that the seeder serves.
     pub seeds: Arc<Seeds>,
-    /// The port of its server, when others can reach it.
+    /// The port of the seeder, if other machines can reach it.
     pub port: Option<u16>,
 }

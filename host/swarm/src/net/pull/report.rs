@@ -1,4 +1,4 @@
-//! What a pull tells: while it runs, at its end, and when it fails.
+//! Reports of a pull: its progress, its summary and its errors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,77 +6,77 @@ use std::time::Duration;
 use crate::disk::error::StoreError;
 use crate::net::peer::Peer;
 
-/// How far a pull is.
+/// The progress of a running pull.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
-    /// Bytes of the wanted pieces that are on this machine and checked.
-    pub bytes_had: u64,
+    /// Checked bytes of the wanted pieces on this machine.
+    pub have_bytes: u64,
     /// Bytes of the wanted pieces.
-    pub bytes_wanted: u64,
+    pub wanted_bytes: u64,
     /// Wanted pieces that are complete.
-    pub pieces_had: u32,
+    pub have_pieces: u32,
     /// Wanted pieces.
-    pub pieces_wanted: u32,
-    /// Bytes a second that came lately, those that were of no use included.
-    pub rate: f64,
-    /// Peers that are there.
+    pub wanted_pieces: u32,
+    /// The recent download rate, useless bytes included.
+    pub bytes_per_second: f64,
+    /// Connected peers.
     pub peers: u32,
-    /// Fetches that run.
+    /// Running fetches.
     pub fetches: u32,
 }
 
-/// What a pull did.
+/// The result of a pull.
 #[derive(Debug, Clone, Default)]
-pub struct Summary {
-    /// Bytes that came and are kept.
-    pub bytes: u64,
-    /// How many of them each peer brought; only peers that brought some.
-    pub from: Vec<(Peer, u64)>,
-    /// Bytes that came for nothing: corrupt, broken off, or second copies.
-    pub wasted: u64,
-    /// Blocks that were not what the manifest says.
-    pub corrupt: u64,
-    /// Blocks that came twice.
-    pub duplicate: u64,
+pub struct PullSummary {
+    /// Received bytes that the store kept.
+    pub kept_bytes: u64,
+    /// Kept bytes of each peer; only peers that sent some.
+    pub bytes_by_peer: Vec<(Peer, u64)>,
+    /// Received bytes that the store did not keep: corrupt, incomplete or duplicate blocks.
+    pub wasted_bytes: u64,
+    /// Blocks that did not match the manifest.
+    pub corrupt_blocks: u64,
+    /// Blocks that arrived twice.
+    pub duplicate_blocks: u64,
     /// Peers that sent corrupt blocks.
-    pub banned: Vec<Peer>,
-    /// Why the picker was given up, when it failed; pieces were then fetched in order.
-    pub picker_failed: Option<String>,
-    /// How often pieces were fetched in order because the picker chose nothing though there was much to do.
-    pub helped: u32,
-    /// How long it took.
-    pub took: Duration,
+    pub banned_peers: Vec<Peer>,
+    /// The error of a picker that failed. After it, the pull fetched the pieces in order.
+    pub picker_error: Option<String>,
+    /// The number of times that the pull fetched pieces in order because the picker timed out.
+    pub picker_timeouts: u32,
+    /// The duration of the pull.
+    pub elapsed: Duration,
 }
 
-/// Why a pull ended early. What it fetched is kept.
+/// A pull failed. The store keeps all fetched blocks.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The file cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nobody has what is missing, or nobody answers.
+    /// No peer has the missing pieces, or no peer answers.
     #[error(
-        "{pieces} pieces of {name} ({bytes} bytes) are still missing, and no peer brings them: {why}; \
-         what was fetched is kept: pull again when a machine that has them is up, or name one with --peer"
+        "{pieces} pieces of {name} ({bytes} bytes) are still missing, and no peer sends them: {reason}; \
+         the fetched pieces are kept: pull again when a machine with the others is up, or name one with --peer"
     )]
-    Nobody {
+    NoPeer {
         /// The model's name.
         name: String,
-        /// Wanted pieces that are missing.
+        /// The number of wanted pieces that are missing.
         pieces: usize,
-        /// Their bytes that are missing.
+        /// The missing bytes of these pieces.
         bytes: u64,
-        /// What became of the peers.
-        why: String,
+        /// The failures of the peers.
+        reason: String,
     },
-    /// A piece is wanted that the manifest does not have.
+    /// The manifest lacks a wanted piece.
     #[error("{name} has {pieces} pieces, there is no piece {piece}")]
-    NoPiece {
+    UnknownPiece {
         /// The model's name.
         name: String,
-        /// How many there are.
+        /// The number of its pieces.
         pieces: usize,
-        /// Which one was wanted.
+        /// The wanted piece.
         piece: u32,
     },
     /// A thread of this machine failed.
@@ -86,23 +86,23 @@ pub enum PullError {
 
 /// Counters that all fetches of a pull share.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    /// Bytes that came.
-    pub(crate) came: AtomicU64,
-    /// Bytes that are kept.
-    pub(crate) kept: AtomicU64,
-    /// Blocks that were wrong.
-    pub(crate) corrupt: AtomicU64,
-    /// Blocks that came twice.
-    pub(crate) duplicate: AtomicU64,
+pub(crate) struct PullCounters {
+    /// Bytes received from peers.
+    pub(crate) received_bytes: AtomicU64,
+    /// Bytes that the store kept.
+    pub(crate) kept_bytes: AtomicU64,
+    /// Blocks that did not match the manifest.
+    pub(crate) corrupt_blocks: AtomicU64,
+    /// Blocks that arrived twice.
+    pub(crate) duplicate_blocks: AtomicU64,
 }
 
-impl Tally {
-    pub(crate) fn add(counter: &AtomicU64, bytes: u64) {
-        counter.fetch_add(bytes, Ordering::Relaxed);
+impl PullCounters {
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn of(counter: &AtomicU64) -> u64 {
+    pub(crate) fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
     }
 }

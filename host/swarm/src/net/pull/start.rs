@@ -1,47 +1,47 @@
-//! A pull before it begins, and what is done at its end.
+//! The setup of a pull, and the cleanup at its end.
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{mpsc, watch};
 
 use crate::disk::error::StoreError;
 use crate::disk::store::Store;
 use crate::net::client::Client;
 use crate::net::peer::Peer;
-use crate::net::pull::drive::Driver;
-use crate::net::pull::fetch::Ground;
-use crate::net::pull::limits::{Limits, Seeding};
-use crate::net::pull::order::Order;
-use crate::net::pull::report::{Progress, PullError, Summary, Tally};
+use crate::net::pull::driver::Driver;
+use crate::net::pull::fetch::PullContext;
+use crate::net::pull::limits::{PullLimits, Seeding};
+use crate::net::pull::order::PieceOrder;
+use crate::net::pull::report::{Progress, PullCounters, PullError, PullSummary};
 use crate::net::seed::seeds::Seeds;
 use crate::picker::Picker;
 
-/// A pull that has not begun.
+/// A pull that has not started.
 pub struct Pull {
-    /// Asks the peers.
+    /// The HTTP client.
     pub client: Client,
-    /// What is filled.
+    /// The store to fill.
     pub store: Arc<Store>,
-    /// Decides what comes next, and from whom.
+    /// Chooses the next pieces and their peers.
     pub picker: Box<dyn Picker>,
-    /// Who may have the model.
+    /// The peers that the user named.
     pub peers: Vec<Peer>,
-    /// Peers that are found while the pull runs.
-    pub found: Option<mpsc::Receiver<Peer>>,
-    /// The pieces that are wanted; all of them when `None`.
+    /// Peers that discovery finds during the pull.
+    pub discovered: Option<mpsc::Receiver<Peer>>,
+    /// The wanted pieces. `None`: all pieces.
     pub wanted: Option<Vec<u32>>,
     /// The pieces that are needed before the others, in this order.
     pub urgent: Vec<u32>,
-    /// What the pull may take.
-    pub limits: Limits,
-    /// Seeds what is there already while the rest comes.
+    /// The limits and timeouts.
+    pub limits: PullLimits,
+    /// Seeds the complete pieces during the pull.
     pub seeding: Option<Seeding>,
-    /// An older file of the same name is replaced at the end.
+    /// Whether the complete file replaces an older file of the same name.
     pub replace: bool,
 }
 
 impl Pull {
-    /// Fills `store` from `peers`.
+    /// A pull that fills `store` from `peers`, with default limits.
     #[must_use]
     pub fn new(client: Client, store: Arc<Store>, picker: Box<dyn Picker>, peers: Vec<Peer>) -> Self {
         Self {
@@ -49,75 +49,83 @@ impl Pull {
             store,
             picker,
             peers,
-            found: None,
+            discovered: None,
             wanted: None,
             urgent: Vec::new(),
-            limits: Limits::default(),
+            limits: PullLimits::default(),
             seeding: None,
             replace: false,
         }
     }
 
-    /// Fetches what is wanted and missing. When nothing of the file is missing then, it is finished: it has its
-    /// name. May be dropped at any time: what was fetched is kept.
+    /// Fetches the wanted pieces that are missing. If the file is complete then, finishes the store. The
+    /// caller may drop the future at any time: the store keeps all fetched blocks.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written, or when nobody brings what is missing; what was fetched is kept.
-    pub async fn run(self, progress: channel::Sender<Progress>) -> Result<Summary, PullError> {
+    /// When the file cannot be written, or when no peer sends the missing pieces. The store keeps all fetched
+    /// blocks.
+    pub async fn run(self, progress: watch::Sender<Progress>) -> Result<PullSummary, PullError> {
         let (store, replace) = (self.store.clone(), self.replace);
-        let mut end = Ending { store: store.clone(), synced: false, seeded: None };
+        let mut cleanup = Cleanup { store: store.clone(), synced: false, temporary_seed: None };
         if let Some(seeding) = &self.seeding
             && seeding.seeds.add(store.clone())
         {
-            end.seeded = Some(seeding.seeds.clone());
+            cleanup.temporary_seed = Some(seeding.seeds.clone());
         }
         let pulled = self.driver(progress)?.run().await;
-        let finish = pulled.is_ok() && store.is_whole();
+        let finish = pulled.is_ok() && store.is_complete();
         let ended =
-            blocking(&store, move |store| if finish { store.finish(replace) } else { store.sync() }).await;
-        end.synced = true;
+            run_blocking(&store, move |store| if finish { store.finish(replace) } else { store.sync() })
+                .await;
+        cleanup.synced = true;
         let summary = pulled?;
         ended?;
-        // What is there goes on being seeded.
-        end.seeded = None;
+        // After a successful pull, the store remains in the registry.
+        cleanup.temporary_seed = None;
         Ok(summary)
     }
 
-    fn driver(self, progress: channel::Sender<Progress>) -> Result<Driver, PullError> {
-        let Self { client, store, picker, peers, found, wanted, urgent, limits, seeding, .. } = self;
-        let order = Order::new(&store, wanted, &urgent)?;
-        let (root, stall, limit) = (store.manifest().root(), limits.stall, limits.rate.clone());
-        let ground = Ground { client, root, store, stall, limit, tally: Tally::default() };
-        let mut driver = Driver::new(ground, picker, order, limits, seeding, found, progress);
+    fn driver(self, progress: watch::Sender<Progress>) -> Result<Driver, PullError> {
+        let Self { client, store, picker, peers, discovered, wanted, urgent, limits, seeding, .. } = self;
+        let order = PieceOrder::new(&store, wanted, &urgent)?;
+        let context = PullContext {
+            client,
+            root: store.manifest().root(),
+            store,
+            stall_timeout: limits.stall_timeout,
+            rate_limit: limits.rate_limit.clone(),
+            counters: PullCounters::default(),
+        };
+        let mut driver = Driver::new(context, picker, order, limits, seeding, discovered, progress);
         for peer in peers {
-            driver.add(peer, true);
+            driver.add_peer(peer, true);
         }
         Ok(driver)
     }
 }
 
-/// Does `what` where it may take its time.
-async fn blocking(
+/// Runs `operation` on a thread that may block.
+async fn run_blocking(
     store: &Arc<Store>,
-    what: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
+    operation: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
 ) -> Result<(), PullError> {
     let store = store.clone();
-    let done = tokio::task::spawn_blocking(move || what(&store)).await;
-    done.map_err(|error| PullError::Task(error.to_string()))?.map_err(PullError::Store)
+    let result = tokio::task::spawn_blocking(move || operation(&store)).await;
+    result.map_err(|error| PullError::Task(error.to_string()))?.map_err(PullError::Store)
 }
 
-/// What happens when a pull is dropped or fails: what is there is made safe, and the store is let go.
-struct Ending {
+/// The cleanup of a pull that fails or is dropped: syncs the store and removes its temporary seed.
+struct Cleanup {
     store: Arc<Store>,
     synced: bool,
-    /// Where the store is registered only for this pull.
-    seeded: Option<Arc<Seeds>>,
+    /// The registry that has the store only for this pull.
+    temporary_seed: Option<Arc<Seeds>>,
 }
 
-impl Drop for Ending {
+impl Drop for Cleanup {
     fn drop(&mut self) {
-        if let Some(seeds) = self.seeded.take() {
+        if let Some(seeds) = self.temporary_seed.take() {
             seeds.remove(self.store.manifest().root());
         }
         if self.synced {
@@ -126,7 +134,7 @@ impl Drop for Ending {
         let store = self.store.clone();
         let sync = move || {
             if let Err(error) = store.sync() {
-                tracing::warn!(%error, "what was fetched last could not be made safe");
+                tracing::warn!(%error, "the last fetched blocks cannot be synced");
             }
         };
         match tokio::runtime::Handle::try_current() {

@@ -1,8 +1,8 @@
-//! The fetches of a pull, the sources that they use, and the pieces that are left.
+//! The fetches of a pull, their peers, and the remaining pieces.
 //!
-//! Invariant: `left` holds the wanted pieces that are not complete. A fetch is in `active` from its beginning
-//! until its end is in `events`, exactly once; each one takes a slot of its source. `Left` comes after the
-//! end of all fetches of that peer.
+//! Invariant: `remaining` holds the wanted pieces that are not complete. A fetch is in `active` from its
+//! start until `events` has its end, exactly once. Each fetch takes a slot of its peer. `Left` follows the
+//! ends of all fetches of that peer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,259 +13,267 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::net::pull::event::PeerEvent;
-use crate::net::pull::fetch::{End, Fetching, Ground, Kept};
-use crate::net::pull::limits::{Limits, Seeding};
-use crate::net::pull::report::{PullError, Tally};
-use crate::net::pull::sources::{Sources, Standing};
-use crate::net::pull::work::{FetchId, Work};
+use crate::net::pull::fetch::{ByteCounters, FetchEnd, FetchTask, PullContext};
+use crate::net::pull::limits::{PullLimits, Seeding};
+use crate::net::pull::peer_table::{PeerState, PeerTable};
+use crate::net::pull::piece_blocks::{FetchId, PieceBlocks};
+use crate::net::pull::report::{PullCounters, PullError};
 use crate::net::seed::seeds::Seed;
-use crate::picker::{Event, Fault, Fetch, Fetched, Slot};
+use crate::picker::{Event, Fault, Fetch, FetchResult, Slot};
 
-/// A fetch that runs.
-struct Active {
-    source: usize,
+/// A running fetch.
+struct ActiveFetch {
+    peer_index: usize,
     piece: u32,
     from_end: bool,
-    began: Instant,
-    kept: Kept,
+    started: Instant,
+    counters: ByteCounters,
     task: AbortHandle,
 }
 
 /// The fetches of a pull.
 pub(crate) struct Transfers {
-    pub(crate) ground: Arc<Ground>,
-    pub(crate) sources: Sources,
+    pub(crate) context: Arc<PullContext>,
+    pub(crate) peers: PeerTable,
     pub(crate) seeding: Option<Seeding>,
-    /// Wanted pieces that were missing in the beginning; the urgent ones come first.
+    /// Wanted pieces that were missing at the start; the urgent ones come first.
     pub(crate) order: Vec<u32>,
-    pub(crate) left: HashSet<u32>,
+    pub(crate) remaining: HashSet<u32>,
     /// Events that the picker has not received yet.
     pub(crate) events: Vec<Event>,
-    /// Watchers and fetches; they end with this.
+    /// Watchers and fetches. Dropping the set aborts them.
     pub(crate) tasks: JoinSet<()>,
-    pub(crate) sender: mpsc::Sender<PeerEvent>,
-    requests_per_peer: u32,
-    requests: u32,
-    works: HashMap<u32, Arc<Work>>,
-    active: HashMap<FetchId, Active>,
-    /// The number of fetches so far: names the next one.
-    fetches: FetchId,
+    pub(crate) event_tx: mpsc::Sender<PeerEvent>,
+    max_requests_per_peer: u32,
+    max_requests: u32,
+    piece_blocks: HashMap<u32, Arc<PieceBlocks>>,
+    active: HashMap<FetchId, ActiveFetch>,
+    last_fetch_id: FetchId,
 }
 
 impl Transfers {
     pub(crate) fn new(
-        ground: Ground,
+        context: PullContext,
         order: Vec<u32>,
-        limits: &Limits,
+        limits: &PullLimits,
         seeding: Option<Seeding>,
-        sender: mpsc::Sender<PeerEvent>,
+        event_tx: mpsc::Sender<PeerEvent>,
     ) -> Self {
         Self {
-            ground: Arc::new(ground),
-            sources: Sources::default(),
+            context: Arc::new(context),
+            peers: PeerTable::default(),
             seeding,
-            left: order.iter().copied().collect(),
+            remaining: order.iter().copied().collect(),
             order,
             events: Vec::new(),
             tasks: JoinSet::new(),
-            sender,
-            requests_per_peer: limits.requests_a_peer,
-            requests: limits.requests,
-            works: HashMap::new(),
+            event_tx,
+            max_requests_per_peer: limits.max_requests_per_peer,
+            max_requests: limits.max_requests,
+            piece_blocks: HashMap::new(),
             active: HashMap::new(),
-            fetches: 0,
+            last_fetch_id: 0,
         }
     }
 
-    /// The slots that are free.
+    /// The free slots of all peers.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        let together = self.requests.saturating_sub(self.running());
-        self.sources.slots(self.requests_per_peer, together)
+        let free = self.max_requests.saturating_sub(self.in_flight());
+        self.peers.slots(self.max_requests_per_peer, free)
     }
 
-    /// Ends `fetch` by itself; fails only when the file cannot be written.
-    pub(crate) fn ended(&mut self, fetch: FetchId, end: End) -> Result<(), PullError> {
-        // One that was cancelled may have ended by itself just before.
+    /// Handles the end of a fetch's task. Fails only when the file cannot be written.
+    pub(crate) fn on_fetch_ended(&mut self, fetch: FetchId, end: FetchEnd) -> Result<(), PullError> {
+        // A cancelled fetch may have sent its end just before.
         let Some(active) = self.active.get(&fetch) else { return Ok(()) };
-        let (source, piece) = (active.source, active.piece);
-        let (fault, pause) = match end {
-            End::Store(error) => return Err(error.into()),
-            End::Complete => (None, None),
-            End::Fault(fault, pause) => (Some(fault), pause),
+        let (peer_index, piece) = (active.peer_index, active.piece);
+        let (fault, retry_after) = match end {
+            FetchEnd::Store(error) => return Err(error.into()),
+            FetchEnd::Complete => (None, None),
+            FetchEnd::Fault(fault, retry_after) => (Some(fault), retry_after),
         };
-        let brought = self.over(fetch, fault);
-        if fault.is_none() || self.ground.store.has(piece) {
-            self.complete(piece);
+        let kept_bytes = self.end_fetch(fetch, fault);
+        if fault.is_none() || self.context.store.has_piece(piece) {
+            self.complete_piece(piece);
         }
-        let given_up = self.sources.all[source].judge(brought, fault, pause);
+        let is_useless = self.peers.entries[peer_index].record_fetch(kept_bytes, fault, retry_after);
         if fault == Some(Fault::Corrupt) {
-            self.shut(source, Standing::Banned, "it sent what the manifest does not say");
-        } else if given_up {
-            self.shut(source, Standing::Shut, "none of many fetches from it brought anything");
+            self.close_peer(peer_index, PeerState::Banned, "it sent data that do not match the manifest");
+        } else if is_useless {
+            self.close_peer(peer_index, PeerState::Rejected, "many fetches from it in a row brought no data");
         }
         Ok(())
     }
 
-    /// Never asks `source` again.
-    pub(crate) fn shut(&mut self, source: usize, standing: Standing, why: &str) {
-        tracing::info!(peer = %self.sources.all[source].peer, why, "a peer is not used any more");
-        self.leave(source, Fault::Cancelled);
-        let known = &mut self.sources.all[source];
-        known.why = Some(format!("{}: {why}", known.peer));
-        known.standing = standing;
-        if let Some(watcher) = known.watcher.take() {
+    /// Disconnects a peer permanently. `state` is [`PeerState::Banned`] or [`PeerState::Rejected`].
+    pub(crate) fn close_peer(&mut self, peer_index: usize, state: PeerState, reason: &str) {
+        tracing::info!(peer = %self.peers.entries[peer_index].peer, reason, "a peer is not used any more");
+        self.disconnect_peer(peer_index, Fault::Cancelled);
+        let entry = &mut self.peers.entries[peer_index];
+        entry.last_error = Some(format!("{}: {reason}", entry.peer));
+        entry.state = state;
+        if let Some(watcher) = entry.watcher.take() {
             watcher.abort();
         }
     }
 
-    /// `source` is no longer there: its fetches are over, and then it has left.
-    pub(crate) fn leave(&mut self, source: usize, fault: Fault) {
-        let fetches = self.active.iter().filter(|(_, active)| active.source == source);
+    /// Disconnects a peer: ends its fetches with `fault`, then reports [`Event::Left`].
+    pub(crate) fn disconnect_peer(&mut self, peer_index: usize, fault: Fault) {
+        let fetches = self.active.iter().filter(|(_, active)| active.peer_index == peer_index);
         for fetch in fetches.map(|(fetch, _)| *fetch).collect::<Vec<_>>() {
-            self.over(fetch, Some(fault));
+            self.end_fetch(fetch, Some(fault));
         }
-        let known = &mut self.sources.all[source];
-        known.busy = 0;
-        if let Some(id) = known.id.take() {
+        let entry = &mut self.peers.entries[peer_index];
+        entry.in_flight = 0;
+        if let Some(id) = entry.id.take() {
             self.events.push(Event::Left(id));
         }
     }
 
-    /// Takes `fetch` out and says how it ended; the bytes that it brought.
-    fn over(&mut self, fetch: FetchId, fault: Option<Fault>) -> u64 {
+    /// Removes `fetch`, aborts its task and reports its end. Returns its kept bytes.
+    fn end_fetch(&mut self, fetch: FetchId, fault: Option<Fault>) -> u64 {
         let Some(active) = self.active.remove(&fetch) else { return 0 };
         active.task.abort();
         if !self.active.values().any(|other| other.piece == active.piece)
             && let Some(seed) = self.seed()
         {
-            seed.comes(active.piece, false);
+            seed.end_piece(active.piece);
         }
-        let bytes = Tally::of(&active.kept.fetch);
-        if let Some(peer) = self.sources.all[active.source].id {
-            let took = active.began.elapsed();
-            self.events.push(Event::Done(Fetched { peer, piece: active.piece, bytes, took, fault }));
+        let bytes = PullCounters::get(&active.counters.fetch);
+        if let Some(peer) = self.peers.entries[active.peer_index].id {
+            let elapsed = active.started.elapsed();
+            let result = FetchResult { peer, piece: active.piece, bytes, elapsed, fault };
+            self.events.push(Event::FetchEnded(result));
         }
         bytes
     }
 
-    /// `piece` is had: whoever else fetches it need not.
-    pub(crate) fn complete(&mut self, piece: u32) {
-        if !self.left.remove(&piece) {
+    /// Removes a complete piece from the remaining ones, and cancels its other fetches.
+    pub(crate) fn complete_piece(&mut self, piece: u32) {
+        if !self.remaining.remove(&piece) {
             return;
         }
-        self.works.remove(&piece);
+        self.piece_blocks.remove(&piece);
         let others = self.active.iter().filter(|(_, active)| active.piece == piece);
         for fetch in others.map(|(fetch, _)| *fetch).collect::<Vec<_>>() {
-            let source = self.active[&fetch].source;
-            let brought = self.over(fetch, Some(Fault::Cancelled));
-            self.sources.all[source].judge(brought, Some(Fault::Cancelled), None);
+            let peer_index = self.active[&fetch].peer_index;
+            let kept_bytes = self.end_fetch(fetch, Some(Fault::Cancelled));
+            self.peers.entries[peer_index].record_fetch(kept_bytes, Some(Fault::Cancelled), None);
         }
-        // All fetches of it are over: it is not coming any more.
+        // The notification follows the end of all fetches: the piece is then not in progress any more.
         if let Some(seed) = self.seed() {
-            seed.changed();
+            seed.notify_changed();
         }
     }
 
-    /// This model, where it is seeded meanwhile.
+    /// The model in the registry of seeds, if this pull seeds.
     fn seed(&self) -> Option<Arc<Seed>> {
-        self.seeding.as_ref().and_then(|seeding| seeding.seeds.get(self.ground.root))
+        self.seeding.as_ref().and_then(|seeding| seeding.seeds.get(self.context.root))
     }
 
-    /// Begins to fetch `piece` from `source`, or what others leave of it.
-    fn begin(&mut self, source: usize, piece: u32) {
-        let store = &self.ground.store;
-        // It may have come in by another way, or by the last breath of a fetch that was cancelled.
-        if store.has(piece) {
-            return self.complete(piece);
+    /// Starts a fetch of the piece's missing blocks.
+    fn start_fetch(&mut self, peer_index: usize, piece: u32) {
+        let store = &self.context.store;
+        // Another writer of the store, or the last write of a cancelled fetch, may have completed the piece.
+        if store.has_piece(piece) {
+            return self.complete_piece(piece);
         }
-        let whole = &store.manifest().pieces()[piece as usize];
-        let work =
-            self.works.entry(piece).or_insert_with(|| Arc::new(Work::new(whole, &store.missing(piece))));
-        let from_end = self.active.values().filter(|active| active.piece == piece);
-        let balance: i32 = from_end.map(|active| if active.from_end { -1 } else { 1 }).sum();
-        let known = &mut self.sources.all[source];
-        known.busy += 1;
-        self.fetches += 1;
-        let fetching = Fetching {
-            id: self.fetches,
+        let parent = &store.manifest().pieces()[piece as usize];
+        let blocks = self
+            .piece_blocks
+            .entry(piece)
+            .or_insert_with(|| Arc::new(PieceBlocks::new(parent, &store.missing_blocks(piece))));
+        let others = self.active.values().filter(|active| active.piece == piece);
+        let balance: i32 = others.map(|active| if active.from_end { -1 } else { 1 }).sum();
+        let entry = &mut self.peers.entries[peer_index];
+        entry.in_flight += 1;
+        self.last_fetch_id += 1;
+        let fetch = FetchTask {
+            id: self.last_fetch_id,
             piece,
-            peer: known.peer.clone(),
-            work: work.clone(),
+            peer: entry.peer.clone(),
+            blocks: blocks.clone(),
             from_end: balance > 0,
-            ground: self.ground.clone(),
-            kept: Kept { fetch: Arc::default(), peer: known.kept.peer.clone() },
+            context: self.context.clone(),
+            counters: ByteCounters { fetch: Arc::default(), peer: entry.counters.peer.clone() },
         };
-        let (id, from_end, kept) = (fetching.id, fetching.from_end, fetching.kept.clone());
-        let sender = self.sender.clone();
+        let (id, from_end, counters) = (fetch.id, fetch.from_end, fetch.counters.clone());
+        let event_tx = self.event_tx.clone();
         let task = self.tasks.spawn(async move {
-            let end = fetching.run().await;
-            let _ = sender.send(PeerEvent::Ended(id, end)).await;
+            let end = fetch.run().await;
+            let _ = event_tx.send(PeerEvent::FetchEnded(id, end)).await;
         });
-        let began = Instant::now();
-        self.active.insert(id, Active { source, piece, from_end, began, kept, task });
+        let started = Instant::now();
+        self.active.insert(id, ActiveFetch { peer_index, piece, from_end, started, counters, task });
         if let Some(seed) = self.seed() {
-            seed.comes(piece, true);
+            seed.start_piece(piece);
         }
     }
 
-    /// How many fetches run.
-    pub(crate) fn running(&self) -> u32 {
+    /// The number of running fetches.
+    pub(crate) fn in_flight(&self) -> u32 {
         u32::try_from(self.active.len()).unwrap_or(u32::MAX)
     }
 
-    /// How many of them fetch `piece`.
+    /// The number of running fetches of `piece`.
     fn fetches_of(&self, piece: u32) -> usize {
         self.active.values().filter(|active| active.piece == piece).count()
     }
 
-    /// True when `piece` is being fetched from `source`.
-    fn is_fetched_from(&self, piece: u32, source: usize) -> bool {
-        self.active.values().any(|active| active.piece == piece && active.source == source)
+    /// Whether a fetch of `piece` from this peer runs.
+    fn is_fetched_from(&self, piece: u32, peer_index: usize) -> bool {
+        self.active.values().any(|active| active.piece == piece && active.peer_index == peer_index)
     }
 
-    /// Begins `pick` where that is possible. Else the picker receives its end, which counts as cancelled.
-    pub(crate) fn accept(&mut self, pick: Fetch, slots: &[Slot]) {
+    /// Starts the fetch `pick` if that is possible. Otherwise, reports the fetch as cancelled to the picker.
+    pub(crate) fn accept_pick(&mut self, pick: Fetch, slots: &[Slot]) {
         let offered = slots.iter().any(|slot| slot.peer == pick.peer);
-        let Some(source) = self.sources.find(pick.peer).filter(|_| offered) else { return };
-        let known = &self.sources.all[source];
-        let has = known.has.get(pick.piece as usize).copied().unwrap_or(false);
-        let free = known.free(self.requests_per_peer) > 0 && self.running() < self.requests;
-        if has && free && self.left.contains(&pick.piece) && !self.is_fetched_from(pick.piece, source) {
-            self.begin(source, pick.piece);
+        let Some(peer_index) = self.peers.index_of(pick.peer).filter(|_| offered) else { return };
+        let entry = &self.peers.entries[peer_index];
+        let has_piece = entry.have.get(pick.piece as usize).copied().unwrap_or(false);
+        let has_slot =
+            entry.free_slots(self.max_requests_per_peer) > 0 && self.in_flight() < self.max_requests;
+        let is_new = self.remaining.contains(&pick.piece) && !self.is_fetched_from(pick.piece, peer_index);
+        if has_piece && has_slot && is_new {
+            self.start_fetch(peer_index, pick.piece);
         } else {
             let (peer, piece, fault) = (pick.peer, pick.piece, Some(Fault::Cancelled));
-            self.events.push(Event::Done(Fetched { peer, piece, bytes: 0, took: Duration::ZERO, fault }));
+            let result = FetchResult { peer, piece, bytes: 0, elapsed: Duration::ZERO, fault };
+            self.events.push(Event::FetchEnded(result));
         }
     }
 
-    /// One fetch for each peer in turn, until nobody has a free slot or there is nothing to do.
-    pub(crate) fn in_order(&mut self, slots: &[Slot]) {
-        let mut done = HashSet::new();
-        while done.len() < slots.len() {
+    /// Starts one fetch per peer in turn, until all slots are in use or no piece remains.
+    pub(crate) fn fetch_in_order(&mut self, slots: &[Slot]) {
+        let mut finished_slots = HashSet::new();
+        while finished_slots.len() < slots.len() {
             for (number, slot) in slots.iter().enumerate() {
-                let next = self.next_for(slot);
+                let next = self.next_piece_for(slot);
                 if next.is_none() {
-                    done.insert(number);
+                    finished_slots.insert(number);
                 }
-                if let Some((source, piece)) = next {
-                    self.begin(source, piece);
+                if let Some((peer_index, piece)) = next {
+                    self.start_fetch(peer_index, piece);
                 }
             }
         }
     }
 
-    /// The first piece that nobody fetches, or, when all are being fetched, the first that only one does.
-    pub(crate) fn next_for(&self, slot: &Slot) -> Option<(usize, u32)> {
-        let source = self.sources.find(slot.peer)?;
-        let known = &self.sources.all[source];
-        if known.free(self.requests_per_peer) == 0 || self.running() >= self.requests {
+    /// The first piece that no fetch runs for. When there is none, the first piece with a single fetch, from
+    /// another peer.
+    pub(crate) fn next_piece_for(&self, slot: &Slot) -> Option<(usize, u32)> {
+        let peer_index = self.peers.index_of(slot.peer)?;
+        let entry = &self.peers.entries[peer_index];
+        if entry.free_slots(self.max_requests_per_peer) == 0 || self.in_flight() >= self.max_requests {
             return None;
         }
-        let has = |piece: &&u32| known.has.get(**piece as usize) == Some(&true) && self.left.contains(piece);
-        let open = || self.order.iter().filter(has);
+        let is_open =
+            |piece: &&u32| entry.have.get(**piece as usize) == Some(&true) && self.remaining.contains(piece);
+        let open = || self.order.iter().filter(is_open);
         let new = open().find(|piece| self.fetches_of(**piece) == 0);
-        let shared =
-            || open().find(|piece| self.fetches_of(**piece) == 1 && !self.is_fetched_from(**piece, source));
-        new.or_else(shared).map(|piece| (source, *piece))
+        let shared = || {
+            open().find(|piece| self.fetches_of(**piece) == 1 && !self.is_fetched_from(**piece, peer_index))
+        };
+        new.or_else(shared).map(|piece| (peer_index, *piece))
     }
 }

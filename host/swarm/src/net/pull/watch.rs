@@ -1,4 +1,4 @@
-//! Watching one peer: what it has, as soon as it has it, and whom it knows.
+//! Watches one peer: asks for its pieces by long polls, and exchanges peers with it.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,73 +10,73 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::disk::digest::Digest;
 use crate::disk::manifest::Manifest;
-use crate::net::client::{AskError, Client};
+use crate::net::client::{Client, RequestError};
 use crate::net::peer::Peer;
 use crate::net::pull::event::PeerEvent;
 use crate::net::wire::Announce;
 
-/// How long a peer may keep a question for news.
-const WAIT: Duration = Duration::from_secs(25);
-/// Shortest time between two questions: pieces that come quickly are told together.
-const BETWEEN: Duration = Duration::from_millis(50);
-/// How often peers are asked for others, ...
-const EXCHANGE: Duration = Duration::from_secs(15);
-/// ... and how soon the second time: those who begin together should not wait to hear of one another. Doubled
-/// each time.
-const SOON: Duration = Duration::from_millis(250);
-/// Failures in a row after which a peer counts as gone.
-pub(crate) const FAILURES: u32 = 5;
-/// How long a peer that failed is not asked.
+/// Longest time that a peer may hold a long poll.
+const LONG_POLL_TIME: Duration = Duration::from_secs(25);
+/// Shortest time between two polls. The peer then reports pieces that complete in quick succession together.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// First interval between two peer exchanges. Each exchange doubles the interval. A short first interval lets
+/// peers that start together find each other quickly.
+const FIRST_EXCHANGE_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest interval between two peer exchanges.
+const MAX_EXCHANGE_INTERVAL: Duration = Duration::from_secs(15);
+/// Consecutive failures after which a peer counts as disconnected.
+const MAX_FAILURES: u32 = 5;
+/// Backoff of a peer whose poll failed.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
 /// Watches one peer for one pull.
-pub(crate) struct Watcher {
-    pub(crate) source: usize,
+pub(crate) struct PeerWatcher {
+    pub(crate) peer_index: usize,
     pub(crate) peer: Peer,
-    /// Given by the user: it is asked again even when it is gone.
-    pub(crate) given: bool,
+    /// Whether the user named the peer. Such a peer is asked again even when it counts as disconnected.
+    pub(crate) user_supplied: bool,
     pub(crate) client: Client,
     pub(crate) manifest: Arc<Manifest>,
-    /// Where this machine seeds.
+    /// The port of this machine's seeder.
     pub(crate) port: Option<u16>,
-    pub(crate) events: mpsc::Sender<PeerEvent>,
+    pub(crate) event_tx: mpsc::Sender<PeerEvent>,
 }
 
-impl Watcher {
+impl PeerWatcher {
     pub(crate) async fn run(self) {
         match &self.peer {
-            // The exchange goes on for as long as the peer is watched.
+            // The exchange ends with the polling.
             Peer::Seeder(_) => tokio::select! {
-                () = self.having() => {}
-                () = self.exchange() => {}
+                () = self.poll_have() => {}
+                () = self.exchange_peers() => {}
             },
-            Peer::File(_) => self.probe().await,
+            Peer::WebSeed(_) => self.probe_web_seed().await,
         }
     }
 
-    async fn having(&self) {
+    async fn poll_have(&self) {
         let (mut since, mut failures) = (None, 0);
         loop {
-            let asked = Instant::now();
-            let answer = self.client.have(&self.peer, self.root(), since, WAIT).await;
-            match answer {
+            let started = Instant::now();
+            let reply = self.client.have(&self.peer, self.root(), since, LONG_POLL_TIME).await;
+            match reply {
                 Ok((have, address)) => {
                     (since, failures) = (Some(have.version), 0);
-                    let told = PeerEvent::Have {
-                        source: self.source,
+                    let event = PeerEvent::Have {
+                        peer_index: self.peer_index,
                         address,
                         seeder: Some(have.seeder),
                         pieces: have.pieces,
-                        coming: have.coming,
+                        in_progress: have.in_progress,
                     };
-                    if self.events.send(told).await.is_err() {
+                    if self.event_tx.send(event).await.is_err() {
                         return;
                     }
-                    sleep_until(asked + BETWEEN).await;
+                    sleep_until(started + MIN_POLL_INTERVAL).await;
                 }
                 Err(error) => {
                     since = None;
-                    if self.failed(error, &mut failures).await.is_break() {
+                    if self.on_error(error, &mut failures).await.is_break() {
                         return;
                     }
                 }
@@ -84,27 +84,29 @@ impl Watcher {
         }
     }
 
-    /// A file on a web server has everything, when it is the right length.
-    async fn probe(&self) {
+    /// Checks the size of a web seed's file. A file of the manifest's size has all pieces.
+    async fn probe_web_seed(&self) {
         let mut failures = 0;
+        let peer_index = self.peer_index;
         loop {
-            match self.client.length(&self.peer, self.root()).await {
-                Ok(length) if length == self.manifest.size() => {
-                    let all = u32::try_from(self.manifest.pieces().len()).unwrap_or(u32::MAX);
-                    let (source, pieces) = (self.source, vec![(0, all)]);
-                    let told =
-                        PeerEvent::Have { source, address: None, seeder: None, pieces, coming: Vec::new() };
-                    let _ = self.events.send(told).await;
+            match self.client.file_size(&self.peer, self.root()).await {
+                Ok(size) if size == self.manifest.size() => {
+                    let piece_count = u32::try_from(self.manifest.pieces().len()).unwrap_or(u32::MAX);
+                    let (pieces, in_progress) = (vec![(0, piece_count)], Vec::new());
+                    let event =
+                        PeerEvent::Have { peer_index, address: None, seeder: None, pieces, in_progress };
+                    let _ = self.event_tx.send(event).await;
                     return;
                 }
-                Ok(length) => {
+                Ok(size) => {
                     let expected = self.manifest.size();
-                    let why = format!("{} has {length} bytes, not {expected}: it is another file", self.peer);
-                    let _ = self.events.send(PeerEvent::Shut { source: self.source, why }).await;
+                    let reason =
+                        format!("{} has {size} bytes, not {expected}: it is another file", self.peer);
+                    let _ = self.event_tx.send(PeerEvent::Rejected { peer_index, reason }).await;
                     return;
                 }
                 Err(error) => {
-                    if self.failed(error, &mut failures).await.is_break() {
+                    if self.on_error(error, &mut failures).await.is_break() {
                         return;
                     }
                 }
@@ -112,36 +114,38 @@ impl Watcher {
         }
     }
 
-    async fn failed(&self, error: AskError, failures: &mut u32) -> ControlFlow<()> {
+    async fn on_error(&self, error: RequestError, failures: &mut u32) -> ControlFlow<()> {
         *failures += 1;
-        let (source, why) = (self.source, error.to_string());
-        // A web server that does not know ranges will not learn them.
-        let hopeless = matches!(error, AskError::Nonsense(..)) && matches!(self.peer, Peer::File(_));
-        if hopeless || matches!(error, AskError::Shut(..)) {
-            let _ = self.events.send(PeerEvent::Shut { source, why }).await;
+        let (peer_index, reason) = (self.peer_index, error.to_string());
+        // An invalid reply of a web server is permanent, such as missing support for range requests.
+        let is_permanent =
+            matches!(error, RequestError::InvalidReply(..)) && matches!(self.peer, Peer::WebSeed(_));
+        if is_permanent || matches!(error, RequestError::AccessDenied(..)) {
+            let _ = self.event_tx.send(PeerEvent::Rejected { peer_index, reason }).await;
             return ControlFlow::Break(());
         }
-        let gone = *failures >= FAILURES;
-        let told = PeerEvent::Silent { source, why, gone, over: gone && !self.given };
-        if self.events.send(told).await.is_err() || (gone && !self.given) {
+        let disconnected = *failures >= MAX_FAILURES;
+        let abandoned = disconnected && !self.user_supplied;
+        let event = PeerEvent::Failed { peer_index, reason, disconnected, abandoned };
+        if self.event_tx.send(event).await.is_err() || abandoned {
             return ControlFlow::Break(());
         }
-        sleep(BACKOFF.jittered(failures.saturating_sub(1))).await;
+        sleep(BACKOFF.jittered_delay(failures.saturating_sub(1))).await;
         ControlFlow::Continue(())
     }
 
-    async fn exchange(&self) {
+    async fn exchange_peers(&self) {
         let announce = Announce { port: self.port };
-        let mut pause = SOON;
+        let mut interval = FIRST_EXCHANGE_INTERVAL;
         loop {
-            // What fails here fails in `having` too, which says so.
-            if let Ok(known) = self.client.exchange(&self.peer, self.root(), &announce).await
-                && self.events.send(PeerEvent::Learned(known.peers)).await.is_err()
+            // Errors are ignored here: `poll_have` meets and reports them too.
+            if let Ok(list) = self.client.exchange_peers(&self.peer, self.root(), &announce).await
+                && self.event_tx.send(PeerEvent::Exchanged(list.peers)).await.is_err()
             {
                 return;
             }
-            sleep(pause).await;
-            pause = (2 * pause).min(EXCHANGE);
+            sleep(interval).await;
+            interval = (2 * interval).min(MAX_EXCHANGE_INTERVAL);
         }
     }
 

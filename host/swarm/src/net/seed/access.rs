@@ -1,4 +1,4 @@
-//! Who is served: a token, and addresses.
+//! Access rules of a seeder: a token, and allowed addresses.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use tightwad_core::Token;
 
 type Allows = dyn Fn(IpAddr) -> bool + Send + Sync;
 
-/// Who is served; by default everybody.
+/// The access rules. The default admits every request.
 #[derive(Default)]
 pub(crate) struct Access {
     token: Option<Token>,
@@ -19,20 +19,20 @@ impl Access {
         Self { token, allows: Some(Box::new(allows)) }
     }
 
-    /// True when the header is the token's, or no token is needed.
+    /// Whether the header carries the token. True when the seeder has no token.
     pub(crate) fn admits_token(&self, header: Option<&[u8]>) -> bool {
         self.token.as_ref().is_none_or(|token| token.admits(header))
     }
 
-    /// True when the address is allowed.
+    /// Whether the address is allowed.
     pub(crate) fn admits_address(&self, address: Option<IpAddr>) -> bool {
-        // An unspecified address is in no list, but in a list of everything.
+        // An unknown address counts as 0.0.0.0: only a list that allows everything contains it.
         let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
         self.allows.as_ref().is_none_or(|allows| allows(address))
     }
 }
 
-/// Where a question comes from, when the server was made to know.
+/// The address that a request comes from, if the server records it.
 pub(crate) fn address_of(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())
 }

@@ -1,4 +1,4 @@
-//! Bytes of a model.
+//! Uploads: byte ranges of a model.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -16,18 +16,18 @@ use tokio::time::timeout;
 
 use crate::disk::manifest::Manifest;
 use crate::disk::store::Store;
-use crate::net::limit::RateLimit;
+use crate::net::rate_limit::RateLimit;
 use crate::net::seed::access::address_of;
 use crate::net::seed::refusal::Refusal;
 use crate::net::seed::state::SeedState;
-use crate::net::seed::uploads::Upload;
+use crate::net::seed::uploads::UploadPermit;
 
-/// How long an upload waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes that are read at once: what an upload holds in memory.
-const READ: u64 = 512 << 10;
+/// Longest wait of an upload for a slot.
+const UPLOAD_SLOT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The bytes that an upload reads in one step and holds in memory.
+const READ_CHUNK_BYTES: u64 = 512 << 10;
 
-/// Sends one range of bytes, all of which must be had; the whole file when no range is named.
+/// Sends one byte range, or the complete file without a `Range` header. The store must have all its pieces.
 pub(crate) async fn data(
     State(state): State<SeedState>,
     Path(root): Path<String>,
@@ -35,83 +35,83 @@ pub(crate) async fn data(
 ) -> Result<Response, Refusal> {
     let seed = state.seed(&root)?;
     let size = seed.store.manifest().size();
-    let ranged = range(request.headers(), size)?;
-    let status = if ranged.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let bytes = ranged.unwrap_or(0..size);
-    if !had(&seed.store, &bytes) {
-        return Err(Refusal::NotHad);
+    let range = requested_range(request.headers(), size)?;
+    let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let bytes = range.unwrap_or(0..size);
+    if !has_range(&seed.store, &bytes) {
+        return Err(Refusal::RangeUnavailable);
     }
     let address = address_of(&request).unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    let upload = state.uploads.begin(address).ok_or(Refusal::Busy)?;
-    let turn = timeout(PATIENCE, state.turns.clone().acquire_owned()).await;
-    let turn = turn.ok().and_then(Result::ok).ok_or(Refusal::Busy)?;
+    let permit = state.uploads.begin(address).ok_or(Refusal::TooManyUploads)?;
+    let slot = timeout(UPLOAD_SLOT_TIMEOUT, state.upload_slots.clone().acquire_owned()).await;
+    let slot = slot.ok().and_then(Result::ok).ok_or(Refusal::TooManyUploads)?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_LENGTH, (bytes.end - bytes.start).into());
-    let typed = [(CONTENT_TYPE, "application/octet-stream"), (ACCEPT_RANGES, "bytes")];
+    let content = [(CONTENT_TYPE, "application/octet-stream"), (ACCEPT_RANGES, "bytes")];
     if status == StatusCode::PARTIAL_CONTENT {
         let range = format!("bytes {}-{}/{size}", bytes.start, bytes.end - 1);
-        headers.insert(CONTENT_RANGE, range.parse().map_err(|_| Refusal::NotHad)?);
+        headers.insert(CONTENT_RANGE, range.parse().map_err(|_| Refusal::RangeUnavailable)?);
     }
-    let sending = Sending {
+    let upload = Upload {
         store: seed.store.clone(),
         bytes,
-        limit: state.limit.clone(),
-        _upload: upload,
-        _turn: turn,
+        rate_limit: state.rate_limit.clone(),
+        _permit: permit,
+        _slot: slot,
     };
-    let body = Body::from_stream(stream::try_unfold(sending, Sending::next));
-    Ok((status, typed, headers, body).into_response())
+    let body = Body::from_stream(stream::try_unfold(upload, Upload::next_chunk));
+    Ok((status, content, headers, body).into_response())
 }
 
-/// The one range that is asked for: `bytes=A-B` or `bytes=A-`, within the file.
-fn range(headers: &HeaderMap, size: u64) -> Result<Option<Range<u64>>, Refusal> {
+/// The requested range: `bytes=A-B` or `bytes=A-`, within the file.
+fn requested_range(headers: &HeaderMap, size: u64) -> Result<Option<Range<u64>>, Refusal> {
     let Some(value) = headers.get(RANGE) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
-    let wrong = || Refusal::NoRange(text.chars().take(80).collect());
-    let (from, to) = text.strip_prefix("bytes=").and_then(|text| text.split_once('-')).ok_or_else(wrong)?;
-    let from: u64 = from.parse().map_err(|_| wrong())?;
+    let invalid = || Refusal::InvalidRange(text.chars().take(80).collect());
+    let (from, to) = text.strip_prefix("bytes=").and_then(|text| text.split_once('-')).ok_or_else(invalid)?;
+    let from: u64 = from.parse().map_err(|_| invalid())?;
     let last = match to {
         "" => size.saturating_sub(1),
-        to => to.parse::<u64>().map_err(|_| wrong())?,
+        to => to.parse::<u64>().map_err(|_| invalid())?,
     };
     if last < from {
-        return Err(wrong());
+        return Err(invalid());
     }
-    if last >= size { Err(Refusal::NotHad) } else { Ok(Some(from..last + 1)) }
+    if last >= size { Err(Refusal::RangeUnavailable) } else { Ok(Some(from..last + 1)) }
 }
 
-/// True when every piece that `bytes` touches is had.
-fn had(store: &Store, bytes: &Range<u64>) -> bool {
-    touched(store.manifest(), bytes).all(|piece| store.has(piece))
+/// Whether the store has every piece that overlaps `bytes`.
+fn has_range(store: &Store, bytes: &Range<u64>) -> bool {
+    overlapping_pieces(store.manifest(), bytes).all(|piece| store.has_piece(piece))
 }
 
-fn touched(manifest: &Manifest, bytes: &Range<u64>) -> impl Iterator<Item = u32> + use<> {
+fn overlapping_pieces(manifest: &Manifest, bytes: &Range<u64>) -> impl Iterator<Item = u32> + use<> {
     let pieces = manifest.pieces();
     let first = pieces.partition_point(|piece| piece.offset + piece.length <= bytes.start);
     let end = pieces.partition_point(|piece| piece.offset < bytes.end);
     (first..end).filter_map(|piece| u32::try_from(piece).ok())
 }
 
-/// An answer on its way.
-struct Sending {
+/// The body of an upload. Dropping it frees the upload slot.
+struct Upload {
     store: Arc<Store>,
     bytes: Range<u64>,
-    limit: Option<Arc<RateLimit>>,
-    _upload: Upload,
-    _turn: OwnedSemaphorePermit,
+    rate_limit: Option<Arc<RateLimit>>,
+    _permit: UploadPermit,
+    _slot: OwnedSemaphorePermit,
 }
 
-impl Sending {
-    /// The next bytes: read only when the ones before have left.
-    async fn next(mut self) -> std::io::Result<Option<(Bytes, Self)>> {
-        let left = self.bytes.end - self.bytes.start;
-        if left == 0 {
+impl Upload {
+    /// The next chunk. The body asks for it only after it has sent the last one.
+    async fn next_chunk(mut self) -> std::io::Result<Option<(Bytes, Self)>> {
+        let remaining = self.bytes.end - self.bytes.start;
+        if remaining == 0 {
             return Ok(None);
         }
-        let most = self.limit.as_ref().map_or(READ, |limit| limit.portion(READ));
-        let length = left.min(most);
-        if let Some(limit) = &self.limit {
-            limit.take(length).await;
+        let max = self.rate_limit.as_ref().map_or(READ_CHUNK_BYTES, |rate| rate.chunk_size(READ_CHUNK_BYTES));
+        let length = remaining.min(max);
+        if let Some(rate_limit) = &self.rate_limit {
+            rate_limit.acquire(length).await;
         }
         let (store, offset) = (self.store.clone(), self.bytes.start);
         let read = tokio::task::spawn_blocking(move || {
@@ -119,7 +119,7 @@ impl Sending {
             store.read(offset, &mut buffer).map(|()| Bytes::from(buffer))
         });
         let bytes = read.await.map_err(std::io::Error::other)?.map_err(|error| {
-            tracing::warn!(%error, "what is seeded cannot be read");
+            tracing::warn!(%error, "a seeded file cannot be read");
             std::io::Error::other(error.to_string())
         })?;
         self.bytes.start += length;
@@ -131,19 +131,19 @@ impl Sending {
 mod tests {
     use super::*;
 
-    fn asked(text: &str, size: u64) -> Result<Option<Range<u64>>, Refusal> {
+    fn requested(text: &str, size: u64) -> Result<Option<Range<u64>>, Refusal> {
         let mut headers = HeaderMap::new();
         headers.insert(RANGE, text.parse().unwrap());
-        range(&headers, size)
+        requested_range(&headers, size)
     }
 
     #[test]
-    fn ranges_are_read() {
-        assert_eq!(asked("bytes=0-9", 10).unwrap(), Some(0..10));
-        assert_eq!(asked("bytes=3-", 10).unwrap(), Some(3..10));
-        assert_eq!(range(&HeaderMap::new(), 10).unwrap(), None);
-        assert!(matches!(asked("bytes=0-10", 10), Err(Refusal::NotHad)));
-        assert!(matches!(asked("bytes=10-", 10), Err(Refusal::NoRange(_))));
+    fn requested_range_accepts_single_ranges() {
+        assert_eq!(requested("bytes=0-9", 10).unwrap(), Some(0..10));
+        assert_eq!(requested("bytes=3-", 10).unwrap(), Some(3..10));
+        assert_eq!(requested_range(&HeaderMap::new(), 10).unwrap(), None);
+        assert!(matches!(requested("bytes=0-10", 10), Err(Refusal::RangeUnavailable)));
+        assert!(matches!(requested("bytes=10-", 10), Err(Refusal::InvalidRange(_))));
         let wrong = [
             "bytes=-5",
             "bytes=5-3",
@@ -153,7 +153,7 @@ mod tests {
             "bytes=0-99999999999999999999",
         ];
         for text in wrong {
-            assert!(matches!(asked(text, 10), Err(Refusal::NoRange(_))), "{text}");
+            assert!(matches!(requested(text, 10), Err(Refusal::InvalidRange(_))), "{text}");
         }
     }
 }

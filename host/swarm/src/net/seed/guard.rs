@@ -1,4 +1,4 @@
-//! Refuses requests that the seeder's access rules do not admit.
+//! Middleware: refuses requests that the seeder's access rules do not admit.
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
@@ -9,13 +9,17 @@ use crate::net::seed::access::address_of;
 use crate::net::seed::refusal::Refusal;
 use crate::net::seed::state::SeedState;
 
-/// Refuses requests without the token, where there is one.
+/// Refuses requests without the seeder's token.
 pub(crate) async fn require_token(State(state): State<SeedState>, request: Request, next: Next) -> Response {
-    let shown = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
-    if state.access.admits_token(shown) { next.run(request).await } else { Refusal::Token.into_response() }
+    let header = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
+    if state.access.admits_token(header) {
+        next.run(request).await
+    } else {
+        Refusal::WrongToken.into_response()
+    }
 }
 
-/// Refuses requests from addresses that are not allowed, before anything else is looked at.
+/// Refuses requests from addresses that are not allowed. Runs before all other checks.
 pub(crate) async fn require_address(
     State(state): State<SeedState>,
     request: Request,
@@ -24,6 +28,6 @@ pub(crate) async fn require_address(
     if state.access.admits_address(address_of(&request)) {
         next.run(request).await
     } else {
-        Refusal::Address.into_response()
+        Refusal::AddressNotAllowed.into_response()
     }
 }

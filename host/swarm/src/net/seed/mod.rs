@@ -1,4 +1,4 @@
-//! Serving what this machine has to peers.
+//! The seeder: serves this machine's models to peers.
 
 pub(crate) mod access;
 pub(crate) mod data;

@@ -1,4 +1,4 @@
-//! What a seeder tells of its models.
+//! Handlers that report a seeder's models, pieces and peers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,27 +15,27 @@ use crate::net::seed::access::address_of;
 use crate::net::seed::refusal::Refusal;
 use crate::net::seed::seeds::Seed;
 use crate::net::seed::state::SeedState;
-use crate::net::wire::{Announce, Have, Known, Listed, runs};
+use crate::net::wire::{Announce, Have, ModelListing, PeerList, piece_runs};
 
-/// Longest body of a question, in bytes.
-pub(crate) const MAX_QUESTION_BYTES: usize = 4 << 10;
-/// Longest wait for news.
-const WAIT: Duration = Duration::from_secs(30);
-/// How often a store is looked at that somebody fills without saying so.
-const LOOK: Duration = Duration::from_millis(250);
+/// Greatest length of an announce's body.
+pub(crate) const MAX_ANNOUNCE_BYTES: usize = 4 << 10;
+/// Longest wait of a long poll.
+const MAX_LONG_POLL_TIME: Duration = Duration::from_secs(30);
+/// Interval at which a long poll reads the store's version. Not every writer notifies the seed.
+const VERSION_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-pub(crate) async fn list(State(state): State<SeedState>) -> Json<Vec<Listed>> {
-    let listed = state.seeds.stores().into_iter().map(|store| {
+pub(crate) async fn list(State(state): State<SeedState>) -> Json<Vec<ModelListing>> {
+    let models = state.seeds.stores().into_iter().map(|store| {
         let manifest = store.manifest();
-        Listed {
+        ModelListing {
             root: manifest.root(),
             name: manifest.name().to_owned(),
             size: manifest.size(),
             pieces: count(manifest.pieces().len()),
-            had: count(store.had().len()),
+            have_pieces: count(store.have_pieces().len()),
         }
     });
-    Json(listed.collect())
+    Json(models.collect())
 }
 
 pub(crate) async fn manifest(
@@ -46,41 +46,41 @@ pub(crate) async fn manifest(
     Ok(([(CONTENT_TYPE, "application/json")], seed.manifest.clone()).into_response())
 }
 
-/// Answers at once, unless the asker knows the state: then when it changes, or when the wait is over.
+/// Answers immediately, unless `since` is the current version. Then answers after a change or after `wait_ms`.
 pub(crate) async fn have(
     State(state): State<SeedState>,
     Path(root): Path<String>,
     uri: Uri,
 ) -> Result<Json<Have>, Refusal> {
     let seed = state.seed(&root)?;
-    let (since, wait) = (asked(&uri, "since"), asked(&uri, "wait_ms").unwrap_or(0));
-    // A number that is greater than the store's is from before this seeder started again.
+    let (since, wait_ms) = (query_number(&uri, "since"), query_number(&uri, "wait_ms").unwrap_or(0));
+    // Any other version gets an immediate answer, even a greater version from an earlier run of this seeder.
     if since == Some(seed.version())
-        && let Ok(_place) = state.waiting.clone().try_acquire_owned()
+        && let Ok(_permit) = state.long_polls.clone().try_acquire_owned()
     {
-        let until = Instant::now() + Duration::from_millis(wait).min(WAIT);
-        let _ = timeout_at(until, news(&seed, since)).await;
+        let deadline = Instant::now() + Duration::from_millis(wait_ms).min(MAX_LONG_POLL_TIME);
+        let _ = timeout_at(deadline, wait_for_change(&seed, since)).await;
     }
-    // The number first: pieces that come in between are told twice rather than never.
+    // The version is read first: a piece that arrives in between is then reported twice rather than never.
     let version = seed.version();
-    let had = seed.store.had();
-    let whole = had.len() == seed.store.manifest().pieces().len();
-    let (pieces, coming) = (runs(&had), runs(&seed.coming()));
-    Ok(Json(Have { version, pieces, whole, coming, seeder: state.seeds.name().to_owned() }))
+    let have = seed.store.have_pieces();
+    let complete = have.len() == seed.store.manifest().pieces().len();
+    let (pieces, in_progress) = (piece_runs(&have), piece_runs(&seed.in_progress()));
+    Ok(Json(Have { version, pieces, complete, in_progress, seeder: state.seeds.id().to_owned() }))
 }
 
-/// The number that is called `name` in the question.
-fn asked(uri: &Uri, name: &str) -> Option<u64> {
+/// The number of the query parameter `name`.
+fn query_number(uri: &Uri, name: &str) -> Option<u64> {
     let pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.into_iter().find(|(key, _)| *key == name)?.1.parse().ok()
 }
 
-async fn news(seed: &Seed, since: Option<u64>) {
-    let mut news = seed.news();
+async fn wait_for_change(seed: &Seed, since: Option<u64>) {
+    let mut changes = seed.subscribe();
     while Some(seed.version()) == since {
         tokio::select! {
-            _ = news.changed() => {}
-            () = sleep(LOOK) => {}
+            _ = changes.changed() => {}
+            () = sleep(VERSION_CHECK_INTERVAL) => {}
         }
     }
 }
@@ -89,25 +89,25 @@ pub(crate) async fn peers(
     State(state): State<SeedState>,
     Path(root): Path<String>,
     request: Request,
-) -> Result<Json<Known>, Refusal> {
+) -> Result<Json<PeerList>, Refusal> {
     let seed = state.seed(&root)?;
     let address = address_of(&request);
-    let body = axum::body::to_bytes(request.into_body(), MAX_QUESTION_BYTES).await.unwrap_or_default();
-    let asker = address.zip(port_of(&body)).map(|(address, port)| url(address, port));
-    let peers = seed.others(asker.as_deref(), address.is_some_and(|address| address.is_loopback()));
-    if let Some(asker) = asker {
-        seed.know(&asker);
+    let body = axum::body::to_bytes(request.into_body(), MAX_ANNOUNCE_BYTES).await.unwrap_or_default();
+    let sender = address.zip(announced_port(&body)).map(|(address, port)| seeder_url(address, port));
+    let peers = seed.peers_for(sender.as_deref(), address.is_some_and(|address| address.is_loopback()));
+    if let Some(sender) = sender {
+        seed.add_peer(&sender);
     }
-    Ok(Json(Known { peers }))
+    Ok(Json(PeerList { peers }))
 }
 
-/// A body that makes no sense announces nothing.
-fn port_of(body: &Bytes) -> Option<u16> {
+/// The port in an announce. An invalid body announces nothing.
+fn announced_port(body: &Bytes) -> Option<u16> {
     let announce: Announce = serde_json::from_slice(body).ok()?;
     announce.port.filter(|&port| port > 0)
 }
 
-fn url(address: IpAddr, port: u16) -> String {
+fn seeder_url(address: IpAddr, port: u16) -> String {
     format!("http://{}", SocketAddr::new(address, port))
 }
 

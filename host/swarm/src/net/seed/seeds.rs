@@ -1,6 +1,6 @@
-//! What is seeded.
+//! The registry of seeded models.
 //!
-//! Invariant: a root names the store of the manifest with that root, and the text of that manifest.
+//! Invariant: each root maps to the store and the JSON of the manifest with that root.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use crate::disk::digest::Digest;
 use crate::disk::store::Store;
 
-/// Peers that are remembered for a model, at most.
-const KNOWN: usize = 64;
-/// How long a peer is remembered after it was last heard of.
-const REMEMBERED: Duration = Duration::from_secs(180);
+/// Largest number of remembered peers of a model.
+const MAX_PEERS_PER_MODEL: usize = 64;
+/// Time after which a peer that does not announce itself again is forgotten.
+const PEER_TTL: Duration = Duration::from_secs(180);
 
-/// The models that this machine seeds; shared by its servers and its pulls.
+/// The models that this machine seeds. Its servers and pulls share them.
 pub struct Seeds {
-    name: String,
+    id: String,
     seeds: RwLock<HashMap<Digest, Arc<Seed>>>,
 }
 
@@ -30,37 +30,38 @@ pub(crate) struct Seed {
     pub(crate) store: Arc<Store>,
     pub(crate) manifest: Bytes,
     changed: watch::Sender<()>,
-    coming: Mutex<Coming>,
-    known: Mutex<HashMap<String, Instant>>,
+    in_progress: Mutex<InProgress>,
+    /// The time of each peer's last announce, by URL.
+    peers: Mutex<HashMap<String, Instant>>,
 }
 
-/// What is being fetched of a model, and how often a fetch began.
+/// The pieces in flight, and the number of pieces that began so far.
 #[derive(Default)]
-struct Coming {
+struct InProgress {
     pieces: BTreeSet<u32>,
-    begun: u64,
+    started_count: u64,
 }
 
 impl Default for Seeds {
     fn default() -> Self {
-        Self { name: format!("{:016x}", fastrand::u64(..)), seeds: RwLock::default() }
+        Self { id: format!("{:016x}", fastrand::u64(..)), seeds: RwLock::default() }
     }
 }
 
 impl Seeds {
-    /// Seeds nothing yet.
+    /// An empty registry with a random id.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Random; by it this machine knows its own seeder.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// The random id by which this machine recognizes its own seeder.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
-    /// Seeds `store` too; what is there of it, whenever it is there. False when its model is seeded already:
-    /// then nothing changes.
+    /// Seeds the pieces of `store`, each as soon as it is complete. Returns false and changes nothing when
+    /// the model is seeded already.
     pub fn add(&self, store: Arc<Store>) -> bool {
         let manifest: Bytes = store.manifest().to_json().into();
         let root = store.manifest().root();
@@ -68,12 +69,12 @@ impl Seeds {
         if seeds.contains_key(&root) {
             return false;
         }
-        let (changed, coming, known) = (watch::Sender::new(()), Mutex::default(), Mutex::default());
-        seeds.insert(root, Arc::new(Seed { store, manifest, changed, coming, known }));
+        let (changed, in_progress, peers) = (watch::Sender::new(()), Mutex::default(), Mutex::default());
+        seeds.insert(root, Arc::new(Seed { store, manifest, changed, in_progress, peers }));
         true
     }
 
-    /// No longer seeds the model `root`; uploads that run end by themselves.
+    /// Stops seeding the model `root`. Running uploads continue to their end.
     pub fn remove(&self, root: Digest) {
         sync::write(&self.seeds).remove(&root);
     }
@@ -96,10 +97,10 @@ impl Seeds {
         stores
     }
 
-    /// Remembers that `peer` (`http://ADDRESS:PORT`) seeds the model `root` too, and tells others.
-    pub fn know(&self, root: Digest, peer: &str) {
+    /// Remembers that `peer` (`http://ADDRESS:PORT`) seeds the model `root`, for peer exchange.
+    pub fn add_peer(&self, root: Digest, peer: &str) {
         if let Some(seed) = self.get(root) {
-            seed.know(peer);
+            seed.add_peer(peer);
         }
     }
 
@@ -109,55 +110,59 @@ impl Seeds {
 }
 
 impl Seed {
-    /// Wakes those who wait for news.
-    pub(crate) fn changed(&self) {
+    /// Wakes the long polls.
+    pub(crate) fn notify_changed(&self) {
         self.changed.send_replace(());
     }
 
-    /// `piece` is being fetched from now on, or no more.
-    pub(crate) fn comes(&self, piece: u32, comes: bool) {
-        let mut coming = sync::lock(&self.coming);
-        if !comes {
-            coming.pieces.remove(&piece);
-        } else if coming.pieces.insert(piece) {
-            coming.begun += 1;
-            drop(coming);
-            self.changed();
+    /// Records that a fetch of `piece` started.
+    pub(crate) fn start_piece(&self, piece: u32) {
+        let mut in_progress = sync::lock(&self.in_progress);
+        if in_progress.pieces.insert(piece) {
+            in_progress.started_count += 1;
+            drop(in_progress);
+            self.notify_changed();
         }
     }
 
-    /// What is being fetched.
-    pub(crate) fn coming(&self) -> Vec<u32> {
-        sync::lock(&self.coming).pieces.iter().copied().collect()
+    /// Records that the last fetch of `piece` ended.
+    pub(crate) fn end_piece(&self, piece: u32) {
+        sync::lock(&self.in_progress).pieces.remove(&piece);
     }
 
-    /// Names what is told of it: grows when a piece comes, or begins to.
+    /// The pieces in flight.
+    pub(crate) fn in_progress(&self) -> Vec<u32> {
+        sync::lock(&self.in_progress).pieces.iter().copied().collect()
+    }
+
+    /// The version of the reported state. The version grows when a piece completes or starts.
     pub(crate) fn version(&self) -> u64 {
-        self.store.version() + sync::lock(&self.coming).begun
+        self.store.version() + sync::lock(&self.in_progress).started_count
     }
 
-    pub(crate) fn news(&self) -> watch::Receiver<()> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Remembers `peer`; where there are too many, the one that was not heard of for longest is forgotten.
-    pub(crate) fn know(&self, peer: &str) {
-        let mut known = sync::lock(&self.known);
-        known.insert(peer.to_owned(), Instant::now());
-        if known.len() > KNOWN {
-            let oldest = known.iter().min_by_key(|(_, heard)| **heard).map(|(peer, _)| peer.clone());
+    /// Remembers `peer`. Above the limit, forgets the peer with the oldest announce.
+    pub(crate) fn add_peer(&self, peer: &str) {
+        let mut peers = sync::lock(&self.peers);
+        peers.insert(peer.to_owned(), Instant::now());
+        if peers.len() > MAX_PEERS_PER_MODEL {
+            let oldest = peers.iter().min_by_key(|(_, announced)| **announced).map(|(peer, _)| peer.clone());
             if let Some(oldest) = oldest {
-                known.remove(&oldest);
+                peers.remove(&oldest);
             }
         }
     }
 
-    /// Who else has it, except `asker`. Addresses of this machine's inside make sense only there (`inside`).
-    pub(crate) fn others(&self, asker: Option<&str>, inside: bool) -> Vec<String> {
-        let mut known = sync::lock(&self.known);
-        known.retain(|_, heard| heard.elapsed() < REMEMBERED);
-        let hidden =
-            |peer: &str| !inside && (peer.starts_with("http://127.") || peer.starts_with("http://[::1]"));
-        known.keys().filter(|peer| Some(peer.as_str()) != asker && !hidden(peer)).cloned().collect()
+    /// The remembered peers without `requester`. Loopback addresses are included only for a requester on this
+    /// machine (`is_local`).
+    pub(crate) fn peers_for(&self, requester: Option<&str>, is_local: bool) -> Vec<String> {
+        let mut peers = sync::lock(&self.peers);
+        peers.retain(|_, announced| announced.elapsed() < PEER_TTL);
+        let is_hidden =
+            |peer: &str| !is_local && (peer.starts_with("http://127.") || peer.starts_with("http://[::1]"));
+        peers.keys().filter(|peer| Some(peer.as_str()) != requester && !is_hidden(peer)).cloned().collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The server of a seeder. `host/PROTOCOL.md` explains every field.
+//! The server of a seeder. `host/book/src/protocols/seeder.md` explains every field.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::net::seed::state::SeedState;
 use crate::net::seed::{data, guard, refusal, routes};
 
-/// The routes below `/v1/swarm`. The server must be made with `into_make_service_with_connect_info`
-/// ([`SocketAddr`]): without addresses nobody passes an allow list.
+/// The routes below `/v1/swarm`. The server must use `into_make_service_with_connect_info` with
+/// [`SocketAddr`]: without addresses, an allow list refuses every request.
 pub fn router(state: SeedState) -> Router {
     Router::new()
         .route("/v1/swarm", get(routes::list))
@@ -22,7 +22,7 @@ pub fn router(state: SeedState) -> Router {
         .route("/v1/swarm/{root}/have", get(routes::have))
         .route(
             "/v1/swarm/{root}/peers",
-            post(routes::peers).layer(DefaultBodyLimit::max(routes::MAX_QUESTION_BYTES)),
+            post(routes::peers).layer(DefaultBodyLimit::max(routes::MAX_ANNOUNCE_BYTES)),
         )
         .route("/v1/swarm/{root}/data", get(data::data))
         .route_layer(from_fn_with_state(state.clone(), guard::require_token))
@@ -30,7 +30,7 @@ pub fn router(state: SeedState) -> Router {
         .with_state(state)
 }
 
-/// Serves until `shutdown` completes.
+/// Serves until `shutdown` completes. Does not wait for running uploads.
 ///
 /// # Errors
 ///
@@ -40,15 +40,15 @@ pub async fn serve(
     state: SeedState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    // Questions are small, and must not wait for the answer to the ones before.
+    // Requests and replies are small, and Nagle's algorithm would delay them.
     let listener = listener.tap_io(|connection: &mut TcpStream| {
         if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection cannot be set to send at once");
+            tracing::debug!(%error, "TCP_NODELAY cannot be set for a connection");
         }
     });
     let service = router(state).route("/health", get(async || "ok")).fallback(refusal::unknown_path);
     let serving = axum::serve(listener, service.into_make_service_with_connect_info::<SocketAddr>());
-    // Whoever is being served goes on elsewhere.
+    // Not a graceful shutdown: peers continue their downloads at other seeders.
     tokio::select! {
         done = serving => done,
         () = shutdown => Ok(()),

@@ -6,50 +6,50 @@ use std::sync::Arc;
 use tightwad_core::Token;
 use tokio::sync::Semaphore;
 
-use crate::net::limit::RateLimit;
+use crate::net::rate_limit::RateLimit;
 use crate::net::seed::access::Access;
 use crate::net::seed::refusal::Refusal;
 use crate::net::seed::seeds::{Seed, Seeds};
 use crate::net::seed::uploads::Uploads;
 
-/// Uploads to one address at the same time, by default.
-const UPLOADS: usize = 8;
-/// Uploads that are asked for at the same time.
-const ALL_UPLOADS: usize = 256;
-/// Uploads that run at the same time, by default: the fewer share an uplink, the sooner one is a piece that can
-/// be passed on.
-const TURNS: usize = 4;
-/// Questions that wait for news at the same time; those beyond are answered at once.
-const WAITING: usize = 1024;
+/// Default number of accepted uploads per address.
+const DEFAULT_MAX_UPLOADS_PER_ADDRESS: usize = 8;
+/// Largest number of accepted uploads.
+const MAX_UPLOADS: usize = 256;
+/// Default number of uploads that run at the same time. With few uploads per uplink, each piece completes
+/// sooner, and its receiver can seed it sooner.
+const DEFAULT_UPLOAD_SLOTS: usize = 4;
+/// Largest number of waiting long polls. The seeder answers further ones immediately.
+const MAX_LONG_POLLS: usize = 1024;
 
-/// What the handlers share; cheap to clone.
+/// The shared state. Clones share it.
 #[derive(Clone)]
 pub struct SeedState {
     pub(crate) seeds: Arc<Seeds>,
     pub(crate) access: Arc<Access>,
     pub(crate) uploads: Arc<Uploads>,
-    pub(crate) turns: Arc<Semaphore>,
-    pub(crate) waiting: Arc<Semaphore>,
-    pub(crate) limit: Option<Arc<RateLimit>>,
+    pub(crate) upload_slots: Arc<Semaphore>,
+    pub(crate) long_polls: Arc<Semaphore>,
+    pub(crate) rate_limit: Option<Arc<RateLimit>>,
 }
 
 impl SeedState {
-    /// Serves `seeds` to everybody.
+    /// Serves `seeds` to every machine.
     #[must_use]
     pub fn new(seeds: Arc<Seeds>) -> Self {
         Self {
             seeds,
             access: Arc::default(),
-            uploads: Arc::new(Uploads::new(UPLOADS, ALL_UPLOADS)),
-            turns: Arc::new(Semaphore::new(TURNS)),
-            waiting: Arc::new(Semaphore::new(WAITING)),
-            limit: None,
+            uploads: Arc::new(Uploads::new(DEFAULT_MAX_UPLOADS_PER_ADDRESS, MAX_UPLOADS)),
+            upload_slots: Arc::new(Semaphore::new(DEFAULT_UPLOAD_SLOTS)),
+            long_polls: Arc::new(Semaphore::new(MAX_LONG_POLLS)),
+            rate_limit: None,
         }
     }
 
-    /// Serves only those that `allows` says yes to, and that bring `token`, where there is one.
+    /// Serves only addresses that `allows` accepts, and requires `token` if there is one.
     #[must_use]
-    pub fn guarded(
+    pub fn access(
         mut self,
         token: Option<Token>,
         allows: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
@@ -58,30 +58,31 @@ impl SeedState {
         self
     }
 
-    /// At most `uploads` at the same time to one address.
+    /// Accepts at most `max` uploads per address at the same time.
     #[must_use]
-    pub fn uploads(mut self, uploads: usize) -> Self {
-        self.uploads = Arc::new(Uploads::new(uploads.max(1), ALL_UPLOADS));
+    pub fn max_uploads_per_address(mut self, max: usize) -> Self {
+        self.uploads = Arc::new(Uploads::new(max.max(1), MAX_UPLOADS));
         self
     }
 
-    /// At most `turns` uploads run at the same time, to whomever; others wait a while for their turn.
+    /// Runs at most `slots` uploads at the same time, over all addresses. Further uploads wait for a slot.
     #[must_use]
-    pub fn turns(mut self, turns: usize) -> Self {
-        self.turns = Arc::new(Semaphore::new(turns.clamp(1, ALL_UPLOADS)));
+    pub fn upload_slots(mut self, slots: usize) -> Self {
+        self.upload_slots = Arc::new(Semaphore::new(slots.clamp(1, MAX_UPLOADS)));
         self
     }
 
-    /// All uploads together take no more than `limit`.
+    /// Limits the rate of all uploads together.
     #[must_use]
-    pub fn limited(mut self, limit: Option<Arc<RateLimit>>) -> Self {
-        self.limit = limit;
+    pub fn rate_limit(mut self, limit: Option<Arc<RateLimit>>) -> Self {
+        self.rate_limit = limit;
         self
     }
 
-    /// The seeded model of that root. Only what is seeded is found: a name is never made into a path.
+    /// The seeded model with the root in `root`. Only registered models are found: the text never becomes a
+    /// path.
     pub(crate) fn seed(&self, root: &str) -> Result<Arc<Seed>, Refusal> {
-        let root = root.parse().map_err(|_| Refusal::Unknown)?;
-        self.seeds.get(root).ok_or(Refusal::Unknown)
+        let root = root.parse().map_err(|_| Refusal::UnknownModel)?;
+        self.seeds.get(root).ok_or(Refusal::UnknownModel)
     }
 }

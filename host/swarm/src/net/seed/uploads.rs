@@ -1,6 +1,7 @@
-//! How many uploads run at the same time.
+//! Counts the accepted uploads.
 //!
-//! Invariant: `of` holds exactly the addresses with running uploads, and how many; their sum is `all`.
+//! Invariant: `per_address` holds exactly the addresses with accepted uploads, and their numbers. The sum of
+//! the numbers is `total`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,55 +9,55 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tightwad_core::sync;
 
-/// Counts uploads, by address and together.
+/// Limits the accepted uploads, per address and in total.
 pub(crate) struct Uploads {
-    an_address: usize,
-    together: usize,
-    running: Mutex<Running>,
+    max_per_address: usize,
+    max_total: usize,
+    accepted: Mutex<Accepted>,
 }
 
 #[derive(Default)]
-struct Running {
-    all: usize,
-    of: HashMap<IpAddr, usize>,
+struct Accepted {
+    total: usize,
+    per_address: HashMap<IpAddr, usize>,
 }
 
-/// A running upload; it is over when this is dropped.
-pub(crate) struct Upload {
+/// An accepted upload. Dropping it ends the upload.
+pub(crate) struct UploadPermit {
     uploads: Arc<Uploads>,
     address: IpAddr,
 }
 
 impl Uploads {
-    pub(crate) fn new(an_address: usize, together: usize) -> Self {
-        Self { an_address, together, running: Mutex::default() }
+    pub(crate) fn new(max_per_address: usize, max_total: usize) -> Self {
+        Self { max_per_address, max_total, accepted: Mutex::default() }
     }
 
-    /// One more to `address`, unless there are too many.
-    pub(crate) fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Upload> {
-        let mut running = self.lock();
-        let own = running.of.get(&address).copied().unwrap_or(0);
-        if own >= self.an_address || running.all >= self.together {
+    /// Accepts an upload to `address`. `None`: a limit is reached.
+    pub(crate) fn begin(self: &Arc<Self>, address: IpAddr) -> Option<UploadPermit> {
+        let mut accepted = self.lock();
+        let address_uploads = accepted.per_address.get(&address).copied().unwrap_or(0);
+        if address_uploads >= self.max_per_address || accepted.total >= self.max_total {
             return None;
         }
-        running.of.insert(address, own + 1);
-        running.all += 1;
-        Some(Upload { uploads: self.clone(), address })
+        accepted.per_address.insert(address, address_uploads + 1);
+        accepted.total += 1;
+        Some(UploadPermit { uploads: self.clone(), address })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Running> {
-        sync::lock(&self.running)
+    fn lock(&self) -> MutexGuard<'_, Accepted> {
+        sync::lock(&self.accepted)
     }
 }
 
-impl Drop for Upload {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
-        let mut running = self.uploads.lock();
-        running.all = running.all.saturating_sub(1);
-        if let Some(own) = running.of.get_mut(&self.address) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                running.of.remove(&self.address);
+        let mut accepted = self.uploads.lock();
+        accepted.total = accepted.total.saturating_sub(1);
+        if let Some(address_uploads) = accepted.per_address.get_mut(&self.address) {
+            *address_uploads = address_uploads.saturating_sub(1);
+            if *address_uploads == 0 {
+                accepted.per_address.remove(&self.address);
             }
         }
     }
@@ -67,15 +68,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_given_back() {
+    fn dropped_permit_frees_its_place() {
         let uploads = Arc::new(Uploads::new(2, 3));
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = uploads.begin(a).unwrap();
         let _second = uploads.begin(a).unwrap();
         assert!(uploads.begin(a).is_none());
         let _third = uploads.begin(b).unwrap();
-        assert!(uploads.begin(b).is_none(), "all places are taken");
+        assert!(uploads.begin(b).is_none(), "the total limit is reached");
         drop(first);
-        let _again = uploads.begin(a).unwrap();
+        let _fourth = uploads.begin(a).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! `tightwad plugin check`: a consensus policy on recorded ballots.
+//! `tightwad plugin check`: runs a consensus policy on recorded ballots.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tightwad_modes::{Ballot, PolicyPlugin, Ruling, Vote};
-use tightwad_sandbox::Slot;
+use tightwad_modes::{Ballot, BallotProposal, ConsensusPolicy, Ruling};
+use tightwad_sandbox::ReloadablePlugin;
 
-use crate::cli::plugin::examined::examined;
+use crate::cli::plugin::inspect_file::inspect_file;
 
-/// Ballots that five re-quantized copies of SmolLM2 cast at temperature 0.8, following its output.
-const RECORDED: &str = include_str!("ballots.json");
-/// Calls that are timed for each set of ballots.
-const CALLS: usize = 100;
+/// Ballots of five re-quantized copies of SmolLM2 at temperature 0.8, for positions of an output of SmolLM2.
+const RECORDED_BALLOTS: &str = include_str!("ballots.json");
+/// The number of timed calls per case.
+const TIMED_CALLS: usize = 100;
 
-/// Runs a consensus policy on recorded ballots, in the sandbox, and shows what it decides.
+/// Runs a consensus policy on recorded ballots, in the sandbox, and prints its rulings.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// The component.
     file: PathBuf,
-    /// A JSON file of ballots; default: recorded ones.
+    /// JSON file of ballots. Default: ballots of SmolLM2, which are part of this program.
     #[arg(long, value_name = "FILE")]
     ballots: Option<PathBuf>,
     /// Prints JSON.
@@ -30,40 +30,41 @@ pub(crate) struct Check {
     json: bool,
 }
 
-/// The ballots for one place in an output.
+/// The ballots for one position of an output.
 #[derive(Debug, Deserialize)]
 struct Case {
     name: String,
-    /// Drafters of the mode; those that did not answer have no ballot.
+    /// The number of drafters of the mode. A late drafter has no ballot.
     drafters: u32,
-    ballots: Vec<Recorded>,
+    ballots: Vec<RecordedBallot>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Recorded {
+struct RecordedBallot {
     drafter: u32,
     weight: f32,
-    /// Token and probability.
+    /// Tokens and their probabilities.
     proposals: Vec<(u32, f32)>,
 }
 
-impl From<&Recorded> for Ballot {
-    fn from(recorded: &Recorded) -> Self {
-        let vote = |(token, probability): &(u32, f32)| Vote { token: *token, probability: *probability };
+impl From<&RecordedBallot> for Ballot {
+    fn from(recorded: &RecordedBallot) -> Self {
+        let proposal =
+            |(token, probability): &(u32, f32)| BallotProposal { token: *token, probability: *probability };
         Self {
             drafter: recorded.drafter,
             weight: recorded.weight,
-            proposals: recorded.proposals.iter().map(vote).collect(),
+            proposals: recorded.proposals.iter().map(proposal).collect(),
         }
     }
 }
 
 impl Check {
     pub(crate) async fn run(self) -> Result<()> {
-        let (library, inspected) = examined(&self.file).await?;
+        let (library, inspected) = inspect_file(&self.file).await?;
         if inspected.exports != "consensus-policy" {
             bail!(
-                "{} exports `{}`; what is checked is a `consensus-policy`",
+                "{} exports `{}`. This command checks a `consensus-policy`.",
                 self.file.display(),
                 inspected.exports
             );
@@ -72,18 +73,18 @@ impl Check {
             Some(path) => {
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
             }
-            None => RECORDED.to_owned(),
+            None => RECORDED_BALLOTS.to_owned(),
         };
-        let cases: Vec<Case> = serde_json::from_str(&text).context("the ballots are not what is expected")?;
+        let cases: Vec<Case> = serde_json::from_str(&text).context("cannot read the ballots")?;
         let path = self.file.display().to_string();
-        let slot: Arc<Slot<PolicyPlugin>> = library.load(&path, None).await?;
+        let slot: Arc<ReloadablePlugin<ConsensusPolicy>> = library.load(&path, None).await?;
         let policy = slot.current();
         let mut rows = Vec::new();
         for case in &cases {
-            rows.push(ruled(&policy, case).await);
+            rows.push(run_case(&policy, case).await);
         }
         let failed = rows.iter().filter(|row| row["error"].is_string()).count();
-        let memory = policy.memory();
+        let memory = policy.memory_bytes();
         if self.json {
             println!("{:#}", json!({"plugin": inspected, "memory": memory, "rulings": rows}));
         } else {
@@ -95,34 +96,34 @@ impl Check {
     }
 }
 
-/// What the policy says, and how long that takes: the first call, and the usual one.
-async fn ruled(policy: &PolicyPlugin, case: &Case) -> Value {
+/// Returns the policy's ruling on a case, the time of the first call, and the median of later calls, as JSON.
+async fn run_case(policy: &ConsensusPolicy, case: &Case) -> Value {
     let ballots: Vec<Ballot> = case.ballots.iter().map(Into::into).collect();
     let start = Instant::now();
     let ruling = policy.rule(&ballots, case.drafters).await;
-    let first = start.elapsed();
+    let first_time = start.elapsed();
     let ruling = match ruling {
         Ok(ruling) => ruling,
         Err(error) => return json!({"case": case.name, "error": error.to_string()}),
     };
-    let mut times = Vec::with_capacity(CALLS);
-    for _ in 0..CALLS {
+    let mut times = Vec::with_capacity(TIMED_CALLS);
+    for _ in 0..TIMED_CALLS {
         let start = Instant::now();
         if policy.rule(&ballots, case.drafters).await.is_ok() {
             times.push(start.elapsed());
         }
     }
     times.sort();
-    let usual = times.get(times.len() / 2).copied().unwrap_or_default();
-    let decided = match ruling {
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let ruling_json = match ruling {
         Ruling::Accept(tokens) => json!({"accept": tokens}),
         Ruling::Verify(paths) => json!({"verify": paths}),
         Ruling::Decode(tokens) => json!({"decode": tokens}),
     };
-    json!({"case": case.name, "ruling": decided, "first_us": micros(first), "us": micros(usual)})
+    json!({"case": case.name, "ruling": ruling_json, "first_us": microseconds(first_time), "us": microseconds(median)})
 }
 
-fn micros(time: Duration) -> f64 {
+fn microseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e8).round() / 100.0
 }
 

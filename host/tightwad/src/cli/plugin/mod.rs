@@ -1,19 +1,19 @@
 //! `tightwad plugin`.
 
 mod check;
-pub(crate) mod examined;
+pub(crate) mod inspect_file;
 mod new;
 mod templates;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use tightwad_sandbox::{Inspected, list};
+use tightwad_sandbox::{PluginDescription, list};
 
-use crate::app::shelf;
-use crate::app::shelf::shown;
+use crate::app::plugin_folders;
+use crate::app::plugin_folders::plugin_json;
 
-/// Makes, checks and lists plugins.
+/// Creates, checks and lists plugins.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plugin {
     #[command(subcommand)]
@@ -22,9 +22,9 @@ pub(crate) struct Plugin {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Lists what scripts can name: files of the plugins folder, and what is built in.
+    /// Lists the plugins that scripts can name: files of the plugins folder, and built-in plugins.
     List(List),
-    /// Says what a component is: world, imports, size, digest.
+    /// Prints a component's interface, imports, size and digest.
     Inspect(Inspect),
     /// Runs a consensus policy on recorded ballots, in the sandbox.
     Check(check::Check),
@@ -34,9 +34,9 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// The folder; default: the user's.
+    /// The plugins folder. Default: the user's.
     #[arg(long, value_name = "DIR")]
-    plugins: Option<PathBuf>,
+    plugins_dir: Option<PathBuf>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -64,13 +64,13 @@ impl Plugin {
 
 impl List {
     async fn run(self) -> Result<()> {
-        let listed = list(&*shelf::library(self.plugins.as_deref(), None)?, &[]).await;
+        let listed = list(&*plugin_folders::library(self.plugins_dir.as_deref(), None)?, &[]).await;
         if self.json {
-            println!("{:#}", serde_json::Value::from(listed.iter().map(shown).collect::<Vec<_>>()));
+            println!("{:#}", serde_json::Value::from(listed.iter().map(plugin_json).collect::<Vec<_>>()));
             return Ok(());
         }
-        for one in &listed {
-            match one {
+        for plugin in &listed {
+            match plugin {
                 Ok(plugin) => println!("{}", line(plugin)),
                 Err(error) => println!("{error}"),
             }
@@ -79,10 +79,10 @@ impl List {
     }
 }
 
-fn line(plugin: &Inspected) -> String {
-    let place = plugin.path.as_ref().map_or("built in".to_owned(), |path| path.display().to_string());
+fn line(plugin: &PluginDescription) -> String {
+    let location = plugin.path.as_ref().map_or("built in".to_owned(), |path| path.display().to_string());
     format!(
-        "{:<20} {:<17} {:<24} {}  {place}",
+        "{:<20} {:<17} {:<24} {}  {location}",
         plugin.name,
         plugin.exports,
         plugin.label,
@@ -92,7 +92,7 @@ fn line(plugin: &Inspected) -> String {
 
 impl Inspect {
     async fn run(self) -> Result<()> {
-        let (_, plugin) = examined::examined(&self.file).await?;
+        let (_, plugin) = inspect_file::inspect_file(&self.file).await?;
         if self.json {
             println!("{:#}", serde_json::to_value(&plugin)?);
             return Ok(());

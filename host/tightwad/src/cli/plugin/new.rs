@@ -1,54 +1,57 @@
-//! `tightwad plugin new`: a project that builds a plugin, from the examples.
+//! `tightwad plugin new`: writes a project that builds a plugin, from the examples.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::plugin::templates::{Kind, Language, SDK, SDK_MANIFEST, Template, WIT, of};
+use crate::cli::plugin::templates::{Kind, Language, SDK, SDK_MANIFEST, Template, WIT, template_for};
 
 /// Writes a project that builds a plugin with one command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct New {
-    /// What the plugin is for.
+    /// The kind of the plugin.
     kind: Kind,
-    /// Its name: lower-case letters, digits and hyphens.
+    /// The plugin's name: lower-case letters, digits and hyphens.
     name: String,
-    /// The language.
+    /// The language of the project.
     #[arg(long, default_value = "rust")]
     lang: Language,
-    /// Where the project's folder goes; default: here, under the plugin's name.
+    /// The project's folder. Default: a folder with the plugin's name, in the current one.
     #[arg(long, value_name = "DIR")]
-    path: Option<PathBuf>,
+    output: Option<PathBuf>,
 }
 
 impl New {
     pub(crate) fn run(self) -> Result<()> {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if !self.name.starts_with(|c: char| c.is_ascii_lowercase()) || !self.name.chars().all(fits) {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !self.name.starts_with(|c: char| c.is_ascii_lowercase()) || !self.name.chars().all(is_allowed) {
             bail!(
-                "'{}' is no name for a plugin: it begins with a lower-case letter, and lower-case letters, digits and hyphens follow",
+                "'{}' is not a plugin name. Use lower-case letters, digits and hyphens, and begin with a letter.",
                 self.name
             );
         }
-        let folder = self.path.clone().unwrap_or_else(|| PathBuf::from(&self.name));
+        let folder = self.output.clone().unwrap_or_else(|| PathBuf::from(&self.name));
         if folder.exists() {
-            bail!("{} is there already; choose another name, or another place with --path", folder.display());
+            bail!(
+                "{} exists already. Choose another name, or another folder with --output.",
+                folder.display()
+            );
         }
-        let template = of(self.kind, self.lang)?;
+        let template = template_for(self.kind, self.lang)?;
         for (file, text) in self.files(&template) {
             let path = folder.join(file);
             let parent = path.parent().unwrap_or(&folder);
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        self.tell(&folder, &template);
+        self.print_next_steps(&folder, &template);
         Ok(())
     }
 
-    /// Says what was made, and what to do with it.
-    fn tell(&self, folder: &Path, template: &Template) {
-        let (rule, attempt, call) = match self.kind {
+    /// Prints the project's folder, and how to build, try and use the plugin.
+    fn print_next_steps(&self, folder: &Path, template: &Template) {
+        let (rule, test_command, script_line) = match self.kind {
             Kind::Consensus => {
                 ("rule", "try it:    tightwad plugin check", "tw.consensus { drafters = ..., target = ...")
             }
@@ -57,22 +60,25 @@ impl New {
             }
         };
         let name = &self.name;
-        let (shown, build) = (folder.display(), self.named(template, template.build));
-        println!("made {shown}; the {rule} is in {shown}/{}", template.rule);
-        println!("build it:  cd {shown} && {build}");
-        println!("{attempt} {shown}/{}", self.named(template, template.built));
-        println!("use it:    copy it as {name}.wasm into a plugins folder, and name it in a script:");
-        println!("           {call}, plugin = \"{name}\" }}");
+        let (folder_text, build) = (folder.display(), self.replace_names(template, template.build));
+        println!("created {folder_text}; the {rule} is in {folder_text}/{}", template.rule);
+        println!("build it:  cd {folder_text} && {build}");
+        println!("{test_command} {folder_text}/{}", self.replace_names(template, template.component));
+        println!("use it:    copy it into a plugins folder as {name}.wasm, and name it in a script:");
+        println!("           {script_line}, policy = \"{name}\" }}");
     }
 
-    /// Paths and texts of all files.
+    /// Paths and texts of the project's files.
     fn files(&self, template: &Template) -> Vec<(String, String)> {
-        let own = template.files.iter().map(|(file, text)| ((*file).to_owned(), self.named(template, text)));
+        let project_files = template
+            .files
+            .iter()
+            .map(|(file, text)| ((*file).to_owned(), self.replace_names(template, text)));
         let wit = WIT.iter().map(|(file, text)| (format!("wit/{file}"), (*text).to_owned()));
-        let mut files: Vec<(String, String)> = own.chain(wit).collect();
+        let mut files: Vec<(String, String)> = project_files.chain(wit).collect();
         if self.lang == Language::Rust {
             files.push(("sdk/Cargo.toml".to_owned(), SDK_MANIFEST.to_owned()));
-            // The SDK lies beside the contract here, not two folders below it.
+            // In a project, the SDK's folder is beside the folder `wit`.
             let sdk = SDK
                 .iter()
                 .map(|(file, text)| (format!("sdk/src/{file}"), text.replace("../../wit", "../wit")));
@@ -81,8 +87,8 @@ impl New {
         files
     }
 
-    /// A text of the example as one of this project.
-    fn named(&self, template: &Template, text: &str) -> String {
+    /// Replaces the example's name and paths in `text` by the project's.
+    fn replace_names(&self, template: &Template, text: &str) -> String {
         let (example, name) = (template.example, &self.name);
         let text = text.replace(example, name).replace(&example.replace('-', "_"), &name.replace('-', "_"));
         let text = text.replace("../../../plugins/sdk", "sdk").replace("../../../wit", "wit");

@@ -1,4 +1,4 @@
-//! `tightwad swarm manifest`.
+//! `tightwad swarm manifest`: hashes a file and prints its digest.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use tightwad_modes::swarm;
 
 use crate::app::progress::hashing;
 
-/// Makes a model's manifest.
+/// Makes the manifest of a model and prints NAME@DIGEST.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Manifest {
-    /// The model's file.
+    /// Model file.
     file: PathBuf,
-    /// The name by which others ask for it; default: the model's own, or the file's.
+    /// Name of the model in the swarm. Default: the name in the file, or the file's name.
     #[arg(long)]
     name: Option<String>,
-    /// Largest piece; default: that of the manifest beside the file, or 64M. Another size makes another
-    /// manifest, and another swarm.
+    /// Greatest size of a piece. Default: the size in the manifest beside the file, or 64M. Another size gives
+    /// another digest, and so another swarm.
     #[arg(long, value_name = "SIZE")]
-    piece: Option<Size>,
+    piece_size: Option<Size>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -28,11 +28,16 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     pub(crate) async fn run(self) -> Result<()> {
-        let facts = std::fs::metadata(&self.file);
-        let bytes = facts.with_context(|| format!("cannot read {}", self.file.display()))?.len();
+        let metadata = std::fs::metadata(&self.file);
+        let bytes = metadata.with_context(|| format!("cannot read {}", self.file.display()))?.len();
         let progress = hashing(&self.file.display().to_string(), bytes);
-        let store =
-            swarm::whole(&self.file, self.name.as_deref(), self.piece.map(|piece| piece.0), progress).await?;
+        let store = swarm::open_complete(
+            &self.file,
+            self.name.as_deref(),
+            self.piece_size.map(|size| size.0),
+            progress,
+        )
+        .await?;
         let (manifest, facts) = (store.manifest(), store.manifest().facts());
         let blocks: usize = manifest.pieces().iter().map(|piece| piece.blocks.len()).sum();
         if self.json {
@@ -47,15 +52,15 @@ impl Manifest {
         }
         println!("{}@{}", manifest.name(), manifest.root());
         println!("{} in {} pieces of {blocks} blocks", Size(manifest.size()), manifest.pieces().len());
-        let known = [
+        let properties = [
             facts.architecture.clone().map(|architecture| format!("architecture {architecture}")),
             facts.quantization().map(|quantization| quantization.into_owned()),
             facts.context.map(|context| format!("context {context}")),
             facts.chat_template.map(|digest| format!("chat template {:.8}…", digest.to_string())),
         ];
-        let known: Vec<String> = known.into_iter().flatten().collect();
-        if !known.is_empty() {
-            println!("{}", known.join(", "));
+        let properties: Vec<String> = properties.into_iter().flatten().collect();
+        if !properties.is_empty() {
+            println!("{}", properties.join(", "));
         }
         Ok(())
     }

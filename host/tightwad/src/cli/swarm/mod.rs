@@ -1,4 +1,4 @@
-//! `tightwad swarm`: models spread from machine to machine.
+//! `tightwad swarm`: spreads models peer to peer.
 
 mod manifest;
 pub(crate) mod pull;
@@ -7,7 +7,7 @@ mod status;
 
 use anyhow::Result;
 
-/// Spreads models from machine to machine.
+/// Spreads models peer to peer.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Swarm {
     #[command(subcommand)]
@@ -16,13 +16,13 @@ pub(crate) struct Swarm {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Makes a model's manifest, keeps it beside the file, and says by which digest the model is known.
+    /// Makes the manifest of a model, stores it beside the file, and prints the digest.
     Manifest(manifest::Manifest),
-    /// Lets other machines have models of this one.
+    /// Serves model files to other machines.
     Seed(seed::Seed),
-    /// Fetches a model from every machine that has any of it.
+    /// Fetches a model from all peers that have pieces of it.
     Pull(Box<pull::Pull>),
-    /// Shows what seeders have.
+    /// Lists the models of the seeders.
     Status(status::Status),
 }
 

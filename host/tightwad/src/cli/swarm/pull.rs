@@ -1,4 +1,4 @@
-//! `tightwad swarm pull`.
+//! `tightwad swarm pull`: fetches a model.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -8,182 +8,184 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 use tightwad_core::{Size, Token};
-use tightwad_modes::swarm;
-use tightwad_modes::swarm::{PullSpec, Pulled};
-use tightwad_net::Allowed;
-use tightwad_swarm::Wanted;
-use tightwad_swarm::net::{self as net, Limits, Peer, Seeding, Seeds};
+use tightwad_modes::swarm::{PullSpec, PulledModel};
+use tightwad_modes::{Settings, swarm};
+use tightwad_net::AllowedNetwork;
+use tightwad_swarm::ModelRef;
+use tightwad_swarm::net::{self as net, Peer, PullLimits, Seeding, Seeds};
 
 use crate::app::factory::HostFactory;
-use crate::app::progress::{settled, watched};
-use crate::app::shelf;
-use crate::cli::args::{folder, limit};
+use crate::app::plugin_folders;
+use crate::app::progress::{summary, with_progress};
+use crate::cli::args::{models_dir, rate_limit};
 use crate::cli::listen;
 use crate::cli::swarm::seed::seed_state;
 use crate::cli::token::TokenParser;
 
-/// Fetches a model from every machine that has any of it.
+/// Fetches a model from all peers that have pieces of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pull {
-    /// NAME, NAME@DIGEST or DIGEST; only a whole digest pins the model whatever peers say.
-    model: Wanted,
-    /// Where to: a file or a folder. Default: the user's models.
+    /// NAME, NAME@DIGEST or DIGEST. Only a complete digest pins the file.
+    model: ModelRef,
+    /// File or folder to write to. Default: the user's models.
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// A machine that may have it; may be given several times. Default: those found on the local network.
+    /// Address of a peer. Repeatable. Default: all seeders found on the local network.
     #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
-    /// The same file on a web server: one more source. A peer must still have the manifest.
-    #[arg(long, value_parser = web, value_name = "URL")]
-    from: Vec<Peer>,
-    /// A file of this machine that may have a part of it; may be given several times. Files with a manifest
-    /// beside the output are looked at in any case.
+    /// The same file on a web server, as one more source. Repeatable. The manifest still comes from a peer.
+    #[arg(long, value_parser = parse_web_seed, value_name = "URL")]
+    web_seed: Vec<Peer>,
+    /// Local file that may share blocks with the model. Repeatable. Files with a manifest in the output folder are
+    /// always used.
     #[arg(long, value_name = "FILE")]
     reuse: Vec<PathBuf>,
-    /// Only what these layers need, such as 0..16; the rest of the file stays empty.
-    #[arg(long, value_name = "A..B", value_parser = layers)]
+    /// Fetches only the pieces of these layers, such as 0..16. The rest of the file stays empty.
+    #[arg(long, value_name = "A..B", value_parser = parse_layers)]
     layers: Option<Range<u32>>,
-    /// The token that seeders want to see.
+    /// Bearer token of the peers.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// Most bytes a second that come in, such as 10M.
+    /// Download limit in bytes per second, such as 10M.
     #[arg(long, value_name = "SIZE")]
-    down: Option<Size>,
-    /// Most bytes a second that go out.
+    max_download_rate: Option<Size>,
+    /// Upload limit in bytes per second.
     #[arg(long, value_name = "SIZE")]
-    up: Option<Size>,
-    /// Seeds what is there while the rest comes, at this address; anything but loopback needs --seed-token.
+    max_upload_rate: Option<Size>,
+    /// Address to seed complete pieces at during the pull. Addresses other than loopback need --seed-token.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The token that other machines must send for that.
+    /// Bearer token that other machines must send to this seeder.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     seed_token: Option<Token>,
-    /// Seeds only to this address or network; may be given several times.
+    /// Seeds only to this address or network. Repeatable.
     #[arg(long, value_name = "ADDR")]
-    allow: Vec<Allowed>,
-    /// Uploads that run at a time.
+    allow: Vec<AllowedNetwork>,
+    /// Uploads that run at the same time.
     #[arg(long, default_value_t = 4)]
-    uploads: usize,
-    /// Goes on seeding when the file is complete.
+    max_uploads: usize,
+    /// Continues to seed when the file is complete.
     #[arg(long, requires = "listen")]
-    stay: bool,
-    /// Fetches from one machine at a time.
-    #[arg(long, default_value_t = Limits::default().requests_a_peer)]
-    requests: u32,
-    /// Seconds after which a machine of which nothing comes is asked something else.
-    #[arg(long, default_value_t = Limits::default().stall.as_secs())]
-    stall: u64,
-    /// Seconds after which a pull of which nothing comes ends.
-    #[arg(long, default_value_t = Limits::default().give_up.as_secs())]
-    give_up: u64,
-    /// Replaces an older file.
+    keep_seeding: bool,
+    /// Requests to one peer at the same time.
+    #[arg(long, default_value_t = PullLimits::default().max_requests_per_peer)]
+    max_requests_per_peer: u32,
+    /// Seconds without data after which a request is given up.
+    #[arg(long, value_name = "SECONDS", default_value_t = PullLimits::default().stall_timeout.as_secs())]
+    stall_timeout: u64,
+    /// Seconds without data from any peer after which the pull ends.
+    #[arg(long, value_name = "SECONDS", default_value_t = PullLimits::default().timeout.as_secs())]
+    timeout: u64,
+    /// Replaces a different file of the same name.
     #[arg(long)]
     replace: bool,
-    /// The plugin that picks what is fetched next.
+    /// Piece picker: a plugin's name or .wasm file.
     #[arg(long, default_value = "swarm")]
-    plugin: String,
-    /// What the plugin is told, such as order=random.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::cli::args::setting)]
-    settings: Vec<(String, String)>,
-    /// Prints JSON: a line a second, and one at the end.
+    picker: String,
+    /// Setting of the piece picker, such as order=random. Repeatable.
+    #[arg(long = "picker-setting", value_name = "KEY=VALUE", value_parser = crate::cli::args::key_value)]
+    picker_settings: Vec<(String, String)>,
+    /// Prints JSON: one line per second, and one at the end.
     #[arg(long)]
     json: bool,
 }
 
-fn web(text: &str) -> Result<Peer, String> {
-    Peer::file(text).map_err(|error| error.to_string())
+fn parse_web_seed(text: &str) -> Result<Peer, String> {
+    Peer::web_seed(text).map_err(|error| error.to_string())
 }
 
-fn layers(text: &str) -> Result<Range<u32>, String> {
+fn parse_layers(text: &str) -> Result<Range<u32>, String> {
     let numbers = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
-    numbers.map(|(from, to)| from..to).ok_or_else(|| "layers have the form A..B, such as 0..16".to_owned())
+    numbers.map(|(from, to)| from..to).ok_or_else(|| "expected A..B, such as 0..16".to_owned())
 }
 
 impl Pull {
     pub(crate) async fn run(self) -> Result<()> {
-        let factory = HostFactory::new(shelf::library(None, None)?);
-        let plugin = factory.swarm(&self.plugin).await.map_err(anyhow::Error::msg)?;
-        let (seeding, serving) = self.seeding().await?;
-        let to = match self.output.clone() {
+        let factory = HostFactory::new(plugin_folders::library(None, None)?);
+        let picker = factory.piece_picker(&self.picker).await.map_err(anyhow::Error::msg)?;
+        let (seeding, seeder_task) = self.start_seeder().await?;
+        let output = match self.output.clone() {
             Some(path) => path,
-            None => folder()?,
+            None => models_dir()?,
         };
-        let spec = self.spec(to, seeding.clone());
+        let spec = self.spec(output, seeding.clone());
         let name = self.model.to_string();
-        let pulling = watched(&name, self.json, |progress| swarm::pull(spec, &plugin, progress));
+        let pulling = with_progress(&name, self.json, |progress| swarm::pull(spec, &picker, progress));
         let pulled = tokio::select! {
             pulled = pulling => pulled?,
-            () = listen::interrupted()? => anyhow::bail!("interrupted; what was fetched is kept: pull again to go on"),
+            () = listen::shutdown_signal()? => anyhow::bail!("interrupted. Fetched pieces are kept. Run the same command to continue."),
         };
-        println!("{}", if self.json { figures(&pulled).to_string() } else { settled(&pulled) });
-        if let (Some(seeding), Some(serving), true) = (seeding, serving, self.stay) {
+        println!("{}", if self.json { summary_json(&pulled).to_string() } else { summary(&pulled) });
+        if let (Some(seeding), Some(seeder_task), true) = (seeding, seeder_task, self.keep_seeding) {
             seeding.seeds.add(pulled.store.clone());
-            eprintln!("seeding on; interrupt to end");
-            serving.await??;
+            eprintln!("still seeding. Press Ctrl-C to end.");
+            seeder_task.await??;
         }
         Ok(())
     }
 
     fn spec(&self, to: PathBuf, seeding: Option<Seeding>) -> PullSpec {
-        let limits = Limits {
-            requests_a_peer: self.requests.max(1),
-            stall: Duration::from_secs(self.stall.max(1)),
-            give_up: Duration::from_secs(self.give_up.max(1)),
-            rate: limit(self.down),
-            ..Limits::default()
+        let limits = PullLimits {
+            max_requests_per_peer: self.max_requests_per_peer.max(1),
+            stall_timeout: Duration::from_secs(self.stall_timeout.max(1)),
+            timeout: Duration::from_secs(self.timeout.max(1)),
+            rate_limit: rate_limit(self.max_download_rate),
+            ..PullLimits::default()
         };
         PullSpec {
             wanted: self.model.clone(),
             to,
-            peers: self.peer.iter().chain(&self.from).cloned().collect(),
+            peers: self.peer.iter().chain(&self.web_seed).cloned().collect(),
             token: self.token.clone(),
             layers: self.layers.clone(),
             reuse: self.reuse.clone(),
             limits,
             seeding,
             replace: self.replace,
-            settings: settings(&self.settings),
+            settings: settings(&self.picker_settings),
         }
     }
 
-    /// A server for what comes, where it was asked for.
-    async fn seeding(
+    /// Starts a seeder. `None` without `--listen`.
+    async fn start_seeder(
         &self,
     ) -> Result<(Option<Seeding>, Option<tokio::task::JoinHandle<std::io::Result<()>>>)> {
         let Some(listen) = &self.listen else { return Ok((None, None)) };
-        let mend = "--seed-token or TIGHTWAD_TOKEN";
-        let listener = listen::bind(listen, self.seed_token.is_some(), mend).await?;
+        let token_source = "--seed-token or TIGHTWAD_TOKEN";
+        let listener = listen::bind(listen, self.seed_token.is_some(), token_source).await?;
         let seeds = Arc::new(Seeds::new());
         let seeding = Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) };
-        eprintln!("seeding what comes at http://{}", listener.local_addr()?);
+        eprintln!("seeding complete pieces at http://{}", listener.local_addr()?);
         let state = seed_state(&seeds, self.seed_token.clone(), &self.allow)
-            .turns(self.uploads)
-            .limited(limit(self.up));
-        let serving = tokio::spawn(net::serve(listener, state, listen::interrupted()?));
-        Ok((Some(seeding), Some(serving)))
+            .upload_slots(self.max_uploads)
+            .rate_limit(rate_limit(self.max_upload_rate));
+        let seeder_task = tokio::spawn(net::serve(listener, state, listen::shutdown_signal()?));
+        Ok((Some(seeding), Some(seeder_task)))
     }
 }
 
-/// `--set` as the plugin reads it.
-fn settings(pairs: &[(String, String)]) -> String {
+/// The picker's settings. A value that parses as a number is a number.
+fn settings(pairs: &[(String, String)]) -> Settings {
     let value = |text: &str| match text.parse::<f64>() {
         Ok(number) if number.is_finite() => json!(number),
         _ => json!(text),
     };
     let object: serde_json::Map<_, _> = pairs.iter().map(|(key, text)| (key.clone(), value(text))).collect();
-    serde_json::Value::Object(object).to_string()
+    object.into()
 }
 
-/// What a pull did, as JSON.
-fn figures(pulled: &Pulled) -> serde_json::Value {
+/// The summary of a pull as JSON.
+fn summary_json(pulled: &PulledModel) -> serde_json::Value {
     let summary = pulled.summary.clone().unwrap_or_default();
-    let from = summary.from.iter().map(|(peer, bytes)| json!({"peer": peer.to_string(), "bytes": bytes}));
+    let from =
+        summary.bytes_by_peer.iter().map(|(peer, bytes)| json!({"peer": peer.to_string(), "bytes": bytes}));
     json!({
         "path": pulled.path, "name": pulled.manifest.name(), "root": pulled.manifest.root(),
-        "size": pulled.manifest.size(), "here": pulled.here, "reused": pulled.reused, "fetched": summary.bytes,
-        "wasted": summary.wasted, "corrupt": summary.corrupt, "duplicate": summary.duplicate,
-        "banned": summary.banned.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "picker_failed": summary.picker_failed, "seconds": summary.took.as_secs_f64(),
+        "size": pulled.manifest.size(), "local_bytes": pulled.local_bytes, "reused_bytes": pulled.reused_bytes,
+        "fetched_bytes": summary.kept_bytes, "wasted_bytes": summary.wasted_bytes,
+        "corrupt_blocks": summary.corrupt_blocks, "duplicate_blocks": summary.duplicate_blocks,
+        "banned_peers": summary.banned_peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "picker_error": summary.picker_error, "seconds": summary.elapsed.as_secs_f64(),
         "from": from.collect::<Vec<_>>(),
     })
 }

@@ -1,4 +1,4 @@
-//! `tightwad swarm seed`, and seeding beside other work.
+//! `tightwad swarm seed`, and seeding by other commands.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,41 +6,41 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tightwad_core::{Size, Token};
 use tightwad_modes::swarm;
-use tightwad_net::{Allowed, Announcement};
+use tightwad_net::{AllowedNetwork, Announcement};
 use tightwad_swarm::net::{self as net, SeedState, Seeds};
 
 use crate::app::progress::hashing;
-use crate::cli::args::limit;
+use crate::cli::args::rate_limit;
 use crate::cli::listen;
 use crate::cli::token::TokenParser;
 
-/// Lets other machines have models of this one.
+/// Serves model files to other machines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Seed {
-    /// Models' files.
+    /// Model files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Where to listen; anything but loopback needs a token.
+    /// Address to listen on. Addresses other than loopback need a token.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7712")]
     listen: String,
-    /// The bearer token that other machines must send.
+    /// Bearer token that other machines must send.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// Only for this address or network, such as 192.168.1.0/24; may be given several times.
+    /// Seeds only to this address or network, such as 192.168.1.0/24. Repeatable.
     #[arg(long, value_name = "ADDR")]
-    allow: Vec<Allowed>,
-    /// Most bytes a second that go out, such as 10M.
+    allow: Vec<AllowedNetwork>,
+    /// Upload limit in bytes per second, such as 10M.
     #[arg(long, value_name = "SIZE")]
-    up: Option<Size>,
-    /// Uploads that run at a time, to whomever: few share the uplink, so that pieces are soon whole elsewhere.
+    max_upload_rate: Option<Size>,
+    /// Uploads that run at the same time. Few uploads complete pieces sooner on other machines.
     #[arg(long, default_value_t = 4)]
-    uploads: usize,
-    /// Largest piece; default: that of the manifest beside the file, or 64M.
+    max_uploads: usize,
+    /// Greatest size of a piece. Default: the size in the manifest beside the file, or 64M.
     #[arg(long, value_name = "SIZE")]
-    piece: Option<Size>,
-    /// Does not make itself known on the local network.
+    piece_size: Option<Size>,
+    /// Does not announce the seeder on the local network.
     #[arg(long)]
-    quiet: bool,
+    no_announce: bool,
 }
 
 impl Seed {
@@ -48,48 +48,51 @@ impl Seed {
         let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
         let seeds = Arc::new(Seeds::new());
         for file in &self.files {
-            let seeded = seeded(&seeds, file, None, self.piece.map(|piece| piece.0)).await?;
+            let seeded = seed_file(&seeds, file, None, self.piece_size.map(|size| size.0)).await?;
             eprintln!("{} is {}@{}", file.display(), seeded.name, seeded.root);
         }
         let address = listener.local_addr()?;
-        let state =
-            seed_state(&seeds, self.token.clone(), &self.allow).turns(self.uploads).limited(limit(self.up));
-        eprintln!("tightwad seeds {} at http://{address}", named(&seeds));
-        let _announcement =
-            (!self.quiet).then(|| listen::announced("seeder", Announcement::seeder(address))).flatten();
-        Ok(net::serve(listener, state, listen::interrupted()?).await?)
+        let state = seed_state(&seeds, self.token.clone(), &self.allow)
+            .upload_slots(self.max_uploads)
+            .rate_limit(rate_limit(self.max_upload_rate));
+        eprintln!("tightwad seeds {} at http://{address}", model_names(&seeds));
+        let _announcement = (!self.no_announce)
+            .then(|| listen::optional_announcement("seeder", Announcement::seeder(address)))
+            .flatten();
+        Ok(net::serve(listener, state, listen::shutdown_signal()?).await?)
     }
 }
 
-/// A model that is seeded.
-pub(crate) struct Seeded {
+/// Name and digest of a seeded model.
+pub(crate) struct SeededModel {
     pub name: String,
     pub root: String,
 }
 
-/// Seeds a whole file; it is hashed where no manifest lies beside it.
-pub(crate) async fn seeded(
+/// Seeds a complete file. A file without a manifest beside it is hashed first.
+pub(crate) async fn seed_file(
     seeds: &Arc<Seeds>,
     file: &Path,
     name: Option<&str>,
-    piece: Option<u64>,
-) -> Result<Seeded> {
+    piece_size: Option<u64>,
+) -> Result<SeededModel> {
     let bytes = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
-    let store = swarm::whole(file, name, piece, hashing(&file.display().to_string(), bytes)).await?;
+    let store =
+        swarm::open_complete(file, name, piece_size, hashing(&file.display().to_string(), bytes)).await?;
     let (name, root) = (store.manifest().name().to_owned(), store.manifest().root().to_string());
     seeds.add(store);
-    Ok(Seeded { name, root })
+    Ok(SeededModel { name, root })
 }
 
-fn named(seeds: &Seeds) -> String {
+fn model_names(seeds: &Seeds) -> String {
     let stores = seeds.stores();
     let names: Vec<&str> = stores.iter().map(|store| store.manifest().name()).collect();
     names.join(", ")
 }
 
-/// Serves those of an allow list, or everybody where it is empty.
-pub(crate) fn seed_state(seeds: &Arc<Seeds>, token: Option<Token>, allowed: &[Allowed]) -> SeedState {
+/// The seeder's state. An empty allow list admits every address.
+pub(crate) fn seed_state(seeds: &Arc<Seeds>, token: Option<Token>, allowed: &[AllowedNetwork]) -> SeedState {
     let allowed = allowed.to_vec();
-    let allows = move |address| allowed.is_empty() || allowed.iter().any(|own| own.has(address));
-    SeedState::new(seeds.clone()).guarded(token, allows)
+    let allows = move |address| allowed.is_empty() || allowed.iter().any(|network| network.contains(address));
+    SeedState::new(seeds.clone()).access(token, allows)
 }

@@ -1,27 +1,27 @@
-//! `tightwad swarm status`.
+//! `tightwad swarm status`: lists the models of the seeders.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
 use tightwad_core::{Size, Token};
-use tightwad_modes::swarm::seeders;
-use tightwad_swarm::net::{Client, Peer, find};
+use tightwad_modes::swarm::find_seeders;
+use tightwad_swarm::net::{Client, Peer, find_models};
 
 use crate::cli::token::TokenParser;
 
-/// Shows what seeders have.
+/// Lists the models of the seeders.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
-    /// A seeder or a node; may be given several times. Default: those found on the local network.
+    /// Address of a seeder or node. Repeatable. Default: all seeders found on the local network.
     #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
-    /// The token that they want to see.
+    /// Bearer token of the seeders.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
-    /// How long to look for seeders, in seconds.
-    #[arg(long, default_value_t = 3)]
-    wait: u64,
+    /// Seconds to look for seeders on the local network.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    discovery_time: u64,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -31,28 +31,28 @@ impl Status {
     pub(crate) async fn run(self) -> Result<()> {
         let mut peers = self.peer.clone();
         if peers.is_empty() {
-            (peers, _) = seeders(Duration::from_secs(self.wait)).await?;
+            (peers, _) = find_seeders(Duration::from_secs(self.discovery_time)).await?;
         }
         if peers.is_empty() {
-            bail!("no seeder was found on this network: name one with --peer");
+            bail!("no seeder is announced on this network. Name one with --peer.");
         }
         let client = Client::new(self.token.clone())?;
-        let (found, reasons) = find(&client, &peers, None).await;
-        for reason in &reasons {
-            eprintln!("{reason}");
+        let (models, errors) = find_models(&client, &peers, None).await;
+        for error in &errors {
+            eprintln!("{error}");
         }
-        for model in &found {
-            let from: Vec<String> = model.peers.iter().map(ToString::to_string).collect();
+        for model in &models {
+            let addresses: Vec<String> = model.peers.iter().map(ToString::to_string).collect();
             if self.json {
                 println!(
                     "{}",
-                    json!({"name": model.name, "root": model.root, "size": model.size, "peers": from})
+                    json!({"name": model.name, "root": model.root, "size": model.size, "peers": addresses})
                 );
             } else {
-                println!("{}@{}  {}  {}", model.name, model.root, Size(model.size), from.join(" "));
+                println!("{}@{}  {}  {}", model.name, model.root, Size(model.size), addresses.join(" "));
             }
         }
-        if found.is_empty() && reasons.len() == peers.len() {
+        if models.is_empty() && errors.len() == peers.len() {
             bail!("no seeder answered");
         }
         Ok(())

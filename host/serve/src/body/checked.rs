@@ -1,0 +1,113 @@
+//! Checks the requests of both endpoints.
+
+use tightwad_core::{Format, Prompt, Request, ToolChoice};
+use tightwad_net::http::ApiError;
+
+use crate::body::fields::{RequestBody, StringOrList};
+use crate::body::format;
+use crate::body::messages::messages;
+use crate::body::sampling::samplings;
+use crate::endpoint::Endpoint;
+
+/// The maximum number of choices of one request.
+const MAX_CHOICES: usize = 8;
+/// The maximum number of stop strings of one request.
+const MAX_STOP_STRINGS: usize = 16;
+
+/// A checked request: the requests for backends, and the form of the response.
+#[derive(Debug)]
+pub(crate) struct CheckedRequest {
+    /// One request per choice.
+    pub requests: Vec<Request>,
+    pub endpoint: Endpoint,
+    pub stream: bool,
+    pub include_usage: bool,
+    /// True if the model may call tools.
+    pub tools: bool,
+}
+
+/// Checks a request to `/v1/chat/completions`.
+pub(crate) fn chat(mut body: RequestBody, id: &str) -> Result<CheckedRequest, ApiError> {
+    let Some(given) = body.messages.take() else {
+        return Err(ApiError::invalid(Some("messages"), "'messages' is missing"));
+    };
+    let prompt = Prompt::Chat(messages(given)?);
+    check(body, vec![prompt], Endpoint::Chat, id)
+}
+
+/// Checks a request to `/v1/completions`.
+pub(crate) fn completion(mut body: RequestBody, id: &str) -> Result<CheckedRequest, ApiError> {
+    let Some(given) = body.prompt.take() else {
+        return Err(ApiError::invalid(Some("prompt"), "'prompt' is missing"));
+    };
+    if body.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(ApiError::invalid(Some("suffix"), "'suffix' is not supported: put it into the prompt"));
+    }
+    if body.echo == Some(true) {
+        return Err(ApiError::invalid(Some("echo"), "'echo' is not supported"));
+    }
+    let prompts = given.into_vec().into_iter().map(Prompt::Text).collect();
+    check(body, prompts, Endpoint::Completion, id)
+}
+
+fn check(
+    mut body: RequestBody,
+    prompts: Vec<Prompt>,
+    endpoint: Endpoint,
+    id: &str,
+) -> Result<CheckedRequest, ApiError> {
+    let n = body.n.unwrap_or(1) as usize;
+    if n == 0 || prompts.is_empty() || n * prompts.len() > MAX_CHOICES {
+        let message = format!("a request has 1 to {MAX_CHOICES} choices, not {}", n * prompts.len());
+        return Err(ApiError::invalid(Some("n"), message));
+    }
+    if body.best_of.is_some_and(|best_of| best_of as usize > n) {
+        return Err(ApiError::invalid(Some("best_of"), "'best_of' above 'n' is not supported"));
+    }
+    let samplings = samplings(&body, endpoint, prompts.len() * n)?;
+    let stop = stop_strings(body.stop.take())?;
+    let (tools, tool_choice) = format::tools(body.tools.take(), body.tool_choice.take())?;
+    let format = output_format(&mut body)?;
+    let max_tokens = body.max_completion_tokens.or(body.max_tokens);
+    if max_tokens == Some(0) {
+        return Err(ApiError::invalid(Some("max_tokens"), "'max_tokens' must be at least 1"));
+    }
+    let prompts = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n));
+    let requests = prompts.zip(samplings).enumerate().map(|(index, (prompt, sampling))| Request {
+        id: format!("{id}-{index}"),
+        prompt: prompt.clone(),
+        sampling,
+        max_tokens,
+        stop: stop.clone(),
+        format: format.clone(),
+        tools: tools.clone(),
+        tool_choice: tool_choice.clone(),
+    });
+    Ok(CheckedRequest {
+        requests: requests.collect(),
+        endpoint,
+        stream: body.stream.unwrap_or(false),
+        include_usage: body.stream_options.as_ref().and_then(|o| o.include_usage).unwrap_or(false),
+        tools: !tools.is_empty() && tool_choice != ToolChoice::None,
+    })
+}
+
+fn stop_strings(stop: Option<StringOrList>) -> Result<Vec<String>, ApiError> {
+    let stops = stop.map(StringOrList::into_vec).unwrap_or_default();
+    if stops.len() > MAX_STOP_STRINGS || stops.iter().any(String::is_empty) {
+        let message = format!("'stop' takes up to {MAX_STOP_STRINGS} strings, none of them empty");
+        return Err(ApiError::invalid(Some("stop"), message));
+    }
+    Ok(stops)
+}
+
+fn output_format(body: &mut RequestBody) -> Result<Format, ApiError> {
+    match (body.response_format.take(), body.grammar.take()) {
+        (Some(_), Some(_)) => {
+            Err(ApiError::invalid(Some("grammar"), "'grammar' and 'response_format' exclude each other"))
+        }
+        (Some(format), None) => Ok(format.into()),
+        (None, Some(grammar)) => Ok(Format::Grammar(grammar)),
+        (None, None) => Ok(Format::Text),
+    }
+}

@@ -1,0 +1,289 @@
+//! The host's end of a tunnel: a loopback port that llama.cpp uses as the worker's RPC server.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use reqwest::header::{CONNECTION, UPGRADE};
+use reqwest::{StatusCode, Upgraded};
+use sha2::{Digest, Sha256};
+use tightwad_core::{Token, root_cause};
+use tightwad_net::authorized;
+use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+
+use crate::alloc_size;
+use crate::frame::{FrameKind, Message, TENSOR_HEADER_BYTES, command, write_frame};
+use crate::graph::GraphCodec;
+use crate::heartbeat::{MonitoredReader, send_heartbeats};
+use crate::protocol::{HEARTBEAT_TIMEOUT, READ_BUFFER_BYTES, UPGRADE_PROTOCOL};
+
+/// The maximum time until a worker opens a tunnel. The worker starts a process for it.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// The minimum size of the tensors that the worker caches. For smaller ones a digest saves too little.
+const MIN_CACHED_TENSOR_BYTES: usize = 4 << 10;
+
+/// The traffic of a tunnel.
+#[derive(Debug, Default)]
+pub struct TrafficStats {
+    /// Bytes to the worker.
+    pub sent_bytes: AtomicU64,
+    /// Bytes from the worker.
+    pub received_bytes: AtomicU64,
+    /// Bytes of tensors that the worker had cached, and that were not sent.
+    pub cached_bytes: AtomicU64,
+}
+
+/// The failure of a tunnel, as a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelError(pub String);
+
+/// Carries llama.cpp's RPC to one worker. Dropping the tunnel closes it.
+pub struct Tunnel {
+    address: SocketAddr,
+    stats: Arc<TrafficStats>,
+    error: watch::Receiver<Option<TunnelError>>,
+    _serving: JoinSet<()>,
+}
+
+/// The worker at the other end of a tunnel.
+#[derive(Debug, Clone)]
+pub struct WorkerEndpoint {
+    /// The address: `http://HOST:PORT`.
+    pub url: String,
+    /// The bearer token of the worker.
+    pub token: Option<Token>,
+    /// True when the worker computes on its CPU. The host then calculates some of its replies.
+    pub uses_cpu: bool,
+}
+
+/// Opens connections to the worker.
+struct Connector {
+    http: reqwest::Client,
+    worker: WorkerEndpoint,
+    stats: Arc<TrafficStats>,
+}
+
+impl Tunnel {
+    /// Listens on loopback for llama.cpp. For each of its connections the tunnel opens one to the worker.
+    ///
+    /// # Errors
+    ///
+    /// Returns the operating system's error if no port can be opened.
+    pub async fn open(http: reqwest::Client, worker: WorkerEndpoint) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let stats = Arc::new(TrafficStats::default());
+        let (error_sender, error) = watch::channel(None);
+        let connector = Arc::new(Connector { http, worker, stats: stats.clone() });
+        let mut serving = JoinSet::new();
+        serving.spawn(accept(listener, connector, Arc::new(error_sender)));
+        Ok(Self { address, stats, error, _serving: serving })
+    }
+
+    /// The loopback address that llama.cpp connects to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The traffic so far. The counts change while the tunnel works.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<TrafficStats> {
+        &self.stats
+    }
+
+    /// The error of a tunnel that failed.
+    #[must_use]
+    pub fn error(&self) -> Option<TunnelError> {
+        self.error.borrow().clone()
+    }
+
+    /// Returns a watch for the failure of this tunnel.
+    #[must_use]
+    pub fn watch(&self) -> TunnelWatch {
+        TunnelWatch(self.error.clone())
+    }
+}
+
+/// Waits for the failure of a tunnel.
+pub struct TunnelWatch(watch::Receiver<Option<TunnelError>>);
+
+impl TunnelWatch {
+    /// Completes when the tunnel fails or closes.
+    pub async fn wait_for_failure(mut self) -> TunnelError {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().unwrap_or_else(|| TunnelError(String::new())),
+            Err(_) => TunnelError("the tunnel was closed".to_owned()),
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    connector: Arc<Connector>,
+    error_sender: Arc<watch::Sender<Option<TunnelError>>>,
+) {
+    let mut connections = JoinSet::new();
+    while let Ok((llama, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        let (connector, error_sender) = (connector.clone(), error_sender.clone());
+        connections.spawn(async move {
+            if let Err(error) = connector.relay(llama).await {
+                error_sender.send_replace(Some(TunnelError(error.to_string())));
+            }
+        });
+    }
+}
+
+impl Connector {
+    /// Relays one connection of llama.cpp to the worker, until either side closes it.
+    async fn relay(&self, llama: TcpStream) -> io::Result<()> {
+        llama.set_nodelay(true)?;
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, self.connect()).await;
+        let worker = opened.map_err(|_| timed_out("the worker did not open a tunnel", OPEN_TIMEOUT))??;
+        let (from_worker, to_worker) = tokio::io::split(worker);
+        let (from_worker, monitor) = MonitoredReader::new(from_worker);
+        let mut from_worker = BufReader::with_capacity(READ_BUFFER_BYTES, from_worker);
+        let first = tokio::time::timeout(OPEN_TIMEOUT, Message::read(&mut from_worker)).await;
+        let cached = match first.map_err(|_| timed_out("the worker sent no frame", OPEN_TIMEOUT))?? {
+            Some(frame) if frame.frame_kind() == Some(FrameKind::Cached) => digests(&frame.body),
+            _ => return Err(io::Error::other("the worker's first frame is not its list of cached tensors")),
+        };
+        let (from_llama, to_llama) = llama.into_split();
+        let (to_llama, to_worker) = (Mutex::new(to_llama), Mutex::new(to_worker));
+        let mut commands = CommandRelay {
+            connector: self,
+            to_worker: &to_worker,
+            to_llama: &to_llama,
+            cached,
+            loading: true,
+            graphs: GraphCodec::default(),
+        };
+        tokio::select! {
+            result = commands.run(BufReader::with_capacity(READ_BUFFER_BYTES, from_llama)) => result,
+            result = self.relay_replies(from_worker, &to_llama) => result,
+            result = send_heartbeats(&to_worker) => result,
+            () = monitor.timed_out() => Err(timed_out("the worker sent no heartbeat", HEARTBEAT_TIMEOUT)),
+        }
+    }
+
+    /// Opens a connection to the worker and upgrades it to a tunnel.
+    async fn connect(&self) -> io::Result<Upgraded> {
+        let request = self.http.get(format!("{}/v1/worker/rpc", self.worker.url));
+        let request = request.header(CONNECTION, "upgrade").header(UPGRADE, UPGRADE_PROTOCOL);
+        let request = authorized(request, self.worker.token.as_ref());
+        let response = request.send().await.map_err(|error| io::Error::other(root_cause(&error)))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let status = response.status();
+            let body: serde_json::Value = response.json().await.unwrap_or_default();
+            let message = body["error"]["message"].as_str().unwrap_or("no reason given");
+            return Err(io::Error::other(format!("{status}: {message}")));
+        }
+        response.upgrade().await.map_err(|error| io::Error::other(root_cause(&error)))
+    }
+
+    async fn relay_replies(
+        &self,
+        mut from_worker: BufReader<MonitoredReader<ReadHalf<Upgraded>>>,
+        to_llama: &Mutex<OwnedWriteHalf>,
+    ) -> io::Result<()> {
+        while let Some(frame) = Message::read(&mut from_worker).await? {
+            self.stats.received_bytes.fetch_add(frame.wire_bytes(), Ordering::Relaxed);
+            match frame.frame_kind() {
+                Some(FrameKind::Heartbeat) => {}
+                Some(FrameKind::Reply) => to_llama.lock().await.write_all(&frame.body).await?,
+                Some(FrameKind::Error) => {
+                    return Err(io::Error::other(String::from_utf8_lossy(&frame.body).into_owned()));
+                }
+                _ => return Err(io::Error::other("the worker sent a frame that only hosts send")),
+            }
+        }
+        Err(io::Error::other("the worker closed the connection"))
+    }
+}
+
+fn timed_out(event: &str, limit: Duration) -> io::Error {
+    io::Error::other(format!("{event} within {} s", limit.as_secs()))
+}
+
+fn digests(bytes: &[u8]) -> HashSet<[u8; 32]> {
+    bytes.chunks_exact(32).filter_map(|digest| digest.try_into().ok()).collect()
+}
+
+/// Relays the commands of llama.cpp to the worker.
+struct CommandRelay<'a> {
+    connector: &'a Connector,
+    to_worker: &'a Mutex<WriteHalf<Upgraded>>,
+    to_llama: &'a Mutex<OwnedWriteHalf>,
+    /// The SHA-256 of each tensor that the worker has cached.
+    cached: HashSet<[u8; 32]>,
+    /// True before the first pass, while tensors are weights. Later tensors are inputs, which do not repeat.
+    loading: bool,
+    graphs: GraphCodec,
+}
+
+impl CommandRelay<'_> {
+    async fn run(&mut self, mut from_llama: BufReader<OwnedReadHalf>) -> io::Result<()> {
+        // When llama.cpp closes its connection, the tunnel ends without an error.
+        while let Ok(Some(message)) = Message::read(&mut from_llama).await {
+            self.command(message).await?;
+        }
+        Ok(())
+    }
+
+    async fn command(&mut self, message: Message) -> io::Result<()> {
+        match message.kind {
+            command::SET_TENSOR
+                if self.loading && message.body.len() >= TENSOR_HEADER_BYTES + MIN_CACHED_TENSOR_BYTES =>
+            {
+                return self.tensor(&message.body).await;
+            }
+            // llama.cpp's own cache identifies large tensors by a hash of 64 bits, which can be forged. The reply
+            // denies that the worker has the tensor, and llama.cpp then sends the tensor.
+            command::SET_TENSOR_HASH => {
+                let reply = [&1_u64.to_le_bytes()[..], &[0]].concat();
+                return self.to_llama.lock().await.write_all(&reply).await;
+            }
+            command::GRAPH_COMPUTE => {
+                self.loading = false;
+                let encoded = self.graphs.encode(message.body)?;
+                return self.send(FrameKind::Graph, &[&encoded]).await;
+            }
+            command::GRAPH_RECOMPUTE => self.loading = false,
+            command::GET_ALLOC_SIZE if self.connector.worker.uses_cpu => {
+                if let Some(reply) = alloc_size::cpu_reply(&message.body) {
+                    return self.to_llama.lock().await.write_all(&reply).await;
+                }
+            }
+            _ => {}
+        }
+        self.send(FrameKind::Command, &[&message.encode()]).await
+    }
+
+    /// Sends a tensor, or its digest if the worker has cached the tensor.
+    async fn tensor(&mut self, body: &[u8]) -> io::Result<()> {
+        let (header, data) = body.split_at(TENSOR_HEADER_BYTES);
+        let digest: [u8; 32] = Sha256::digest(data).into();
+        if self.cached.contains(&digest) {
+            self.connector.stats.cached_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            return self.send(FrameKind::TensorRef, &[header, &digest]).await;
+        }
+        self.send(FrameKind::Tensor, &[body]).await
+    }
+
+    async fn send(&self, kind: FrameKind, parts: &[&[u8]]) -> io::Result<()> {
+        let bytes = write_frame(&mut *self.to_worker.lock().await, kind, parts).await?;
+        self.connector.stats.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
