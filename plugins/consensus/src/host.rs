@@ -1,4 +1,4 @@
-//! What the mode asks of the host, as a trait: tests put a simulated host in its place.
+//! The host's functions as a trait, so that tests can simulate the host.
 
 use tightwad_plugin_sdk::{
     Accepted, AuditStats, Ballot, Commit, DrafterFacts, Error, Job, RaceDraft, RaceLimits, Ruling, Settings,
@@ -9,20 +9,20 @@ use tightwad_plugin_sdk::{
 #[allow(missing_docs, clippy::missing_errors_doc)]
 pub trait Host {
     fn settings(&self) -> Settings;
-    fn memory(&self) -> String;
-    fn remember(&self, note: &str);
+    fn load_state(&self) -> String;
+    fn save_state(&self, state: &str);
     fn remaining(&self) -> u32;
     fn target(&self) -> TargetFacts;
     fn drafters(&self) -> Vec<DrafterFacts>;
-    fn race(&self, drafters: &[u32], max: u32, limits: RaceLimits) -> Result<Vec<RaceDraft>, Error>;
-    /// Without paths: one token.
+    fn race(&self, drafters: &[u32], max_tokens: u32, limits: RaceLimits) -> Result<Vec<RaceDraft>, Error>;
+    /// Verifies the paths. No paths: decodes one token.
     fn verify(&self, paths: &[Vec<TokenId>]) -> Result<Commit, Error>;
-    fn decode(&self, max: u32) -> Result<Commit, Error>;
-    fn accept(&self, tokens: &[TokenId], audit: bool) -> Result<Accepted, Error>;
-    fn audited(&self) -> AuditStats;
-    fn at_work(&self, rule: &str, why: &str);
+    fn decode(&self, max_tokens: u32) -> Result<Commit, Error>;
+    fn accept_unverified(&self, tokens: &[TokenId], audit: bool) -> Result<Accepted, Error>;
+    fn audit_stats(&self) -> AuditStats;
+    fn report_rule(&self, rule: &str, reason: &str);
     /// `None`: the script named no policy.
-    fn ask(&self, ballots: &[Ballot], drafters: u32) -> Option<Ruling>;
+    fn ask_policy(&self, ballots: &[Ballot], drafter_count: u32) -> Option<Ruling>;
     fn now(&self) -> u64;
 }
 
@@ -31,12 +31,12 @@ impl Host for Job {
         Job::settings(self).into()
     }
 
-    fn memory(&self) -> String {
+    fn load_state(&self) -> String {
         String::from_utf8(self.load_state()).unwrap_or_default()
     }
 
-    fn remember(&self, note: &str) {
-        self.save_state(note.as_bytes());
+    fn save_state(&self, state: &str) {
+        self.save_state(state.as_bytes());
     }
 
     fn remaining(&self) -> u32 {
@@ -51,9 +51,9 @@ impl Host for Job {
         Job::drafters(self)
     }
 
-    fn race(&self, drafters: &[u32], max: u32, limits: RaceLimits) -> Result<Vec<RaceDraft>, Error> {
-        // Ballots of full length: a rule, not a drafter's doubt, says where they end.
-        Job::race(self, drafters, max, 0.0, limits)
+    fn race(&self, drafters: &[u32], max_tokens: u32, limits: RaceLimits) -> Result<Vec<RaceDraft>, Error> {
+        // The rule ends a ballot, not a drafter's low confidence.
+        Job::race(self, drafters, max_tokens, 0.0, limits)
     }
 
     fn verify(&self, paths: &[Vec<TokenId>]) -> Result<Commit, Error> {
@@ -64,24 +64,24 @@ impl Host for Job {
         }
     }
 
-    fn decode(&self, max: u32) -> Result<Commit, Error> {
-        Job::decode(self, max)
+    fn decode(&self, max_tokens: u32) -> Result<Commit, Error> {
+        Job::decode(self, max_tokens)
     }
 
-    fn accept(&self, tokens: &[TokenId], audit: bool) -> Result<Accepted, Error> {
+    fn accept_unverified(&self, tokens: &[TokenId], audit: bool) -> Result<Accepted, Error> {
         accept_unverified(self, tokens, audit)
     }
 
-    fn audited(&self) -> AuditStats {
+    fn audit_stats(&self) -> AuditStats {
         get_audit_stats(self)
     }
 
-    fn at_work(&self, rule: &str, why: &str) {
-        report_rule(self, rule, why);
+    fn report_rule(&self, rule: &str, reason: &str) {
+        report_rule(self, rule, reason);
     }
 
-    fn ask(&self, ballots: &[Ballot], drafters: u32) -> Option<Ruling> {
-        ask_policy(ballots, drafters)
+    fn ask_policy(&self, ballots: &[Ballot], drafter_count: u32) -> Option<Ruling> {
+        ask_policy(ballots, drafter_count)
     }
 
     fn now(&self) -> u64 {

@@ -1,22 +1,22 @@
-//! The consensus mode: drafters vote on what comes next, and the target is asked only where their rule does
-//! not settle it. Approximate: what a rule accepts is not what the target would have generated for certain.
+//! The consensus mode: drafters vote on the next tokens, and the target decides where their rule does not. It is
+//! approximate: the target may disagree with a token that the rule accepted.
 //!
-//! `drive` and `block` make calls, everything else is pure: `rules` rule on ballots, `hedge` and `accuracy`
-//! say what a drafter's word is worth, `deadline` how long one waits for it, `paths` what of it the target
-//! looks at, `level` when audits make the rule a tighter one, and `memory` hands all this on.
+//! `driver` makes all calls; the rest is pure. `rules` rules on ballots, `hedge` and `accuracy` weigh drafters,
+//! `deadline` limits races, and `paths` chooses the paths to verify. `strictness` lets audits make the rule
+//! stricter, and `state` hands the results on to later requests.
 
 pub mod accuracy;
-pub mod audits;
+pub mod audit_sampler;
 pub mod ballots;
 pub mod deadline;
-pub mod drive;
+pub mod driver;
 pub mod hedge;
 pub mod host;
-pub mod level;
-pub mod memory;
 pub mod paths;
 pub mod rules;
 pub mod settings;
+pub mod state;
+pub mod strictness;
 
 use tightwad_plugin_sdk::{ApproximateMode, Error, Job, export_approximate_mode};
 
@@ -27,7 +27,7 @@ impl ApproximateMode for Consensus {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
     fn run(job: &Job) -> Result<(), Error> {
-        drive::Drive::new(job).run()
+        driver::Driver::new(job).run()
     }
 }
 

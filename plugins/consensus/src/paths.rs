@@ -1,129 +1,135 @@
-//! What the target looks at: the ballots as paths, as long as their tokens are worth their rows.
+//! The paths that the target verifies: ballots, cut where a token is no longer worth its row.
 
 use tightwad_plugin_sdk::{Ballot, TokenId};
 
-use crate::ballots::agreeing;
+use crate::ballots::common_prefix;
 
-/// Most rows of one verification.
-pub const ROWS: usize = 64;
+/// Rows of one verification, at most.
+pub const MAX_ROWS: usize = 64;
 
-/// What a round takes, in nanoseconds.
+/// The costs of a round, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
-pub struct Costs {
-    /// Whatever is verified: the race, and a pass over what is committed but was not evaluated yet.
-    pub round: f64,
-    /// Each row more; 0: unknown, and taken for nothing.
-    pub row: f64,
+pub struct RoundCosts {
+    /// The race, and a pass over the committed tokens that the target did not evaluate yet.
+    pub fixed: f64,
+    /// Each verified row; 0: unknown, and treated as free.
+    pub per_row: f64,
 }
 
-/// Paths that were chosen, and what they bring.
-struct Chosen {
+/// The chosen paths, and their expected tokens and cost.
+struct PathSet {
     paths: Vec<Vec<TokenId>>,
-    /// The chance of each that its next token is wrong.
-    doubts: Vec<f64>,
+    /// The chance of each path that its next token is wrong.
+    p_wrong: Vec<f64>,
     expected: f64,
     cost: f64,
     rows: usize,
 }
 
-/// One more path: where it leaves the others, and what is known of it.
+/// A further path.
 struct Candidate<'a> {
     ballot: &'a Ballot,
-    share: f64,
-    /// Tokens that it has in common with a path that was chosen.
-    fresh: usize,
-    /// The path that it goes on with, where it begins with all of one.
+    accuracy: f64,
+    /// Tokens that it has in common with a chosen path.
+    shared_tokens: usize,
+    /// The chosen path that it extends.
     extends: Option<usize>,
-    /// The chance that the paths it leaves are wrong there.
-    parts: f64,
+    /// The chance that all paths it diverges from are wrong there.
+    p_divergence: f64,
 }
 
-/// The paths with the most expected tokens a nanosecond, the heaviest ballot's first; none where a token of
-/// the target's own is better than all. `share` says how often a drafter's next token is right, `longest`
-/// how many tokens may be proposed at all.
+/// The paths with the most expected tokens per nanosecond, the heaviest ballot's first. There are none if decoding
+/// without drafts is better. `accuracy` estimates how often a drafter's next token is right. `max_tokens` limits the
+/// length of a path.
 #[must_use]
 pub fn merge(
     ballots: &[Ballot],
-    share: impl Fn(u32) -> f64,
-    costs: Costs,
-    longest: usize,
+    accuracy: impl Fn(u32) -> f64,
+    costs: RoundCosts,
+    max_tokens: usize,
 ) -> Vec<Vec<TokenId>> {
     let mut order: Vec<&Ballot> = ballots.iter().collect();
     order.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     // The target's own token comes in any case.
-    let mut chosen =
-        Chosen { paths: Vec::new(), doubts: Vec::new(), expected: 1.0, cost: costs.round.max(1.0), rows: 0 };
+    let mut set = PathSet {
+        paths: Vec::new(),
+        p_wrong: Vec::new(),
+        expected: 1.0,
+        cost: costs.fixed.max(1.0),
+        rows: 0,
+    };
     for ballot in order {
-        let candidate = chosen.candidate(ballot, share(ballot.drafter));
-        chosen.consider(&candidate, costs.row, longest);
+        let candidate = set.candidate(ballot, accuracy(ballot.drafter));
+        set.try_add(&candidate, costs.per_row, max_tokens);
     }
-    chosen.paths
+    set.paths
 }
 
-/// Paths that a plugin asks for: no more than may be verified at once.
+/// Cuts a policy's paths to the rows of one verification.
 #[must_use]
-pub fn limited(paths: Vec<Vec<TokenId>>) -> Vec<Vec<TokenId>> {
-    let mut room = ROWS;
+pub fn limit_rows(paths: Vec<Vec<TokenId>>) -> Vec<Vec<TokenId>> {
+    let mut free_rows = MAX_ROWS;
     let cut = |mut path: Vec<TokenId>| {
-        path.truncate(room);
-        room -= path.len();
+        path.truncate(free_rows);
+        free_rows -= path.len();
         path
     };
     paths.into_iter().map(cut).filter(|path| !path.is_empty()).collect()
 }
 
-impl Chosen {
-    fn candidate<'a>(&self, ballot: &'a Ballot, share: f64) -> Candidate<'a> {
-        let common: Vec<usize> = self.paths.iter().map(|path| agreeing(ballot, path)).collect();
-        let fresh = common.iter().copied().max().unwrap_or(0);
-        let at_fresh = || common.iter().enumerate().filter(|(_, common)| **common == fresh);
-        let ended = |index: usize| self.paths[index].len() == fresh;
-        let parts = at_fresh().filter(|(index, _)| !ended(*index)).map(|(index, _)| self.doubts[index]);
+impl PathSet {
+    fn candidate<'a>(&self, ballot: &'a Ballot, accuracy: f64) -> Candidate<'a> {
+        let common: Vec<usize> = self.paths.iter().map(|path| common_prefix(ballot, path)).collect();
+        let shared_tokens = common.iter().copied().max().unwrap_or(0);
+        let at_divergence = || common.iter().enumerate().filter(|(_, common)| **common == shared_tokens);
+        let ended = |index: usize| self.paths[index].len() == shared_tokens;
+        let p_divergence =
+            at_divergence().filter(|(index, _)| !ended(*index)).map(|(index, _)| self.p_wrong[index]);
         Candidate {
             ballot,
-            share,
-            fresh,
-            parts: parts.product(),
-            extends: at_fresh().find(|(index, _)| ended(*index)).map(|(index, _)| index),
+            accuracy,
+            shared_tokens,
+            p_divergence: p_divergence.product(),
+            extends: at_divergence().find(|(index, _)| ended(*index)).map(|(index, _)| index),
         }
     }
 
-    /// Takes the path at its best length, if it is worth it.
-    fn consider(&mut self, candidate: &Candidate<'_>, row: f64, longest: usize) {
-        let Candidate { ballot, share, fresh, extends, parts } = *candidate;
-        let (mut reach, mut gain) = (parts * share.powi(fresh as i32), 0.0);
+    /// Adds the path at its best length, if that improves the rate.
+    fn try_add(&mut self, candidate: &Candidate<'_>, per_row: f64, max_tokens: usize) {
+        let Candidate { ballot, accuracy, shared_tokens, extends, p_divergence } = *candidate;
+        let (mut reach, mut gain) = (p_divergence * accuracy.powi(shared_tokens as i32), 0.0);
         let mut best = None;
-        let mut bar = self.expected / self.cost;
-        for length in fresh + 1..=ballot.proposals.len().min(longest) {
-            reach *= share;
+        let mut best_rate = self.expected / self.cost;
+        for length in shared_tokens + 1..=ballot.proposals.len().min(max_tokens) {
+            reach *= accuracy;
             gain += reach;
-            let rows = self.rows_of(length, extends);
-            let rate = (self.expected + gain) / (self.cost + rows as f64 * row);
-            if self.rows + rows > ROWS {
+            let rows = self.added_rows(length, extends);
+            let rate = (self.expected + gain) / (self.cost + rows as f64 * per_row);
+            if self.rows + rows > MAX_ROWS {
                 break;
             }
-            if rate > bar {
-                bar = rate;
+            if rate > best_rate {
+                best_rate = rate;
                 best = Some((length, gain, rows));
             }
         }
         let Some((length, gain, rows)) = best else { return };
         self.expected += gain;
-        self.cost += rows as f64 * row;
+        self.cost += rows as f64 * per_row;
         self.rows += rows;
         let path: Vec<TokenId> = ballot.proposals[..length].iter().map(|proposal| proposal.token).collect();
         match extends {
-            Some(index) => (self.paths[index], self.doubts[index]) = (path, 1.0 - share),
+            Some(index) => (self.paths[index], self.p_wrong[index]) = (path, 1.0 - accuracy),
             None => {
                 self.paths.push(path);
-                self.doubts.push(1.0 - share);
+                self.p_wrong.push(1.0 - accuracy);
             }
         }
     }
 
-    /// Rows for a path of so many tokens. One that leaves another path repeats all before it, the row
-    /// that the first token is chosen from included: engines give each path a sequence of its own.
-    fn rows_of(&self, length: usize, extends: Option<usize>) -> usize {
+    /// The rows of a path with `length` tokens. A path that diverges repeats the rows before its divergence, and the
+    /// row before its first token: engines give each path a sequence of its own.
+    fn added_rows(&self, length: usize, extends: Option<usize>) -> usize {
         match extends {
             Some(index) => length - self.paths[index].len(),
             None if self.paths.is_empty() => length,
@@ -137,7 +143,7 @@ mod tests {
     use super::*;
     use crate::ballots::tests::ballot;
 
-    const FREE: Costs = Costs { round: 10.0, row: 0.0 };
+    const FREE: RoundCosts = RoundCosts { fixed: 10.0, per_row: 0.0 };
 
     fn sixteen(from: TokenId) -> Vec<TokenId> {
         (from..from + 16).collect()
@@ -153,49 +159,49 @@ mod tests {
             ballot(4, 0.0, &[1, 2, 3]),
         ];
         let paths = merge(&ballots, |_| 0.8, FREE, 100);
-        assert_eq!(paths, [vec![1, 2, 3], vec![1, 9, 4]], "prefixes and repetitions are no paths");
+        assert_eq!(paths, [vec![1, 2, 3], vec![1, 9, 4]], "prefixes and repetitions add no paths");
     }
 
     #[test]
-    fn a_longer_ballot_takes_the_place_of_its_beginning() {
+    fn longer_ballot_replaces_its_prefix() {
         let ballots = [ballot(0, 0.6, &[1, 2]), ballot(1, 0.3, &[7]), ballot(2, 0.1, &[1, 2, 3])];
         assert_eq!(merge(&ballots, |_| 0.8, FREE, 100), [vec![1, 2, 3], vec![7]]);
     }
 
     #[test]
-    fn paths_end_where_rows_cost_more_than_they_bring() {
-        let costs = Costs { round: 10.0, row: 1.0 };
-        let said = [ballot(0, 1.0, &sixteen(0))];
-        let length = |share: f64| merge(&said, |_| share, costs, 100).first().map_or(0, Vec::len);
+    fn paths_end_where_rows_cost_more_than_they_gain() {
+        let costs = RoundCosts { fixed: 10.0, per_row: 1.0 };
+        let ballots = [ballot(0, 1.0, &sixteen(0))];
+        let length = |accuracy: f64| merge(&ballots, |_| accuracy, costs, 100).first().map_or(0, Vec::len);
         assert_eq!(length(0.999), 16);
         assert_eq!(length(0.0), 0, "the target's own token is better");
         assert!((2..8).contains(&length(0.7)), "{}", length(0.7));
         assert!(length(0.7) < length(0.9));
-        assert_eq!(merge(&said, |_| 0.9, FREE, 5), [sixteen(0)[..5].to_vec()]);
+        assert_eq!(merge(&ballots, |_| 0.9, FREE, 5), [sixteen(0)[..5].to_vec()]);
     }
 
     #[test]
-    fn a_second_opinion_must_pay_for_itself() {
-        let said = [ballot(0, 0.7, &[1, 2, 3, 4]), ballot(1, 0.3, &[1, 2, 3, 9])];
-        let paths = |row: f64| merge(&said, |_| 0.9, Costs { round: 10.0, row }, 100).len();
+    fn second_path_must_pay_for_itself() {
+        let ballots = [ballot(0, 0.7, &[1, 2, 3, 4]), ballot(1, 0.3, &[1, 2, 3, 9])];
+        let paths = |per_row: f64| merge(&ballots, |_| 0.9, RoundCosts { fixed: 10.0, per_row }, 100).len();
         assert_eq!(paths(0.01), 2);
         // It would repeat three rows for a token that is right in a few of a hundred rounds.
         assert_eq!(paths(1.0), 1);
     }
 
     #[test]
-    fn there_are_at_most_64_rows() {
-        let said: Vec<Ballot> = (0..8).map(|index| ballot(index, 0.1, &sixteen(index * 100))).collect();
-        let paths = merge(&said, |_| 0.9, FREE, 100);
+    fn paths_have_at_most_64_rows() {
+        let ballots: Vec<Ballot> = (0..8).map(|index| ballot(index, 0.1, &sixteen(index * 100))).collect();
+        let paths = merge(&ballots, |_| 0.9, FREE, 100);
         let rows: usize = paths.iter().map(Vec::len).sum::<usize>() + paths.len() - 1;
-        assert!(rows <= ROWS && rows > ROWS - 16, "{rows}");
-        let asked = limited(vec![vec![1; 50], vec![], vec![2; 50], vec![3]]);
+        assert!(rows <= MAX_ROWS && rows > MAX_ROWS - 16, "{rows}");
+        let asked = limit_rows(vec![vec![1; 50], vec![], vec![2; 50], vec![3]]);
         assert_eq!(asked, [vec![1; 50], vec![2; 14]]);
-        assert!(limited(vec![vec![]]).is_empty());
+        assert!(limit_rows(vec![vec![]]).is_empty());
     }
 
     #[test]
-    fn nonsense_is_no_path() {
+    fn nonsense_adds_no_path() {
         assert!(merge(&[], |_| 0.9, FREE, 100).is_empty());
         assert!(merge(&[ballot(0, f32::NAN, &[1])], |_| f64::NAN, FREE, 100).is_empty());
         assert!(merge(&[ballot(0, 1.0, &[1])], |_| 0.9, FREE, 0).is_empty());

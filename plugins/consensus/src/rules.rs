@@ -1,32 +1,32 @@
-//! The built-in rules: pure functions of the ballots for one place in the output.
+//! The built-in rules: pure functions of the ballots for one position of the output.
 
 use tightwad_plugin_sdk::{Ballot, Ruling, TokenId};
 
-use crate::ballots::{agreeing, says};
+use crate::ballots::{common_prefix, token_at};
 
-/// Sums of weights that differ by less are equal: a weight is a rounded number.
+/// Sums of weights with a smaller difference count as equal: weights are rounded numbers.
 const ROUNDING: f64 = 1e-6;
 
-/// Who or what rules.
+/// A rule, or the policy in its place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Rule {
-    /// What all ballots agree on is accepted.
+    /// Accepts the tokens on which all ballots agree.
     #[default]
     Strict,
-    /// What more than half of all drafters say is accepted.
+    /// Accepts the tokens that more than half of all drafters propose.
     Majority,
-    /// Ballots that agree to the end of the shortest are accepted; else everything is verified.
+    /// Accepts ballots that agree to the end of the shortest one; otherwise everything is verified.
     AnyDisagree,
-    /// What drafters with enough weight say is accepted.
+    /// Accepts the tokens whose drafters have enough weight together.
     Hedge,
     /// The policy plugin that the script named.
     Plugin,
-    /// Nothing is accepted.
+    /// Accepts nothing.
     Verify,
 }
 
 impl Rule {
-    /// As settings, reports and metrics call it.
+    /// The name in settings, reports and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,95 +39,99 @@ impl Rule {
         }
     }
 
-    /// The rule that a script can choose by this name.
+    /// The rule of this name, if a script can choose it.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         let rules = [Self::Strict, Self::Majority, Self::AnyDisagree, Self::Hedge];
         rules.into_iter().find(|rule| rule.name() == name)
     }
 }
 
-/// What a rule goes by, besides the ballots.
+/// The parameters of the rules.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// Drafters that the script named.
+pub struct RuleParams {
+    /// The number of the script's drafters.
     pub drafters: usize,
     /// Ballots that `strict` and `any_disagree` need.
     pub quorum: usize,
-    /// Share of all weight that `hedge` needs.
-    pub threshold: f64,
+    /// The share of all weight that `hedge` needs.
+    pub min_weight: f64,
 }
 
-impl Terms {
-    /// With `quorum` answers, or more than half of the drafters. One ballot alone is no consensus, unless
-    /// there is only one drafter.
+impl RuleParams {
+    /// Creates the parameters. The default quorum is more than half of the drafters. It is at least two ballots,
+    /// unless there is only one drafter.
     #[must_use]
-    pub fn new(drafters: usize, quorum: Option<u32>, threshold: f64) -> Self {
+    pub fn new(drafters: usize, quorum: Option<u32>, min_weight: f64) -> Self {
         let quorum = quorum.map_or(drafters / 2 + 1, |quorum| quorum as usize);
-        Self { drafters, quorum: quorum.max(2).min(drafters), threshold }
+        Self { drafters, quorum: quorum.max(2).min(drafters), min_weight }
     }
 }
 
-/// Rules on `ballots`. What is not accepted is verified.
+/// Rules on `ballots`: accepts tokens, or lets the target verify every ballot.
 #[must_use]
-pub fn rule(rule: Rule, ballots: &[Ballot], terms: &Terms) -> Ruling {
+pub fn rule_on(rule: Rule, ballots: &[Ballot], params: &RuleParams) -> Ruling {
     let accepted = match rule {
-        Rule::Strict => strict(ballots, terms),
-        Rule::Majority => majority(ballots, terms),
-        Rule::AnyDisagree => any_disagree(ballots, terms),
-        Rule::Hedge => hedge(ballots, terms),
+        Rule::Strict => strict(ballots, params),
+        Rule::Majority => majority(ballots, params),
+        Rule::AnyDisagree => any_disagree(ballots, params),
+        Rule::Hedge => hedge(ballots, params),
         Rule::Plugin | Rule::Verify => Vec::new(),
     };
     if accepted.is_empty() { Ruling::Verify(Vec::new()) } else { Ruling::Accept(accepted) }
 }
 
-fn strict(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
-    if ballots.len() < terms.quorum {
+fn strict(ballots: &[Ballot], params: &RuleParams) -> Vec<TokenId> {
+    if ballots.len() < params.quorum {
         return Vec::new();
     }
     let Some((first, others)) = ballots.split_first() else { return Vec::new() };
     let mut common = first.tokens();
     for other in others {
-        common.truncate(agreeing(other, &common));
+        common.truncate(common_prefix(other, &common));
     }
     common
 }
 
-fn any_disagree(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
+fn any_disagree(ballots: &[Ballot], params: &RuleParams) -> Vec<TokenId> {
     let shortest = ballots.iter().map(|ballot| ballot.proposals.len()).min();
-    let common = strict(ballots, terms);
+    let common = strict(ballots, params);
     if Some(common.len()) == shortest { common } else { Vec::new() }
 }
 
-fn majority(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
-    let drafters = terms.drafters as f64;
-    carried(ballots, |_| 1.0, |votes| 2.0 * votes > drafters)
+fn majority(ballots: &[Ballot], params: &RuleParams) -> Vec<TokenId> {
+    let drafters = params.drafters as f64;
+    accept_while(ballots, |_| 1.0, |votes| 2.0 * votes > drafters)
 }
 
-/// A ballot's weight is its share of that of all drafters, those that did not come included.
-fn hedge(ballots: &[Ballot], terms: &Terms) -> Vec<TokenId> {
-    if ballots.len() < terms.drafters.min(2) {
+/// A ballot's weight is a share of the weight of all drafters, absent ones included.
+fn hedge(ballots: &[Ballot], params: &RuleParams) -> Vec<TokenId> {
+    if ballots.len() < params.drafters.min(2) {
         return Vec::new();
     }
-    let least = terms.threshold - ROUNDING;
-    // Two tokens at one place never have more than half each: there is no tie to break.
-    carried(ballots, |ballot| f64::from(ballot.weight), |sum| sum >= least && sum > 0.5 + ROUNDING)
+    let min_weight = params.min_weight - ROUNDING;
+    // Of two tokens at one position, at most one has more than half: there are no ties.
+    accept_while(ballots, |ballot| f64::from(ballot.weight), |sum| sum >= min_weight && sum > 0.5 + ROUNDING)
 }
 
-/// Goes from place to place while one token has supporters whose values add up to `enough`; whoever says
-/// something else has no say in what follows. No two tokens of one place may have enough.
-fn carried(ballots: &[Ballot], value: impl Fn(&Ballot) -> f64, enough: impl Fn(f64) -> bool) -> Vec<TokenId> {
-    let mut standing: Vec<&Ballot> = ballots.iter().collect();
+/// Accepts tokens, position by position, while the values of one token's supporters add up to `enough`. Ballots that
+/// disagree do not count at later positions. At most one token of a position may have enough.
+fn accept_while(
+    ballots: &[Ballot],
+    value: impl Fn(&Ballot) -> f64,
+    enough: impl Fn(f64) -> bool,
+) -> Vec<TokenId> {
+    let mut remaining: Vec<&Ballot> = ballots.iter().collect();
     let mut tokens = Vec::new();
     loop {
         let at = tokens.len();
         let support = |token: &TokenId| {
-            let supporters = standing.iter().filter(|ballot| says(ballot, at) == Some(*token));
+            let supporters = remaining.iter().filter(|ballot| token_at(ballot, at) == Some(*token));
             supporters.map(|ballot| value(ballot)).sum::<f64>()
         };
-        let said = standing.iter().filter_map(|ballot| says(ballot, at));
-        let Some(token) = said.into_iter().find(|token| enough(support(token))) else { return tokens };
+        let proposed = remaining.iter().filter_map(|ballot| token_at(ballot, at));
+        let Some(token) = proposed.into_iter().find(|token| enough(support(token))) else { return tokens };
         tokens.push(token);
-        standing.retain(|ballot| says(ballot, at) == Some(token));
+        remaining.retain(|ballot| token_at(ballot, at) == Some(token));
     }
 }

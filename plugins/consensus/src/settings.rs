@@ -1,39 +1,39 @@
-//! The mode's settings. A value that makes no sense is as good as none.
+//! The settings of the mode. A value without meaning counts as missing.
 
-use tightwad_plugin_sdk::Settings as Given;
+use tightwad_plugin_sdk::Settings as ScriptSettings;
 
 use crate::rules::Rule;
 
-/// What a script can set.
+/// The settings that a script can give.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// `rule`: by what ballots are ruled on, where no plugin does.
+    /// `rule`: the rule, unless a policy rules.
     pub rule: Rule,
-    /// `max_draft_tokens`: most tokens of a ballot.
-    pub block: u32,
-    /// `audit_rate`: the share of acceptances that the target looks at afterwards.
-    pub audit: f64,
-    /// `min_agreement`: the least agreement that audits may show.
-    pub floor: f64,
-    /// `quorum`: answers that are waited for; `None`: more than half of the drafters.
+    /// `max_draft_tokens`: tokens of a ballot, at most.
+    pub max_draft_tokens: u32,
+    /// `audit_rate`: the share of acceptances that the target audits.
+    pub audit_rate: f64,
+    /// `min_agreement`: the least agreement in audits. Below it the rule becomes stricter.
+    pub min_agreement: f64,
+    /// `quorum`: drafts after which the grace period begins. `None`: more than half of the drafters.
     pub quorum: Option<u32>,
     /// `min_weight`: the share of all weight that `hedge` needs.
-    pub threshold: f64,
+    pub min_weight: f64,
 }
 
 impl Settings {
-    /// Reads the settings from the script. An unknown rule is the tightest one.
+    /// Reads the script's settings. An unknown rule becomes the strictest one.
     #[must_use]
-    pub fn read(given: &Given) -> Self {
-        let share = |key: &str, otherwise: f64| given.number(key).unwrap_or(otherwise).clamp(0.0, 1.0);
-        let count = |key: &str| given.number(key).map(|number| number as u32);
+    pub fn from_script(script: &ScriptSettings) -> Self {
+        let share = |key: &str, default: f64| script.number(key).unwrap_or(default).clamp(0.0, 1.0);
+        let count = |key: &str| script.number(key).map(|number| number as u32);
         Self {
-            rule: given.text("rule").and_then(Rule::named).unwrap_or_default(),
-            block: count("max_draft_tokens").unwrap_or(16).clamp(1, 64),
-            audit: share("audit_rate", 0.05),
-            floor: share("min_agreement", 0.9),
+            rule: script.text("rule").and_then(Rule::from_name).unwrap_or_default(),
+            max_draft_tokens: count("max_draft_tokens").unwrap_or(16).clamp(1, 64),
+            audit_rate: share("audit_rate", 0.05),
+            min_agreement: share("min_agreement", 0.9),
             quorum: count("quorum").filter(|quorum| *quorum > 0),
-            threshold: share("min_weight", 0.75),
+            min_weight: share("min_weight", 0.75),
         }
     }
 }
@@ -44,30 +44,30 @@ mod tests {
     use tightwad_plugin_sdk::SettingValue;
 
     #[test]
-    fn nothing_means_the_defaults() {
-        let settings = Settings::read(&Given::default());
+    fn missing_and_meaningless_values_are_the_defaults() {
+        let settings = Settings::from_script(&ScriptSettings::default());
         let defaults = Settings {
             rule: Rule::Strict,
-            block: 16,
-            audit: 0.05,
-            floor: 0.9,
+            max_draft_tokens: 16,
+            audit_rate: 0.05,
+            min_agreement: 0.9,
             quorum: None,
-            threshold: 0.75,
+            min_weight: 0.75,
         };
         assert_eq!(settings, defaults);
-        let nonsense = Given::default()
+        let nonsense = ScriptSettings::default()
             .with("rule", "loudest")
             .with("max_draft_tokens", "x")
             .with("audit_rate", true)
             .with("min_agreement", SettingValue::Json("[]".to_owned()))
             .with("quorum", 0)
             .with("min_weight", SettingValue::Json("{}".to_owned()));
-        assert_eq!(Settings::read(&nonsense), defaults);
+        assert_eq!(Settings::from_script(&nonsense), defaults);
     }
 
     #[test]
-    fn values_are_read_and_kept_in_range() {
-        let given = Given::default()
+    fn values_are_read_and_clamped() {
+        let script = ScriptSettings::default()
             .with("name", "rule")
             .with("rule", "any_disagree")
             .with("max_draft_tokens", 1000)
@@ -75,10 +75,12 @@ mod tests {
             .with("min_agreement", -3.0)
             .with("quorum", 4)
             .with("min_weight", 0.6);
-        let settings = Settings::read(&given);
+        let settings = Settings::from_script(&script);
         assert_eq!(settings.rule, Rule::AnyDisagree);
-        assert_eq!((settings.block, settings.audit, settings.floor), (64, 1.0, 0.0));
-        assert_eq!((settings.quorum, settings.threshold), (Some(4), 0.6));
-        assert_eq!(Settings::read(&Given::default().with("max_draft_tokens", 0)).block, 1);
+        let (max_draft_tokens, audit_rate) = (settings.max_draft_tokens, settings.audit_rate);
+        assert_eq!((max_draft_tokens, audit_rate, settings.min_agreement), (64, 1.0, 0.0));
+        assert_eq!((settings.quorum, settings.min_weight), (Some(4), 0.6));
+        let zero = ScriptSettings::default().with("max_draft_tokens", 0);
+        assert_eq!(Settings::from_script(&zero).max_draft_tokens, 1);
     }
 }

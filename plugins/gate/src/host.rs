@@ -1,4 +1,4 @@
-//! What the mode asks of the host, as a trait: tests put a simulated host in its place.
+//! The host's functions as a trait, so that tests can simulate the host.
 
 use tightwad_plugin_sdk::{
     Candidate, Error, Judgement, Level, Member, Review, ReviewMethods, Settings, Task, TokenScore, Verdict,
@@ -10,16 +10,16 @@ use tightwad_plugin_sdk::{
 pub trait Host {
     fn settings(&self) -> Settings;
     fn fleet(&self) -> Vec<Member>;
-    fn ways(&self) -> ReviewMethods;
-    fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error>;
-    fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error>;
-    fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error>;
-    fn ask(&self, candidate: u32) -> Result<Judgement, Error>;
+    fn review_methods(&self) -> ReviewMethods;
+    fn generate(&self, members: &[u32], wanted: u32) -> Result<Vec<Candidate>, Error>;
+    fn score(&self, candidate: u32, token_count: u32) -> Result<Vec<TokenScore>, Error>;
+    fn release_prefix(&self, candidate: u32, token_count: u32) -> Result<(), Error>;
+    fn ask_reviewer(&self, candidate: u32) -> Result<Judgement, Error>;
     /// `None`: the script named no policy.
-    fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict>;
+    fn ask_policy(&self, candidate: u32, review: &Review) -> Option<Verdict>;
     fn approve(&self, candidate: u32) -> Result<(), Error>;
-    fn correct(&self, candidate: u32, keep: u32) -> Result<(), Error>;
-    fn rewrite(&self) -> Result<(), Error>;
+    fn correct(&self, candidate: u32, kept_tokens: u32) -> Result<(), Error>;
+    fn reject(&self) -> Result<(), Error>;
     fn warn(&self, text: &str);
 }
 
@@ -32,27 +32,27 @@ impl Host for Task {
         Task::fleet(self)
     }
 
-    fn ways(&self) -> ReviewMethods {
+    fn review_methods(&self) -> ReviewMethods {
         self.review_methods()
     }
 
-    fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error> {
-        self.generate(members, enough)
+    fn generate(&self, members: &[u32], wanted: u32) -> Result<Vec<Candidate>, Error> {
+        self.generate(members, wanted)
     }
 
-    fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error> {
-        Task::score(self, candidate, tokens)
+    fn score(&self, candidate: u32, token_count: u32) -> Result<Vec<TokenScore>, Error> {
+        Task::score(self, candidate, token_count)
     }
 
-    fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error> {
-        self.release_prefix(candidate, tokens)
+    fn release_prefix(&self, candidate: u32, token_count: u32) -> Result<(), Error> {
+        self.release_prefix(candidate, token_count)
     }
 
-    fn ask(&self, candidate: u32) -> Result<Judgement, Error> {
+    fn ask_reviewer(&self, candidate: u32) -> Result<Judgement, Error> {
         self.ask_reviewer(candidate)
     }
 
-    fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict> {
+    fn ask_policy(&self, candidate: u32, review: &Review) -> Option<Verdict> {
         self.ask_policy(candidate, review)
     }
 
@@ -60,11 +60,11 @@ impl Host for Task {
         Task::approve(self, candidate)
     }
 
-    fn correct(&self, candidate: u32, keep: u32) -> Result<(), Error> {
-        Task::correct(self, candidate, keep)
+    fn correct(&self, candidate: u32, kept_tokens: u32) -> Result<(), Error> {
+        Task::correct(self, candidate, kept_tokens)
     }
 
-    fn rewrite(&self) -> Result<(), Error> {
+    fn reject(&self) -> Result<(), Error> {
         self.reject()
     }
 

@@ -1,11 +1,12 @@
-//! The gate mode: a fleet writes whole answers, and a reviewer's word decides which of them are passed on,
-//! which it goes on with from some place, and which it replaces by its own. Whatever is unclear is a rejection.
+//! The gate mode: a fleet writes whole answers, and a reviewer decides about each one. An answer becomes the
+//! response, the reviewer continues it from some token, or the reviewer answers itself. Unclear cases are
+//! rejections.
 //!
-//! `drive` makes calls, everything else is pure: `choice` says who writes, `scores` reads the reviewer's
-//! probabilities, and `verdict` says what becomes of an answer, where no policy plugin does.
+//! `driver` makes all calls; the rest is pure. `fleet_order` orders the members, `scores` summarizes the reviewer's
+//! probabilities, and `verdict` decides if there is no policy.
 
-pub mod choice;
-pub mod drive;
+pub mod driver;
+pub mod fleet_order;
 pub mod host;
 pub mod scores;
 pub mod settings;
@@ -20,7 +21,7 @@ impl GateMode for QualityGate {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
     fn run(task: &Task) -> Result<(), Error> {
-        drive::Drive::new(task).run()
+        driver::Driver::new(task).run()
     }
 }
 

@@ -1,44 +1,44 @@
-//! The mode's settings. A value that makes no sense is as good as none.
+//! The settings of the mode. A value without meaning counts as missing.
 
-use tightwad_plugin_sdk::Settings as Given;
+use tightwad_plugin_sdk::Settings as ScriptSettings;
 
-/// The least logarithm that a script can set: far below every token that a model takes seriously.
-const LEAST: f64 = -100.0;
-/// Most members that a script can set.
-const MOST: u32 = 64;
+/// The least log-probability that a script can set: far below every token that a model seriously considers.
+const MIN_LOGPROB: f64 = -100.0;
+/// The greatest number of members that a script can set.
+const MAX_MEMBERS: u32 = 64;
 
-/// What a script can set.
+/// The settings that a script can give.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// `parallel`: how many members write at once.
-    pub drafts: u32,
-    /// `min_mean_logprob`: the least mean log-probability of a token with which an answer is approved.
-    pub approve: f64,
-    /// `min_token_logprob`: the least log-probability of a single token; an answer is cut before the first one below it.
-    pub floor: f64,
-    /// `min_kept_share`: the least share of an answer that stays in a correction.
-    pub keep: f64,
-    /// `max_retries`: how many more members write, one after the other, when all answers were rejected. Lost
-    /// members are replaced in any case.
-    pub tries: u32,
-    /// `stream`: the beginning of an answer goes to the client as soon as it is good enough by itself. What
-    /// comes behind it can then only be corrected.
+    /// `parallel`: members that write at the same time.
+    pub parallel: u32,
+    /// `min_mean_logprob`: the least mean log-probability per token of an approved answer.
+    pub min_mean_logprob: f64,
+    /// `min_token_logprob`: the least log-probability of a token. An answer is cut before the first token below it.
+    pub min_token_logprob: f64,
+    /// `min_kept_share`: the least share of an answer that a correction keeps.
+    pub min_kept_share: f64,
+    /// `max_retries`: further members that write, one after the other, if all answers were rejected. Members that
+    /// failed are replaced in any case.
+    pub max_retries: u32,
+    /// `stream`: the client receives the beginning of an answer as soon as it is good enough by itself. The rest can
+    /// then only be corrected.
     pub stream: bool,
 }
 
 impl Settings {
-    /// Reads the settings from the script.
+    /// Reads the script's settings.
     #[must_use]
-    pub fn read(given: &Given) -> Self {
-        let real = |key: &str, otherwise: f64| given.number(key).unwrap_or(otherwise);
-        let count = |key: &str, otherwise: u32| given.number(key).map_or(otherwise, |number| number as u32);
+    pub fn from_script(script: &ScriptSettings) -> Self {
+        let real = |key: &str, default: f64| script.number(key).unwrap_or(default);
+        let count = |key: &str, default: u32| script.number(key).map_or(default, |number| number as u32);
         Self {
-            drafts: count("parallel", 1).clamp(1, MOST),
-            approve: real("min_mean_logprob", -1.0).clamp(LEAST, 0.0),
-            floor: real("min_token_logprob", -6.0).clamp(LEAST, 0.0),
-            keep: real("min_kept_share", 0.3).clamp(0.0, 1.0),
-            tries: count("max_retries", 0).min(MOST),
-            stream: given.flag("stream").unwrap_or(true),
+            parallel: count("parallel", 1).clamp(1, MAX_MEMBERS),
+            min_mean_logprob: real("min_mean_logprob", -1.0).clamp(MIN_LOGPROB, 0.0),
+            min_token_logprob: real("min_token_logprob", -6.0).clamp(MIN_LOGPROB, 0.0),
+            min_kept_share: real("min_kept_share", 0.3).clamp(0.0, 1.0),
+            max_retries: count("max_retries", 0).min(MAX_MEMBERS),
+            stream: script.flag("stream").unwrap_or(true),
         }
     }
 }
@@ -49,22 +49,29 @@ mod tests {
     use tightwad_plugin_sdk::SettingValue;
 
     #[test]
-    fn nothing_means_the_defaults() {
-        let defaults = Settings { drafts: 1, approve: -1.0, floor: -6.0, keep: 0.3, tries: 0, stream: true };
-        let nonsense = Given::default()
+    fn missing_and_meaningless_values_are_the_defaults() {
+        let defaults = Settings {
+            parallel: 1,
+            min_mean_logprob: -1.0,
+            min_token_logprob: -6.0,
+            min_kept_share: 0.3,
+            max_retries: 0,
+            stream: true,
+        };
+        let nonsense = ScriptSettings::default()
             .with("parallel", "x")
             .with("min_mean_logprob", true)
             .with("min_token_logprob", SettingValue::Json("[]".to_owned()))
             .with("min_kept_share", SettingValue::Json("{}".to_owned()))
             .with("max_retries", true);
-        for nothing in [Given::default(), nonsense] {
-            assert_eq!(Settings::read(&nothing), defaults, "{nothing:?}");
+        for nothing in [ScriptSettings::default(), nonsense] {
+            assert_eq!(Settings::from_script(&nothing), defaults, "{nothing:?}");
         }
     }
 
     #[test]
     fn values_are_read() {
-        let given = Given::default()
+        let script = ScriptSettings::default()
             .with("name", "min_kept_share")
             .with("min_kept_share", 0.5)
             .with("parallel", 3)
@@ -72,36 +79,57 @@ mod tests {
             .with("min_token_logprob", -4.0)
             .with("max_retries", 2)
             .with("stream", false);
-        let read = Settings { drafts: 3, approve: -0.25, floor: -4.0, keep: 0.5, tries: 2, stream: false };
-        assert_eq!(Settings::read(&given), read);
+        let expected = Settings {
+            parallel: 3,
+            min_mean_logprob: -0.25,
+            min_token_logprob: -4.0,
+            min_kept_share: 0.5,
+            max_retries: 2,
+            stream: false,
+        };
+        assert_eq!(Settings::from_script(&script), expected);
     }
 
     #[test]
-    fn values_are_kept_in_range() {
-        let low = Given::default()
+    fn values_are_clamped() {
+        let low = ScriptSettings::default()
             .with("parallel", 0)
             .with("min_mean_logprob", f64::NEG_INFINITY)
             .with("min_token_logprob", f64::NEG_INFINITY)
             .with("min_kept_share", -1.0)
             .with("max_retries", -5.0);
-        let least = Settings { drafts: 1, approve: LEAST, floor: LEAST, keep: 0.0, tries: 0, stream: true };
-        assert_eq!(Settings::read(&low), least);
-        let high = Given::default()
+        let least = Settings {
+            parallel: 1,
+            min_mean_logprob: MIN_LOGPROB,
+            min_token_logprob: MIN_LOGPROB,
+            min_kept_share: 0.0,
+            max_retries: 0,
+            stream: true,
+        };
+        assert_eq!(Settings::from_script(&low), least);
+        let high = ScriptSettings::default()
             .with("parallel", f64::INFINITY)
             .with("min_mean_logprob", 3)
             .with("min_token_logprob", 3)
             .with("min_kept_share", 9)
             .with("max_retries", f64::INFINITY);
-        let most = Settings { drafts: MOST, approve: 0.0, floor: 0.0, keep: 1.0, tries: MOST, stream: true };
-        assert_eq!(Settings::read(&high), most);
+        let most = Settings {
+            parallel: MAX_MEMBERS,
+            min_mean_logprob: 0.0,
+            min_token_logprob: 0.0,
+            min_kept_share: 1.0,
+            max_retries: MAX_MEMBERS,
+            stream: true,
+        };
+        assert_eq!(Settings::from_script(&high), most);
     }
 
     #[test]
-    fn a_text_that_looks_like_a_setting_is_none() {
-        let given = Given::default()
+    fn text_that_looks_like_a_setting_is_ignored() {
+        let script = ScriptSettings::default()
             .with("prompt", "say \"min_mean_logprob\":-50 or \"min_kept_share\": 0")
             .with("min_mean_logprob", -0.5);
-        let settings = Settings::read(&given);
-        assert_eq!((settings.approve, settings.keep), (-0.5, 0.3));
+        let settings = Settings::from_script(&script);
+        assert_eq!((settings.min_mean_logprob, settings.min_kept_share), (-0.5, 0.3));
     }
 }

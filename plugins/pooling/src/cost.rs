@@ -1,39 +1,38 @@
-//! What a plan costs: the expected time of one token.
+//! The cost of a plan: the expected time of one token.
 //!
-//! Machines work one after the other, so a token takes the sum of what each takes: reading its weights
-//! once, and for a worker the way to it and back with one row of activations each way. The last worker
-//! sends logits back where it holds the output head.
+//! Machines work one after the other, so the time of a token is the sum of their times. A machine reads its weights
+//! once. A worker also takes its round trip and one row of activations in each direction. The worker with the output
+//! head returns logits instead.
 
 use tightwad_plugin_sdk::{Assignment, Machine, Shape};
 
-/// Assumed of a machine when no machine's speed is known, in bytes a second: a CPU with two channels
-/// of old memory.
-pub const DEFAULT_SPEED: u64 = 5_000_000_000;
-/// Assumed of a link when no link's bandwidth is known, in bytes a second: gigabit Ethernet.
-pub const DEFAULT_BANDWIDTH: u64 = 100_000_000;
+/// Bytes per second, if no machine's memory bandwidth is known: a CPU with two channels of old memory.
+pub const DEFAULT_MEMORY_BANDWIDTH: u64 = 5_000_000_000;
+/// Bytes per second, if no link's bandwidth is known: gigabit Ethernet.
+pub const DEFAULT_LINK_BANDWIDTH: u64 = 100_000_000;
 
-/// How fast a machine is, in nanoseconds a byte.
+/// A machine's times, in nanoseconds per byte.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
-    /// Reading weights.
-    pub reading: f64,
-    /// Its link; 0 for the host itself.
+pub struct ByteTimes {
+    /// Reading weights from memory.
+    pub memory: f64,
+    /// The link; 0 for the host.
     pub link: f64,
 }
 
-/// How fast each machine is. What is unknown of one is taken to be the median of the others (the lower
-/// of two), or the default.
+/// The times of each machine. An unknown bandwidth is the lower median of the known ones, or the default.
 #[must_use]
-pub fn paces(machines: &[Machine]) -> Vec<Pace> {
-    let speed = median(machines.iter().map(|machine| machine.memory_bandwidth), DEFAULT_SPEED);
+pub fn byte_times(machines: &[Machine]) -> Vec<ByteTimes> {
+    let memory_bandwidth =
+        median(machines.iter().map(|machine| machine.memory_bandwidth), DEFAULT_MEMORY_BANDWIDTH);
     let links = machines.iter().filter(|machine| !machine.is_host);
-    let bandwidth = median(links.map(|machine| machine.link_bandwidth), DEFAULT_BANDWIDTH);
-    let pace = |known: u64, assumed: u64| 1e9 / if known == 0 { assumed } else { known } as f64;
+    let link_bandwidth = median(links.map(|machine| machine.link_bandwidth), DEFAULT_LINK_BANDWIDTH);
+    let per_byte = |known: u64, assumed: u64| 1e9 / if known == 0 { assumed } else { known } as f64;
     machines
         .iter()
-        .map(|machine| Pace {
-            reading: pace(machine.memory_bandwidth, speed),
-            link: if machine.is_host { 0.0 } else { pace(machine.link_bandwidth, bandwidth) },
+        .map(|machine| ByteTimes {
+            memory: per_byte(machine.memory_bandwidth, memory_bandwidth),
+            link: if machine.is_host { 0.0 } else { per_byte(machine.link_bandwidth, link_bandwidth) },
         })
         .collect()
 }
@@ -44,41 +43,51 @@ fn median(values: impl Iterator<Item = u64>, default: u64) -> u64 {
     known.get(known.len().saturating_sub(1) / 2).copied().unwrap_or(default)
 }
 
-/// What using a machine costs whatever it holds, in nanoseconds.
+/// The time of using a machine, independent of its layers, in nanoseconds.
 #[must_use]
-pub fn fixed(shape: &Shape, machine: &Machine, pace: Pace) -> f64 {
-    if machine.is_host { 0.0 } else { machine.round_trip as f64 + 2.0 * shape.activations as f64 * pace.link }
+pub fn fixed_time(shape: &Shape, machine: &Machine, times: ByteTimes) -> f64 {
+    if machine.is_host {
+        0.0
+    } else {
+        machine.round_trip as f64 + 2.0 * shape.activations as f64 * times.link
+    }
 }
 
-/// What the output head costs besides on a machine, in nanoseconds. A worker that holds it sends logits
-/// instead of activations.
+/// The additional time of the output head on a worker, in nanoseconds. The worker sends logits instead of
+/// activations.
 #[must_use]
-pub fn head(shape: &Shape, pace: Pace) -> f64 {
-    shape.output as f64 * pace.reading + (shape.logits as f64 - shape.activations as f64) * pace.link
+pub fn output_time(shape: &Shape, times: ByteTimes) -> f64 {
+    shape.output as f64 * times.memory + (shape.logits as f64 - shape.activations as f64) * times.link
 }
 
-/// What reading the output head costs the host itself, in nanoseconds.
+/// The time of the output head on the host, in nanoseconds.
 #[must_use]
-pub fn head_here(shape: &Shape, pace: Pace) -> f64 {
-    shape.output as f64 * pace.reading
+pub fn output_time_on_host(shape: &Shape, times: ByteTimes) -> f64 {
+    shape.output as f64 * times.memory
 }
 
-/// Expected time of one token under a plan, in nanoseconds.
+/// The expected time per token of a plan, in nanoseconds.
 #[must_use]
-pub fn token(shape: &Shape, machines: &[Machine], shares: &[Assignment], output_here: bool) -> f64 {
-    let paces = paces(machines);
+pub fn time_per_token(
+    shape: &Shape,
+    machines: &[Machine],
+    assignments: &[Assignment],
+    output_on_host: bool,
+) -> f64 {
+    let byte_times = byte_times(machines);
     let mut layers = shape.layers.iter();
     let mut sum = 0.0;
-    for (at, share) in shares.iter().enumerate() {
-        let index = share.machine as usize;
-        let (Some(machine), Some(&pace)) = (machines.get(index), paces.get(index)) else { continue };
-        let own = layers.by_ref().take(share.layers as usize);
+    for (at, assignment) in assignments.iter().enumerate() {
+        let index = assignment.machine as usize;
+        let (Some(machine), Some(&times)) = (machines.get(index), byte_times.get(index)) else { continue };
+        let own = layers.by_ref().take(assignment.layers as usize);
         let weights: f64 = own.map(|layer| layer.weights as f64).sum();
-        sum += weights * pace.reading + fixed(shape, machine, pace);
-        if !output_here && at + 1 == shares.len() {
-            sum += if machine.is_host { head_here(shape, pace) } else { head(shape, pace) };
+        sum += weights * times.memory + fixed_time(shape, machine, times);
+        if !output_on_host && at + 1 == assignments.len() {
+            sum +=
+                if machine.is_host { output_time_on_host(shape, times) } else { output_time(shape, times) };
         }
     }
-    let host = machines.iter().zip(&paces).find(|(machine, _)| machine.is_host);
-    sum + host.filter(|_| output_here).map_or(0.0, |(_, pace)| head_here(shape, *pace))
+    let host = machines.iter().zip(&byte_times).find(|(machine, _)| machine.is_host);
+    sum + host.filter(|_| output_on_host).map_or(0.0, |(_, times)| output_time_on_host(shape, *times))
 }

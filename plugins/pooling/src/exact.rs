@@ -1,91 +1,97 @@
-//! The best plan over all orders, where the machines are few: rows for every set of workers.
+//! The best plan over all orders, for few machines: one row per set of workers.
 //!
-//! `rows[set][q]` is the least time for the first `q` layers on the host and on all workers of `set`,
-//! each of which holds a run.
+//! `rows[set][q]` is the least time for the first `q` layers on the host and all workers of `set`, each with a run.
 
-use crate::chain::{Found, Queue, extend, last_run, run};
-use crate::problem::{Problem, Start};
+use crate::layer_dp::{MinQueue, Placement, best_last_run, best_run, extend_row};
+use crate::problem::{HostPart, Problem};
 
-/// Steps that [`best`] takes.
+/// The number of steps of [`best`].
 #[must_use]
 pub fn steps(problem: &Problem) -> usize {
     let workers = problem.workers.len();
-    (problem.layers + 1).saturating_mul(workers << workers).saturating_mul(problem.starts.len())
+    (problem.layer_count + 1).saturating_mul(workers << workers).saturating_mul(problem.host_parts.len())
 }
 
-/// The best placement; `None` when nothing fits.
+/// The best placement. `None`: nothing fits.
 #[must_use]
-pub fn best(problem: &Problem) -> Option<Found> {
-    let found = problem.starts.iter().filter_map(|start| Sets::new(problem, start).found());
-    found.min_by(|a, b| a.cost.total_cmp(&b.cost))
+pub fn best(problem: &Problem) -> Option<Placement> {
+    let placements =
+        problem.host_parts.iter().filter_map(|host_part| SubsetDp::new(problem, host_part).placement());
+    placements.min_by(|a, b| a.cost.total_cmp(&b.cost))
 }
 
-struct Sets<'a> {
+struct SubsetDp<'a> {
     problem: &'a Problem,
-    start: &'a Start,
+    host_part: &'a HostPart,
     rows: Vec<f64>,
 }
 
-impl<'a> Sets<'a> {
-    fn new(problem: &'a Problem, start: &'a Start) -> Self {
-        let width = problem.layers + 1;
+impl<'a> SubsetDp<'a> {
+    fn new(problem: &'a Problem, host_part: &'a HostPart) -> Self {
+        let width = problem.layer_count + 1;
         let mut rows = vec![f64::INFINITY; width << problem.workers.len()];
-        rows[..width].copy_from_slice(&start.cost);
-        let mut queue = Queue::new();
+        rows[..width].copy_from_slice(&host_part.cost);
+        let mut queue = MinQueue::new();
         for set in 1..1_usize << problem.workers.len() {
-            // A set comes after all sets that lack one of its workers.
-            let (before, into) = rows.split_at_mut(set * width);
+            // All sets without one of its workers have smaller numbers.
+            let (previous, into) = rows.split_at_mut(set * width);
             for (bit, worker) in problem.workers.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1) {
                 let smaller = (set ^ 1 << bit) * width;
-                let before = &before[smaller..smaller + width];
-                extend(worker, &problem.weights, before, &mut queue, &mut into[..width]);
+                let previous = &previous[smaller..smaller + width];
+                extend_row(worker, &problem.weights_before, previous, &mut queue, &mut into[..width]);
             }
         }
-        Self { problem, start, rows }
+        Self { problem, host_part, rows }
     }
 
     fn row(&self, set: usize) -> &[f64] {
-        let width = self.problem.layers + 1;
+        let width = self.problem.layer_count + 1;
         &self.rows[set * width..(set + 1) * width]
     }
 
-    fn found(&self) -> Option<Found> {
+    fn placement(&self) -> Option<Placement> {
         let problem = self.problem;
         let all = 0..1_usize << problem.workers.len();
-        if self.start.head_here {
-            let costs = all.map(|set| (set, self.row(set)[problem.layers]));
+        if self.host_part.output_on_host {
+            let costs = all.map(|set| (set, self.row(set)[problem.layer_count]));
             let (set, cost) = costs.min_by(|a, b| a.1.total_cmp(&b.1))?;
-            return self.trace(set, problem.layers, cost, Vec::new());
+            return self.trace(set, problem.layer_count, cost, Vec::new());
         }
         let mut best = (f64::INFINITY, 0, 0, 0);
         for set in all {
             for (bit, worker) in problem.workers.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 0) {
-                let (p, cost) = last_run(worker, &problem.weights, self.row(set));
+                let (p, cost) = best_last_run(worker, &problem.weights_before, self.row(set));
                 if cost < best.0 {
                     best = (cost, set, bit, p);
                 }
             }
         }
         let (cost, set, last, p) = best;
-        self.trace(set, p, cost, vec![(last, problem.layers - p)])
+        self.trace(set, p, cost, vec![(last, problem.layer_count - p)])
     }
 
-    /// Follows the rows back from `set` and `q`; `runs` are the runs after them, the last one first.
-    fn trace(&self, mut set: usize, mut q: usize, cost: f64, mut runs: Vec<(usize, usize)>) -> Option<Found> {
+    /// Follows the rows back from `set` and `q`. `runs` are the runs after them, the last one first.
+    fn trace(
+        &self,
+        mut set: usize,
+        mut q: usize,
+        cost: f64,
+        mut runs: Vec<(usize, usize)>,
+    ) -> Option<Placement> {
         if cost == f64::INFINITY {
             return None;
         }
         while set != 0 {
             let workers = self.problem.workers.iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1);
             let last = workers.map(|(bit, worker)| {
-                let before = self.row(set ^ 1 << bit);
-                (bit, run(worker, &self.problem.weights, before, worker.low[q], q))
+                let previous = self.row(set ^ 1 << bit);
+                (bit, best_run(worker, &self.problem.weights_before, previous, worker.first_layer[q], q))
             });
             let (bit, (p, _)) = last.min_by(|a, b| a.1.1.total_cmp(&b.1.1))?;
             runs.push((bit, q - p));
             (set, q) = (set ^ 1 << bit, p);
         }
         runs.reverse();
-        Some(Found { cost, head_here: self.start.head_here, at_here: q, runs })
+        Some(Placement { cost, output_on_host: self.host_part.output_on_host, host_layers: q, runs })
     }
 }

@@ -1,17 +1,17 @@
-//! The pooling policy: places one model's layers over machines so that a token takes the least time.
+//! The placement policy of pools: it places one model's layers on machines for the least time per token.
 //!
-//! A plan is a chain of machines, each with a run of layers, the host first. `cost` says what a plan
-//! costs, `problem` lays the numbers out, `chain` finds the best plan of one order of machines,
-//! `exact` that of all orders where they are few, `climb` a good order where they are many, `room` knows
-//! what fits at all, and `keep` stays with the plan of the last time where that costs little.
+//! A plan is a chain of machines with a run of layers each, the host first. `cost` estimates the time of a plan, and
+//! `problem` prepares the numbers. `layer_dp` finds the best plan for one order of machines, `exact` the best over
+//! all orders of few machines, and `local_search` a good order of many. `capacity` decides which orders fit at all.
+//! `hysteresis` keeps the previous plan if that costs little.
 
-pub mod chain;
-pub mod climb;
+pub mod capacity;
 pub mod cost;
 pub mod exact;
-pub mod keep;
+pub mod hysteresis;
+pub mod layer_dp;
+pub mod local_search;
 pub mod problem;
-pub mod room;
 pub mod search;
 
 use tightwad_plugin_sdk::{Machine, PlacementPolicy, Plan, Refusal, Shape, export_placement_policy};

@@ -1,17 +1,17 @@
-//! How often a drafter's tokens are accepted.
+//! The rate at which the target accepts a drafter's tokens.
 //!
 //! Invariant: every estimate is in 0..=1, and old evidence fades.
 
-/// What one rejected or accepted token leaves of the earlier evidence.
+/// The weight that one token leaves to the earlier evidence.
 const DECAY: f64 = 0.98;
-/// Weight of the prior, in tokens. With all evidence against it, a drafter has 0.8 times this part of
-/// 1 / (1 - `DECAY`) left: less than the margin that a draft must promise, so that it is not asked again where a
-/// row is measured to cost nothing.
-const PRIOR: f64 = 1.5;
+/// The weight of the prior, in tokens. A drafter with all evidence against it keeps an acceptance of 0.8 ×
+/// `PRIOR_TOKENS` × (1 - `DECAY`). That is less than the minimal gain of a draft, so the controller does not ask the
+/// drafter again where a row measures as free.
+const PRIOR_TOKENS: f64 = 1.5;
 /// Upper bounds of the confidence buckets.
-const BOUNDS: [f32; 5] = [0.5, 0.7, 0.82, 0.9, 0.95];
-/// Positions told apart; later ones share the last.
-const POSITIONS: usize = 16;
+const CONFIDENCE_BOUNDS: [f32; 5] = [0.5, 0.7, 0.82, 0.9, 0.95];
+/// Positions with a counter of their own. Later positions share the last one.
+const MAX_POSITIONS: usize = 16;
 
 /// Decaying counts of trials and hits.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,66 +27,67 @@ impl Counter {
     }
 
     fn estimate(&self, prior: f64) -> f64 {
-        (self.hits + PRIOR * prior) / (self.trials + PRIOR)
+        (self.hits + PRIOR_TOKENS * prior) / (self.trials + PRIOR_TOKENS)
     }
 }
 
 /// The acceptance of one drafter, by position in the draft and by the drafter's confidence.
 #[derive(Debug, Clone, Default)]
 pub struct Acceptance {
-    positions: [Counter; POSITIONS],
-    buckets: [Counter; BOUNDS.len() + 1],
+    positions: [Counter; MAX_POSITIONS],
+    buckets: [Counter; CONFIDENCE_BOUNDS.len() + 1],
 }
 
 impl Acceptance {
-    /// Notes the outcome of a verified draft: proposals after the first rejected one say nothing.
+    /// Records the outcome of a verified draft. Proposals after the first rejected one are no evidence.
     pub fn observe(&mut self, probabilities: &[f32], accepted: usize) {
         for (position, probability) in probabilities.iter().enumerate().take(accepted + 1) {
             let hit = position < accepted;
-            self.positions[position.min(POSITIONS - 1)].observe(hit);
+            self.positions[position.min(MAX_POSITIONS - 1)].observe(hit);
             self.buckets[bucket(*probability)].observe(hit);
         }
     }
 
-    /// How much is known, in verified drafts.
+    /// The amount of evidence, in verified drafts.
     #[must_use]
     pub fn evidence(&self) -> f64 {
         self.positions[0].trials
     }
 
-    /// Numbers of a note.
-    pub(crate) const NUMBERS: usize = 2 * (POSITIONS + BOUNDS.len() + 1);
+    /// Numbers of the saved state.
+    pub(crate) const NUMBER_COUNT: usize = 2 * (MAX_POSITIONS + CONFIDENCE_BOUNDS.len() + 1);
 
-    pub(crate) fn numbers(&self) -> Vec<f64> {
+    pub(crate) fn saved_numbers(&self) -> Vec<f64> {
         let all = self.positions.iter().chain(&self.buckets);
         all.flat_map(|counter| [counter.hits, counter.trials]).collect()
     }
 
-    /// All of it counts on, so that a drafter that was always wrong begins below the margin.
-    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
+    /// Restores the saved state at its full weight: a drafter that was always wrong begins below the minimal gain.
+    pub(crate) fn restore(&mut self, numbers: &[f64]) {
         let all = self.positions.iter_mut().chain(&mut self.buckets);
         for (counter, pair) in all.zip(numbers.chunks_exact(2)) {
             *counter = Counter { hits: pair[0], trials: pair[1] };
         }
     }
 
-    /// The chance that `position` is accepted when all before it were, before anything is drafted.
+    /// The chance that the target accepts the token at `position` after all tokens before it, before anything is
+    /// drafted.
     #[must_use]
-    pub fn at(&self, position: usize) -> f64 {
-        let last = position.min(POSITIONS - 1);
+    pub fn at_position(&self, position: usize) -> f64 {
+        let last = position.min(MAX_POSITIONS - 1);
         self.positions[..=last].iter().fold(0.8, |prior, counter| counter.estimate(prior))
     }
 
-    /// The chance that a token of this confidence is accepted when all before it were.
+    /// The chance that the target accepts a token of this confidence after all tokens before it.
     #[must_use]
-    pub fn given(&self, probability: f32) -> f64 {
+    pub fn at_confidence(&self, probability: f32) -> f64 {
         let prior = f64::from(probability.clamp(0.3, 0.98));
         self.buckets[bucket(probability)].estimate(prior)
     }
 }
 
 fn bucket(probability: f32) -> usize {
-    BOUNDS.iter().position(|bound| probability < *bound).unwrap_or(BOUNDS.len())
+    CONFIDENCE_BOUNDS.iter().position(|bound| probability < *bound).unwrap_or(CONFIDENCE_BOUNDS.len())
 }
 
 #[cfg(test)]
@@ -94,13 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn learns_both_ways_by_confidence() {
+    fn acceptance_learns_by_confidence_and_by_position() {
         let mut acceptance = Acceptance::default();
         for _ in 0..40 {
             acceptance.observe(&[0.95, 0.4], 1);
         }
-        assert!(acceptance.given(0.95) > 0.9);
-        assert!(acceptance.given(0.4) < 0.1);
-        assert!(acceptance.at(0) > 0.9 && acceptance.at(1) < 0.1);
+        assert!(acceptance.at_confidence(0.95) > 0.9);
+        assert!(acceptance.at_confidence(0.4) < 0.1);
+        assert!(acceptance.at_position(0) > 0.9 && acceptance.at_position(1) < 0.1);
     }
 }

@@ -1,60 +1,64 @@
 //! The time that drafting may lose against plain decoding.
 //!
-//! Invariant: the loss stays below [`START`] single-token passes plus [`SHARE`] of all time spent. Where the
-//! target is far away and a drafter is known, the loss may be a few round trips larger. Earlier gains, up to
-//! [`CREDIT`] passes, may be risked again.
+//! Invariant: the loss stays below [`INITIAL_LOSS_BUDGET`] single-token passes plus [`LOSS_BUDGET_RATIO`] of all
+//! time. With a distant target and a known drafter, the loss may be a few round trips larger. Drafting may also risk
+//! earlier gains again, up to [`MAX_CREDIT`] passes.
 
-/// The share of all time that may be lost on drafts.
-const SHARE: f64 = 0.01;
-/// What may be lost at the start, in single-token passes.
-const START: f64 = 1.6;
-/// The most gain that is remembered to be risked again, in single-token passes.
-const CREDIT: f64 = 20.0;
-/// What of it later requests inherit.
-const INHERITED: f64 = 10.0;
-/// Verified drafts, or drafts compared with what was decoded, after which a drafter is known.
-pub(crate) const ENOUGH_EVIDENCE: f64 = 5.0;
+/// The share of all time that drafts may lose.
+const LOSS_BUDGET_RATIO: f64 = 0.01;
+/// The loss that is allowed at the start, in single-token passes.
+const INITIAL_LOSS_BUDGET: f64 = 1.6;
+/// The greatest gain that drafting may risk again, in single-token passes.
+const MAX_CREDIT: f64 = 20.0;
+/// The greatest gain that later requests may risk again, in single-token passes.
+const MAX_CARRIED_CREDIT: f64 = 10.0;
+/// The evidence from which a drafter counts as known: drafts that were verified or compared with decoded tokens.
+pub(crate) const WARM_UP_DRAFTS: f64 = 5.0;
 
-/// The time that drafting may lose, in nanoseconds.
+/// The time that drafting may still lose, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Budget {
-    /// Time lost on drafts; below 0: gained.
+    /// Time lost on drafts. Negative: time gained.
     pub(crate) lost: f64,
     spent: f64,
 }
 
 impl Budget {
-    /// The loss that a later request inherits, where a single-token pass takes `one`.
-    pub(crate) fn inheritance(&self, one: f64) -> f64 {
-        // Half of a debt is forgiven: every request may find out anew.
-        self.lost.clamp(-INHERITED * one, 0.5 * START * one)
+    /// The loss that a later request starts with. A single-token pass takes `token_cost`.
+    pub(crate) fn carried(&self, token_cost: f64) -> f64 {
+        // Forgives half of a debt: every request may probe the drafters anew.
+        self.lost.clamp(-MAX_CARRIED_CREDIT * token_cost, 0.5 * INITIAL_LOSS_BUDGET * token_cost)
     }
 
-    /// Notes time of plain decoding.
-    pub(crate) fn spend(&mut self, time: f64) {
+    /// Records time without a loss.
+    pub(crate) fn record_time(&mut self, time: f64) {
         self.spent += time;
     }
 
-    /// Notes time that brought nothing.
-    pub(crate) fn lose(&mut self, time: f64) {
+    /// Records lost time.
+    pub(crate) fn record_loss(&mut self, time: f64) {
         self.lost += time;
         self.spent += time;
     }
 
-    /// Notes the loss of a verification, below 0 a gain, where a single-token pass takes `one`.
-    pub(crate) fn settle(&mut self, lost: f64, one: f64) {
-        self.lost = (self.lost + lost).max(-CREDIT * one);
+    /// Records the loss of a verification; negative: a gain. A single-token pass takes `token_cost`.
+    pub(crate) fn record_verification(&mut self, lost: f64, token_cost: f64) {
+        self.lost = (self.lost + lost).max(-MAX_CREDIT * token_cost);
     }
 
-    /// True when a loss of `risk` more is allowed. The round trip to the target takes `away`.
-    pub(crate) fn allows(&self, risk: f64, one: f64, away: f64, evidence: f64) -> bool {
-        let journey =
-            if evidence >= ENOUGH_EVIDENCE { 2.0 * away + away.min(2.0 * START * one) } else { 0.0 };
-        self.lost + risk <= START * one + SHARE * self.spent + journey
+    /// True if the budget allows a further loss of `risk`. `evidence` is the drafter's.
+    pub(crate) fn allows(&self, risk: f64, token_cost: f64, round_trip: f64, evidence: f64) -> bool {
+        let network_allowance = if evidence >= WARM_UP_DRAFTS {
+            2.0 * round_trip + round_trip.min(2.0 * INITIAL_LOSS_BUDGET * token_cost)
+        } else {
+            0.0
+        };
+        self.lost + risk
+            <= INITIAL_LOSS_BUDGET * token_cost + LOSS_BUDGET_RATIO * self.spent + network_allowance
     }
 
-    /// True when a probe that costs `risk` more than plain decoding is due.
+    /// True if a probe is due that costs `risk` more than plain decoding.
     pub(crate) fn allows_probe(&self, risk: f64) -> bool {
-        self.lost <= 0.25 * SHARE * self.spent - risk
+        self.lost <= 0.25 * LOSS_BUDGET_RATIO * self.spent - risk
     }
 }

@@ -1,169 +1,174 @@
-//! Decides what the next round does: pure, so that it is tested on recorded cost curves.
+//! Decides the next step of a request. It is pure, so tests run it on recorded cost curves.
 //!
-//! Invariant: each draft stays within the budget of [`crate::budget`], worst case of the next round included.
+//! Invariant: each draft stays within the budget of [`crate::budget`], the worst case of the next round included.
 
 use crate::acceptance::Acceptance;
-use crate::budget::{Budget, ENOUGH_EVIDENCE};
-use crate::cost::{Drafting, Verification};
+use crate::budget::{Budget, WARM_UP_DRAFTS};
+use crate::cost::{DraftCost, PassCost};
 use crate::drafter::Drafter;
-use crate::team::{self, Team};
-use crate::tree::{Ballot, Terms, Tree, grow};
+use crate::ensemble::{self, Ensemble};
+use crate::tree::{Ballot, Tree, TreeParams, grow};
 
-/// A draft must promise this much more than plain decoding.
-const MARGIN: f64 = 1.03;
-/// Drafted rounds after which the cost of one row is measured again.
-const STALE: u32 = 64;
-/// What a proposal may cost that promises nothing, for each token since its drafter was first refused, in
-/// single-token passes: things change.
-const AGAIN: f64 = 0.005;
-/// What one more row takes at least, in single-token passes, where it was measured to take less: noise.
-const ROW: f64 = 0.04;
-/// The confidence from which on a drafter that is wrong is wrong about itself.
-const SURE: f32 = 0.7;
-/// Refusals after which one that is wrong about itself is not asked at every token.
-const DOUBTED: u32 = 16;
-/// The share of plain decoding that may go into the way to a target far away and back: stretches of it
-/// are long enough for that.
-const TRAVEL: f64 = 0.012;
+/// A draft must promise this factor over plain decoding.
+const MIN_GAIN: f64 = 1.03;
+/// Drafted rounds after which a decode measures the cost of one row again.
+const MAX_ROUNDS_SINCE_DECODE: u32 = 64;
+/// The cost that a draft without promise may have, in single-token passes per token since the drafter's first
+/// refusal: a drafter can become useful later.
+const REPROBE_COST: f64 = 0.005;
+/// The least cost of one more row, in single-token passes. A lower measurement is noise.
+const MIN_ROW_COST: f64 = 0.04;
+/// A wrong draft above this confidence counts as overconfident.
+const OVERCONFIDENT_FROM: f32 = 0.7;
+/// Overconfident refusals after which the controller no longer asks the drafter at every token.
+const MAX_OVERCONFIDENT_REFUSALS: u32 = 16;
+/// The share of plain decoding that the network may take: stretches of decoding from a distant target are long enough
+/// for that.
+const NETWORK_SHARE: f64 = 0.012;
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Plan {
-    /// Ask this drafter for up to `max` tokens.
+    /// Ask a drafter.
     Draft {
-        /// Its place in the list.
+        /// The drafter's index.
         drafter: usize,
-        /// Most tokens worth asking for.
-        max: u32,
-        /// Confidence below which more tokens are not worth it.
+        /// The number of tokens that are worth a request.
+        max_tokens: u32,
+        /// The confidence below which further tokens are not worth their cost.
         min_probability: f32,
     },
-    /// Decode this many tokens plainly.
+    /// Decode this many tokens without drafts.
     Decode(u32),
 }
 
-/// What is known about a drafter before it was ever asked.
+/// The facts about a drafter that are known before its first draft.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
-    /// It can draft while the target verifies.
+    /// True if it can draft while the target verifies.
     pub overlaps: bool,
-    /// Nanoseconds until its first token.
+    /// Nanoseconds before its first token.
     pub startup: u64,
-    /// Nanoseconds a token.
-    pub token: u64,
-    /// Nanoseconds of the way there and back.
+    /// Nanoseconds per token.
+    pub time_per_token: u64,
+    /// The network round trip, in nanoseconds.
     pub round_trip: u64,
-    /// It is not there: it is never asked.
-    pub absent: bool,
+    /// True if the drafter cannot be asked in this request.
+    pub unavailable: bool,
 }
 
-/// Estimates and the decisions made from them.
+/// Estimates, and the decisions that follow from them. All times are in nanoseconds.
 #[derive(Debug, Clone)]
 pub struct Controller {
     pub(crate) drafters: Vec<Drafter>,
-    pub(crate) verification: Verification,
-    pub(crate) team: Option<Team>,
-    pub(crate) max_draft: u32,
+    pub(crate) pass_cost: PassCost,
+    pub(crate) ensemble: Option<Ensemble>,
+    pub(crate) max_draft_tokens: u32,
     pub(crate) budget: Budget,
-    plain: u32,
-    since_one: u32,
-    /// Plain steps since a draft was last worth verifying.
-    idle: u32,
+    /// Tokens of the next stretch of plain decoding.
+    decode_stretch: u32,
+    rounds_since_decode: u32,
+    /// Decodes since the last verification.
+    decode_streak: u32,
 }
 
 impl Controller {
-    /// A controller for a target and drafters with these facts.
+    /// Creates the controller of one request.
     #[must_use]
-    pub fn new(verification: Verification, facts: &[Facts], max_draft: u32) -> Self {
+    pub fn new(pass_cost: PassCost, facts: &[Facts], max_draft_tokens: u32) -> Self {
         let drafter = |facts: &Facts| Drafter {
             acceptance: Acceptance::default(),
-            drafting: Drafting::expecting(facts.token as f64, facts.round_trip as f64),
+            draft_cost: DraftCost::expecting(facts.time_per_token as f64, facts.round_trip as f64),
             overlaps: facts.overlaps,
             startup: facts.startup as f64,
-            free: facts.startup == 0 && facts.token == 0 && facts.round_trip == 0,
-            gone: facts.absent,
-            spread: 1.0,
-            refused: 0,
-            doubted: 0,
+            is_free: facts.startup == 0 && facts.time_per_token == 0 && facts.round_trip == 0,
+            unavailable: facts.unavailable,
+            rows_per_depth: 1.0,
+            refused_tokens: 0,
+            overconfident_refusals: 0,
         };
         Self {
             drafters: facts.iter().map(drafter).collect(),
-            verification,
-            team: None,
-            max_draft,
+            pass_cost,
+            ensemble: None,
+            max_draft_tokens,
             budget: Budget::default(),
-            plain: 8,
-            since_one: 0,
-            idle: 0,
+            decode_stretch: 8,
+            rounds_since_decode: 0,
+            decode_streak: 0,
         }
     }
 
-    /// What a later request inherits of the gains, in nanoseconds.
-    pub(crate) fn inheritance(&self) -> f64 {
-        self.budget.inheritance(self.verification.one().unwrap_or(0.0))
+    /// The loss that a later request starts with; negative: a gain.
+    pub(crate) fn carried_budget(&self) -> f64 {
+        self.budget.carried(self.pass_cost.token_cost().unwrap_or(0.0))
     }
 
-    /// The drafters whose proposals can be compared with what a plain decode of `tokens` tokens brings, at
-    /// no cost: they take next to nothing, or a processor of their own and less time than the decode.
+    /// The drafters that can run for free beside a plain decode of `tokens` tokens: trivially cheap ones, and faster
+    /// ones on another processor. Their drafts are compared with the decoded tokens.
     #[must_use]
-    pub fn shadows(&self, tokens: u32) -> Vec<usize> {
-        let away = self.verification.away() > 0.0;
-        let time = 0.8 * f64::from(tokens) * self.verification.one().unwrap_or(0.0);
-        let done =
-            |drafter: &Drafter| drafter.startup + drafter.drafting.cost(tokens.min(16) as usize) < time;
-        // One that is known need not be tried at every turn.
-        let due = |drafter: &Drafter| drafter.acceptance.evidence() < ENOUGH_EVIDENCE || self.idle % 8 == 7;
-        let own = |drafter: &Drafter| drafter.overlaps && due(drafter) && done(drafter);
-        let costless = |drafter: &Drafter| !drafter.gone && (own(drafter) || (drafter.free && away));
-        let all = self.drafters.iter().enumerate().filter(|(_, drafter)| tokens > 2 && costless(drafter));
+    pub fn shadow_drafters(&self, tokens: u32) -> Vec<usize> {
+        let is_distant = self.pass_cost.round_trip() > 0.0;
+        let time = 0.8 * f64::from(tokens) * self.pass_cost.token_cost().unwrap_or(0.0);
+        let length = tokens.min(16) as usize;
+        let is_fast = |drafter: &Drafter| drafter.startup + drafter.draft_cost.estimate(length) < time;
+        // A known drafter needs no comparison in every round.
+        let due =
+            |drafter: &Drafter| drafter.acceptance.evidence() < WARM_UP_DRAFTS || self.decode_streak % 8 == 7;
+        let hidden = |drafter: &Drafter| drafter.overlaps && due(drafter) && is_fast(drafter);
+        let fits = |own: &Drafter| !own.unavailable && (hidden(own) || (own.is_free && is_distant));
+        let all = self.drafters.iter().enumerate().filter(|(_, drafter)| tokens > 2 && fits(drafter));
         all.map(|(index, _)| index).collect()
     }
 
-    /// Notes how far a proposal agreed with what was decoded meanwhile.
-    pub fn shadowed(&mut self, drafter: usize, probabilities: &[f32], agreed: usize, nanoseconds: u64) {
-        self.drafted(drafter, probabilities.len(), nanoseconds, true);
+    /// Records the draft of a shadow drafter. `agreed` of its tokens agree with the decoded tokens.
+    pub fn record_shadow(&mut self, drafter: usize, probabilities: &[f32], agreed: usize, time: u64) {
+        self.record_draft(drafter, probabilities.len(), time, true);
         self.drafters[drafter].acceptance.observe(probabilities, agreed.min(probabilities.len()));
     }
 
-    /// The next step. `asked` drafters were asked in this round already and brought nothing.
+    /// Plans the next step. The drafters marked in `asked` had nothing worth verifying in this round.
     #[must_use]
     pub fn plan(&self, asked: &[bool], remaining: u32) -> Plan {
-        let Some(one) = self.verification.one() else { return Plan::Decode(4.min(remaining)) };
-        let longest = self.max_draft.min(remaining.saturating_sub(1));
-        if longest == 0 {
+        let Some(token_cost) = self.pass_cost.token_cost() else { return Plan::Decode(4.min(remaining)) };
+        let max_tokens = self.max_draft_tokens.min(remaining.saturating_sub(1));
+        if max_tokens == 0 {
             return Plan::Decode(1);
         }
-        if self.since_one > STALE {
-            return self.decode(remaining.min(8));
+        if self.rounds_since_decode > MAX_ROUNDS_SINCE_DECODE {
+            return self.plan_decode(remaining.min(8));
         }
-        let open =
-            |index: &usize| !self.drafters[*index].gone && !asked.get(*index).copied().unwrap_or(false);
+        let open = |index: &usize| {
+            !self.drafters[*index].unavailable && !asked.get(*index).copied().unwrap_or(false)
+        };
         let drafters = || (0..self.drafters.len()).filter(open);
-        if let Some(drafter) = drafters().find(|index| self.drafters[*index].free) {
-            return Plan::Draft { drafter, max: longest, min_probability: 0.0 };
+        if let Some(drafter) = drafters().find(|index| self.drafters[*index].is_free) {
+            return Plan::Draft { drafter, max_tokens, min_probability: 0.0 };
         }
-        let rated = drafters().filter_map(|index| self.best(index, longest, one).map(|best| (index, best)));
+        let rated = drafters()
+            .filter_map(|index| self.best_length(index, max_tokens, token_cost).map(|best| (index, best)));
         match rated.max_by(|a, b| a.1.1.total_cmp(&b.1.1)) {
-            Some((drafter, (max, rate))) => {
-                Plan::Draft { drafter, max, min_probability: self.threshold(drafter, max, rate, one) }
+            Some((drafter, (max_tokens, rate))) => {
+                let min_probability = self.min_probability(drafter, max_tokens, rate);
+                Plan::Draft { drafter, max_tokens, min_probability }
             }
-            None => self.decode(remaining),
+            None => self.plan_decode(remaining),
         }
     }
 
-    /// How many of the proposals are worth verifying.
+    /// The number of proposals that are worth verifying, from the first on.
     #[must_use]
-    pub fn cut(&self, drafter: usize, probabilities: &[f32], remaining: u32) -> usize {
-        let Some(one) = self.verification.one() else { return 0 };
+    pub fn draft_length(&self, drafter: usize, probabilities: &[f32], remaining: u32) -> usize {
+        let Some(token_cost) = self.pass_cost.token_cost() else { return 0 };
         let acceptance = &self.drafters[drafter].acceptance;
         let (mut reach, mut expected) = (1.0, 1.0);
-        let (mut best, mut best_rate) = (0, MARGIN / one);
-        let longest = (self.max_draft as usize).min(remaining.saturating_sub(1) as usize);
-        for (index, probability) in probabilities.iter().enumerate().take(longest) {
-            reach *= acceptance.given(*probability);
+        let (mut best, mut best_rate) = (0, MIN_GAIN / token_cost);
+        let max_tokens = (self.max_draft_tokens as usize).min(remaining.saturating_sub(1) as usize);
+        for (index, probability) in probabilities.iter().enumerate().take(max_tokens) {
+            reach *= acceptance.at_confidence(*probability);
             expected += reach;
-            let cost = self.verification.cost(index + 2);
-            if !self.affordable(cost - one, one, acceptance) {
+            let cost = self.pass_cost.estimate(index + 2);
+            if !self.affordable(cost - token_cost, token_cost, acceptance) {
                 break;
             }
             if expected / cost > best_rate {
@@ -173,210 +178,223 @@ impl Controller {
         if best > 0 {
             return best;
         }
-        let more = (self.verification.cost(2) - one).max(ROW * one);
-        let refused = f64::from(self.drafters[drafter].refused);
-        let due = more < AGAIN * one * refused && self.affordable(more, one, acceptance);
-        usize::from(due).min(longest).min(probabilities.len())
+        let row_cost = (self.pass_cost.estimate(2) - token_cost).max(MIN_ROW_COST * token_cost);
+        let refused_tokens = f64::from(self.drafters[drafter].refused_tokens);
+        let due = row_cost < REPROBE_COST * token_cost * refused_tokens
+            && self.affordable(row_cost, token_cost, acceptance);
+        usize::from(due).min(max_tokens).min(probabilities.len())
     }
 
-    /// Notes that none of a drafter's proposals were worth verifying, though it gives the first of them this
-    /// chance. One that was not sure itself may have more to say the next time.
-    pub fn refused(&mut self, drafter: usize, probability: f32) {
+    /// Records a draft without a proposal worth verifying. `probability` is the drafter's confidence in the first
+    /// one. Low confidence is not a fault: the drafter may know more the next time.
+    pub fn record_refusal(&mut self, drafter: usize, probability: f32) {
         let own = &mut self.drafters[drafter];
-        own.refused += 1;
-        if probability >= SURE && own.acceptance.given(probability) < 0.5 * f64::from(probability) {
-            own.doubted += 1;
+        own.refused_tokens += 1;
+        if probability >= OVERCONFIDENT_FROM
+            && own.acceptance.at_confidence(probability) < 0.5 * f64::from(probability)
+        {
+            own.overconfident_refusals += 1;
         }
     }
 
-    /// Notes what a proposal cost. `hidden`: it ran while the target verified.
-    pub fn drafted(&mut self, drafter: usize, tokens: usize, nanoseconds: u64, hidden: bool) {
-        let (time, own) = (nanoseconds as f64, &mut self.drafters[drafter]);
+    /// Records the time of a draft. `hidden`: it ran while the target worked.
+    pub fn record_draft(&mut self, drafter: usize, tokens: usize, time: u64, hidden: bool) {
+        let (time, own) = (time as f64, &mut self.drafters[drafter]);
         let startup = std::mem::take(&mut own.startup).min(time);
-        own.drafting.observe(tokens, time - startup);
+        own.draft_cost.observe(tokens, time - startup);
         if !hidden {
-            self.budget.lose(time);
+            self.budget.record_loss(time);
         }
     }
 
-    /// Notes that a drafter broke: it is not asked again.
-    pub fn lost(&mut self, drafter: usize) {
-        self.drafters[drafter].gone = true;
+    /// Records a failure: the controller does not ask the drafter again.
+    pub fn record_failure(&mut self, drafter: usize) {
+        self.drafters[drafter].unavailable = true;
     }
 
-    /// Notes time that was spent on nothing but a draft made ahead.
-    pub fn waited(&mut self, nanoseconds: u64) {
-        self.budget.lose(nanoseconds as f64);
+    /// Records a wait for a draft after the target's reply.
+    pub fn record_wait(&mut self, time: u64) {
+        self.budget.record_loss(time as f64);
     }
 
-    /// Notes a verification of tokens with these probabilities.
-    pub fn verified(&mut self, drafter: usize, probabilities: &[f32], accepted: usize, nanoseconds: u64) {
-        self.verified_rows(drafter, probabilities, accepted, probabilities.len() + 1, nanoseconds);
+    /// Records the verification of tokens with these probabilities.
+    pub fn record_verification(&mut self, drafter: usize, probabilities: &[f32], accepted: usize, time: u64) {
+        self.record_pass(drafter, probabilities, accepted, probabilities.len() + 1, time);
     }
 
-    /// The same of a pass that took `rows` rows.
-    fn verified_rows(
+    /// Records a verification in a pass over `rows` rows.
+    fn record_pass(
         &mut self,
         drafter: usize,
         probabilities: &[f32],
         accepted: usize,
         rows: usize,
-        nanoseconds: u64,
+        time: u64,
     ) {
-        let time = nanoseconds as f64;
+        let time = time as f64;
         let accepted = accepted.min(probabilities.len());
-        self.verification.observe(rows, time);
+        self.pass_cost.observe(rows, time);
         self.drafters[drafter].acceptance.observe(probabilities, accepted);
-        (self.drafters[drafter].refused, self.drafters[drafter].doubted) = (0, 0);
-        if let Some(one) = self.verification.one() {
-            let lost = time - (accepted + 1) as f64 * one;
-            // What a pass of which nothing was accepted seems to gain is noise.
+        (self.drafters[drafter].refused_tokens, self.drafters[drafter].overconfident_refusals) = (0, 0);
+        if let Some(token_cost) = self.pass_cost.token_cost() {
+            let lost = time - (accepted + 1) as f64 * token_cost;
+            // A gain of a pass that accepted nothing is noise.
             let lost = if accepted > 0 { lost } else { lost.max(0.0) };
-            self.budget.settle(lost, one);
+            self.budget.record_verification(lost, token_cost);
         }
-        self.budget.spend(time);
-        self.since_one += 1;
-        self.plain = if accepted > 0 { 8 } else { (self.plain * 2).min(64) };
-        self.idle = 0;
+        self.budget.record_time(time);
+        self.rounds_since_decode += 1;
+        self.decode_stretch = if accepted > 0 { 8 } else { (self.decode_stretch * 2).min(64) };
+        self.decode_streak = 0;
     }
 
-    /// Notes plain decoding of `tokens` tokens.
-    pub fn decoded(&mut self, tokens: usize, nanoseconds: u64) {
+    /// Records plain decoding of `tokens` tokens.
+    pub fn record_decode(&mut self, tokens: usize, time: u64) {
         if tokens > 0 {
-            self.verification.decoded(tokens, nanoseconds as f64);
-            self.budget.spend(nanoseconds as f64);
-            self.since_one = 0;
-            self.idle += 1;
-            for drafter in self.drafters.iter_mut().filter(|drafter| drafter.refused > 0) {
-                drafter.refused += tokens as u32 - 1;
+            self.pass_cost.record_decode(tokens, time as f64);
+            self.budget.record_time(time as f64);
+            self.rounds_since_decode = 0;
+            self.decode_streak += 1;
+            for drafter in self.drafters.iter_mut().filter(|drafter| drafter.refused_tokens > 0) {
+                drafter.refused_tokens += tokens as u32 - 1;
             }
         }
     }
 
-    /// Lets drafters that cost something also propose at once, where there are several. `shared`: those that
-    /// compute where the target does, one after the other.
+    /// Lets the drafters that take time propose at the same time, if there are several. `shared` marks the drafters
+    /// that share the target's processor: they compute one after the other.
     #[must_use]
-    pub fn with_team(mut self, shared: &[bool]) -> Self {
-        if let Some((team, together)) = Team::of(&self.drafters, shared) {
-            self.team = Some(team);
+    pub fn with_ensemble(mut self, shared: &[bool]) -> Self {
+        if let Some((ensemble, together)) = Ensemble::of(&self.drafters, shared) {
+            self.ensemble = Some(ensemble);
             self.drafters.push(together);
         }
         self
     }
 
-    /// The place of all drafters together, where they may propose at once.
+    /// The index of the ensemble. `None`: there is none.
     #[must_use]
-    pub fn team(&self) -> Option<usize> {
-        self.team.as_ref().map(Team::index)
+    pub fn ensemble(&self) -> Option<usize> {
+        self.ensemble.as_ref().map(Ensemble::index)
     }
 
-    /// Nanoseconds after which a race for `max` tokens is given up.
+    /// The time after which a race for `max_tokens` tokens ends.
     #[must_use]
-    pub fn race_limit(&self, members: &[usize], max: u32) -> u64 {
-        team::race_limit(members.iter().map(|index| &self.drafters[*index]), max)
+    pub fn race_timeout(&self, members: &[usize], max_tokens: u32) -> u64 {
+        ensemble::race_timeout(members.iter().map(|index| &self.drafters[*index]), max_tokens)
     }
 
-    /// The chances of a ballot's tokens.
+    /// Adds to a draft the chances that its tokens are accepted.
     #[must_use]
     pub fn ballot(&self, drafter: usize, tokens: Vec<u32>, probabilities: Vec<f32>) -> Ballot {
         let acceptance = &self.drafters[drafter].acceptance;
-        let chances = probabilities.iter().map(|probability| acceptance.given(*probability)).collect();
+        let chances = probabilities.iter().map(|own| acceptance.at_confidence(*own)).collect();
         Ballot { drafter, tokens, probabilities, chances }
     }
 
-    /// What of the ballots is worth verifying.
+    /// The part of the ballots that is worth verifying.
     #[must_use]
     pub fn tree(&self, ballots: &[Ballot], remaining: u32) -> Tree {
-        let (Some(one), Some(team)) = (self.verification.one(), &self.team) else { return Tree::default() };
-        let known = &self.drafters[team.index()].acceptance;
-        let cost = |rows: usize| {
-            let cost = self.verification.cost(rows);
-            self.affordable(cost - one, one, known).then_some(cost)
+        let (Some(token_cost), Some(ensemble)) = (self.pass_cost.token_cost(), &self.ensemble) else {
+            return Tree::default();
         };
-        let longest = (self.max_draft as usize).min(remaining.saturating_sub(1) as usize);
-        grow(ballots, &Terms { longest, bar: MARGIN / one, second: team.second(), cost })
+        let acceptance = &self.drafters[ensemble.index()].acceptance;
+        let cost = |rows: usize| {
+            let cost = self.pass_cost.estimate(rows);
+            self.affordable(cost - token_cost, token_cost, acceptance).then_some(cost)
+        };
+        let max_path_tokens = (self.max_draft_tokens as usize).min(remaining.saturating_sub(1) as usize);
+        let branch_acceptance = ensemble.branch_acceptance();
+        let min_rate = MIN_GAIN / token_cost;
+        grow(ballots, &TreeParams { max_path_tokens, min_rate, branch_acceptance, cost })
     }
 
-    /// Notes that all of `members` have read the prompt.
-    pub fn raced(&mut self, members: &[usize]) {
+    /// Records that all of `members` have processed the prompt.
+    pub fn record_race(&mut self, members: &[usize]) {
         members.iter().for_each(|index| self.drafters[*index].startup = 0.0);
     }
 
-    /// Notes the verification of a tree, of which `accepted` tokens of one path were accepted; every ballot is
-    /// compared with what was `committed`. `rows` and `nanoseconds` are those of the pass.
-    pub fn grown(
+    /// Records the verification of a tree. The target accepted `accepted` tokens of one path. Every ballot is
+    /// compared with the `committed` tokens. `rows` and `time` are those of the pass.
+    pub fn record_tree(
         &mut self,
         ballots: &[Ballot],
         tree: &Tree,
         committed: &[u32],
         accepted: usize,
-        (rows, nanoseconds): (usize, u64),
+        (rows, time): (usize, u64),
     ) {
-        let Some(team) = self.team.as_mut() else { return };
-        let index = team.index();
-        let probabilities = team.grown(&mut self.drafters, ballots, tree, committed, accepted, rows);
-        self.verified_rows(index, &probabilities, accepted, rows, nanoseconds);
+        let Some(ensemble) = self.ensemble.as_mut() else { return };
+        let index = ensemble.index();
+        let probabilities =
+            ensemble.record_tree(&mut self.drafters, ballots, tree, committed, accepted, rows);
+        self.record_pass(index, &probabilities, accepted, rows, time);
     }
 
-    /// The draft length with the best rate, where it beats plain decoding and its failure can be
-    /// afforded; else a single token, now and then: things change.
-    fn best(&self, index: usize, longest: u32, one: f64) -> Option<(u32, f64)> {
+    /// The draft length with the best rate, if it beats plain decoding and the budget covers its failure. Otherwise a
+    /// single token, if a probe is due.
+    fn best_length(&self, index: usize, max_tokens: u32, token_cost: f64) -> Option<(u32, f64)> {
         let drafter = &self.drafters[index];
         let (mut reach, mut expected) = (1.0, 1.0);
         let mut best = None;
-        let mut bar = MARGIN / one;
-        for length in 1..=longest {
-            reach *= drafter.acceptance.at(length as usize - 1);
+        let mut bar = MIN_GAIN / token_cost;
+        for length in 1..=max_tokens {
+            reach *= drafter.acceptance.at_position(length as usize - 1);
             expected += reach;
-            let cost = self.round(drafter, length as usize, reach);
-            if !self.affordable(cost - one, one, &drafter.acceptance) {
+            let cost = self.round_cost(drafter, length as usize, reach);
+            if !self.affordable(cost - token_cost, token_cost, &drafter.acceptance) {
                 break;
             }
-            // What it takes to begin is paid back over the rounds to come.
+            // Later rounds pay the startup back.
             if expected / (cost - 0.75 * drafter.startup) > bar {
                 bar = expected / (cost - 0.75 * drafter.startup);
                 best = Some((length, bar));
             }
         }
-        best.or_else(|| self.probe(drafter, one))
+        best.or_else(|| self.probe(drafter, token_cost))
     }
 
-    fn probe(&self, drafter: &Drafter, one: f64) -> Option<(u32, f64)> {
-        let cost = self.round(drafter, 1, 0.0);
-        let due = self.budget.allows_probe(cost - one);
-        (due && cost < 3.0 * one).then_some((1, 1.0 / cost))
+    fn probe(&self, drafter: &Drafter, token_cost: f64) -> Option<(u32, f64)> {
+        let cost = self.round_cost(drafter, 1, 0.0);
+        let due = self.budget.allows_probe(cost - token_cost);
+        (due && cost < 3.0 * token_cost).then_some((1, 1.0 / cost))
     }
 
-    /// What a round of `length` proposals takes, all of which are accepted with the chance `reach`.
-    fn round(&self, drafter: &Drafter, length: usize, reach: f64) -> f64 {
-        let drafting = drafter.startup + drafter.drafting.cost(length);
-        let verifying = self.verification.cost((drafter.spread * length as f64).ceil() as usize + 1);
-        // What was drafted ahead is of use only when all before it was accepted.
-        let hidden = if drafter.overlaps { reach * drafter.acceptance.at(length) } else { 0.0 };
+    /// The cost of a round with `length` proposals. `reach` is the chance that the target accepts all of them.
+    fn round_cost(&self, drafter: &Drafter, length: usize, reach: f64) -> f64 {
+        let drafting = drafter.startup + drafter.draft_cost.estimate(length);
+        let verifying = self.pass_cost.estimate((drafter.rows_per_depth * length as f64).ceil() as usize + 1);
+        // Tokens drafted ahead are useful only if the target accepts everything before them.
+        let hidden = if drafter.overlaps { reach * drafter.acceptance.at_position(length) } else { 0.0 };
         hidden * verifying.max(drafting) + (1.0 - hidden) * (verifying + drafting)
     }
 
-    fn affordable(&self, risk: f64, one: f64, known: &Acceptance) -> bool {
-        self.budget.allows(risk, one, self.verification.away(), known.evidence())
+    fn affordable(&self, risk: f64, token_cost: f64, acceptance: &Acceptance) -> bool {
+        self.budget.allows(risk, token_cost, self.pass_cost.round_trip(), acceptance.evidence())
     }
 
-    /// The confidence at which one more token costs more time than it saves.
-    fn threshold(&self, index: usize, max: u32, rate: f64, _one: f64) -> f32 {
+    /// The confidence below which one more token costs more time than it saves.
+    fn min_probability(&self, index: usize, max_tokens: u32, rate: f64) -> f32 {
         let drafter = &self.drafters[index];
-        let length = max as usize;
-        let marginal = self.round(drafter, length + 1, 0.0) - self.round(drafter, length, 0.0);
+        let length = max_tokens as usize;
+        let marginal = self.round_cost(drafter, length + 1, 0.0) - self.round_cost(drafter, length, 0.0);
         (0.5 * rate * marginal).clamp(0.0, 0.5) as f32
     }
 
-    /// Plain decoding: step by step while a free drafter may have something to say after each
-    /// token that is worth hearing, else in growing stretches.
-    fn decode(&self, remaining: u32) -> Plan {
-        let heard = |drafter: &Drafter| drafter.free && !drafter.gone && drafter.doubted < DOUBTED;
-        let free = self.drafters.iter().any(heard);
-        let tokens = if free { (1 + self.idle / 16).min(3) } else { self.plain };
-        let one = self.verification.one().unwrap_or(1.0).max(1.0);
-        let far = self.verification.away() / (TRAVEL * one) * (1.0 + 0.5 * f64::from(self.idle));
-        let far = far.ceil().min(4096.0) as u32;
-        Plan::Decode(tokens.max(far).min(remaining.max(1)))
+    /// Plans plain decoding. The stretches are short while a free drafter is worth asking after each token.
+    /// Otherwise they grow.
+    fn plan_decode(&self, remaining: u32) -> Plan {
+        let worth_asking = |drafter: &Drafter| {
+            drafter.is_free
+                && !drafter.unavailable
+                && drafter.overconfident_refusals < MAX_OVERCONFIDENT_REFUSALS
+        };
+        let short = self.drafters.iter().any(worth_asking);
+        let tokens = if short { (1 + self.decode_streak / 16).min(3) } else { self.decode_stretch };
+        let token_cost = self.pass_cost.token_cost().unwrap_or(1.0).max(1.0);
+        let network_tokens = self.pass_cost.round_trip() / (NETWORK_SHARE * token_cost)
+            * (1.0 + 0.5 * f64::from(self.decode_streak));
+        let network_tokens = network_tokens.ceil().min(4096.0) as u32;
+        Plan::Decode(tokens.max(network_tokens).min(remaining.max(1)))
     }
 }

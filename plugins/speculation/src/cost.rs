@@ -1,30 +1,30 @@
-//! What a forward pass of the target and a proposal of a drafter take, in nanoseconds.
+//! The cost of a forward pass of the target and of a drafter's draft, in nanoseconds.
 //!
 //! Invariant: estimates are positive and never fall with the length.
 
 use tightwad_plugin_sdk::estimate::{Average, clip};
 
-/// What one measurement leaves of the earlier ones.
+/// The weight that one measurement leaves to the earlier ones.
 const DECAY: f64 = 0.95;
-/// A measurement counts at most this many times, and at least one part in this many, of what was
-/// expected: a pause of the machine is not a cost.
-const CLIP: f64 = 2.0;
-/// The weight of what an earlier request measured.
-const HANDED_ON: f64 = 6.0;
-/// Nanoseconds in the unit of notes.
-const UNIT: f64 = 1e6;
+/// A measurement counts as at most the expected value times this, and at least the expected value divided by this: a
+/// pause of the machine is not a cost.
+const MAX_OUTLIER_FACTOR: f64 = 2.0;
+/// The greatest weight of an earlier request's measurements.
+const MAX_RESTORED_WEIGHT: f64 = 6.0;
+/// Nanoseconds per unit of the saved state.
+const NANOSECONDS_PER_UNIT: f64 = 1e6;
 
-/// The cost of one row. Every measurement has the same weight at first; later ones fade.
+/// The cost of one row. The first measurements have equal weights; later the old ones fade.
 #[derive(Debug, Clone, Copy, Default)]
-struct Row {
+struct SingleRow {
     average: Average,
     /// The sum of the weights of all measurements.
     weight: f64,
 }
 
-impl Row {
+impl SingleRow {
     fn observe(&mut self, value: f64) {
-        let value = if self.weight > 2.0 { self.average.clip(value, CLIP) } else { value };
+        let value = if self.weight > 2.0 { self.average.clip(value, MAX_OUTLIER_FACTOR) } else { value };
         self.weight = self.weight * DECAY + 1.0;
         self.average.observe(value, 1.0 / self.weight);
     }
@@ -33,22 +33,25 @@ impl Row {
         self.average.get()
     }
 
-    /// The sum of all weighted measurements, and the weight.
-    fn numbers(&self) -> [f64; 2] {
-        [self.get().unwrap_or(0.0) * self.weight / UNIT, self.weight]
+    /// The sum of the weighted measurements, and the weight.
+    fn saved_numbers(&self) -> [f64; 2] {
+        [self.get().unwrap_or(0.0) * self.weight / NANOSECONDS_PER_UNIT, self.weight]
     }
 
-    fn set_numbers(&mut self, sum: f64, weight: f64) {
+    fn restore(&mut self, sum: f64, weight: f64) {
         if weight > 0.0 {
-            let scale = (HANDED_ON / weight).min(1.0);
-            *self = Self { average: Average::expecting(sum * UNIT / weight), weight: weight * scale };
+            let scale = (MAX_RESTORED_WEIGHT / weight).min(1.0);
+            *self = Self {
+                average: Average::expecting(sum * NANOSECONDS_PER_UNIT / weight),
+                weight: weight * scale,
+            };
         }
     }
 }
 
 /// `a + b * length`, by decaying least squares.
 #[derive(Debug, Clone, Copy, Default)]
-struct Line {
+struct LinearFit {
     weight: f64,
     x: f64,
     y: f64,
@@ -56,7 +59,7 @@ struct Line {
     xy: f64,
 }
 
-impl Line {
+impl LinearFit {
     fn add(&mut self, weight: f64, x: f64, y: f64) {
         self.weight += weight;
         self.x += weight * x;
@@ -71,147 +74,149 @@ impl Line {
         }
     }
 
-    /// In thousandths of a second, so that notes are short.
-    fn numbers(&self) -> [f64; 5] {
-        [self.weight, self.x, self.y / UNIT, self.xx, self.xy / UNIT]
+    /// The saved state, in milliseconds, so that it is short.
+    fn saved_numbers(&self) -> [f64; 5] {
+        [self.weight, self.x, self.y / NANOSECONDS_PER_UNIT, self.xx, self.xy / NANOSECONDS_PER_UNIT]
     }
 
-    fn set_numbers(&mut self, numbers: &[f64]) {
+    fn restore(&mut self, numbers: &[f64]) {
         if let [weight, x, y, xx, xy] = *numbers
             && weight > 0.0
         {
-            let scale = (HANDED_ON / weight).min(1.0);
+            let scale = (MAX_RESTORED_WEIGHT / weight).min(1.0);
             *self = Self {
                 weight: weight * scale,
                 x: x * scale,
-                y: y * UNIT * scale,
+                y: y * NANOSECONDS_PER_UNIT * scale,
                 xx: xx * scale,
-                xy: xy * UNIT * scale,
+                xy: xy * NANOSECONDS_PER_UNIT * scale,
             };
         }
     }
 
     fn at(&self, x: f64) -> f64 {
-        let spread = self.weight * self.xx - self.x * self.x;
-        let slope = if spread > 1e-9 { (self.weight * self.xy - self.x * self.y) / spread } else { 0.0 };
+        let variance = self.weight * self.xx - self.x * self.x;
+        let slope = if variance > 1e-9 { (self.weight * self.xy - self.x * self.y) / variance } else { 0.0 };
         let slope = slope.max(0.0);
         (self.y - slope * self.x) / self.weight.max(1e-9) + slope * x
     }
 }
 
-/// The target's cost as a function of the rows of a pass. One row has kernels of its own and is
-/// kept apart from the line through all longer passes.
+/// The target's cost as a function of the rows of a pass. A pass over one row runs other kernels, so its cost is kept
+/// apart from the line through all longer passes.
 #[derive(Debug, Clone, Default)]
-pub struct Verification {
-    one: Row,
-    line: Line,
-    /// Nanoseconds a row of a pass over nine, as the host expects; 0: unknown.
-    row: f64,
-    /// Nanoseconds of the way there and back, paid by every call.
-    away: f64,
+pub struct PassCost {
+    single_row: SingleRow,
+    line: LinearFit,
+    /// The host's estimate of the time per row in a pass over nine rows, in nanoseconds; 0: unknown.
+    time_per_row: f64,
+    /// The network round trip of every call, in nanoseconds.
+    round_trip: f64,
 }
 
-impl Verification {
-    /// A target that is expected to take `token` nanoseconds for one row and `row` for each row of
-    /// a longer pass (0: unknown), `away` nanoseconds from here and back.
+impl PassCost {
+    /// Creates the estimate from the host's: `time_per_token` nanoseconds for one row, `time_per_row` for each row
+    /// of a longer pass (0: unknown), and `round_trip`.
     #[must_use]
-    pub fn expecting(token: u64, row: u64, away: u64) -> Self {
-        let mut one = Row::default();
-        if token > 0 {
-            one.observe(token as f64);
+    pub fn expecting(time_per_token: u64, time_per_row: u64, round_trip: u64) -> Self {
+        let mut single_row = SingleRow::default();
+        if time_per_token > 0 {
+            single_row.observe(time_per_token as f64);
         }
-        Self { one, line: Line::default(), row: row as f64, away: away as f64 }
+        let (time_per_row, round_trip) = (time_per_row as f64, round_trip as f64);
+        Self { single_row, line: LinearFit::default(), time_per_row, round_trip }
     }
 
-    /// The way there and back.
+    /// The network round trip, in nanoseconds.
     #[must_use]
-    pub fn away(&self) -> f64 {
-        self.away
+    pub fn round_trip(&self) -> f64 {
+        self.round_trip
     }
 
-    /// Notes plain decoding of `tokens` tokens in one call.
-    pub fn decoded(&mut self, tokens: usize, nanoseconds: f64) {
-        // The way was measured earlier; it is never all of what a call took.
-        let there = (nanoseconds - self.away).max(0.2 * nanoseconds);
-        self.one.observe(there / tokens as f64);
+    /// Records plain decoding of `tokens` tokens in one call.
+    pub fn record_decode(&mut self, tokens: usize, nanoseconds: f64) {
+        // The round trip was measured earlier. It is never the whole time of a call.
+        let computing = (nanoseconds - self.round_trip).max(0.2 * nanoseconds);
+        self.single_row.observe(computing / tokens as f64);
     }
 
-    /// Notes a pass over `rows` rows.
+    /// Records a pass over `rows` rows.
     pub fn observe(&mut self, rows: usize, nanoseconds: f64) {
         if rows <= 1 {
-            self.decoded(1, nanoseconds);
+            self.record_decode(1, nanoseconds);
             return;
         }
         let mut value = nanoseconds;
         if self.line.weight > 2.0 {
-            value = clip(value, self.cost(rows), CLIP);
+            value = clip(value, self.estimate(rows), MAX_OUTLIER_FACTOR);
         }
         self.line.fade();
         self.line.add(1.0, rows as f64, value);
     }
 
-    /// Numbers of a note.
-    pub(crate) const NUMBERS: usize = 7;
+    /// Numbers of the saved state.
+    pub(crate) const NUMBER_COUNT: usize = 7;
 
-    pub(crate) fn numbers(&self) -> Vec<f64> {
-        let mut numbers = self.one.numbers().to_vec();
-        numbers.extend(self.line.numbers());
+    pub(crate) fn saved_numbers(&self) -> Vec<f64> {
+        let mut numbers = self.single_row.saved_numbers().to_vec();
+        numbers.extend(self.line.saved_numbers());
         numbers
     }
 
-    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
+    pub(crate) fn restore(&mut self, numbers: &[f64]) {
         if let [sum, weight, line @ ..] = numbers
             && *weight > 0.0
         {
-            self.one.set_numbers(*sum, *weight);
-            self.line.set_numbers(line);
+            self.single_row.restore(*sum, *weight);
+            self.line.restore(line);
         }
     }
 
-    /// The cost of one token of plain decoding, the way not counted, once measured.
+    /// The cost of one token of plain decoding, without the network. `None`: not measured yet.
     #[must_use]
-    pub fn one(&self) -> Option<f64> {
-        self.one.get()
+    pub fn token_cost(&self) -> Option<f64> {
+        self.single_row.get()
     }
 
-    /// The cost of a call that verifies with `rows` rows; an optimistic guess where nothing is known.
+    /// The cost of a call that verifies with `rows` rows. Without measurements it is an optimistic guess.
     #[must_use]
-    pub fn cost(&self, rows: usize) -> f64 {
-        let one = self.one.get().unwrap_or(1.0) + self.away;
+    pub fn estimate(&self, rows: usize) -> f64 {
+        let single = self.single_row.get().unwrap_or(1.0) + self.round_trip;
         if rows <= 1 {
-            return one;
+            return single;
         }
         let mut line = self.line;
-        // Where only one length was measured, the slope is the one from a single row to there.
-        line.add(0.3, 1.0, one);
-        match self.row {
-            row if row > 0.0 => line.add(0.3, 9.0, 9.0 * row + self.away),
-            _ => line.add(0.02, 9.0, 3.5 * one),
+        // With measurements of one length only, the line goes through a single row.
+        line.add(0.3, 1.0, single);
+        match self.time_per_row {
+            row if row > 0.0 => line.add(0.3, 9.0, 9.0 * row + self.round_trip),
+            _ => line.add(0.02, 9.0, 3.5 * single),
         }
-        line.at(rows as f64).max(one)
+        line.at(rows as f64).max(single)
     }
 }
 
-/// A drafter's cost: a fixed part, and one for each token.
+/// A drafter's cost: a fixed part, and a part per token.
 #[derive(Debug, Clone, Default)]
-pub struct Drafting {
-    line: Line,
-    /// What a token was said to take, and a call besides.
-    expected: f64,
-    away: f64,
+pub struct DraftCost {
+    line: LinearFit,
+    /// The expected nanoseconds per token.
+    time_per_token: f64,
+    /// The network round trip of every call, in nanoseconds.
+    round_trip: f64,
 }
 
-impl Drafting {
-    /// Numbers of a note.
-    pub(crate) const NUMBERS: usize = 5;
+impl DraftCost {
+    /// Numbers of the saved state.
+    pub(crate) const NUMBER_COUNT: usize = 5;
 
-    /// A drafter of which only the cost of a token is known, and of the way there and back.
+    /// Creates the estimate from the expected nanoseconds per token and the round trip.
     #[must_use]
-    pub fn expecting(expected: f64, away: f64) -> Self {
-        Self { line: Line::default(), expected, away }
+    pub fn expecting(time_per_token: f64, round_trip: f64) -> Self {
+        Self { line: LinearFit::default(), time_per_token, round_trip }
     }
 
-    /// Notes a proposal of `tokens` tokens.
+    /// Records a draft of `tokens` tokens.
     pub fn observe(&mut self, tokens: usize, nanoseconds: f64) {
         self.line.fade();
         self.line.add(1.0, tokens as f64, nanoseconds);
@@ -219,19 +224,19 @@ impl Drafting {
 
     /// The cost of `tokens` tokens.
     #[must_use]
-    pub fn cost(&self, tokens: usize) -> f64 {
+    pub fn estimate(&self, tokens: usize) -> f64 {
         let mut line = self.line;
-        line.add(0.1, 0.0, self.expected + self.away);
-        line.add(0.1, 8.0, self.expected * 9.0 + self.away);
+        line.add(0.1, 0.0, self.time_per_token + self.round_trip);
+        line.add(0.1, 8.0, self.time_per_token * 9.0 + self.round_trip);
         line.at(tokens as f64).max(0.0)
     }
 
-    pub(crate) fn numbers(&self) -> [f64; Self::NUMBERS] {
-        self.line.numbers()
+    pub(crate) fn saved_numbers(&self) -> [f64; Self::NUMBER_COUNT] {
+        self.line.saved_numbers()
     }
 
-    pub(crate) fn set_numbers(&mut self, numbers: &[f64]) {
-        self.line.set_numbers(numbers);
+    pub(crate) fn restore(&mut self, numbers: &[f64]) {
+        self.line.restore(numbers);
     }
 }
 
@@ -252,38 +257,42 @@ mod tests {
     ];
 
     #[test]
-    fn fits_a_measured_curve() {
-        let mut cost = Verification::default();
+    fn pass_cost_fits_a_measured_curve() {
+        let mut cost = PassCost::default();
         for _ in 0..4 {
             SMOL.iter().for_each(|(rows, time)| cost.observe(*rows, *time));
         }
         for (rows, time) in SMOL {
-            assert!((cost.cost(rows) / time - 1.0).abs() < 0.12, "{rows}: {}", cost.cost(rows));
+            assert!((cost.estimate(rows) / time - 1.0).abs() < 0.12, "{rows}: {}", cost.estimate(rows));
         }
     }
 
     #[test]
-    fn the_cost_of_a_row_is_the_weighted_mean_of_its_measurements() {
-        let (mut row, mut sum, mut weight) = (Row::default(), 0.0, 0.0);
+    fn single_row_cost_is_the_weighted_mean_of_its_measurements() {
+        let (mut row, mut sum, mut weight) = (SingleRow::default(), 0.0, 0.0);
         for value in [7.4_f64, 7.1, 90.0, 7.9, 0.1, 6.0, 7.4, 7.4] {
             let mean: f64 = sum / weight;
-            let clipped = if weight > 2.0 { value.clamp(mean / CLIP, mean * CLIP) } else { value };
+            let clipped = if weight > 2.0 {
+                value.clamp(mean / MAX_OUTLIER_FACTOR, mean * MAX_OUTLIER_FACTOR)
+            } else {
+                value
+            };
             (sum, weight) = (sum * DECAY + clipped, weight * DECAY + 1.0);
             row.observe(value);
             assert!((row.get().unwrap_or(0.0) * weight / sum - 1.0).abs() < 1e-12);
         }
-        let [noted, also] = row.numbers();
-        let mut later = Row::default();
-        later.set_numbers(noted, also);
+        let [sum_in_units, saved_weight] = row.saved_numbers();
+        let mut later = SingleRow::default();
+        later.restore(sum_in_units, saved_weight);
         assert!((later.get().unwrap_or(0.0) * weight / sum - 1.0).abs() < 1e-12);
-        assert_eq!(later.weight, HANDED_ON.min(weight));
+        assert_eq!(later.weight, MAX_RESTORED_WEIGHT.min(weight));
     }
 
     #[test]
-    fn one_pause_changes_little() {
-        let mut cost = Verification::default();
+    fn pause_of_the_machine_changes_the_pass_cost_little() {
+        let mut cost = PassCost::default();
         (0..20).for_each(|_| cost.observe(1, 7.4));
         cost.observe(1, 7400.0);
-        assert!(cost.cost(1) < 9.0);
+        assert!(cost.estimate(1) < 9.0);
     }
 }

@@ -1,30 +1,31 @@
-//! Estimates of one drafter.
+//! The estimates of one drafter.
 
 use crate::acceptance::Acceptance;
-use crate::cost::Drafting;
+use crate::cost::DraftCost;
 
-/// Estimates of one drafter.
+/// The estimates of one drafter.
 #[derive(Debug, Clone)]
 pub(crate) struct Drafter {
     pub(crate) acceptance: Acceptance,
-    pub(crate) drafting: Drafting,
+    pub(crate) draft_cost: DraftCost,
     pub(crate) overlaps: bool,
-    /// Still to be paid with the first proposal.
+    /// Nanoseconds that its first draft takes in addition.
     pub(crate) startup: f64,
-    pub(crate) free: bool,
-    /// It is not there, or broke.
-    pub(crate) gone: bool,
-    /// Rows that verifying one more token takes: more than one where several paths are verified.
-    pub(crate) spread: f64,
-    /// Tokens since none of its proposals was worth verifying.
-    pub(crate) refused: u32,
-    /// Refusals since then in which it was sure of what it proposed, and should not have been.
-    pub(crate) doubted: u32,
+    /// Its drafts take next to no time.
+    pub(crate) is_free: bool,
+    /// True if it was never opened, or if it failed.
+    pub(crate) unavailable: bool,
+    /// Rows per token of depth. More than one if several paths are verified together.
+    pub(crate) rows_per_depth: f64,
+    /// Tokens since the first of its drafts without a proposal worth verifying.
+    pub(crate) refused_tokens: u32,
+    /// Overconfident refusals in this time.
+    pub(crate) overconfident_refusals: u32,
 }
 
 impl Drafter {
-    /// True where asking it takes time.
-    pub(crate) fn costs(&self) -> bool {
-        !self.free && !self.gone
+    /// True if a draft takes time.
+    pub(crate) fn takes_time(&self) -> bool {
+        !self.is_free && !self.unavailable
     }
 }

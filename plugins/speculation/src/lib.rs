@@ -1,14 +1,14 @@
-//! The speculation mode: drafts where it pays, decodes plainly where it does not.
+//! The speculation mode: it verifies drafts where they pay, and decodes without drafts elsewhere.
 
 pub mod acceptance;
 mod budget;
 pub mod controller;
 pub mod cost;
 mod drafter;
-mod drive;
-pub mod memory;
+mod driver;
+mod ensemble;
 mod race;
-mod team;
+pub mod state;
 pub mod tree;
 
 use tightwad_plugin_sdk::{Error, ExactMode, Job, export_exact_mode};
@@ -20,7 +20,7 @@ impl ExactMode for Speculation {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
     fn run(job: &Job) -> Result<(), Error> {
-        drive::Drive::new(job).run()
+        driver::Driver::new(job).run()
     }
 }
 

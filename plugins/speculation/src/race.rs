@@ -1,11 +1,11 @@
-//! Rounds in which all drafters propose at once.
+//! Rounds in which all drafters propose at the same time.
 
 use tightwad_plugin_sdk::{Commit, Error, Job, RaceLimits, now};
 
 use crate::controller::Controller;
-use crate::tree::{Ballot, MOST, PATHS, Tree};
+use crate::tree::{Ballot, MAX_PATHS, MAX_TREE_TOKENS, Tree};
 
-/// The drafters of a request, asked all at once.
+/// A race of a request's drafters.
 pub(crate) struct Race<'a> {
     pub(crate) job: &'a Job,
     pub(crate) controller: &'a mut Controller,
@@ -13,12 +13,17 @@ pub(crate) struct Race<'a> {
 }
 
 impl Race<'_> {
-    /// A race, and the verification of what is worth it; `None` when nothing is.
-    pub(crate) fn run(self, team: usize, max: u32, min_probability: f32) -> Result<Option<bool>, Error> {
-        let (ballots, nanoseconds) = self.ballots(max, min_probability)?;
+    /// Runs the race and verifies the proposals that are worth it. `None`: there are none.
+    pub(crate) fn run(
+        self,
+        ensemble: usize,
+        max_tokens: u32,
+        min_probability: f32,
+    ) -> Result<Option<bool>, Error> {
+        let (ballots, nanoseconds) = self.ballots(max_tokens, min_probability)?;
         let longest = ballots.iter().map(|ballot| ballot.tokens.len()).max().unwrap_or(0);
-        self.controller.drafted(team, longest, nanoseconds, false);
-        self.controller.raced(self.members);
+        self.controller.record_draft(ensemble, longest, nanoseconds, false);
+        self.controller.record_race(self.members);
         let tree = self.controller.tree(&ballots, self.job.remaining());
         if tree.paths.is_empty() {
             return Ok(None);
@@ -26,28 +31,28 @@ impl Race<'_> {
         let commit = self.verify(&tree)?;
         let accepted = commit.accepted as usize;
         let rows = if commit.rows > 0 { commit.rows as usize } else { tree.rows };
-        self.controller.grown(&ballots, &tree, &commit.tokens, accepted, (rows, commit.cost));
+        self.controller.record_tree(&ballots, &tree, &commit.tokens, accepted, (rows, commit.cost));
         Ok(Some(commit.finished))
     }
 
-    /// What all drafters say, and how long it took.
-    fn ballots(&self, max: u32, min_probability: f32) -> Result<(Vec<Ballot>, u64), Error> {
+    /// Returns the ballots of all drafters, and the time of the race in nanoseconds.
+    fn ballots(&self, max_tokens: u32, min_probability: f32) -> Result<(Vec<Ballot>, u64), Error> {
         let members: Vec<u32> = self.members.iter().map(|index| *index as u32).collect();
         let limits = RaceLimits {
             quorum: members.len() as u32,
             grace_period: 0,
-            timeout: self.controller.race_limit(self.members, max),
+            timeout: self.controller.race_timeout(self.members, max_tokens),
         };
         let start = now();
-        let answers = self.job.race(&members, max, min_probability, limits)?;
-        // Late drafters are waited for, too, and those that are not there are not.
-        let took = now().saturating_sub(start);
-        let ballots = answers.into_iter().filter(|answer| !answer.draft.proposals.is_empty()).map(|answer| {
-            let tokens = answer.draft.proposals.iter().map(|proposal| proposal.token).collect();
-            let probabilities = answer.draft.proposals.iter().map(|proposal| proposal.probability).collect();
-            self.controller.ballot(answer.drafter as usize, tokens, probabilities)
+        let drafts = self.job.race(&members, max_tokens, min_probability, limits)?;
+        // The race includes the wait for late drafters, and leaves out unavailable ones.
+        let elapsed = now().saturating_sub(start);
+        let ballots = drafts.into_iter().filter(|race| !race.draft.proposals.is_empty()).map(|race| {
+            let tokens = race.draft.proposals.iter().map(|proposal| proposal.token).collect();
+            let probabilities = race.draft.proposals.iter().map(|proposal| proposal.probability).collect();
+            self.controller.ballot(race.drafter as usize, tokens, probabilities)
         });
-        Ok((ballots.collect(), took))
+        Ok((ballots.collect(), elapsed))
     }
 
     fn verify(&self, tree: &Tree) -> Result<Commit, Error> {
@@ -57,23 +62,23 @@ impl Race<'_> {
         }
     }
 
-    /// A round with drafts of a fixed length, all of which are verified; true when generation ended. `as_tree`:
-    /// by one call, else by one call for each branch.
-    pub(crate) fn fixed(self, length: u32, as_tree: bool) -> Result<bool, Error> {
+    /// Runs a round with drafts of a fixed length, and verifies all of them. `as_tree`: in one call; otherwise one
+    /// call per branch. Returns true if generation ended.
+    pub(crate) fn run_fixed(self, length: u32, as_tree: bool) -> Result<bool, Error> {
         let (ballots, _) = self.ballots(length, 0.0)?;
         let mut paths: Vec<Vec<u32>> = ballots.into_iter().map(|ballot| ballot.tokens).collect();
-        paths.truncate(PATHS.min(MOST / length.max(1) as usize));
+        paths.truncate(MAX_PATHS.min(MAX_TREE_TOKENS / length.max(1) as usize));
         if as_tree {
             return self.job.verify_tree(&paths).map(|commit| commit.finished);
         }
-        // A call a branch: those that go on with what was committed are tried behind it.
+        // One call per branch: branches that continue the committed tokens are tried after them.
         let first = if paths.is_empty() { Vec::new() } else { paths.remove(0) };
         let mut commit = self.job.verify(&first)?;
         while !commit.finished {
             let own = &commit.tokens;
-            let on = |path: &Vec<u32>| path.len() > own.len() && path.starts_with(own);
+            let continues = |path: &Vec<u32>| path.len() > own.len() && path.starts_with(own);
             let mut rest: Vec<Vec<u32>> =
-                paths.iter().filter(|path| on(path)).map(|path| path[own.len()..].to_vec()).collect();
+                paths.iter().filter(|path| continues(path)).map(|path| path[own.len()..].to_vec()).collect();
             if rest.is_empty() {
                 return Ok(false);
             }

@@ -1,7 +1,8 @@
-//! A big swarm, simulated in each order: what share of the peers is done after how long, as a table and as a picture.
+//! Simulates a big swarm with each piece order. Prints a table and draws a chart: the share of complete peers over
+//! time.
 //!
 //! `cargo run --release -p tightwad-swarm-policy --example simulate -- --peers 1000 --pieces 200 --svg swarm.svg`
-// What is wrong with an argument is said by stopping.
+// An invalid argument panics.
 #![allow(clippy::panic)]
 
 #[path = "../tests/simulation/mod.rs"]
@@ -10,17 +11,17 @@ mod simulation;
 use std::fmt::Write;
 use std::time::Instant;
 
-use simulation::{Churn, Outcome, Peers, Plan, alone, run};
+use simulation::{Churn, Outcome, Peers, Scenario, run, single_pull};
 
 const ORDERS: [(&str, &str); 3] = [("rarest", "#1a7f37"), ("random", "#b35900"), ("sequential", "#a40e26")];
-/// Bytes of a piece.
+/// Bytes per piece.
 const PIECE: u64 = 1_000_000;
-/// Width and height of the curves, and where they are.
+/// Width, height, left edge and top edge of the chart.
 const FRAME: [f64; 4] = [640.0, 320.0, 60.0, 40.0];
-/// How many times are shown.
+/// The number of rows of the table.
 const STEPS: usize = 20;
 
-/// A third has half a megabyte a second up, a third one, a third two; down is four times that.
+/// A third of the peers uploads 0.5 MB per second, a third 1 MB, a third 2 MB. They download four times that.
 fn rates(peer: usize) -> (f64, f64) {
     let up = [0.5e6, 1e6, 2e6][peer % 3];
     (up, 4.0 * up)
@@ -34,42 +35,50 @@ impl Arguments {
         self.0.get(at + 1).map(String::as_str)
     }
 
-    fn number(&self, name: &str, otherwise: f64) -> f64 {
-        let Some(text) = self.text(name) else { return otherwise };
+    fn number(&self, name: &str, default: f64) -> f64 {
+        let Some(text) = self.text(name) else { return default };
         text.parse().unwrap_or_else(|_| panic!("{name} needs a number, not {text}"))
     }
 }
 
-fn plan(arguments: &Arguments, order: &str) -> Plan {
+fn scenario(arguments: &Arguments, order: &str) -> Scenario {
     let peers = arguments.number("--peers", 1000.0);
     let pieces = arguments.number("--pieces", 200.0);
-    // About five times as long as a pull takes; for each peer that leaves another one comes.
-    let stays = arguments.number("--stays", 6.0 * pieces);
-    Plan {
+    // A peer stays about five times as long as a pull takes. For each peer that leaves, another one comes.
+    let mean_stay = arguments.number("--stays", 6.0 * pieces);
+    Scenario {
         pieces: pieces as usize,
-        piece: PIECE,
-        peers: Peers { first: peers as usize, rates, knows: arguments.number("--knows", 20.0) as usize },
+        piece_size: PIECE,
+        peers: Peers {
+            first: peers as usize,
+            rates,
+            known_peers: arguments.number("--knows", 20.0) as usize,
+        },
         seeder: 4e6,
-        seeder_sends: arguments.number("--seeder-sends", 2.0),
-        fetches: arguments.number("--fetches", 2.0) as u32,
-        uploads: arguments.number("--uploads", 6.0) as usize,
-        delay: 0.2,
-        churn: (stays > 0.0).then(|| Churn { stays, come: peers / stays, from: 0.0 }),
-        until: arguments.number("--seconds", 4.0 * pieces),
+        seeder_copies: arguments.number("--seeder-sends", 2.0),
+        max_fetches: arguments.number("--fetches", 2.0) as u32,
+        max_uploads: arguments.number("--uploads", 6.0) as usize,
+        announce_delay: 0.2,
+        churn: (mean_stay > 0.0).then(|| Churn {
+            mean_stay,
+            arrivals_per_second: peers / mean_stay,
+            quiet_seconds: 0.0,
+        }),
+        duration: arguments.number("--seconds", 4.0 * pieces),
         settings: Default::default(),
         seed: arguments.number("--seed", 1.0) as u64,
     }
     .order(order)
 }
 
-fn table(plan: &Plan, outcomes: &[Outcome]) -> String {
+fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let mut text = format!("{:>12}", "seconds");
     for (order, _) in ORDERS {
         let _ = write!(text, "{order:>12}");
     }
-    text.push_str("   share of the peers that is done so long after it came\n");
+    text.push_str("   share of the peers that is complete this long after joining\n");
     for step in 1..=STEPS {
-        let seconds = plan.until * step as f64 / STEPS as f64;
+        let seconds = scenario.duration * step as f64 / STEPS as f64;
         let _ = write!(text, "{seconds:>12.0}");
         for outcome in outcomes {
             let _ = write!(text, "{:>11.1}%", 100.0 * outcome.share(seconds));
@@ -82,7 +91,7 @@ fn table(plan: &Plan, outcomes: &[Outcome]) -> String {
 fn costs(outcomes: &[(Outcome, f64)]) {
     println!(
         "\n{:>12}{:>10}{:>10}{:>11}{:>12}{:>12}{:>10}",
-        "order", "peers", "done", "seeder", "calls", "a call", "ran"
+        "order", "peers", "complete", "seeder", "calls", "per call", "ran"
     );
     for ((order, _), (outcome, ran)) in ORDERS.iter().zip(outcomes) {
         println!(
@@ -91,20 +100,20 @@ fn costs(outcomes: &[(Outcome, f64)]) {
             outcome.done(),
             outcome.seeder / 1e6,
             outcome.calls,
-            outcome.thought.as_secs_f64() * 1e6 / outcome.calls.max(1) as f64,
+            outcome.call_time.as_secs_f64() * 1e6 / outcome.calls.max(1) as f64,
         );
     }
 }
 
 fn growth() {
     println!(
-        "\n{:>12}{:>10}{:>12}{:>12}{:>12}   one pull, everything answers at once",
-        "pieces", "peers", "calls", "a call", "in all"
+        "\n{:>12}{:>10}{:>12}{:>12}{:>12}   one pull, every peer answers at once",
+        "pieces", "peers", "calls", "per call", "total"
     );
     for pieces in [200, 1000, 5000, 20_000] {
         for peers in [10, 100, 1000] {
-            let cost = alone(pieces, peers, 0.5);
-            let seconds = cost.thought.as_secs_f64();
+            let cost = single_pull(pieces, peers, 0.5);
+            let seconds = cost.call_time.as_secs_f64();
             println!(
                 "{pieces:>12}{peers:>10}{:>12}{:>10.2}us{:>10.1}ms",
                 cost.calls,
@@ -115,14 +124,14 @@ fn growth() {
     }
 }
 
-fn picture(plan: &Plan, outcomes: &[Outcome]) -> String {
+fn picture(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let [width, height, left, top] = FRAME;
     let mut svg = format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 420" font-family="sans-serif" font-size="13">
 <rect width="760" height="420" fill="white"/>
-<text x="{left}" y="22">Share of {} peers that has all {} pieces, by time since it came</text>
+<text x="{left}" y="22">Share of {} peers that have all {} pieces, by time since joining</text>
 "#,
-        plan.peers.first, plan.pieces
+        scenario.peers.first, scenario.pieces
     );
     for quarter in 0..=4 {
         let share = f64::from(quarter) / 4.0;
@@ -139,14 +148,14 @@ fn picture(plan: &Plan, outcomes: &[Outcome]) -> String {
         let _ = writeln!(
             svg,
             r#"<text x="{x}" y="{bottom}" text-anchor="middle">{:.0} s</text>"#,
-            plan.until * share
+            scenario.duration * share
         );
     }
-    curves(plan, outcomes, &mut svg);
+    curves(scenario, outcomes, &mut svg);
     svg + "</svg>\n"
 }
 
-fn curves(plan: &Plan, outcomes: &[Outcome], svg: &mut String) {
+fn curves(scenario: &Scenario, outcomes: &[Outcome], svg: &mut String) {
     let [width, height, left, top] = FRAME;
     for (index, ((order, colour), outcome)) in ORDERS.iter().zip(outcomes).enumerate() {
         let point = |step: u32| {
@@ -154,7 +163,7 @@ fn curves(plan: &Plan, outcomes: &[Outcome], svg: &mut String) {
             format!(
                 "{:.1},{:.1}",
                 left + width * share,
-                top + height * (1.0 - outcome.share(plan.until * share))
+                top + height * (1.0 - outcome.share(scenario.duration * share))
             )
         };
         let points: Vec<String> = (0..=200).map(point).collect();
@@ -170,19 +179,19 @@ fn main() -> std::io::Result<()> {
     let arguments = Arguments(std::env::args().collect());
     let simulate = |(order, _): &(&str, &str)| {
         let before = Instant::now();
-        let outcome = run(&plan(&arguments, order));
+        let outcome = run(&scenario(&arguments, order));
         (outcome, before.elapsed().as_secs_f64())
     };
     let outcomes: Vec<(Outcome, f64)> = ORDERS.iter().map(simulate).collect();
     let only: Vec<Outcome> = outcomes.iter().map(|(outcome, _)| outcome.clone()).collect();
-    let plan = plan(&arguments, "rarest");
-    print!("{}", table(&plan, &only));
+    let scenario = scenario(&arguments, "rarest");
+    print!("{}", table(&scenario, &only));
     costs(&outcomes);
     if arguments.text("--growth") != Some("no") {
         growth();
     }
     if let Some(file) = arguments.text("--svg") {
-        std::fs::write(file, picture(&plan, &only))?;
+        std::fs::write(file, picture(&scenario, &only))?;
     }
     Ok(())
 }

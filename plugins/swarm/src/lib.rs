@@ -1,39 +1,39 @@
-//! The swarm policy: what a pull fetches next, and from which peer.
+//! The piece picker: it chooses the next pieces of a pull, and their peers.
 //!
-//! It is BitTorrent's (B. Cohen, "Incentives Build Robustness in BitTorrent", 2003) without choking, as
-//! everybody here is a friend: rarest first, so that a seeder that leaves early leaves every piece behind
-//! (A. Legout, G. Urvoy-Keller, P. Michiardi, "Rarest First and Choke Algorithms Are Enough", IMC 2006,
-//! arXiv:cs/0609026); what was begun is finished first, as only whole pieces can be shared; the last pieces
-//! are fetched twice, so that a pull does not end with a slow peer. A pull's first piece is no random one, as
-//! it is there: all peers are asked at once here, and in the simulation it gained nothing.
+//! It works as in BitTorrent (B. Cohen, "Incentives Build Robustness in BitTorrent", 2003), without choking: the
+//! peers trust each other. Rarest first: a seeder that leaves early leaves every piece behind (A. Legout, G.
+//! Urvoy-Keller, P. Michiardi, "Rarest First and Choke Algorithms Are Enough", IMC 2006, arXiv:cs/0609026). Partial
+//! pieces come first: only complete pieces can be shared. The last pieces are fetched twice (endgame), so that a
+//! slow peer does not delay the end of a pull. BitTorrent picks the first piece at random. This picker does not: it
+//! asks all peers at once, and in the simulation a random first piece gained nothing.
 //!
-//! `pieces` knows what is missing and how rare it is, `peer` what one peer has and is worth, `flights` what is
-//! being fetched; `policy` picks, `turns` says which peer picks first, `end_game` what is fetched twice.
+//! `pieces` keeps the missing pieces and their rarity, `peer` the state of a peer, `in_flight` the fetches. `picker`
+//! picks, `peer_order` orders the peers, and `endgame` chooses second fetches.
 
-pub mod chance;
-pub mod end_game;
-pub mod flights;
+pub mod bit_set;
+pub mod endgame;
+pub mod in_flight;
 pub mod peer;
+pub mod peer_order;
+pub mod picker;
 pub mod pieces;
-pub mod policy;
 pub mod rate;
-pub mod set;
+pub mod rng;
 pub mod settings;
-pub mod turns;
 
 use tightwad_plugin_sdk::piece_picker::{Event, Fetch, Slot, Task};
 use tightwad_plugin_sdk::{Duration, PiecePicker, export_piece_picker};
 
-pub use policy::Policy;
+pub use picker::Picker;
 
-struct RarestFirst(Policy);
+struct RarestFirst(Picker);
 
 impl PiecePicker for RarestFirst {
     const NAME: &'static str = "swarm";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
     fn start(task: Task) -> Self {
-        Self(Policy::new(&task))
+        Self(Picker::new(&task))
     }
 
     fn pick(&mut self, now: Duration, events: Vec<Event>, slots: &[Slot]) -> Vec<Fetch> {

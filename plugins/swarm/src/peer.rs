@@ -1,129 +1,133 @@
-//! What one peer has, what it is worth, and when it is left alone.
+//! The state of one peer: its pieces, its rate and its backoff.
 //!
-//! `offers` is what may be asked for: all that it has, less what it failed to give when it was last asked.
+//! Invariant: `requestable` is a subset of `have`. It lacks the pieces that the peer failed to send when it was last
+//! asked.
 
-use crate::chance::Chance;
+use crate::bit_set::BitSet;
 use crate::rate::Rate;
-use crate::set::Set;
+use crate::rng::Rng;
 
-const SECOND: f64 = 1e9;
-/// How long a peer that failed is left alone, in nanoseconds; doubled with each failure after the other.
-const PAUSE: f64 = 0.25 * SECOND;
-/// The longest that it is left alone.
-const LONGEST: f64 = 60.0 * SECOND;
+const NANOSECONDS_PER_SECOND: f64 = 1e9;
+/// The backoff after the first failure. It doubles with each further failure in a row.
+const BASE_BACKOFF_NANOSECONDS: f64 = 0.25 * NANOSECONDS_PER_SECOND;
+/// The longest backoff.
+const MAX_BACKOFF_NANOSECONDS: f64 = 60.0 * NANOSECONDS_PER_SECOND;
 
 /// A peer of this pull.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// What it has, wanted or not.
-    pub has: Set,
-    /// What it was fetching itself when it was last heard of, and did not have.
-    pub coming: Set,
-    /// What it may be asked for.
-    pub offers: Set,
-    /// How fast it is.
+    /// The pieces that it has, wanted or not.
+    pub have: BitSet,
+    /// The pieces that it fetched itself, and did not have, by its last report.
+    pub in_progress: BitSet,
+    /// The pieces that may be requested from it.
+    pub requestable: BitSet,
+    /// Its download rate.
     pub rate: Rate,
-    /// It sent what is not in the manifest: nothing more is asked of it.
+    /// It sent bytes that differ from the manifest. Nothing more is requested from it.
     pub banned: bool,
-    /// How many fetches are under way.
-    flying: u32,
-    /// Fetches under way times nanoseconds, until `counted`.
-    traffic: f64,
-    counted: u64,
-    /// Failures since the last piece, and until when it is left alone.
-    failures: u32,
-    until: u64,
+    /// The number of fetches in flight.
+    in_flight: u32,
+    /// The number of fetches in flight, integrated over time in nanoseconds, until `load_until`.
+    load: f64,
+    load_until: u64,
+    /// Failures since the last complete piece.
+    consecutive_failures: u32,
+    /// The time until which nothing is requested.
+    backoff_until: u64,
 }
 
 impl Peer {
-    /// One of which nothing is known, in a pull of so many pieces.
+    /// An unknown peer, in a pull of `pieces` pieces.
     #[must_use]
     pub fn new(pieces: usize) -> Self {
-        let none = Set::new(pieces);
+        let none = BitSet::new(pieces);
         Self {
-            has: none.clone(),
-            coming: none.clone(),
-            offers: none,
+            have: none.clone(),
+            in_progress: none.clone(),
+            requestable: none,
             rate: Rate::default(),
             banned: false,
-            flying: 0,
-            traffic: 0.0,
-            counted: 0,
-            failures: 0,
-            until: 0,
+            in_flight: 0,
+            load: 0.0,
+            load_until: 0,
+            consecutive_failures: 0,
+            backoff_until: 0,
         }
     }
 
-    /// How many fetches are under way.
+    /// The number of fetches in flight.
     #[must_use]
-    pub fn flying(&self) -> u32 {
-        self.flying
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
     }
 
-    /// Whether it may be asked now.
+    /// True if it may be asked now.
     #[must_use]
-    pub fn ready(&self, now: u64) -> bool {
-        !self.banned && now >= self.until
+    pub fn is_ready(&self, now: u64) -> bool {
+        !self.banned && now >= self.backoff_until
     }
 
-    /// How many fetches were under way from the beginning to now, times nanoseconds.
-    fn count(&mut self, now: u64) -> f64 {
-        self.traffic += f64::from(self.flying) * now.saturating_sub(self.counted) as f64;
-        self.counted = self.counted.max(now);
-        self.traffic
+    /// Advances the load to `now`. Returns it.
+    fn advance_load(&mut self, now: u64) -> f64 {
+        self.load += f64::from(self.in_flight) * now.saturating_sub(self.load_until) as f64;
+        self.load_until = self.load_until.max(now);
+        self.load
     }
 
-    /// A fetch begins; returns what `end` needs.
-    pub fn begin(&mut self, now: u64) -> f64 {
-        let traffic = self.count(now);
-        self.flying += 1;
-        traffic
+    /// Records the start of a fetch. Returns the load, which [`Self::end_fetch`] needs.
+    pub fn start_fetch(&mut self, now: u64) -> f64 {
+        let load = self.advance_load(now);
+        self.in_flight += 1;
+        load
     }
 
-    /// A fetch that began at `began`, with `traffic`, is over; how many shared the way with it, itself included.
-    pub fn end(&mut self, now: u64, began: u64, traffic: f64) -> f64 {
-        let meanwhile = self.count(now) - traffic;
-        self.flying = self.flying.saturating_sub(1);
-        let time = now.saturating_sub(began) as f64;
-        if time > 0.0 { (meanwhile / time).max(1.0) } else { 1.0 }
+    /// Records the end of a fetch that started at `started`, with `load`. Returns the mean number of fetches in
+    /// flight during it, at least 1.
+    pub fn end_fetch(&mut self, now: u64, started: u64, load: f64) -> f64 {
+        let load = self.advance_load(now) - load;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let time = now.saturating_sub(started) as f64;
+        if time > 0.0 { (load / time).max(1.0) } else { 1.0 }
     }
 
-    /// It brought a piece.
-    pub fn succeed(&mut self) {
-        (self.failures, self.until) = (0, 0);
+    /// Records a complete piece.
+    pub fn record_success(&mut self) {
+        (self.consecutive_failures, self.backoff_until) = (0, 0);
     }
 
-    /// It failed. Fetches that fail together are one failure. Peers that failed together are not asked
-    /// together again.
-    pub fn fail(&mut self, now: u64, chance: &mut Chance) {
-        if now < self.until {
+    /// Records a failure. Fetches that fail together are one failure. Random backoffs keep peers that failed
+    /// together from being asked together again.
+    pub fn record_failure(&mut self, now: u64, rng: &mut Rng) {
+        if now < self.backoff_until {
             return;
         }
-        let pause = (PAUSE * f64::from(self.failures).exp2()).min(LONGEST);
-        self.until = now + (pause * (0.75 + 0.5 * chance.share())) as u64;
-        self.failures = (self.failures + 1).min(32);
+        let backoff = (BASE_BACKOFF_NANOSECONDS * f64::from(self.consecutive_failures).exp2())
+            .min(MAX_BACKOFF_NANOSECONDS);
+        self.backoff_until = now + (backoff * (0.75 + 0.5 * rng.next_f64())) as u64;
+        self.consecutive_failures = (self.consecutive_failures + 1).min(32);
     }
 
-    /// Lets all that it has be asked for again, if nothing is under way: what it did not give then, it may
-    /// give now.
-    pub fn forgive(&mut self) {
-        if self.flying == 0 && !self.banned {
-            self.offers.clone_from(&self.has);
+    /// Makes all its pieces requestable again if no fetch is in flight: a piece that it failed to send may be there
+    /// now.
+    pub fn reset_requestable(&mut self) {
+        if self.in_flight == 0 && !self.banned {
+            self.requestable.clone_from(&self.have);
         }
     }
 
-    /// Bytes a second that one more fetch can expect, where `usual` is what the others give.
+    /// The bytes per second of one more fetch. A peer without a rate has `typical_rate`.
     #[must_use]
-    pub fn expected(&self, usual: Option<f64>) -> Option<f64> {
-        let rate = self.rate.bytes_a_second().or(usual)?;
-        Some(rate / f64::from(self.flying + 1))
+    pub fn expected_rate(&self, typical_rate: Option<f64>) -> Option<f64> {
+        let rate = self.rate.bytes_per_second().or(typical_rate)?;
+        Some(rate / f64::from(self.in_flight + 1))
     }
 
-    /// Bytes a second that one of the fetches under way can expect.
+    /// The bytes per second of one of its fetches in flight.
     #[must_use]
-    pub fn expected_each(&self, usual: Option<f64>) -> Option<f64> {
-        let rate = self.rate.bytes_a_second().or(usual)?;
-        Some(rate / f64::from(self.flying.max(1)))
+    pub fn current_rate(&self, typical_rate: Option<f64>) -> Option<f64> {
+        let rate = self.rate.bytes_per_second().or(typical_rate)?;
+        Some(rate / f64::from(self.in_flight.max(1)))
     }
 }
 
@@ -132,36 +136,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_until_a_piece_came() {
-        let (mut peer, mut chance) = (Peer::new(1), Chance::new(1));
+    fn backoff_doubles_until_a_piece_is_complete() {
+        let (mut peer, mut rng) = (Peer::new(1), Rng::new(1));
         let (mut now, mut last) = (0, 0.0);
         for failure in 0..20 {
-            assert!(peer.ready(now));
-            peer.fail(now, &mut chance);
+            assert!(peer.is_ready(now));
+            peer.record_failure(now, &mut rng);
             // The connection broke: its other fetches failed as well.
-            peer.fail(now, &mut chance);
-            let pause = (peer.until - now) as f64;
-            let expected = (PAUSE * f64::from(failure).exp2()).min(LONGEST);
-            assert!((0.74..1.26).contains(&(pause / expected)), "{failure}: {pause}");
-            assert!(!peer.ready(peer.until - 1));
-            now = peer.until;
-            last = pause;
+            peer.record_failure(now, &mut rng);
+            let backoff = (peer.backoff_until - now) as f64;
+            let expected =
+                (BASE_BACKOFF_NANOSECONDS * f64::from(failure).exp2()).min(MAX_BACKOFF_NANOSECONDS);
+            assert!((0.74..1.26).contains(&(backoff / expected)), "{failure}: {backoff}");
+            assert!(!peer.is_ready(peer.backoff_until - 1));
+            now = peer.backoff_until;
+            last = backoff;
         }
-        assert!(last > 40.0 * SECOND);
-        peer.succeed();
-        peer.fail(now, &mut chance);
-        assert!(((peer.until - now) as f64) < SECOND);
+        assert!(last > 40.0 * NANOSECONDS_PER_SECOND);
+        peer.record_success();
+        peer.record_failure(now, &mut rng);
+        assert!(((peer.backoff_until - now) as f64) < NANOSECONDS_PER_SECOND);
     }
 
     #[test]
-    fn lanes_are_what_was_shared() {
+    fn end_of_a_fetch_returns_its_concurrency() {
         let mut peer = Peer::new(1);
-        let first = peer.begin(100);
-        let second = peer.begin(200);
-        assert_eq!(peer.end(300, 200, second), 2.0);
-        assert_eq!(peer.end(300, 100, first), 1.5);
-        assert_eq!(peer.flying(), 0);
-        let third = peer.begin(1000);
-        assert_eq!(peer.end(2000, 1000, third), 1.0);
+        let first = peer.start_fetch(100);
+        let second = peer.start_fetch(200);
+        assert_eq!(peer.end_fetch(300, 200, second), 2.0);
+        assert_eq!(peer.end_fetch(300, 100, first), 1.5);
+        assert_eq!(peer.in_flight(), 0);
+        let third = peer.start_fetch(1000);
+        assert_eq!(peer.end_fetch(2000, 1000, third), 1.0);
     }
 }

@@ -1,66 +1,67 @@
-//! What is missing, how rare it is, and what was begun.
+//! The missing pieces, their rarity, and the partial ones.
 //!
-//! Invariant: a piece that is wanted and not had is in exactly one place of its part: in the level that its
-//! copies say, among the begun ones, or flying. No other piece is anywhere.
+//! Invariant: a wanted, incomplete piece is in exactly one place of its priority group: in the rarity level of its
+//! copies, among the partial pieces, or in flight. No other piece is in any place.
 
 use tightwad_plugin_sdk::piece_picker::Task;
 
-use crate::chance::Chance;
-use crate::set::Set;
+use crate::bit_set::BitSet;
+use crate::rng::Rng;
 use crate::settings::Order;
 
 /// When a piece is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum Priority {
     /// Before the others.
     Urgent,
-    /// Some time.
+    /// After the urgent pieces.
     Later,
 }
 
-impl Need {
-    /// Both, what goes first first.
+impl Priority {
+    /// Both, the urgent one first.
     pub const ALL: [Self; 2] = [Self::Urgent, Self::Later];
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Not wanted, or had.
-    Out,
-    Open,
-    Begun,
-    Flying,
+enum PieceState {
+    /// Not wanted, or complete.
+    Inactive,
+    Missing,
+    Partial,
+    InFlight,
 }
 
 #[derive(Debug, Clone)]
 struct Piece {
     size: u64,
-    /// Bytes that are had already.
-    kept: u64,
-    /// Peers that have it.
+    /// Bytes on this machine.
+    kept_bytes: u64,
+    /// The number of peers that have it or fetch it.
     copies: u32,
-    need: Need,
-    place: Place,
+    priority: Priority,
+    state: PieceState,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Level {
-    pieces: Set,
+struct RarityLevel {
+    pieces: BitSet,
     count: u32,
 }
 
-/// The pieces of one need.
+/// The pieces of one priority.
 #[derive(Debug, Clone, Default)]
-struct Part {
-    /// Those of which nothing is had: nobody has the pieces of level 0, the others are told apart by the order.
-    levels: Vec<Level>,
-    /// Which levels above 0 have pieces, and all of their pieces.
-    filled: Set,
-    open: Set,
-    /// Those of which something is had.
-    begun: Set,
-    /// Those that are being fetched.
-    flying: Set,
+struct PriorityGroup {
+    /// Missing pieces by level. No peer has the pieces of level 0; the order defines the other levels.
+    levels: Vec<RarityLevel>,
+    /// The levels above 0 that have pieces.
+    filled: BitSet,
+    /// All pieces of the levels above 0.
+    missing: BitSet,
+    /// Pieces with some bytes on this machine.
+    partial: BitSet,
+    /// Pieces in flight.
+    in_flight: BitSet,
 }
 
 /// All pieces of a manifest.
@@ -68,212 +69,224 @@ struct Part {
 pub struct Pieces {
     order: Order,
     all: Vec<Piece>,
-    parts: [Part; 2],
-    /// Bytes that are wanted and not had.
-    missing: u64,
+    groups: [PriorityGroup; 2],
+    /// Bytes that are wanted and missing.
+    missing_bytes: u64,
 }
 
 impl Pieces {
-    /// What a task wants.
+    /// Creates the pieces of a task.
     #[must_use]
     pub fn new(task: &Task, order: Order) -> Self {
-        let piece =
-            |size: &u64| Piece { size: *size, kept: 0, copies: 0, need: Need::Later, place: Place::Out };
-        let none = Set::new(task.piece_sizes.len());
-        let part = Part { open: none.clone(), begun: none.clone(), flying: none, ..Part::default() };
+        let piece = |size: &u64| Piece {
+            size: *size,
+            kept_bytes: 0,
+            copies: 0,
+            priority: Priority::Later,
+            state: PieceState::Inactive,
+        };
+        let none = BitSet::new(task.piece_sizes.len());
+        let group = PriorityGroup {
+            missing: none.clone(),
+            partial: none.clone(),
+            in_flight: none,
+            ..PriorityGroup::default()
+        };
         let mut pieces = Self {
             order,
             all: task.piece_sizes.iter().map(piece).collect(),
-            parts: [part.clone(), part],
-            missing: 0,
+            groups: [group.clone(), group],
+            missing_bytes: 0,
         };
-        for (at, number) in (0..).zip(&task.wanted) {
-            let Some(piece) = pieces.all.get_mut(*number as usize) else { continue };
-            if piece.place == Place::Out {
-                piece.need = if at < task.urgent { Need::Urgent } else { Need::Later };
-                pieces.missing += piece.size;
-                pieces.put(*number, Place::Open);
+        for (at, piece_index) in (0..).zip(&task.wanted) {
+            let Some(piece) = pieces.all.get_mut(*piece_index as usize) else { continue };
+            if piece.state == PieceState::Inactive {
+                piece.priority = if at < task.urgent { Priority::Urgent } else { Priority::Later };
+                pieces.missing_bytes += piece.size;
+                pieces.set_state(*piece_index, PieceState::Missing);
             }
         }
         pieces
     }
 
-    /// How many there are, wanted or not.
+    /// The number of pieces of the manifest, wanted or not.
     #[must_use]
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// True if the manifest has no pieces.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Bytes of all that is missing.
+    /// The missing bytes of all pieces.
     #[must_use]
-    pub fn missing(&self) -> u64 {
-        self.missing
+    pub fn missing_bytes(&self) -> u64 {
+        self.missing_bytes
     }
 
-    /// Bytes that are missing of `piece`.
+    /// The missing bytes of `piece`.
     #[must_use]
-    pub fn missing_of(&self, piece: u32) -> u64 {
-        self.all.get(piece as usize).map_or(0, |piece| piece.size.saturating_sub(piece.kept))
+    pub fn missing_bytes_of(&self, piece: u32) -> u64 {
+        self.all.get(piece as usize).map_or(0, |piece| piece.size.saturating_sub(piece.kept_bytes))
     }
 
-    /// What is had of `piece`, from 0 to 1, if so many bytes are.
+    /// The share of `piece` that `bytes` bytes are, 0 to 1.
     #[must_use]
-    pub fn share(&self, piece: u32, bytes: u64) -> f64 {
+    pub fn fraction(&self, piece: u32, bytes: u64) -> f64 {
         self.all.get(piece as usize).map_or(0.0, |piece| bytes as f64 / piece.size.max(1) as f64)
     }
 
-    /// How many peers have `piece`.
+    /// The number of peers that have `piece` or fetch it.
     #[must_use]
     pub fn copies(&self, piece: u32) -> u32 {
         self.all.get(piece as usize).map_or(0, |piece| piece.copies)
-    }
-
-    /// Whether `piece` is being fetched.
-    #[must_use]
-    pub fn is_flying(&self, piece: u32) -> bool {
-        self.all.get(piece as usize).is_some_and(|piece| piece.place == Place::Flying)
     }
 
     fn level(&self, copies: u32) -> usize {
         if self.order == Order::Rarest { copies as usize } else { copies.min(1) as usize }
     }
 
-    /// Moves a piece to another place.
-    fn put(&mut self, number: u32, place: Place) {
-        let Some(piece) = self.all.get(number as usize) else { return };
-        let (level, from, need) = (self.level(piece.copies), piece.place, piece.need);
+    /// Changes the state of a piece.
+    fn set_state(&mut self, piece_index: u32, state: PieceState) {
+        let Some(piece) = self.all.get(piece_index as usize) else { return };
+        let (level, from, priority) = (self.level(piece.copies), piece.state, piece.priority);
         let pieces = self.all.len();
-        let part = &mut self.parts[need as usize];
+        let group = &mut self.groups[priority as usize];
         match from {
-            Place::Out => {}
-            Place::Open => part.shut(level, number),
-            Place::Begun => drop(part.begun.remove(number)),
-            Place::Flying => drop(part.flying.remove(number)),
+            PieceState::Inactive => {}
+            PieceState::Missing => group.remove_missing(level, piece_index),
+            PieceState::Partial => drop(group.partial.remove(piece_index)),
+            PieceState::InFlight => drop(group.in_flight.remove(piece_index)),
         }
-        match place {
-            Place::Out => {}
-            Place::Open => part.open(level, number, pieces),
-            Place::Begun => drop(part.begun.insert(number)),
-            Place::Flying => drop(part.flying.insert(number)),
+        match state {
+            PieceState::Inactive => {}
+            PieceState::Missing => group.add_missing(level, piece_index, pieces),
+            PieceState::Partial => drop(group.partial.insert(piece_index)),
+            PieceState::InFlight => drop(group.in_flight.insert(piece_index)),
         }
-        self.all[number as usize].place = place;
+        self.all[piece_index as usize].state = state;
     }
 
-    /// One peer more, or one less, has `piece`.
-    pub fn count(&mut self, number: u32, more: bool) {
-        let Some(piece) = self.all.get(number as usize) else { return };
+    /// Counts one more copy of a piece, or one less.
+    pub fn count_copy(&mut self, piece_index: u32, more: bool) {
+        let Some(piece) = self.all.get(piece_index as usize) else { return };
         let copies = if more { piece.copies + 1 } else { piece.copies.saturating_sub(1) };
-        let place = piece.place;
-        if place == Place::Open {
-            self.put(number, Place::Out);
+        let state = piece.state;
+        if state == PieceState::Missing {
+            self.set_state(piece_index, PieceState::Inactive);
         }
-        self.all[number as usize].copies = copies;
-        if place == Place::Open {
-            self.put(number, Place::Open);
-        }
-    }
-
-    /// `piece` is being fetched from now on.
-    pub fn take(&mut self, number: u32) {
-        if self.all.get(number as usize).is_some_and(|piece| piece.place != Place::Out) {
-            self.put(number, Place::Flying);
+        self.all[piece_index as usize].copies = copies;
+        if state == PieceState::Missing {
+            self.set_state(piece_index, PieceState::Missing);
         }
     }
 
-    /// So many more bytes of `piece` are had.
-    pub fn keep(&mut self, number: u32, bytes: u64) {
-        let bytes = bytes.min(self.missing_of(number));
-        if let Some(piece) = self.all.get_mut(number as usize).filter(|piece| piece.place != Place::Out) {
-            piece.kept += bytes;
-            self.missing -= bytes;
+    /// Records that a fetch of a piece started.
+    pub fn start_fetch(&mut self, piece_index: u32) {
+        if self.all.get(piece_index as usize).is_some_and(|piece| piece.state != PieceState::Inactive) {
+            self.set_state(piece_index, PieceState::InFlight);
         }
     }
 
-    /// `piece` is no longer being fetched.
-    pub fn put_back(&mut self, number: u32) {
-        let Some(piece) = self.all.get(number as usize) else { return };
-        if piece.place == Place::Flying {
-            self.put(number, if piece.kept > 0 { Place::Begun } else { Place::Open });
+    /// Records that `bytes` more bytes of a piece are on this machine.
+    pub fn add_bytes(&mut self, piece_index: u32, bytes: u64) {
+        let bytes = bytes.min(self.missing_bytes_of(piece_index));
+        if let Some(piece) =
+            self.all.get_mut(piece_index as usize).filter(|piece| piece.state != PieceState::Inactive)
+        {
+            piece.kept_bytes += bytes;
+            self.missing_bytes -= bytes;
         }
     }
 
-    /// `piece` is had.
-    pub fn have(&mut self, number: u32) {
-        if self.all.get(number as usize).is_some_and(|piece| piece.place != Place::Out) {
-            self.missing -= self.missing_of(number);
-            self.put(number, Place::Out);
+    /// Records that the last fetch of a piece ended.
+    pub fn end_fetch(&mut self, piece_index: u32) {
+        let Some(piece) = self.all.get(piece_index as usize) else { return };
+        if piece.state == PieceState::InFlight {
+            self.set_state(
+                piece_index,
+                if piece.kept_bytes > 0 { PieceState::Partial } else { PieceState::Missing },
+            );
         }
     }
 
-    /// What goes first of that which is offered and not being fetched: what is nearest to its end of the begun
-    /// ones, else what the order says.
-    pub fn first(&self, need: Need, offers: &Set, chance: &mut Chance) -> Option<u32> {
-        let part = &self.parts[need as usize];
-        let begun = part.begun.shared(offers).min_by_key(|piece| self.missing_of(*piece));
-        if begun.is_some() {
-            return begun;
+    /// Records that a piece is complete.
+    pub fn complete(&mut self, piece_index: u32) {
+        if self.all.get(piece_index as usize).is_some_and(|piece| piece.state != PieceState::Inactive) {
+            self.missing_bytes -= self.missing_bytes_of(piece_index);
+            self.set_state(piece_index, PieceState::Inactive);
         }
-        if !part.open.meets(offers) {
+    }
+
+    /// The next piece of a priority among `requestable`. The partial piece with the fewest missing bytes comes
+    /// first, then the order decides.
+    pub fn next_piece(&self, priority: Priority, requestable: &BitSet, rng: &mut Rng) -> Option<u32> {
+        let group = &self.groups[priority as usize];
+        let partial =
+            group.partial.intersection(requestable).min_by_key(|piece| self.missing_bytes_of(*piece));
+        if partial.is_some() {
+            return partial;
+        }
+        if !group.missing.intersects(requestable) {
             return None;
         }
-        part.filled.iter().filter_map(|level| part.levels.get(level as usize)).find_map(|level| {
-            match self.order {
-                Order::Sequential => level.pieces.shared(offers).next(),
-                _ => pick(&level.pieces, offers, chance),
-            }
+        group.filled.iter().filter_map(|level| group.levels.get(level as usize)).find_map(|level| match self
+            .order
+        {
+            Order::Sequential => level.pieces.intersection(requestable).next(),
+            _ => random_common(&level.pieces, requestable, rng),
         })
     }
 
-    /// Whether some of what is offered nobody else has, and it is not being fetched.
+    /// True if a piece in `requestable` has only one copy and is not in flight.
     #[must_use]
-    pub fn only_there(&self, offers: &Set) -> bool {
-        let level = |part: &Part| part.levels.get(1).is_some_and(|level| level.pieces.meets(offers));
-        self.order == Order::Rarest && self.parts.iter().any(level)
+    pub fn has_unique(&self, requestable: &BitSet) -> bool {
+        let level = |group: &PriorityGroup| {
+            group.levels.get(1).is_some_and(|level| level.pieces.intersects(requestable))
+        };
+        self.order == Order::Rarest && self.groups.iter().any(level)
     }
 
-    /// What is being fetched of a need, if all of it is that anybody has.
+    /// The pieces in flight of a priority. `None`: a piece that some peer has is not in flight.
     #[must_use]
-    pub fn all_flying(&self, need: Need) -> Option<&Set> {
-        let part = &self.parts[need as usize];
-        let none = part.open.is_empty() && part.begun.iter().all(|piece| self.copies(piece) == 0);
-        none.then_some(&part.flying)
+    pub fn all_in_flight(&self, priority: Priority) -> Option<&BitSet> {
+        let group = &self.groups[priority as usize];
+        let none_left = group.missing.is_empty() && group.partial.iter().all(|piece| self.copies(piece) == 0);
+        none_left.then_some(&group.in_flight)
     }
 }
 
-/// Any of what is in both.
-fn pick(pieces: &Set, offers: &Set, chance: &mut Chance) -> Option<u32> {
-    match pieces.count_shared(offers) {
+/// A random piece of both sets.
+fn random_common(pieces: &BitSet, requestable: &BitSet, rng: &mut Rng) -> Option<u32> {
+    match pieces.intersection_len(requestable) {
         0 => None,
-        count => pieces.nth_shared(offers, chance.below(count)),
+        count => pieces.nth_common(requestable, rng.below(count)),
     }
 }
 
-impl Part {
-    fn open(&mut self, level: usize, piece: u32, pieces: usize) {
+impl PriorityGroup {
+    fn add_missing(&mut self, level: usize, piece: u32, pieces: usize) {
         while self.levels.len() <= level {
-            self.levels.push(Level { pieces: Set::new(pieces), count: 0 });
+            self.levels.push(RarityLevel { pieces: BitSet::new(pieces), count: 0 });
         }
-        let at = &mut self.levels[level];
-        at.count += u32::from(at.pieces.insert(piece));
+        let level_pieces = &mut self.levels[level];
+        level_pieces.count += u32::from(level_pieces.pieces.insert(piece));
         if level > 0 {
             self.filled.grow(level + 1);
             self.filled.insert(level as u32);
-            self.open.insert(piece);
+            self.missing.insert(piece);
         }
     }
 
-    fn shut(&mut self, level: usize, piece: u32) {
-        let Some(at) = self.levels.get_mut(level) else { return };
-        at.count -= u32::from(at.pieces.remove(piece));
-        if at.count == 0 {
+    fn remove_missing(&mut self, level: usize, piece: u32) {
+        let Some(level_pieces) = self.levels.get_mut(level) else { return };
+        level_pieces.count -= u32::from(level_pieces.pieces.remove(piece));
+        if level_pieces.count == 0 {
             self.filled.remove(level as u32);
         }
-        self.open.remove(piece);
+        self.missing.remove(piece);
     }
 }

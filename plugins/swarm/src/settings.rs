@@ -1,38 +1,38 @@
-//! The policy's settings. A value that makes no sense is as good as none.
+//! The settings of the picker. A value without meaning counts as missing.
 
-use tightwad_plugin_sdk::Settings as Given;
+use tightwad_plugin_sdk::Settings as ScriptSettings;
 
-/// In what order pieces are fetched.
+/// The order of fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// Those that the fewest peers have.
+    /// The pieces with the fewest copies first.
     #[default]
     Rarest,
-    /// Any: to compare with.
+    /// Random, for comparisons.
     Random,
-    /// As they are in the file: to read it while it comes. It spreads a model badly.
+    /// In file order, so that the file can be read during the pull. It spreads a model badly.
     Sequential,
 }
 
-/// What a user can set.
+/// The settings that a user can give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// `order`: `rarest`, `random` or `sequential`.
     pub order: Order,
-    /// `end_game`: most fetches of one piece at a time; 0 and 1: never a second one.
-    pub end_game: u32,
+    /// The maximum number of fetches of one piece at the same time. 0 and 1: no second fetch.
+    pub max_fetches_per_piece: u32,
 }
 
 impl Settings {
-    /// Reads the settings from the user.
+    /// Reads the user's settings.
     #[must_use]
-    pub fn read(given: &Given) -> Self {
-        let order = match given.text("order") {
+    pub fn from_script(script: &ScriptSettings) -> Self {
+        let order = match script.text("order") {
             Some("random") => Order::Random,
             Some("sequential") => Order::Sequential,
             _ => Order::Rarest,
         };
-        Self { order, end_game: given.count("end_game").unwrap_or(2).min(8) }
+        Self { order, max_fetches_per_piece: script.count("max_fetches_per_piece").unwrap_or(2).min(8) }
     }
 }
 
@@ -41,14 +41,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_and_what_makes_no_sense_is_the_default() {
-        let defaults = Settings { order: Order::Rarest, end_game: 2 };
-        let with =
-            |order: &str, end_game: u32| Given::default().with("order", order).with("end_game", end_game);
-        assert_eq!(Settings::read(&Given::default()), defaults);
-        assert_eq!(Settings::read(&Given::default().with("order", "best").with("end_game", "x")), defaults);
-        let sequential = Settings { order: Order::Sequential, end_game: 0 };
-        assert_eq!(Settings::read(&with("sequential", 0)), sequential);
-        assert_eq!(Settings::read(&with("random", 1000)).end_game, 8);
+    fn values_are_read_and_meaningless_ones_are_the_defaults() {
+        let defaults = Settings { order: Order::Rarest, max_fetches_per_piece: 2 };
+        let with = |order: &str, max_fetches_per_piece: u32| {
+            ScriptSettings::default()
+                .with("order", order)
+                .with("max_fetches_per_piece", max_fetches_per_piece)
+        };
+        assert_eq!(Settings::from_script(&ScriptSettings::default()), defaults);
+        assert_eq!(
+            Settings::from_script(
+                &ScriptSettings::default().with("order", "best").with("max_fetches_per_piece", "x")
+            ),
+            defaults
+        );
+        let sequential = Settings { order: Order::Sequential, max_fetches_per_piece: 0 };
+        assert_eq!(Settings::from_script(&with("sequential", 0)), sequential);
+        assert_eq!(Settings::from_script(&with("random", 1000)).max_fetches_per_piece, 8);
     }
 }

@@ -1,4 +1,4 @@
-//! A host that keeps to `wit/reviewing.wit`, and checks that the mode does.
+//! A host that follows `wit/reviewing.wit`, and checks that the mode does.
 
 use std::cell::{Cell, RefCell};
 
@@ -7,7 +7,7 @@ use tightwad_plugin_sdk::{
     Candidate, Error, Judgement, Member, Review, ReviewMethods, Settings, TokenScore, Verdict,
 };
 
-/// How a call goes wrong.
+/// The way in which a call fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
     Refused,
@@ -27,46 +27,46 @@ impl Fault {
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Ended {
+pub enum Outcome {
     Approved(u32),
     Corrected(u32, u32),
-    Rewritten,
+    Rejected,
 }
 
 /// A policy plugin.
 pub type Policy = fn(u32, &Review) -> Verdict;
 
-/// What a member writes, and what the reviewer thinks of it.
+/// A member, its answer, and the reviewer's opinion of it.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    pub lost: bool,
-    pub busy: u32,
-    pub characters: u32,
-    pub whole: bool,
+    pub fails: bool,
+    pub pending_requests: u32,
+    pub character_count: u32,
+    pub complete: bool,
     pub scores: Result<Vec<f32>, Fault>,
     pub judgement: Result<Judgement, Fault>,
 }
 
 impl Writer {
-    /// Writes what the reviewer scores like this and approves when asked.
+    /// Writes an answer with these scores. The reviewer approves it when asked.
     pub fn new(scores: &[f32]) -> Self {
         Self {
-            lost: false,
-            busy: 0,
-            characters: 40,
-            whole: true,
+            fails: false,
+            pending_requests: 0,
+            character_count: 40,
+            complete: true,
             scores: Ok(scores.to_vec()),
             judgement: Ok(Judgement::Approve),
         }
     }
 
-    pub fn judged(mut self, judgement: Judgement) -> Self {
+    pub fn with_judgement(mut self, judgement: Judgement) -> Self {
         self.judgement = Ok(judgement);
         self
     }
 
-    pub fn lost() -> Self {
-        Self { lost: true, ..Self::new(&[]) }
+    pub fn failing() -> Self {
+        Self { fails: true, ..Self::new(&[]) }
     }
 }
 
@@ -74,60 +74,60 @@ impl Writer {
 pub struct Simulation {
     pub fleet: Vec<Writer>,
     pub settings: Settings,
-    pub ways: ReviewMethods,
+    pub methods: ReviewMethods,
     pub policy: Option<Policy>,
-    /// The call to write that fails, counted from 0.
-    pub write_fails: Option<(usize, Fault)>,
-    /// How approving and correcting fail.
+    /// The call of `generate` that fails, counted from 0.
+    pub generate_fails: Option<(usize, Fault)>,
+    /// How `approve` and `correct` fail.
     pub end_fails: Option<Fault>,
-    pub rewrite_fails: Option<Fault>,
-    /// Members that were asked to write, call by call.
-    pub writes: RefCell<Vec<Vec<u32>>>,
-    /// Who wrote the candidates that came.
-    pub came: RefCell<Vec<u32>>,
+    pub reject_fails: Option<Fault>,
+    /// The members of each call of `generate`.
+    pub generate_calls: RefCell<Vec<Vec<u32>>>,
+    /// The writer of each candidate.
+    pub candidate_writers: RefCell<Vec<u32>>,
     pub scored: RefCell<Vec<u32>>,
-    /// What went to the client early: a candidate, and how many of its tokens.
-    pub passed: RefCell<Vec<(u32, u32)>>,
-    pub pass_fails: Option<Fault>,
-    pub asked: RefCell<Vec<u32>>,
-    pub ruled: Cell<usize>,
-    pub ended: Cell<Option<Ended>>,
+    /// The released prefixes: a candidate, and a number of its tokens.
+    pub released: RefCell<Vec<(u32, u32)>>,
+    pub release_fails: Option<Fault>,
+    pub judged: RefCell<Vec<u32>>,
+    pub policy_calls: Cell<usize>,
+    pub outcome: Cell<Option<Outcome>>,
     pub warnings: RefCell<Vec<String>>,
 }
 
 impl Simulation {
-    pub fn new(ways: (bool, bool), fleet: &[Writer]) -> Self {
+    pub fn new(methods: (bool, bool), fleet: &[Writer]) -> Self {
         Self {
             fleet: fleet.to_vec(),
             settings: Settings::default(),
-            ways: ReviewMethods { score: ways.0, judge: ways.1, policy: false },
+            methods: ReviewMethods { score: methods.0, judge: methods.1, policy: false },
             policy: None,
-            write_fails: None,
+            generate_fails: None,
             end_fails: None,
-            rewrite_fails: None,
-            writes: RefCell::default(),
-            came: RefCell::default(),
+            reject_fails: None,
+            generate_calls: RefCell::default(),
+            candidate_writers: RefCell::default(),
             scored: RefCell::default(),
-            passed: RefCell::default(),
-            pass_fails: None,
-            asked: RefCell::default(),
-            ruled: Cell::default(),
-            ended: Cell::default(),
+            released: RefCell::default(),
+            release_fails: None,
+            judged: RefCell::default(),
+            policy_calls: Cell::default(),
+            outcome: Cell::default(),
             warnings: RefCell::default(),
         }
     }
 
     fn writer(&self, candidate: u32) -> &Writer {
-        assert_eq!(self.ended.get(), None, "nothing comes after the end");
-        &self.fleet[self.came.borrow()[candidate as usize] as usize]
+        assert_eq!(self.outcome.get(), None, "the request has ended");
+        &self.fleet[self.candidate_writers.borrow()[candidate as usize] as usize]
     }
 
-    fn end(&self, how: Ended, fails: Option<Fault>) -> Result<(), Error> {
-        assert_eq!(self.ended.get(), None, "a request ends once");
+    fn end(&self, outcome: Outcome, fails: Option<Fault>) -> Result<(), Error> {
+        assert_eq!(self.outcome.get(), None, "a request ends once");
         if let Some(fault) = fails {
             return Err(fault.error());
         }
-        self.ended.set(Some(how));
+        self.outcome.set(Some(outcome));
         Ok(())
     }
 }
@@ -140,7 +140,7 @@ impl Host for Simulation {
     fn fleet(&self) -> Vec<Member> {
         let member = |writer: &Writer| Member {
             name: "a member".to_owned(),
-            pending_requests: writer.busy,
+            pending_requests: writer.pending_requests,
             time_per_token: 0,
             written: 0,
             approved: 0,
@@ -148,44 +148,44 @@ impl Host for Simulation {
         self.fleet.iter().map(member).collect()
     }
 
-    fn ways(&self) -> ReviewMethods {
-        ReviewMethods { policy: self.policy.is_some(), ..self.ways }
+    fn review_methods(&self) -> ReviewMethods {
+        ReviewMethods { policy: self.policy.is_some(), ..self.methods }
     }
 
-    fn write(&self, members: &[u32], enough: u32) -> Result<Vec<Candidate>, Error> {
-        assert_eq!(self.ended.get(), None, "nothing comes after the end");
-        assert!(enough > 0 && enough as usize == members.len(), "all that are asked are wanted");
-        let call = self.writes.borrow().len();
+    fn generate(&self, members: &[u32], wanted: u32) -> Result<Vec<Candidate>, Error> {
+        assert_eq!(self.outcome.get(), None, "the request has ended");
+        assert!(wanted > 0 && wanted as usize == members.len(), "all asked members are wanted");
+        let call = self.generate_calls.borrow().len();
         for member in members {
             assert!((*member as usize) < self.fleet.len());
-            assert!(!self.writes.borrow().concat().contains(member), "nobody is asked twice");
+            assert!(!self.generate_calls.borrow().concat().contains(member), "a member is asked once");
         }
-        self.writes.borrow_mut().push(members.to_vec());
-        if let Some((fails, fault)) = self.write_fails
+        self.generate_calls.borrow_mut().push(members.to_vec());
+        if let Some((fails, fault)) = self.generate_fails
             && fails == call
         {
             return Err(fault.error());
         }
-        let there = members.iter().copied().filter(|member| !self.fleet[*member as usize].lost);
+        let successful = members.iter().copied().filter(|member| !self.fleet[*member as usize].fails);
         let candidate = |member: u32| {
-            self.came.borrow_mut().push(member);
+            self.candidate_writers.borrow_mut().push(member);
             let writer = &self.fleet[member as usize];
             Candidate {
                 member,
-                token_count: writer.characters / 4,
-                character_count: writer.characters,
-                complete: writer.whole,
+                token_count: writer.character_count / 4,
+                character_count: writer.character_count,
+                complete: writer.complete,
                 elapsed: 1_000_000,
             }
         };
-        Ok(there.map(candidate).collect())
+        Ok(successful.map(candidate).collect())
     }
 
     fn score(&self, candidate: u32, tokens: u32) -> Result<Vec<TokenScore>, Error> {
         let writer = self.writer(candidate);
-        assert!(self.ways.score && writer.characters > 0);
+        assert!(self.methods.score && writer.character_count > 0);
         let known = self.scored.borrow().contains(&candidate);
-        assert!(!known || tokens > 32, "what was scored is not scored again");
+        assert!(!known || tokens > 32, "scored tokens are not scored again");
         if !known {
             self.scored.borrow_mut().push(candidate);
         }
@@ -196,50 +196,50 @@ impl Host for Simulation {
         }
     }
 
-    fn pass(&self, candidate: u32, tokens: u32) -> Result<(), Error> {
+    fn release_prefix(&self, candidate: u32, tokens: u32) -> Result<(), Error> {
         let scores = self.writer(candidate).scores.clone().unwrap_or_default();
         assert!(tokens as usize <= scores.len() && self.scored.borrow().contains(&candidate));
-        let mut passed = self.passed.borrow_mut();
-        assert!(passed.iter().all(|(own, before)| *own == candidate && *before < tokens), "{passed:?}");
-        if let Some(fault) = self.pass_fails {
+        let mut released = self.released.borrow_mut();
+        assert!(released.iter().all(|(own, before)| *own == candidate && *before < tokens), "{released:?}");
+        if let Some(fault) = self.release_fails {
             return Err(fault.error());
         }
-        passed.push((candidate, tokens));
+        released.push((candidate, tokens));
         Ok(())
     }
 
-    fn ask(&self, candidate: u32) -> Result<Judgement, Error> {
+    fn ask_reviewer(&self, candidate: u32) -> Result<Judgement, Error> {
         let writer = self.writer(candidate);
-        assert!(self.ways.judge && writer.characters > 0);
-        assert!(!self.asked.borrow().contains(&candidate), "one judgement is enough");
-        self.asked.borrow_mut().push(candidate);
+        assert!(self.methods.judge && writer.character_count > 0);
+        assert!(!self.judged.borrow().contains(&candidate), "one judgement is wanted");
+        self.judged.borrow_mut().push(candidate);
         writer.judgement.clone().map_err(Fault::error)
     }
 
-    fn judge(&self, candidate: u32, review: &Review) -> Option<Verdict> {
+    fn ask_policy(&self, candidate: u32, review: &Review) -> Option<Verdict> {
         let scores = self.writer(candidate).scores.clone().unwrap_or_default();
-        assert_eq!(review.scores.len(), if self.ways.score { scores.len() } else { 0 });
-        assert!(review.judgement.is_none() || self.ways.judge);
+        assert_eq!(review.scores.len(), if self.methods.score { scores.len() } else { 0 });
+        assert!(review.judgement.is_none() || self.methods.judge);
         let policy = self.policy?;
-        self.ruled.set(self.ruled.get() + 1);
+        self.policy_calls.set(self.policy_calls.get() + 1);
         Some(policy(candidate, review))
     }
 
     fn approve(&self, candidate: u32) -> Result<(), Error> {
         self.writer(candidate);
-        assert!(self.passed.borrow().iter().all(|(own, _)| *own == candidate));
-        self.end(Ended::Approved(candidate), self.end_fails)
+        assert!(self.released.borrow().iter().all(|(own, _)| *own == candidate));
+        self.end(Outcome::Approved(candidate), self.end_fails)
     }
 
     fn correct(&self, candidate: u32, keep: u32) -> Result<(), Error> {
         let scores = self.writer(candidate).scores.clone().unwrap_or_default();
         assert!(self.scored.borrow().contains(&candidate) && (1..=scores.len()).contains(&(keep as usize)));
-        assert!(self.passed.borrow().iter().all(|(own, tokens)| *own == candidate && keep >= *tokens));
-        self.end(Ended::Corrected(candidate, keep), self.end_fails)
+        assert!(self.released.borrow().iter().all(|(own, tokens)| *own == candidate && keep >= *tokens));
+        self.end(Outcome::Corrected(candidate, keep), self.end_fails)
     }
 
-    fn rewrite(&self) -> Result<(), Error> {
-        self.end(Ended::Rewritten, self.rewrite_fails)
+    fn reject(&self) -> Result<(), Error> {
+        self.end(Outcome::Rejected, self.reject_fails)
     }
 
     fn warn(&self, text: &str) {

@@ -1,6 +1,6 @@
-//! Cost curves: rows of a pass, and the milliseconds it takes.
+//! Recorded cost curves: the rows of a pass, and its milliseconds.
 
-/// SmolLM2 on two cores: every row costs.
+/// SmolLM2 on two cores: the cost rises with every row.
 pub const SMOL: &[(usize, f64)] = &[
     (1, 7.4),
     (2, 13.4),
@@ -13,10 +13,10 @@ pub const SMOL: &[(usize, f64)] = &[
     (32, 126.0),
     (65, 252.0),
 ];
-/// A target that memory bandwidth bounds, as on a GPU.
-pub const FLAT: &[(usize, f64)] = &[(1, 20.0), (8, 21.0), (32, 25.0), (65, 32.0)];
+/// A target whose passes are bound by memory bandwidth, as on a GPU.
+pub const GPU_LIKE: &[(usize, f64)] = &[(1, 20.0), (8, 21.0), (32, 25.0), (65, 32.0)];
 
-/// Between the recorded points, in proportion.
+/// The milliseconds of a pass, interpolated between the recorded points.
 pub fn cost(curve: &[(usize, f64)], rows: usize) -> f64 {
     let after = curve.iter().position(|(at, _)| *at >= rows).unwrap_or(curve.len() - 1);
     let (x1, y1) = curve[after];

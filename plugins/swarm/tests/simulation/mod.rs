@@ -1,24 +1,25 @@
-//! A swarm with a clock of its own: peers that each run the policy, uplinks and downlinks that fetches share, peers
-//! that come and leave. The same plan gives the same outcome.
+//! A simulated swarm with its own clock: each peer runs the picker, fetches share uplinks and downlinks, and peers
+//! join and leave. Equal scenarios give equal outcomes.
 //!
-//! `plan` says what is simulated, `network` moves bytes, `node` is one peer, `world` lets things happen.
+//! `scenario` has the parameters and the outcome, `network` moves bytes, `peer` is one peer, `world` processes
+//! events.
 
-// Not every user of this needs all of it.
+// Each user of this module needs only a part of it.
 #![allow(dead_code, unused_imports)]
 
-mod alone;
 mod network;
-mod node;
-mod plan;
+mod peer;
+mod scenario;
+mod single_pull;
 mod world;
 
-pub use alone::alone;
-pub use plan::{Churn, Outcome, Peers, Plan};
+pub use scenario::{Churn, Outcome, Peers, Scenario};
+pub use single_pull::single_pull;
 
-/// Nanoseconds in a second.
+/// Nanoseconds per second.
 pub const SECOND: f64 = 1e9;
 
-/// Simulates `plan`.
-pub fn run(plan: &Plan) -> Outcome {
-    world::World::new(plan).run()
+/// Simulates `scenario`.
+pub fn run(scenario: &Scenario) -> Outcome {
+    world::World::new(scenario).run()
 }

@@ -1,28 +1,28 @@
-//! Moves bytes. The fetches of a link share it evenly, those of a piece share what is missing of it.
+//! Moves bytes. The fetches of a link share it evenly. The fetches of a piece share its missing bytes.
 
 use std::collections::BTreeMap;
 
 use super::SECOND;
 
-/// A fetch under way.
+/// A fetch in flight.
 #[derive(Debug, Clone)]
 pub struct Flow {
     pub from: u32,
     pub to: u32,
     pub piece: u32,
-    pub began: u64,
+    pub started: u64,
     pub bytes: f64,
     rate: f64,
 }
 
-/// A piece on its way to a peer.
+/// A piece in flight to a peer.
 #[derive(Debug, Clone)]
 struct Download {
     missing: f64,
     flows: Vec<usize>,
-    /// Until when bytes were counted.
-    counted: u64,
-    /// When it will be whole; grows stale when rates change.
+    /// The time until which its bytes are counted.
+    advanced_to: u64,
+    /// The version of its scheduled completion. It changes with the rates.
     version: u64,
 }
 
@@ -34,9 +34,9 @@ struct Link {
     downloads: Vec<usize>,
 }
 
-/// When a piece will be whole, unless its version is another by then.
+/// The completion of a piece. It is stale if its version differs from the download's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Whole {
+pub struct Completion {
     pub to: u32,
     pub piece: u32,
     pub version: u64,
@@ -46,13 +46,13 @@ pub struct Whole {
 pub struct Network {
     links: Vec<Link>,
     flows: Vec<Option<Flow>>,
-    empty: Vec<usize>,
+    free_flows: Vec<usize>,
     downloads: BTreeMap<(u32, u32), Download>,
     version: u64,
     /// Bytes that each peer sent.
     pub sent: Vec<f64>,
-    /// What is to be put on the calendar.
-    pub expected: Vec<(u64, Whole)>,
+    /// Completions for the calendar.
+    pub scheduled: Vec<(u64, Completion)>,
 }
 
 impl Network {
@@ -65,46 +65,46 @@ impl Network {
         self.links[from as usize].uploads.len()
     }
 
-    /// Fetches of `to` from `from`.
+    /// The number of fetches of `to` from `from`.
     pub fn between(&self, from: u32, to: u32) -> u32 {
         let flows = self.links[to as usize].downloads.iter().flat_map(|flow| &self.flows[*flow]);
         flows.filter(|flow| flow.from == from).count() as u32
     }
 
-    pub fn begin(&mut self, now: u64, from: u32, to: u32, piece: u32, missing: f64) {
-        let flow = Flow { from, to, piece, began: now, bytes: 0.0, rate: 0.0 };
-        let number = self.empty.pop().unwrap_or(self.flows.len());
+    pub fn start_fetch(&mut self, now: u64, from: u32, to: u32, piece: u32, missing: f64) {
+        let flow = Flow { from, to, piece, started: now, bytes: 0.0, rate: 0.0 };
+        let number = self.free_flows.pop().unwrap_or(self.flows.len());
         if number == self.flows.len() {
             self.flows.push(None);
         }
         self.flows[number] = Some(flow);
         let download = self.downloads.entry((to, piece));
         download
-            .or_insert_with(|| Download { missing, flows: Vec::new(), counted: now, version: 0 })
+            .or_insert_with(|| Download { missing, flows: Vec::new(), advanced_to: now, version: 0 })
             .flows
             .push(number);
         self.links[from as usize].uploads.push(number);
         self.links[to as usize].downloads.push(number);
-        self.share(now, &[from], &[to]);
+        self.share_links(now, &[from], &[to]);
     }
 
-    /// The fetches of a piece, if it is whole; they end, the fastest one first.
-    pub fn whole(&mut self, now: u64, whole: Whole) -> Option<Vec<Flow>> {
-        let key = (whole.to, whole.piece);
-        let numbers = self.downloads.get(&key).filter(|one| one.version == whole.version)?.flows.clone();
-        self.count(now, key);
+    /// Ends the fetches of a complete piece. Returns them, the fastest one first. `None`: the completion is stale.
+    pub fn complete(&mut self, now: u64, completion: Completion) -> Option<Vec<Flow>> {
+        let key = (completion.to, completion.piece);
+        let numbers = self.downloads.get(&key).filter(|one| one.version == completion.version)?.flows.clone();
+        self.advance(now, key);
         let mut flows = self.remove(now, &numbers);
         flows.sort_by(|a, b| b.rate.total_cmp(&a.rate));
         Some(flows)
     }
 
-    /// A peer is gone: its fetches and those of others from it.
+    /// Removes a peer. Returns its fetches, and the fetches from it.
     pub fn leave(&mut self, now: u64, peer: u32) -> Vec<Flow> {
         let link = &self.links[peer as usize];
         let numbers: Vec<usize> = link.uploads.iter().chain(&link.downloads).copied().collect();
         for number in &numbers {
             if let Some(flow) = &self.flows[*number] {
-                self.count(now, (flow.to, flow.piece));
+                self.advance(now, (flow.to, flow.piece));
             }
         }
         self.remove(now, &numbers)
@@ -114,7 +114,7 @@ impl Network {
         let mut gone = Vec::new();
         for number in numbers {
             let Some(flow) = self.flows[*number].take() else { continue };
-            self.empty.push(*number);
+            self.free_flows.push(*number);
             self.links[flow.from as usize].uploads.retain(|other| other != number);
             self.links[flow.to as usize].downloads.retain(|other| other != number);
             let key = (flow.to, flow.piece);
@@ -128,15 +128,15 @@ impl Network {
         }
         let from: Vec<u32> = gone.iter().map(|flow| flow.from).collect();
         let to: Vec<u32> = gone.iter().map(|flow| flow.to).collect();
-        self.share(now, &from, &to);
+        self.share_links(now, &from, &to);
         gone
     }
 
-    /// Counts the bytes of a download until now.
-    fn count(&mut self, now: u64, key: (u32, u32)) {
+    /// Counts the bytes of a download until `now`.
+    fn advance(&mut self, now: u64, key: (u32, u32)) {
         let Some(download) = self.downloads.get_mut(&key) else { return };
-        let seconds = (now - download.counted) as f64 / SECOND;
-        download.counted = now;
+        let seconds = (now - download.advanced_to) as f64 / SECOND;
+        download.advanced_to = now;
         for number in &download.flows {
             let Some(flow) = &mut self.flows[*number] else { continue };
             let bytes = flow.rate * seconds;
@@ -146,8 +146,8 @@ impl Network {
         }
     }
 
-    /// Shares links anew: the uplinks of `from`, the downlinks of `to`.
-    fn share(&mut self, now: u64, from: &[u32], to: &[u32]) {
+    /// Distributes links anew: the uplinks of `from`, the downlinks of `to`.
+    fn share_links(&mut self, now: u64, from: &[u32], to: &[u32]) {
         let ups = from.iter().flat_map(|peer| self.links[*peer as usize].uploads.clone());
         let downs = to.iter().flat_map(|peer| self.links[*peer as usize].downloads.clone());
         let mut changed: Vec<usize> = ups.chain(downs).collect();
@@ -161,7 +161,7 @@ impl Network {
         keys.sort_unstable();
         keys.dedup();
         for key in &keys {
-            self.count(now, *key);
+            self.advance(now, *key);
         }
         for number in changed {
             let Some(flow) = &mut self.flows[number] else { continue };
@@ -169,17 +169,17 @@ impl Network {
             flow.rate = (up.up / up.uploads.len() as f64).min(down.down / down.downloads.len() as f64);
         }
         for key in keys {
-            self.expect(now, key);
+            self.schedule(now, key);
         }
     }
 
-    fn expect(&mut self, now: u64, key: (u32, u32)) {
+    fn schedule(&mut self, now: u64, key: (u32, u32)) {
         let Some(download) = self.downloads.get_mut(&key) else { return };
         let rates: f64 =
             download.flows.iter().flat_map(|flow| &self.flows[*flow]).map(|flow| flow.rate).sum();
         self.version += 1;
         download.version = self.version;
         let at = now + (download.missing.max(0.0) / rates * SECOND).ceil() as u64;
-        self.expected.push((at, Whole { to: key.0, piece: key.1, version: self.version }));
+        self.scheduled.push((at, Completion { to: key.0, piece: key.1, version: self.version }));
     }
 }

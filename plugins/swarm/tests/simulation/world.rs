@@ -1,39 +1,39 @@
-//! Lets things happen, in order.
+//! Processes the events of a simulation in order.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use tightwad_plugin_sdk::piece_picker::{Event, Fault, Fetch, FetchResult, PieceSet};
-use tightwad_swarm::chance::Chance;
+use tightwad_swarm::rng::Rng;
 
 use super::SECOND;
-use super::network::{Flow, Network, Whole};
-use super::node::Node;
-use super::plan::{Outcome, Plan};
+use super::network::{Completion, Flow, Network};
+use super::peer::SimPeer;
+use super::scenario::{Outcome, Scenario};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Happening {
-    Whole(Whole),
-    /// A peer's policy is asked.
+enum SimEvent {
+    Completion(Completion),
+    /// A peer's picker runs because of events.
     Wake(u32),
-    /// It is asked anyway, once a second.
+    /// A peer's picker runs in any case, once per second.
     Tick(u32),
-    /// Others hear of a peer's new pieces.
-    Tell(u32),
+    /// Other peers learn of a peer's new pieces.
+    Announce(u32),
     Refuse(u32, u32, u32),
-    Come,
+    Join,
     Leave(u32),
 }
 
 pub struct World<'a> {
-    plan: &'a Plan,
+    scenario: &'a Scenario,
     now: u64,
-    calendar: BinaryHeap<Reverse<(u64, u64, Happening)>>,
-    happened: u64,
-    nodes: Vec<Node>,
+    calendar: BinaryHeap<Reverse<(u64, u64, SimEvent)>>,
+    event_count: u64,
+    peers: Vec<SimPeer>,
     network: Network,
-    chance: Chance,
+    rng: Rng,
     outcome: Outcome,
 }
 
@@ -41,233 +41,234 @@ pub struct World<'a> {
 const SEEDER: u32 = 0;
 
 impl<'a> World<'a> {
-    pub fn new(plan: &'a Plan) -> Self {
+    pub fn new(scenario: &'a Scenario) -> Self {
         let mut world = Self {
-            plan,
+            scenario,
             now: 0,
             calendar: BinaryHeap::new(),
-            happened: 0,
-            nodes: vec![Node::seeder(plan)],
+            event_count: 0,
+            peers: vec![SimPeer::seeder(scenario)],
             network: Network::default(),
-            chance: Chance::new(plan.seed),
+            rng: Rng::new(scenario.seed),
             outcome: Outcome::default(),
         };
-        world.network.join((plan.seeder, plan.seeder));
-        for _ in 0..plan.peers.first {
-            world.come();
+        world.network.join((scenario.seeder, scenario.seeder));
+        for _ in 0..scenario.peers.first {
+            world.join();
         }
-        if plan.churn.is_some_and(|churn| churn.come > 0.0) {
-            world.next_comes();
+        if scenario.churn.is_some_and(|churn| churn.arrivals_per_second > 0.0) {
+            world.schedule_join();
         }
         world
     }
 
     pub fn run(mut self) -> Outcome {
-        while let Some(Reverse((at, _, happening))) = self.calendar.pop() {
-            if at as f64 > self.plan.until * SECOND {
+        while let Some(Reverse((at, _, sim_event))) = self.calendar.pop() {
+            if at as f64 > self.scenario.duration * SECOND {
                 break;
             }
             self.now = at;
-            self.happen(happening);
-            for (at, whole) in std::mem::take(&mut self.network.expected) {
-                self.at(at, Happening::Whole(whole));
+            self.handle(sim_event);
+            for (at, completion) in std::mem::take(&mut self.network.scheduled) {
+                self.schedule_at(at, SimEvent::Completion(completion));
             }
-            // Whoever comes later is not waited for.
-            let coming = self.plan.churn.is_some_and(|churn| churn.come > 0.0);
-            if !coming && self.nodes.iter().all(|node| !node.here || node.policy.is_none()) {
+            // Peers that join later do not count.
+            let more_join = self.scenario.churn.is_some_and(|churn| churn.arrivals_per_second > 0.0);
+            if !more_join && self.peers.iter().all(|peer| !peer.online || peer.picker.is_none()) {
                 break;
             }
         }
         self.outcome.end = self.now as f64 / SECOND;
         self.outcome.seeder = self.network.sent[SEEDER as usize];
         self.outcome.sent = self.network.sent.iter().sum();
-        self.outcome.peers = self.nodes.iter().skip(1).map(|node| (node.came, node.done)).collect();
+        self.outcome.peers =
+            self.peers.iter().skip(1).map(|peer| (peer.joined_at, peer.finished_at)).collect();
         self.outcome
     }
 
-    fn at(&mut self, at: u64, happening: Happening) {
-        self.happened += 1;
-        self.calendar.push(Reverse((at, self.happened, happening)));
+    fn schedule_at(&mut self, at: u64, sim_event: SimEvent) {
+        self.event_count += 1;
+        self.calendar.push(Reverse((at, self.event_count, sim_event)));
     }
 
-    fn after(&mut self, seconds: f64, happening: Happening) {
-        self.at(self.now + (seconds * SECOND) as u64, happening);
+    fn schedule_after(&mut self, seconds: f64, sim_event: SimEvent) {
+        self.schedule_at(self.now + (seconds * SECOND) as u64, sim_event);
     }
 
-    /// Seconds between things that happen so often on average.
-    fn seconds(&mut self, mean: f64) -> f64 {
-        -mean * (1.0 - self.chance.share()).max(1e-12).ln()
+    /// A random interval of events with this mean, in seconds.
+    fn random_interval(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.rng.next_f64()).max(1e-12).ln()
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Whole(whole) => {
-                if let Some(flows) = self.network.whole(self.now, whole) {
-                    self.whole(&flows);
+    fn handle(&mut self, sim_event: SimEvent) {
+        match sim_event {
+            SimEvent::Completion(completion) => {
+                if let Some(flows) = self.network.complete(self.now, completion) {
+                    self.piece_completed(&flows);
                 }
             }
-            Happening::Wake(node) => {
-                self.nodes[node as usize].wakes = false;
-                self.ask(node);
+            SimEvent::Wake(peer) => {
+                self.peers[peer as usize].wake_is_scheduled = false;
+                self.run_picker(peer);
             }
-            Happening::Tick(node) => {
-                if self.ask(node) {
-                    self.after(1.0, Happening::Tick(node));
+            SimEvent::Tick(peer) => {
+                if self.run_picker(peer) {
+                    self.schedule_after(1.0, SimEvent::Tick(peer));
                 }
             }
-            Happening::Tell(node) => self.tell(node),
-            Happening::Refuse(from, to, piece) => {
+            SimEvent::Announce(peer) => self.announce(peer),
+            SimEvent::Refuse(from, to, piece) => {
                 self.outcome.refused += 1;
                 let ended =
                     FetchResult { peer: from, piece, bytes: 0, elapsed: 0, fault: Some(Fault::Refused) };
-                self.news(to, Event::FetchEnded(ended));
+                self.queue_event(to, Event::FetchEnded(ended));
             }
-            Happening::Come => {
-                self.come();
-                self.next_comes();
+            SimEvent::Join => {
+                self.join();
+                self.schedule_join();
             }
-            Happening::Leave(node) => self.leave(node),
+            SimEvent::Leave(peer) => self.leave(peer),
         }
     }
 
-    fn next_comes(&mut self) {
-        let Some(churn) = self.plan.churn else { return };
-        let seconds = self.seconds(1.0 / churn.come);
-        self.after(seconds, Happening::Come);
+    fn schedule_join(&mut self) {
+        let Some(churn) = self.scenario.churn else { return };
+        let seconds = self.random_interval(1.0 / churn.arrivals_per_second);
+        self.schedule_after(seconds, SimEvent::Join);
     }
 
-    fn come(&mut self) {
-        let number = self.nodes.len();
+    fn join(&mut self) {
+        let peer_id = self.peers.len();
         let mut others: Vec<u32> =
-            (0..number as u32).filter(|other| self.nodes[*other as usize].here).collect();
-        while others.len() > self.plan.peers.knows {
-            others.swap_remove(self.chance.below(others.len() as u32) as usize);
+            (0..peer_id as u32).filter(|other| self.peers[*other as usize].online).collect();
+        while others.len() > self.scenario.peers.known_peers {
+            others.swap_remove(self.rng.below(others.len() as u32) as usize);
         }
-        self.nodes.push(Node::new(self.plan, number, self.now as f64 / SECOND));
-        self.network.join((self.plan.peers.rates)(number - 1));
+        self.peers.push(SimPeer::new(self.scenario, peer_id, self.now as f64 / SECOND));
+        self.network.join((self.scenario.peers.rates)(peer_id - 1));
         for other in others {
-            self.meet(number as u32, other);
+            self.connect(peer_id as u32, other);
         }
-        self.after(1.0, Happening::Tick(number as u32));
-        if let Some(churn) = self.plan.churn {
-            let mut stays = self.seconds(churn.stays);
+        self.schedule_after(1.0, SimEvent::Tick(peer_id as u32));
+        if let Some(churn) = self.scenario.churn {
+            let mut stay = self.random_interval(churn.mean_stay);
             if self.now == 0 {
-                stays += churn.from;
+                stay += churn.quiet_seconds;
             }
-            self.after(stays, Happening::Leave(number as u32));
+            self.schedule_after(stay, SimEvent::Leave(peer_id as u32));
         }
     }
 
-    fn meet(&mut self, one: u32, two: u32) {
-        for (here, there) in [(one, two), (two, one)] {
-            self.nodes[here as usize].knows.push(there);
-            let pieces = self.nodes[there as usize].pieces();
-            self.news(here, Event::Joined(there));
-            self.news(here, Event::Have(PieceSet { peer: there, pieces }));
+    fn connect(&mut self, one: u32, two: u32) {
+        for (peer, other) in [(one, two), (two, one)] {
+            self.peers[peer as usize].known_peers.push(other);
+            let pieces = self.peers[other as usize].pieces();
+            self.queue_event(peer, Event::Joined(other));
+            self.queue_event(peer, Event::Have(PieceSet { peer: other, pieces }));
         }
     }
 
-    fn leave(&mut self, number: u32) {
-        if !std::mem::take(&mut self.nodes[number as usize].here) {
+    fn leave(&mut self, peer_id: u32) {
+        if !std::mem::take(&mut self.peers[peer_id as usize].online) {
             return;
         }
-        for flow in self.network.leave(self.now, number) {
-            if flow.from == number {
-                self.nodes[flow.to as usize].kept[flow.piece as usize] += flow.bytes;
-                self.fetched(&flow, Some(Fault::Lost));
+        for flow in self.network.leave(self.now, peer_id) {
+            if flow.from == peer_id {
+                self.peers[flow.to as usize].kept_bytes[flow.piece as usize] += flow.bytes;
+                self.fetch_ended(&flow, Some(Fault::Lost));
             }
         }
-        self.nodes[number as usize].policy = None;
-        for other in std::mem::take(&mut self.nodes[number as usize].knows) {
-            self.nodes[other as usize].knows.retain(|known| *known != number);
-            self.news(other, Event::Left(number));
+        self.peers[peer_id as usize].picker = None;
+        for other in std::mem::take(&mut self.peers[peer_id as usize].known_peers) {
+            self.peers[other as usize].known_peers.retain(|known| *known != peer_id);
+            self.queue_event(other, Event::Left(peer_id));
         }
     }
 
-    /// Tells a peer's policy soon: what happens at about the same time is one call.
-    fn news(&mut self, number: u32, event: Event) {
-        let node = &mut self.nodes[number as usize];
-        if node.policy.is_none() {
+    /// Queues an event for a peer's picker. Events at about the same time are passed in one call.
+    fn queue_event(&mut self, peer_id: u32, event: Event) {
+        let peer = &mut self.peers[peer_id as usize];
+        if peer.picker.is_none() {
             return;
         }
-        node.news.push(event);
-        if !std::mem::replace(&mut node.wakes, true) {
-            self.after(0.25 * self.plan.delay, Happening::Wake(number));
+        peer.pending_events.push(event);
+        if !std::mem::replace(&mut peer.wake_is_scheduled, true) {
+            self.schedule_after(0.25 * self.scenario.announce_delay, SimEvent::Wake(peer_id));
         }
     }
 
-    fn fetched(&mut self, flow: &Flow, fault: Option<Fault>) {
-        let (bytes, elapsed) = (flow.bytes as u64, self.now - flow.began);
+    fn fetch_ended(&mut self, flow: &Flow, fault: Option<Fault>) {
+        let (bytes, elapsed) = (flow.bytes as u64, self.now - flow.started);
         let ended = FetchResult { peer: flow.from, piece: flow.piece, bytes, elapsed, fault };
-        self.news(flow.to, Event::FetchEnded(ended));
+        self.queue_event(flow.to, Event::FetchEnded(ended));
     }
 
-    fn whole(&mut self, flows: &[Flow]) {
+    fn piece_completed(&mut self, flows: &[Flow]) {
         for (at, flow) in flows.iter().enumerate() {
-            self.fetched(flow, (at > 0).then_some(Fault::Cancelled));
+            self.fetch_ended(flow, (at > 0).then_some(Fault::Cancelled));
         }
         let Some((to, piece)) = flows.first().map(|flow| (flow.to, flow.piece)) else { return };
-        let node = &mut self.nodes[to as usize];
-        assert!(!std::mem::replace(&mut node.has[piece as usize], true), "a piece came twice");
-        node.count += 1;
-        if node.count == self.plan.pieces {
-            node.done = Some(self.now as f64 / SECOND);
-            node.policy = None;
+        let peer = &mut self.peers[to as usize];
+        assert!(!std::mem::replace(&mut peer.have[piece as usize], true), "a piece is complete once");
+        peer.piece_count += 1;
+        if peer.piece_count == self.scenario.pieces {
+            peer.finished_at = Some(self.now as f64 / SECOND);
+            peer.picker = None;
         }
-        node.untold.push(piece);
-        if node.untold.len() == 1 {
-            self.after(self.plan.delay, Happening::Tell(to));
+        peer.unannounced.push(piece);
+        if peer.unannounced.len() == 1 {
+            self.schedule_after(self.scenario.announce_delay, SimEvent::Announce(to));
         }
-        if self.network.sent[SEEDER as usize] >= self.plan.seeder_sends * self.plan.size() {
+        if self.network.sent[SEEDER as usize] >= self.scenario.seeder_copies * self.scenario.size() {
             self.leave(SEEDER);
         }
     }
 
-    fn tell(&mut self, number: u32) {
-        let node = &mut self.nodes[number as usize];
-        let pieces = std::mem::take(&mut node.untold);
-        for other in node.knows.clone() {
-            self.news(other, Event::Have(PieceSet { peer: number, pieces: pieces.clone() }));
+    fn announce(&mut self, peer_id: u32) {
+        let peer = &mut self.peers[peer_id as usize];
+        let pieces = std::mem::take(&mut peer.unannounced);
+        for other in peer.known_peers.clone() {
+            self.queue_event(other, Event::Have(PieceSet { peer: peer_id, pieces: pieces.clone() }));
         }
     }
 
-    /// Asks a peer's policy; whether it still fetches.
-    fn ask(&mut self, number: u32) -> bool {
-        let node = &mut self.nodes[number as usize];
+    /// Runs a peer's picker. Returns true if the peer still fetches.
+    fn run_picker(&mut self, peer_id: u32) -> bool {
+        let peer = &mut self.peers[peer_id as usize];
         let network = &self.network;
-        let slots = node.slots(self.plan.fetches, |from| network.between(from, number));
-        let Some(policy) = &mut node.policy else { return false };
-        let events = std::mem::take(&mut node.news);
+        let slots = peer.slots(self.scenario.max_fetches, |from| network.between(from, peer_id));
+        let Some(picker) = &mut peer.picker else { return false };
+        let events = std::mem::take(&mut peer.pending_events);
         let before = Instant::now();
         for event in &events {
-            policy.observe(self.now, event);
+            picker.observe(self.now, event);
         }
-        let fetches = policy.pick(self.now, &slots);
-        self.outcome.thought += before.elapsed();
+        let fetches = picker.pick(self.now, &slots);
+        self.outcome.call_time += before.elapsed();
         self.outcome.calls += 1;
         self.outcome.events += events.len() as u64;
         self.outcome.fetches += fetches.len() as u64;
         for slot in &slots {
             let given = fetches.iter().filter(|fetch| fetch.peer == slot.peer).count();
-            assert!(given <= slot.free as usize, "more than is free");
+            assert!(given <= slot.free as usize, "more fetches than free slots");
         }
         for fetch in fetches {
-            self.begin(number, fetch);
+            self.start_fetch(peer_id, fetch);
         }
         true
     }
 
-    fn begin(&mut self, to: u32, fetch: Fetch) {
+    fn start_fetch(&mut self, to: u32, fetch: Fetch) {
         let (from, piece) = (fetch.peer, fetch.piece);
-        let (node, other) = (&self.nodes[to as usize], &self.nodes[from as usize]);
-        if node.has[piece as usize] || !other.has[piece as usize] || !node.knows.contains(&from) {
+        let (peer, other) = (&self.peers[to as usize], &self.peers[from as usize]);
+        if peer.have[piece as usize] || !other.have[piece as usize] || !peer.known_peers.contains(&from) {
             return;
         }
-        if self.network.uploads(from) >= self.plan.uploads {
-            self.after(self.plan.delay, Happening::Refuse(from, to, piece));
+        if self.network.uploads(from) >= self.scenario.max_uploads {
+            self.schedule_after(self.scenario.announce_delay, SimEvent::Refuse(from, to, piece));
             return;
         }
-        let missing = self.plan.piece as f64 - node.kept[piece as usize];
-        self.network.begin(self.now, from, to, piece, missing);
+        let missing = self.scenario.piece_size as f64 - peer.kept_bytes[piece as usize];
+        self.network.start_fetch(self.now, from, to, piece, missing);
     }
 }

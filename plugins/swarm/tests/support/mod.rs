@@ -1,17 +1,17 @@
-//! A pull, told by hand.
+//! A pull whose events a test writes itself.
 // Not every test needs all of it.
 #![allow(dead_code)]
 
 use tightwad_plugin_sdk::Settings;
 use tightwad_plugin_sdk::piece_picker::{Event, Fault, FetchResult, PieceSet, Slot, Task};
-use tightwad_swarm::Policy;
+use tightwad_swarm::Picker;
 
-/// Nanoseconds in a second.
+/// Nanoseconds per second.
 pub const SECOND: u64 = 1_000_000_000;
-/// Bytes of a piece.
+/// Bytes per piece.
 pub const PIECE: u64 = 1000;
 
-/// Bytes that came, and what went wrong then.
+/// The bytes that arrived, and the fault.
 pub type Failure = (u64, Fault);
 
 pub fn refused() -> Failure {
@@ -35,12 +35,12 @@ pub fn cancelled(bytes: u64) -> Failure {
 }
 
 pub struct Pull {
-    pub policy: Policy,
+    pub picker: Picker,
     pub now: u64,
 }
 
 impl Pull {
-    /// All of so many pieces are wanted, the first `urgent` of them first.
+    /// Wants all of `pieces` pieces, the first `urgent` of them first.
     pub fn new(pieces: u32, urgent: u32, settings: &Settings) -> Self {
         Self::seeded(pieces, urgent, settings, 1)
     }
@@ -53,34 +53,46 @@ impl Pull {
             seed,
             settings: settings.clone().into(),
         };
-        Self { policy: Policy::new(&task), now: 0 }
+        Self { picker: Picker::new(&task), now: 0 }
     }
 
-    pub fn tell(&mut self, event: Event) {
-        self.policy.observe(self.now, &event);
+    pub fn observe(&mut self, event: Event) {
+        self.picker.observe(self.now, &event);
     }
 
-    pub fn has(&mut self, peer: u32, pieces: &[u32]) {
-        self.tell(Event::Have(PieceSet { peer, pieces: pieces.to_vec() }));
+    pub fn have(&mut self, peer: u32, pieces: &[u32]) {
+        self.observe(Event::Have(PieceSet { peer, pieces: pieces.to_vec() }));
     }
 
     pub fn left(&mut self, peer: u32) {
-        self.tell(Event::Left(peer));
+        self.observe(Event::Left(peer));
     }
 
-    /// A piece came, in so many nanoseconds.
-    pub fn came(&mut self, peer: u32, piece: u32, time: u64) {
-        self.tell(Event::FetchEnded(FetchResult { peer, piece, bytes: PIECE, elapsed: time, fault: None }));
+    /// A piece is complete after `time` nanoseconds.
+    pub fn completed(&mut self, peer: u32, piece: u32, time: u64) {
+        self.observe(Event::FetchEnded(FetchResult {
+            peer,
+            piece,
+            bytes: PIECE,
+            elapsed: time,
+            fault: None,
+        }));
     }
 
     pub fn failed(&mut self, peer: u32, piece: u32, (bytes, fault): Failure) {
-        self.tell(Event::FetchEnded(FetchResult { peer, piece, bytes, elapsed: SECOND, fault: Some(fault) }));
+        self.observe(Event::FetchEnded(FetchResult {
+            peer,
+            piece,
+            bytes,
+            elapsed: SECOND,
+            fault: Some(fault),
+        }));
     }
 
-    /// Peers and pieces, for slots of peers and how much is free.
+    /// Picks for slots, given as peers and free numbers. Returns peers and pieces.
     pub fn pick(&mut self, slots: &[(u32, u32)]) -> Vec<(u32, u32)> {
         let slots: Vec<Slot> = slots.iter().map(|(peer, free)| Slot { peer: *peer, free: *free }).collect();
-        self.policy.pick(self.now, &slots).iter().map(|fetch| (fetch.peer, fetch.piece)).collect()
+        self.picker.pick(self.now, &slots).iter().map(|fetch| (fetch.peer, fetch.piece)).collect()
     }
 }
 
@@ -88,16 +100,16 @@ pub fn slot(peer: u32, free: u32) -> Slot {
     Slot { peer, free }
 }
 
-/// A pull in which every peer's rate is known: each brought a piece in so many seconds.
+/// A pull in which the rate of every peer is known: each one sent a piece in its number of seconds.
 pub fn measured(pieces: u32, settings: &Settings, seconds: &[u64]) -> Pull {
     let mut pull = Pull::new(pieces + seconds.len() as u32, 0, settings);
     for (peer, piece) in (0..seconds.len() as u32).zip(pieces..) {
-        pull.has(peer, &[piece]);
+        pull.have(peer, &[piece]);
     }
     let slots: Vec<(u32, u32)> = (0..seconds.len() as u32).map(|peer| (peer, 1)).collect();
     assert_eq!(pull.pick(&slots).len(), seconds.len());
     for (peer, (piece, seconds)) in (0..).zip((pieces..).zip(seconds)) {
-        pull.came(peer, piece, *seconds * SECOND);
+        pull.completed(peer, piece, *seconds * SECOND);
     }
     pull
 }

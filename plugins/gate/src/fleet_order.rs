@@ -1,42 +1,43 @@
-//! Who writes: an order of the fleet.
+//! The order in which members of the fleet are asked to write.
 
 use tightwad_plugin_sdk::Member;
 
-/// Places of the fleet, the one that is asked first in front.
+/// Returns the indices of the fleet, the member that is asked first in front.
 ///
-/// Idle members come first. Of the idle ones, and of the busy ones, it is expected time against the share
-/// approved so far; who is alike stays in the script's order.
+/// Idle members come before busy ones. Within each group, members are ordered by expected time over approval rate;
+/// equal ones keep the script's order.
 #[must_use]
 pub fn order(fleet: &[Member]) -> Vec<u32> {
     let mut times: Vec<u64> =
         fleet.iter().map(|member| member.time_per_token).filter(|time| *time > 0).collect();
     times.sort_unstable();
     let fastest = times.first().copied().unwrap_or(1);
-    let usual = times.get(times.len() / 2).copied().unwrap_or(1);
-    let rank = |(place, member): (u32, &Member)| {
+    let median = times.get(times.len() / 2).copied().unwrap_or(1);
+    let rank = |(index, member): (u32, &Member)| {
         let time = match (member.time_per_token, member.written) {
-            // Only an answer can show how fast it is.
+            // Only an answer can show its speed.
             (0, 0) => fastest,
-            // It wrote, and still nobody knows: a backend that does not say.
-            (0, _) => usual,
+            // It wrote and its speed is still unknown: its backend does not report it.
+            (0, _) => median,
             (time, _) => time,
         };
-        (member.pending_requests > 0, cost(member, time), place)
+        (member.pending_requests > 0, cost(member, time), index)
     };
     let mut ranks: Vec<(bool, f64, u32)> = (0..).zip(fleet).map(rank).collect();
     ranks.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
-    ranks.into_iter().map(|(_, _, place)| place).collect()
+    ranks.into_iter().map(|(_, _, index)| index).collect()
 }
 
-/// What an answer costs, in units that only compare.
+/// The cost of an answer, in arbitrary units.
 fn cost(member: &Member, time: u64) -> f64 {
     let waiting = f64::from(member.pending_requests) + 1.0;
-    // Squared, as a rejected answer also costs one of the reviewer's, who is slower than any of the fleet.
-    waiting * time as f64 / approved(member).powi(2)
+    // Squared: a rejected answer also costs an answer of the reviewer, which is slower than any member.
+    waiting * time as f64 / approval_rate(member).powi(2)
 }
 
-/// The share of answers approved, as if the first had been: who is new gets a chance, and nobody has none.
-fn approved(member: &Member) -> f64 {
+/// The share of approved answers, as if a first answer had been approved. So a new member gets a chance, and no share
+/// is 0.
+fn approval_rate(member: &Member) -> f64 {
     let approved = member.approved.min(member.written);
     (f64::from(approved) + 1.0) / (f64::from(member.written) + 1.0)
 }
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fastest_comes_first_and_equals_stay_in_order() {
+    fn fastest_member_comes_first_and_equals_keep_their_order() {
         let fleet = [member(0, 30, 0, 0), member(0, 10, 0, 0), member(0, 30, 0, 0), member(0, 20, 0, 0)];
         assert_eq!(order(&fleet), [1, 3, 0, 2]);
         assert_eq!(order(&[member(0, 0, 0, 0), member(0, 0, 0, 0)]), [0, 1]);
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_as_fast_the_one_approved_more_often_comes_first() {
+    fn more_often_approved_member_comes_first_of_equally_fast_ones() {
         assert_eq!(order(&[member(0, 10, 10, 3), member(0, 10, 10, 8)]), [1, 0]);
     }
 
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_unknown_gets_a_chance_and_does_not_keep_it() {
+    fn unknown_member_gets_one_chance() {
         let known = member(0, 10, 10, 9);
         assert_eq!(order(&[known.clone(), member(0, 0, 0, 0)]), [1, 0], "never asked");
         assert_eq!(order(&[known.clone(), member(0, 10, 0, 0)]), [1, 0], "as fast, and never asked");
@@ -86,19 +87,19 @@ mod tests {
         assert_eq!(
             order(&[known, slow, member(0, 0, 10, 9)]),
             [0, 1, 2],
-            "as the usual one, not the fastest"
+            "unknown speed counts as the median, not as the fastest"
         );
     }
 
     #[test]
-    fn of_busy_members_the_shorter_queue_counts() {
+    fn shorter_queue_comes_first_of_busy_members() {
         assert_eq!(order(&[member(5, 10, 0, 0), member(1, 20, 0, 0)]), [1, 0]);
     }
 
     #[test]
-    fn counters_that_make_no_sense_do_no_harm() {
+    fn meaningless_counters_do_no_harm() {
         let odd = member(u32::MAX, u64::MAX, 1, u32::MAX);
         assert_eq!(order(&[odd, member(0, 1, u32::MAX, u32::MAX)]), [1, 0]);
-        assert_eq!(order(&[member(0, 10, 1, 100), member(0, 10, 9, 9)]), [0, 1], "not more than all");
+        assert_eq!(order(&[member(0, 10, 1, 100), member(0, 10, 9, 9)]), [0, 1], "at most all were approved");
     }
 }

@@ -1,43 +1,48 @@
-//! When the plan of the last time is kept.
+//! When the previous plan is kept.
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
-use support::{Chance, checked, host, machine, place, question, uniform};
+use support::{Rng, check_plan, host, machine, place, random_problem, uniform};
 use tightwad_plugin_sdk::{Assignment, Machine, Plan, Shape};
-use tightwad_pooling::keep::SLACK;
+use tightwad_pooling::hysteresis::MAX_SLOWDOWN;
 use tightwad_pooling::search;
 
 const MEGA: u64 = 1_000_000;
 
-/// Time is reading alone.
+/// A token takes only the time of reading weights.
 fn shape() -> Shape {
     Shape { logits: 0, activations: 0, ..uniform(10, 90 * MEGA, 10 * MEGA, 100 * MEGA, 20 * MEGA) }
 }
 
-/// The host and two workers, `speeds` in megabytes a second; each holds the whole model.
-fn machines(speeds: [u64; 3]) -> [Machine; 3] {
-    let worker = |name, speed| machine(name, 1200 * MEGA, speed * MEGA, MEGA, 0);
-    [host(1200 * MEGA, speeds[0] * MEGA), worker("a", speeds[1]), worker("b", speeds[2])]
+/// The host and two workers, with bandwidths in megabytes per second. Each holds the complete model.
+fn machines(memory_bandwidths: [u64; 3]) -> [Machine; 3] {
+    let worker = |name, memory_bandwidth| machine(name, 1200 * MEGA, memory_bandwidth * MEGA, MEGA, 0);
+    [
+        host(1200 * MEGA, memory_bandwidths[0] * MEGA),
+        worker("a", memory_bandwidths[1]),
+        worker("b", memory_bandwidths[2]),
+    ]
 }
 
-fn plan(shares: &[(u32, u32)], output_here: bool) -> Plan {
-    let shares = shares.iter().map(|(machine, layers)| Assignment { machine: *machine, layers: *layers });
-    Plan { assignments: shares.collect(), output_on_host: output_here, time_per_token: 1 }
+fn plan(assignments: &[(u32, u32)], output_on_host: bool) -> Plan {
+    let assignments =
+        assignments.iter().map(|(machine, layers)| Assignment { machine: *machine, layers: *layers });
+    Plan { assignments: assignments.collect(), output_on_host, time_per_token: 1 }
 }
 
-/// Whether `before` is what comes back; what comes back is checked.
+/// True if the policy returns `before`. Checks the returned plan.
 fn keeps(shape: &Shape, machines: &[Machine], before: &Plan) -> bool {
     let after = search::place(shape, machines, Some(before)).unwrap();
-    checked(shape, machines, &after);
+    check_plan(shape, machines, &after);
     let kept = (&after.assignments, after.output_on_host) == (&before.assignments, before.output_on_host);
     assert!(kept || after == place(shape, machines).unwrap(), "{after:?}");
     kept
 }
 
 #[test]
-fn a_plan_is_kept_up_to_the_slack() {
+fn plan_is_kept_up_to_the_slowdown_limit() {
     let shape = shape();
     let before = plan(&[(1, 10)], false);
     let machines_now = machines([500, 1000, 1140]);
@@ -45,7 +50,7 @@ fn a_plan_is_kept_up_to_the_slack() {
     // 1 GB at 1 GB/s.
     assert_eq!(after, Plan { time_per_token: 1000 * MEGA, ..before.clone() });
     assert!(!keeps(&shape, &machines([500, 1000, 1160]), &before));
-    // So is one of several machines.
+    // A plan of several machines, too.
     let spread = plan(&[(0, 1), (2, 4), (1, 5)], true);
     assert!(keeps(&shape, &machines([900, 1000, 1000]), &spread));
     assert!(!keeps(&shape, &machines([400, 1000, 1000]), &spread));
@@ -53,7 +58,7 @@ fn a_plan_is_kept_up_to_the_slack() {
 }
 
 #[test]
-fn a_plan_that_fits_no_longer_is_left() {
+fn plan_that_no_longer_fits_is_left() {
     let shape = shape();
     let equal = machines([1000, 1000, 1000]);
     let before = plan(&[(0, 4), (1, 6)], false);
@@ -63,24 +68,24 @@ fn a_plan_that_fits_no_longer_is_left() {
         (machines[at].memory, machines[at].max_layers) = (memory * MEGA, max_layers);
         machines
     };
-    // Four layers and scratch; six, the head and scratch.
+    // Four layers and the compute buffer; six layers, the output head and the compute buffer.
     assert!(keeps(&shape, &with(0, 420, 4), &before) && keeps(&shape, &with(1, 720, 6), &before));
     assert!(!keeps(&shape, &with(0, 419, 4), &before) && !keeps(&shape, &with(1, 719, 6), &before));
     assert!(!keeps(&shape, &with(0, 420, 3), &before) && !keeps(&shape, &with(1, 720, 5), &before));
     let logits = Shape { output_buffer: MEGA, ..shape.clone() };
     assert!(!keeps(&logits, &with(1, 720, 6), &before) && keeps(&logits, &with(1, 721, 6), &before));
-    // The head on a host with layers, and on one without.
-    let here = plan(&[(0, 4), (1, 6)], true);
-    assert!(keeps(&shape, &with(0, 520, 4), &here) && !keeps(&shape, &with(0, 519, 4), &here));
+    // The output head on a host with layers, and on a host without.
+    let with_layers = plan(&[(0, 4), (1, 6)], true);
+    assert!(keeps(&shape, &with(0, 520, 4), &with_layers) && !keeps(&shape, &with(0, 519, 4), &with_layers));
     let alone = plan(&[(1, 10)], true);
     assert!(keeps(&shape, &with(0, 120, 0), &alone) && !keeps(&shape, &with(0, 119, 0), &alone));
     assert!(!keeps(&shape, &equal[1..], &plan(&[(0, 10)], true)), "there is no host");
 }
 
 #[test]
-fn what_is_no_plan_is_not_kept() {
+fn invalid_plan_is_not_kept() {
     let (shape, machines) = (shape(), machines([1000, 1000, 1000]));
-    let keeps = |shares: &[(u32, u32)]| keeps(&shape, &machines, &plan(shares, true));
+    let keeps = |assignments: &[(u32, u32)]| keeps(&shape, &machines, &plan(assignments, true));
     assert!(keeps(&[(0, 5), (2, 5)]));
     assert!(!keeps(&[]));
     assert!(!keeps(&[(0, 5), (3, 5)]), "no such machine");
@@ -94,25 +99,25 @@ fn what_is_no_plan_is_not_kept() {
 }
 
 #[test]
-fn what_is_kept_fits_and_is_not_much_slower() {
-    let mut chance = Chance(7);
+fn kept_plan_fits_and_is_not_much_slower() {
+    let mut rng = Rng(7);
     let (mut kept, mut left) = (0, 0);
     for case in 0..3000 {
-        let (workers, layers) = (chance.range(1, 4), chance.range(1, 12));
-        let (shape, mut machines) = question(&mut chance, workers, layers);
+        let (workers, layers) = (rng.range(1, 4), rng.range(1, 12));
+        let (shape, mut machines) = random_problem(&mut rng, workers, layers);
         let Ok(before) = place(&shape, &machines) else { continue };
         for machine in &mut machines {
-            machine.memory = machine.memory / 100 * chance.range(95, 110);
-            machine.memory_bandwidth = machine.memory_bandwidth / 100 * chance.range(70, 130);
+            machine.memory = machine.memory / 100 * rng.range(95, 110);
+            machine.memory_bandwidth = machine.memory_bandwidth / 100 * rng.range(70, 130);
         }
         let Ok(best) = place(&shape, &machines) else {
             assert!(search::place(&shape, &machines, Some(&before)).is_err());
             continue;
         };
         let after = search::place(&shape, &machines, Some(&before)).unwrap();
-        checked(&shape, &machines, &after);
+        check_plan(&shape, &machines, &after);
         assert!(
-            after.time_per_token as f64 <= best.time_per_token as f64 * SLACK,
+            after.time_per_token as f64 <= best.time_per_token as f64 * MAX_SLOWDOWN,
             "{case}: {after:?} for {best:?}"
         );
         if after.assignments == before.assignments { kept += 1 } else { left += 1 }

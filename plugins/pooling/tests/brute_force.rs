@@ -1,34 +1,34 @@
-//! Plans against all plans, on small questions.
+//! Plans compared with all possible plans of small problems.
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
-use support::{Chance, brute_force, checked, place, price, question};
+use support::{Rng, brute_force, check_plan, place, random_problem, reference_cost};
 use tightwad_plugin_sdk::{Assignment, Machine, Refusal, Shape};
-use tightwad_pooling::chain::Found;
+use tightwad_pooling::layer_dp::Placement;
 use tightwad_pooling::problem::Problem;
-use tightwad_pooling::{climb, exact, room};
+use tightwad_pooling::{capacity, exact, local_search};
 
 const CASES: u64 = 3000;
 
-fn small(chance: &mut Chance) -> (Shape, Vec<Machine>) {
-    let workers = chance.range(1, 3);
-    let layers = chance.range(1, 8);
-    question(chance, workers, layers)
+fn small(rng: &mut Rng) -> (Shape, Vec<Machine>) {
+    let workers = rng.range(1, 3);
+    let layers = rng.range(1, 8);
+    random_problem(rng, workers, layers)
 }
 
 #[test]
-fn a_plan_is_the_best_there_is_and_there_is_one_where_anything_fits() {
-    let mut chance = Chance(1);
+fn plan_is_the_best_one_and_exists_if_anything_fits() {
+    let mut rng = Rng(1);
     let (mut placed, mut refused) = (0, 0);
     for case in 0..CASES {
-        let (shape, machines) = small(&mut chance);
+        let (shape, machines) = small(&mut rng);
         match (place(&shape, &machines), brute_force(&shape, &machines)) {
             (Ok(plan), Some(least)) => {
-                let price = checked(&shape, &machines, &plan);
-                // Within a trifle for each machine: equal plans go to fewer of them.
-                assert!(price <= least + 5.0 + least * 1e-9, "{case}: {price} for {least}");
+                let cost = check_plan(&shape, &machines, &plan);
+                // Within the penalty of each machine.
+                assert!(cost <= least + 5.0 + least * 1e-9, "{case}: {cost} for {least}");
                 placed += 1;
             }
             (Err(_), None) => refused += 1,
@@ -39,16 +39,16 @@ fn a_plan_is_the_best_there_is_and_there_is_one_where_anything_fits() {
 }
 
 #[test]
-fn the_way_for_many_machines_comes_close_on_few() {
-    let mut chance = Chance(2);
+fn local_search_comes_close_to_the_best_of_few_machines() {
+    let mut rng = Rng(2);
     let mut worst: f64 = 1.0;
     for case in 0..CASES {
-        let (shape, machines) = small(&mut chance);
+        let (shape, machines) = small(&mut rng);
         let problem = Problem::new(&shape, &machines);
-        match (climb::best(&problem, 20_000), brute_force(&shape, &machines)) {
+        match (local_search::best(&problem, 20_000), brute_force(&shape, &machines)) {
             (Some(found), Some(least)) => {
-                let price = of_found(&problem, &shape, &machines, &found).unwrap();
-                worst = worst.max(price / least);
+                let cost = cost_of(&problem, &shape, &machines, &found).unwrap();
+                worst = worst.max(cost / least);
             }
             (None, None) => {}
             (found, least) => panic!("{case}: {found:?}, {least:?}\n{shape:?}\n{machines:?}"),
@@ -58,20 +58,20 @@ fn the_way_for_many_machines_comes_close_on_few() {
 }
 
 #[test]
-fn the_way_for_many_machines_comes_close_on_many() {
-    let mut chance = Chance(3);
+fn local_search_comes_close_to_the_exact_search_of_many_machines() {
+    let mut rng = Rng(3);
     let (mut worst, mut placed): (f64, u32) = (1.0, 0);
     for case in 0..60 {
-        let workers = chance.range(6, 9);
-        let (mut shape, machines) = question(&mut chance, workers, 30);
-        // As much as the machines hold, nearly.
-        shape.layers.truncate(chance.range(10, 30) as usize);
+        let workers = rng.range(6, 9);
+        let (mut shape, machines) = random_problem(&mut rng, workers, 30);
+        // Nearly as much as the machines hold.
+        shape.layers.truncate(rng.range(10, 30) as usize);
         let problem = Problem::new(&shape, &machines);
-        match (climb::best(&problem, 1_000_000), exact::best(&problem)) {
+        match (local_search::best(&problem, 1_000_000), exact::best(&problem)) {
             (Some(found), Some(least)) => {
-                let price = of_found(&problem, &shape, &machines, &found).unwrap();
-                let least = of_found(&problem, &shape, &machines, &least).unwrap();
-                worst = worst.max(price / least);
+                let cost = cost_of(&problem, &shape, &machines, &found).unwrap();
+                let least = cost_of(&problem, &shape, &machines, &least).unwrap();
+                worst = worst.max(cost / least);
                 placed += 1;
             }
             (None, None) => {}
@@ -82,11 +82,11 @@ fn the_way_for_many_machines_comes_close_on_many() {
 }
 
 #[test]
-fn a_shortage_is_true() {
-    let mut chance = Chance(4);
+fn shortage_is_correct() {
+    let mut rng = Rng(4);
     let mut short = 0;
     for case in 0..CASES {
-        let (shape, machines) = small(&mut chance);
+        let (shape, machines) = small(&mut rng);
         let Err(Refusal::TooBig(shortage)) = place(&shape, &machines) else { continue };
         short += 1;
         let mut fewer = Shape { output: 0, output_buffer: 0, ..shape.clone() };
@@ -112,24 +112,24 @@ fn a_shortage_is_true() {
 }
 
 #[test]
-fn an_order_in_which_all_fits_is_found_without_a_search() {
-    let mut chance = Chance(5);
+fn feasible_order_is_found_without_a_search() {
+    let mut rng = Rng(5);
     for case in 0..CASES {
-        let (shape, machines) = small(&mut chance);
+        let (shape, machines) = small(&mut rng);
         let problem = Problem::new(&shape, &machines);
-        let fits = room::order(&problem).is_some();
+        let fits = capacity::feasible_order(&problem).is_some();
         assert_eq!(fits, exact::best(&problem).is_some(), "{case}: {shape:?}\n{machines:?}");
     }
 }
 
-/// What a placement costs by the book.
-fn of_found(problem: &Problem, shape: &Shape, machines: &[Machine], found: &Found) -> Option<f64> {
-    let here = problem.here.filter(|_| found.at_here > 0).map(|here| (here, found.at_here));
+/// The cost of a placement, by the reference.
+fn cost_of(problem: &Problem, shape: &Shape, machines: &[Machine], found: &Placement) -> Option<f64> {
+    let host = problem.host.filter(|_| found.host_layers > 0).map(|host| (host, found.host_layers));
     let runs = found.runs.iter().map(|(worker, layers)| (problem.workers[*worker].machine, *layers));
-    let shares: Vec<Assignment> = here
+    let assignments: Vec<Assignment> = host
         .into_iter()
         .chain(runs)
         .map(|(machine, layers)| Assignment { machine: machine as u32, layers: layers as u32 })
         .collect();
-    price(shape, machines, &shares, found.head_here)
+    reference_cost(shape, machines, &assignments, found.output_on_host)
 }

@@ -1,12 +1,12 @@
-//! Sets of pieces: a bit each, so that what two sets share is found 64 pieces at a time.
+//! Sets of pieces, with one bit per piece: the intersection of two sets takes 64 pieces per step.
 
-/// A set of numbers below a bound. What is beyond is in no set.
+/// A set of numbers below a bound. Numbers from the bound on are in no set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Set {
+pub struct BitSet {
     words: Vec<u64>,
 }
 
-impl Set {
+impl BitSet {
     /// An empty set of numbers below `bound`.
     #[must_use]
     pub fn new(bound: usize) -> Self {
@@ -18,13 +18,13 @@ impl Set {
         self.words.resize(bound.div_ceil(64).max(self.words.len()), 0);
     }
 
-    /// Whether `item` is in it.
+    /// True if `item` is in the set.
     #[must_use]
-    pub fn has(&self, item: u32) -> bool {
+    pub fn contains(&self, item: u32) -> bool {
         self.words.get(word(item)).is_some_and(|bits| bits & bit(item) != 0)
     }
 
-    /// Puts `item` into it; whether it was not there.
+    /// Inserts `item`. Returns true if it is new.
     pub fn insert(&mut self, item: u32) -> bool {
         let Some(bits) = self.words.get_mut(word(item)) else { return false };
         let new = *bits & bit(item) == 0;
@@ -32,7 +32,7 @@ impl Set {
         new
     }
 
-    /// Takes `item` out of it; whether it was there.
+    /// Removes `item`. Returns true if it was in the set.
     pub fn remove(&mut self, item: u32) -> bool {
         let Some(bits) = self.words.get_mut(word(item)) else { return false };
         let was = *bits & bit(item) != 0;
@@ -40,18 +40,18 @@ impl Set {
         was
     }
 
-    /// Takes everything out of it.
+    /// Removes all items.
     pub fn clear(&mut self) {
         self.words.fill(0);
     }
 
-    /// All of it, in order.
+    /// All items, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
-        self.shared(self)
+        self.intersection(self)
     }
 
-    /// What is in both, in order.
-    pub fn shared(&self, other: &Self) -> impl Iterator<Item = u32> {
+    /// The items of both sets, in order.
+    pub fn intersection(&self, other: &Self) -> impl Iterator<Item = u32> {
         self.words.iter().zip(&other.words).zip(0_u32..).flat_map(|((one, two), at)| {
             let mut bits = one & two;
             std::iter::from_fn(move || {
@@ -62,27 +62,27 @@ impl Set {
         })
     }
 
-    /// Whether something is in both.
+    /// True if the sets have a common item.
     #[must_use]
-    pub fn meets(&self, other: &Self) -> bool {
+    pub fn intersects(&self, other: &Self) -> bool {
         self.words.iter().zip(&other.words).any(|(one, two)| one & two != 0)
     }
 
-    /// Whether nothing is in it.
+    /// True if the set has no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|bits| *bits == 0)
     }
 
-    /// How many are in both.
+    /// The number of common items.
     #[must_use]
-    pub fn count_shared(&self, other: &Self) -> u32 {
+    pub fn intersection_len(&self, other: &Self) -> u32 {
         self.words.iter().zip(&other.words).map(|(one, two)| (one & two).count_ones()).sum()
     }
 
-    /// Number `n` of what is in both, from 0.
+    /// The common item at index `n`.
     #[must_use]
-    pub fn nth_shared(&self, other: &Self, mut n: u32) -> Option<u32> {
+    pub fn nth_common(&self, other: &Self, mut n: u32) -> Option<u32> {
         for ((one, two), at) in self.words.iter().zip(&other.words).zip(0_u32..) {
             let mut bits = one & two;
             if bits.count_ones() <= n {
@@ -111,24 +111,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shared_is_counted_and_found_by_number() {
-        let (mut threes, mut fives) = (Set::new(200), Set::new(200));
+    fn intersection_is_counted_and_found_by_index() {
+        let (mut threes, mut fives) = (BitSet::new(200), BitSet::new(200));
         for item in 0..200 {
             assert!(item % 3 != 0 || threes.insert(item));
             assert!(item % 5 != 0 || fives.insert(item));
         }
-        assert!(!threes.insert(3) && !threes.insert(900) && !threes.remove(1) && !threes.has(900));
-        let both: Vec<u32> = threes.shared(&fives).collect();
+        assert!(!threes.insert(3) && !threes.insert(900) && !threes.remove(1) && !threes.contains(900));
+        let both: Vec<u32> = threes.intersection(&fives).collect();
         assert_eq!(both, (0..200).step_by(15).collect::<Vec<u32>>());
-        assert_eq!(threes.count_shared(&fives), both.len() as u32);
+        assert_eq!(threes.intersection_len(&fives), both.len() as u32);
         for (n, item) in both.iter().enumerate() {
-            assert_eq!(threes.nth_shared(&fives, n as u32), Some(*item));
+            assert_eq!(threes.nth_common(&fives, n as u32), Some(*item));
         }
-        assert_eq!(threes.nth_shared(&fives, both.len() as u32), None);
+        assert_eq!(threes.nth_common(&fives, both.len() as u32), None);
         assert_eq!(threes.iter().count(), 67);
         for item in both {
-            assert!(threes.meets(&fives) && fives.remove(item));
+            assert!(threes.intersects(&fives) && fives.remove(item));
         }
-        assert!(!threes.meets(&fives));
+        assert!(!threes.intersects(&fives));
     }
 }
