@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use regex::Regex;
 
-use crate::shell::{cargo, output, root, run, target};
+use crate::shell::{cargo, listed_files, output, root, run, target};
 use crate::{lua_reference, tools};
 
 const SOURCE: &str = "host/book/src";
@@ -18,9 +18,10 @@ const REFERENCE: &str = "host/book/src/reference";
 /// Checks the links of all documents, the summary, and the Lua reference. The tests of `tightwad` compare the other
 /// generated pages.
 pub(crate) fn check() -> Result<()> {
-    let documents = documents()?;
+    let files = listed_files()?;
+    let is_document = |file: &&String| file.ends_with(".md");
+    let documents: Vec<PathBuf> = files.iter().filter(is_document).map(PathBuf::from).collect();
     let mut faults = Vec::new();
-    let files = listed_files("*")?;
     for document in &documents {
         faults.extend(broken_links(root(), document)?);
         if document.starts_with(SOURCE) {
@@ -51,17 +52,6 @@ pub(crate) fn write() -> Result<()> {
 fn lua_page() -> Result<String> {
     let stub = fs::read_to_string(root().join(STUB)).with_context(|| format!("cannot read {STUB}"))?;
     lua_reference::page(&stub)
-}
-
-fn documents() -> Result<Vec<PathBuf>> {
-    Ok(listed_files("*.md")?.into_iter().map(PathBuf::from).collect())
-}
-
-/// The existing files that match `pattern` and that git tracks or does not ignore.
-fn listed_files(pattern: &str) -> Result<Vec<String>> {
-    let arguments = ["ls-files", "--cached", "--others", "--exclude-standard", pattern];
-    let files = output(Command::new("git").current_dir(root()).args(arguments))?;
-    Ok(files.lines().filter(|file| root().join(file).exists()).map(str::to_owned).collect())
 }
 
 /// Reports each source path in a code span of `text` if no path in `files` ends with it.
@@ -97,36 +87,35 @@ fn broken_links(folder: &Path, document: &Path) -> Result<Vec<String>> {
     Ok(faults)
 }
 
+/// The lines of `text` outside fenced blocks.
+fn unfenced_lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut fenced = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        fenced ^= is_fence;
+        !fenced && !is_fence
+    })
+}
+
 /// `text` without fenced blocks and code spans.
 fn without_code(text: &str) -> String {
-    let mut fenced = false;
     let mut prose = String::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            fenced = !fenced;
-        } else if !fenced {
-            prose.extend(line.split('`').step_by(2));
-            prose.push('\n');
-        }
+    for line in unfenced_lines(text) {
+        prose.extend(line.split('`').step_by(2));
+        prose.push('\n');
     }
     prose
 }
 
 /// The anchors of the headings of `text`, as GitHub and mdBook make them.
 fn anchors(text: &str) -> BTreeSet<String> {
-    let mut fenced = false;
-    let mut anchors = BTreeSet::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            fenced = !fenced;
-        } else if !fenced && line.starts_with('#') {
-            let heading = line.trim_start_matches('#').trim().to_lowercase();
-            let letters =
-                heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
-            anchors.insert(letters.map(|letter| if letter == ' ' { '-' } else { letter }).collect());
-        }
-    }
-    anchors
+    let headings = unfenced_lines(text).filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let letters = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+        letters.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+    };
+    headings.map(anchor).collect()
 }
 
 /// Reports each page of the book that `SUMMARY.md` does not list.

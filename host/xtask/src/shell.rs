@@ -51,6 +51,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
+/// The existing files that git tracks or does not ignore, as paths from the root.
+pub(crate) fn listed_files() -> Result<Vec<String>> {
+    let arguments = ["ls-files", "--cached", "--others", "--exclude-standard"];
+    let files = output(Command::new("git").current_dir(root()).args(arguments))?;
+    // Git also lists a deleted file until the deletion is committed.
+    Ok(files.lines().filter(|file| root().join(file).exists()).map(str::to_owned).collect())
+}
+
 /// Runs `step` and prints its time.
 pub(crate) fn timed(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
     eprintln!("== {name}");

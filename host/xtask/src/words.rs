@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
 
-use crate::shell::{output, root};
+use crate::shell::{listed_files, root};
 
 /// The extensions of the checked files.
 const EXTENSIONS: [&str; 12] = ["rs", "md", "wit", "lua", "toml", "py", "js", "ts", "c", "h", "sh", "cmake"];
@@ -73,15 +72,8 @@ const RULES: [Rule; 10] = [
 /// Checks all files that git tracks or does not ignore.
 pub(crate) fn check() -> Result<()> {
     let rules = compiled()?;
-    let files = output(Command::new("git").current_dir(root()).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]))?;
     let mut faults = Vec::new();
-    for file in files.lines().filter(|file| is_checked(file)) {
-        // Git also lists a deleted file until the deletion is committed.
+    for file in listed_files()?.iter().filter(|file| is_checked(file)) {
         let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
         faults.extend(file_faults(file, &text, &rules));
     }
