@@ -4,6 +4,8 @@
 //! field.
 
 mod client;
+#[doc(hidden)]
+pub mod fuzzing;
 mod protocol;
 mod server;
 #[cfg(test)]

@@ -6,6 +6,8 @@ mod body;
 mod choices;
 mod control;
 mod endpoint;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handlers;
 mod metrics;
 mod model_table;

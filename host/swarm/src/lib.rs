@@ -7,6 +7,8 @@
 //! `disk` does not depend on the network, and `net` does not depend on GGUF.
 
 pub mod disk;
+#[doc(hidden)]
+pub mod fuzzing;
 mod model_ref;
 pub mod net;
 mod picker;

@@ -8,6 +8,8 @@ mod alloc_size;
 mod cache;
 mod client;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph;
 mod heartbeat;
 mod protocol;

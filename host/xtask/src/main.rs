@@ -6,6 +6,7 @@ mod components;
 mod contract;
 mod cycles;
 mod demo;
+mod fuzz;
 mod ignored;
 mod lua_reference;
 mod models;
@@ -44,6 +45,8 @@ enum Command {
     Book,
     /// Generates the small test models of many architectures, and prints their paths.
     Zoo,
+    /// Runs the fuzz targets of `host/fuzz` under libFuzzer.
+    Fuzz(fuzz::Fuzz),
     /// Builds the components in `plugins/dist`.
     Components {
         /// Builds them in another folder and compares every byte.
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 println!("{}", zoo.model(*kind)?.display());
             }
         }
+        Command::Fuzz(fuzz) => fuzz.run()?,
         Command::Components { check: true } => components::check()?,
         Command::Components { check: false } => components::build()?,
         Command::Bench { arguments } => suite::bench(&arguments)?,

@@ -1,7 +1,8 @@
 //! Parses tool calls in a model's text, in the form of Hermes and Qwen templates:
 //! `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
 //!
-//! Invariant: `buffer` holds the text that can still belong to a tool call. All earlier text was emitted.
+//! Invariant: `buffer` holds the text that can still belong to a tool call, and `blank` the white space after a call.
+//! All earlier text was emitted. The parts are the same however the text is cut into pieces.
 
 use serde_json::Value;
 
@@ -23,9 +24,11 @@ pub(crate) enum Part {
 #[derive(Debug, Default)]
 pub(crate) struct ToolCallParser {
     buffer: String,
-    /// Tool calls so far. After the first one, white space between calls is dropped: it belongs to the
-    /// template, not to the message.
+    /// Tool calls so far.
     call_count: usize,
+    /// White space after a call, which is dropped before the next call and at the end: it belongs to the template, not
+    /// to the message. `None`: other text has followed the last call.
+    blank: Option<String>,
 }
 
 impl ToolCallParser {
@@ -48,9 +51,10 @@ impl ToolCallParser {
             match parse_call(&whole[OPEN_TAG.len()..length]) {
                 Some(call) => {
                     self.call_count += 1;
+                    self.blank = Some(String::new());
                     parts.push(call);
                 }
-                None => parts.push(Part::Text(whole)),
+                None => parts.push(Part::Text(self.blank.take().unwrap_or_default() + &whole)),
             }
         }
         let certain = self.buffer.len() - partial_tag_bytes(&self.buffer);
@@ -67,7 +71,15 @@ impl ToolCallParser {
 
     fn emit_text(&mut self, length: usize, parts: &mut Vec<Part>) {
         let text: String = self.buffer.drain(..length).collect();
-        if !(text.is_empty() || self.call_count > 0 && text.trim().is_empty()) {
+        let text = match self.blank.take() {
+            Some(blank) if text.trim().is_empty() => {
+                self.blank = Some(blank + &text);
+                return;
+            }
+            Some(blank) => blank + &text,
+            None => text,
+        };
+        if !text.is_empty() {
             parts.push(Part::Text(text));
         }
     }
@@ -128,7 +140,14 @@ mod tests {
     #[test]
     fn parser_drops_white_space_between_calls() {
         let one = "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>";
-        let parts = split(&[one, "\n", one]);
+        let parts = split(&[one, "\n", one, "\n"]);
         assert_eq!(parts.len(), 2);
+    }
+
+    #[test]
+    fn parser_keeps_white_space_within_text_after_a_call() {
+        let call = "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>";
+        let parts = split(&[call, "\n", "two", " ", "words"]);
+        assert_eq!(parts[1..], [Part::Text("\ntwo words".to_owned())]);
     }
 }
