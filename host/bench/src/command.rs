@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use tightwad_script::Factory;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{busy, consensus, gate, network, passes, pool, speed, swarm};
+use crate::{attack, busy, consensus, gate, network, passes, pool, soak, speed, swarm};
 
 /// Measures speed, side by side in one run.
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,10 @@ enum Benchmark {
     Gate(gate::Gate),
     /// Compares one stream with several concurrent ones, at one endpoint or at two in turn.
     Busy(busy::Busy),
+    /// Runs a host for a long time under load and faults. Checks answers, memory, handles and threads.
+    Soak(soak::Soak),
+    /// Attacks a host, and measures the speed that an honest client keeps.
+    Attack(attack::Benchmark),
 }
 
 impl Bench {
@@ -54,6 +58,8 @@ impl Bench {
             Benchmark::Swarm(swarm) => swarm.run().await,
             Benchmark::Gate(gate) => gate.run(factory).await,
             Benchmark::Busy(busy) => busy.run().await,
+            Benchmark::Soak(soak) => soak.run().await,
+            Benchmark::Attack(attack) => attack.run().await,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `tightwad bench`: measures side by side in one run and reports ratios.
 
+mod attack;
 mod busy;
 mod calibration;
 mod checker;
@@ -9,12 +10,14 @@ mod contest;
 mod exact;
 mod gate;
 mod gates;
+mod local_process;
 mod network;
 mod passes;
 mod plot;
 mod pool;
 mod prompts;
 mod replay;
+mod soak;
 mod speed;
 mod swarm;
 mod useless;
