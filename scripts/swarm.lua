@@ -6,7 +6,7 @@
 -- On this machine:
 --
 --   tightwad run scripts/swarm.lua --set model=NAME@DIGEST --set token=SECRET \
---     [--set peers=http://192.168.1.20:7712,http://192.168.1.21:7712]
+--     --set peers=http://192.168.1.20:7712,http://192.168.1.21:7712
 
 local tw = require "tightwad"
 
@@ -20,7 +20,7 @@ local args = tw.arg {
     type = "list",
     help = "Addresses http://HOST:PORT of machines that have the model. Default: the machines that discovery finds.",
   },
-  token = { type = "string", help = "The bearer token of the peers." },
+  token = { type = "string", help = "The bearer token of the peers in `peers`. Other machines never receive it." },
 }
 
 local model = tw.model {

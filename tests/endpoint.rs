@@ -84,7 +84,14 @@ async fn invalid_request_gets_one_clear_error() {
         (b"{\"model\": \"\xff\xfe\"}".to_vec(), 400, "valid JSON"),
         (vec![b' '; 11 << 20], 413, "10 MB"),
     ] {
-        let response = server.client.post(server.url("/v1/chat/completions")).body(raw).send().await.unwrap();
+        let response = server
+            .client
+            .post(server.url("/v1/chat/completions"))
+            .header("content-type", "application/json")
+            .body(raw)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.status().as_u16(), status);
         let text = response.text().await.unwrap();
         assert!(text.contains(message_part), "{text}");

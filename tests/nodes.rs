@@ -207,7 +207,11 @@ async fn node_checks_its_token_and_bounds_sessions_and_bodies() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("Set a token with --token"), "{error}");
 
-    let too_large = client.post(url("/v1/node/sessions")).bearer_auth("secret").body(vec![b' '; 11 << 20]);
+    let too_large = client
+        .post(url("/v1/node/sessions"))
+        .bearer_auth("secret")
+        .header("content-type", "application/json")
+        .body(vec![b' '; 11 << 20]);
     assert_eq!(too_large.send().await.unwrap().status(), 413);
     for (path, body, status) in [
         ("/v1/node/sessions", "{", 400),
@@ -224,7 +228,14 @@ async fn node_checks_its_token_and_bounds_sessions_and_bodies() {
         ("/v1/node/sessions/none/verify", r#"{"at": 1, "hash": "00"}"#, 409),
         ("/v1/node/sessions/none/verify", r#"{"at":1,"hash":"00","crc32":"12345678"}"#, 400),
     ] {
-        let response = client.post(url(path)).bearer_auth("secret").body(body).send().await.unwrap();
+        let response = client
+            .post(url(path))
+            .bearer_auth("secret")
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         let (found_status, text) = (response.status().as_u16(), response.text().await.unwrap());
         assert_eq!(found_status, status, "{path} {body}: {text}");
         assert!(text.contains("\"error\""), "{text}");

@@ -30,7 +30,7 @@ async fn pool_errors_name_the_remedy() {
     assert!(error.contains("does not accept this token"), "{error}");
     assert!(check("\"http://127.0.0.1:1\"", "").contains("`tightwad worker` runs there"));
     assert!(check("", "").contains("no machine can hold the layers"));
-    assert!(check("\"nonsense\"", "").contains("not the address of a worker"));
+    assert!(check("\"nonsense\"", "").contains("'url' must begin with http:// or https://, not 'nonsense'"));
     assert!(check(&own, ", wokers = {}").contains("did you mean 'workers'"));
     let twice = check(&format!("{own}, {own}"), "");
     assert!(twice.contains("appears twice"), "{twice}");
@@ -245,4 +245,19 @@ fn pool_plan_prints_a_table_or_the_shortage() {
     let (_, json) = plan(&["--exclude-host", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["assignments"][0]["layers"], 30);
+}
+
+/// The model needs two workers of this size.
+#[test]
+fn worker_under_two_addresses_counts_once() {
+    let _permit = one_core();
+    let worker = Worker::start(&["--max-memory", "76M"]);
+    let (model, url) = (smollm2().display().to_string(), worker.url());
+    let second_url = format!("{}/", url.replace("127.0.0.1", "localhost"));
+    let workers = ["--worker", &url, "--worker", &second_url];
+    let options = ["--exclude-host", "--context", "512", "--slots", "2"];
+    let output = tightwad(&[&["pool", "plan", &model][..], &workers, &options].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("are missing"), "{error}");
+    assert_eq!(error.matches("are the same worker").count(), 1, "{error}");
 }

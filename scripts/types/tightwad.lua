@@ -28,14 +28,14 @@ function Backend:complete(req, changes) end
 ---@field role string The author: "system", "user", "assistant" or "tool".
 ---@field content? string The text.
 
----Fields of a request that `Backend:generate` and `Backend:complete` replace.
+---Fields of a request that `Backend:generate` and `Backend:complete` replace. Bytes that are not UTF-8 become U+FFFD.
 ---@class (exact) tightwad.Changes
 ---@field prompt? string A raw prompt in place of the messages. The chat template is not applied to it.
----@field messages? tightwad.Message[] The messages of the chat, in place of the prompt.
+---@field messages? tightwad.Message[] The messages of the chat, in place of the prompt. At least one, each with a role.
 ---@field max_tokens? integer The maximum number of generated tokens, at least 1.
 ---@field temperature? number The sampling temperature. 0 always takes the most probable token.
 ---@field seed? integer The seed of the sampler. An equal seed gives equal tokens.
----@field stop? string[] Texts that end the answer. Empty texts are ignored.
+---@field stop? string[] Texts that end the answer, up to 16. Empty texts are ignored.
 
 ---The answer of a backend.
 ---@class (exact) tightwad.Answer
@@ -45,12 +45,12 @@ function Backend:complete(req, changes) end
 ---@field completion_tokens integer The number of generated tokens.
 ---@field exact boolean True if each token is the target's own choice.
 
----One request that a client sent to a pipeline.
+---One request that a client sent to a pipeline. It is valid until the function returns. Its fields cannot be set.
 ---@class (exact) tightwad.Request
 ---@field id string The request's identifier in the log.
 ---@field model string The model name that the client asked for.
 ---@field prompt string The raw prompt. For a chat: the texts of all messages, one per line.
----@field messages? tightwad.Message[] The messages of a chat. Nil for a raw prompt.
+---@field messages? tightwad.Message[] A copy of the messages of a chat. Nil for a raw prompt.
 ---@field max_tokens? integer The maximum number of generated tokens. Nil: no limit but the context length.
 ---@field temperature number The sampling temperature.
 ---@field seed integer The seed of the sampler.
@@ -61,7 +61,7 @@ local Request = {}
 ---@param text string The text to send.
 function Request:emit(text) end
 
----Writes lines to the host's log.
+---Writes lines to the host's log. The host cuts a line after 4096 bytes and escapes control characters.
 ---@class (exact) tightwad.Log
 ---@field debug fun(text: string) Writes a line at the level DEBUG.
 ---@field info fun(text: string) Writes a line at the level INFO.
@@ -94,7 +94,7 @@ function tw.arg(arguments) end
 ---@field path? string The GGUF file. With `swarm`: the file, or a folder (a path without an extension), that receives the download. Default with `swarm`: the user's models folder. Required without `swarm`.
 ---@field swarm? string The model to download from other machines if this machine lacks it: "NAME@DIGEST", "DIGEST" or "NAME". Only a complete digest pins the file. Default: no download.
 ---@field peers? string[] Addresses http://HOST:PORT of machines that may have the model. Needs `swarm`. Default: the machines that discovery finds on the local network.
----@field token? string The bearer token of the peers. Needs `swarm`. Default: no token.
+---@field token? string The bearer token of the machines in `peers`. Other machines never receive it. Needs `swarm`. Default: no token.
 ---@field name? string The name in reports and metrics. Default: the file name without its extension.
 ---@field context? integer|string The context length in tokens per sequence, such as 32768 or "32k". Default: the model's training length, or less if memory is short.
 ---@field slots? integer The number of sequences that run at the same time. Default: 8, or fewer so that each has room for 32,768 tokens.
@@ -133,11 +133,12 @@ function tw.node(options) end
 
 ---Options of tw.llama_server.
 ---@class (exact) tightwad.LlamaServerOptions
----@field url string The server's address http://HOST:PORT, without /v1.
+---@field url string The server's address http://HOST:PORT, with or without /v1.
 ---@field model? string The model's name on the server. Default: the only model of the server.
 ---@field api_key? string The API key, sent as a bearer token. Default: no key.
 ---@field name? string The name in reports and metrics. Default: the model's name.
 ---@field verify? "replay" "replay" makes the server a target: it generates freely, and the host compares the drafts with its text. This is never faster than the server alone. Default: the server is not a target.
+---@field first_token_timeout? number Seconds until the first token of an answer, 1 to 86400. Default: 600.
 
 ---Makes a backend of a llama-server. It answers complete requests and drafts as text.
 ---@param options tightwad.LlamaServerOptions
@@ -146,11 +147,12 @@ function tw.llama_server(options) end
 
 ---Options of tw.ollama.
 ---@class (exact) tightwad.OllamaOptions
----@field url string The server's address http://HOST:PORT, without /v1.
+---@field url string The server's address http://HOST:PORT, with or without /v1.
 ---@field model? string The model's name on the server. Default: the only model of the server.
 ---@field api_key? string The API key, sent as a bearer token. Default: no key.
 ---@field name? string The name in reports and metrics. Default: the model's name.
 ---@field verify? "replay" "replay" makes the server a target: it generates freely, and the host compares the drafts with its text. This is never faster than the server alone. Default: the server is not a target.
+---@field first_token_timeout? number Seconds until the first token of an answer, 1 to 86400. Default: 600.
 
 ---Makes a backend of an Ollama server. It answers complete requests and drafts as text.
 ---@param options tightwad.OllamaOptions
@@ -159,11 +161,12 @@ function tw.ollama(options) end
 
 ---Options of tw.openai.
 ---@class (exact) tightwad.OpenAiOptions
----@field url string The server's address http://HOST:PORT or https://HOST, without /v1.
+---@field url string The server's address http://HOST:PORT or https://HOST, with or without /v1.
 ---@field model? string The model's name on the server. Default: the only model of the server.
 ---@field api_key? string The API key, sent as a bearer token. Default: no key.
 ---@field name? string The name in reports and metrics. Default: the model's name.
 ---@field verify? "replay"|"logprobs" Makes the server a target. "replay": it generates freely, and the host compares the drafts with its text; never faster than the server alone. "logprobs": one pass over the draft with the server's `prompt_logprobs`. Default: the server is not a target.
+---@field first_token_timeout? number Seconds until the first token of an answer, 1 to 86400. Default: 600.
 ---@field tokenizer? string A GGUF file of the same model, for its vocabulary. Required with verify = "logprobs", refused otherwise.
 
 ---Makes a backend of any server with OpenAI's interface. It answers complete requests and drafts as text.
@@ -289,11 +292,23 @@ function tw.consensus(options) end
 ---@return tightwad.Backend backend The gate.
 function tw.gate(options) end
 
+---The key of a client. `tightwad key new NAME` prints a key and its line for the script.
+---@class (exact) tightwad.Key
+---@field hash string The hash of the key: "sha256:" and 64 hexadecimal digits. The key itself stays with the client.
+---@field rights? ("chat"|"manage"|"observe")[] The rights. "chat": generate text and list models. "manage": load and unload pools. "observe": status and metrics, which show the requests of all clients. Default: { "chat" }.
+---@field models? string[] The names in `models` of tw.serve that the key may use. Other models do not exist for it. Default: all models.
+---@field requests_per_minute? integer The maximum number of requests that generate, 1 to 100000. Default: no limit.
+---@field tokens_per_day? integer The maximum number of prompt and completion tokens per day, UTC. The request that reaches it finishes. Default: no limit.
+---@field expires? string The last day of the key, UTC, such as "2027-01-31". Default: the key does not expire.
+
 ---Options of tw.serve.
 ---@class (exact) tightwad.ServeOptions
 ---@field models table<string, tightwad.Backend|fun(req: tightwad.Request): any, string?> The served models by the names that clients use. A model is a backend, or a function (a pipeline) that answers a request: it streams with `Backend:generate` or `Request:emit`, and a returned string is sent too. A returned nil with a reason fails the request.
 ---@field listen? string The address HOST:PORT to listen on. `--listen` takes precedence. Default: "127.0.0.1:8088".
----@field token? string The bearer token that clients must send. `--token` takes precedence. Default: no token, allowed on loopback addresses only.
+---@field token? string The bearer token that clients must send. `--token` takes precedence. Default: no token. Addresses beyond loopback need a token or keys.
+---@field keys? table<string, tightwad.Key> The keys of clients, by name. A client sends its key as a bearer token. Default: no keys.
+---@field hosts? string[] Further host names, such as "box.lan", by which clients reach a host without a token. Default: loopback addresses and "localhost".
+---@field origins? string[] Origins of web pages, such as "http://localhost:5173", that may use the host from a browser (CORS). Default: none.
 
 ---The value that a script returns to the host.
 ---@class (exact) tightwad.Script

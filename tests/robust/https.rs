@@ -230,7 +230,7 @@ async fn reload_applies_a_new_token_but_not_a_new_address() {
     let host = Process::start(&mut run_command(&script, &[]));
     assert_eq!((status(&host.address, "old").await, status(&host.address, "new").await), (200, 401));
     script.write(&text("127.0.0.1:9999", "token = \"new\","));
-    host.wait_for_log("`token` has changed", 20).await;
+    host.wait_for_log("`token` or `keys` have changed", 20).await;
     assert_eq!((status(&host.address, "old").await, status(&host.address, "new").await), (401, 200));
     host.wait_for_log("`listen` has changed to 127.0.0.1:9999", 20).await;
     // A script with an empty token does not load.
@@ -251,6 +251,6 @@ async fn reload_keeps_the_token_of_a_public_address() {
     let host = Process::start(&mut run_command(&script, &[]));
     let address = format!("127.0.0.1:{}", host.address.rsplit(':').next().unwrap());
     script.write(&text("listen = \"0.0.0.0:0\","));
-    host.wait_for_log("The old token stays valid", 20).await;
+    host.wait_for_log("The old ones stay valid", 20).await;
     assert_eq!((status(&address, "secret").await, status(&address, "other").await), (200, 401));
 }

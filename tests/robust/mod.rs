@@ -2,7 +2,9 @@
 
 mod context;
 mod https;
+mod keys;
 mod mixed;
+mod model_files;
 mod prompts;
 mod recurrent;
 mod scripts;

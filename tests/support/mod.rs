@@ -18,7 +18,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
-use tightwad_zoo::{Kind, Zoo};
+use tightwad_zoo::{GgufFile, Kind, Zoo};
 
 pub use liar::{LyingServer, NONSENSE_WORDS};
 pub use llama_server::LlamaServer;
@@ -54,6 +54,11 @@ pub fn downloaded_model(file: &str) -> PathBuf {
 pub fn zoo_model(kind: Kind) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zoo");
     Zoo::new(&smollm2(), &folder).model(kind).unwrap()
+}
+
+/// The content of [`small_model`], for tests that change it.
+pub fn small_model_content() -> GgufFile {
+    Zoo::new(&smollm2(), Path::new("")).content(Kind::Llama).unwrap()
 }
 
 /// A dense model that answers in milliseconds, for tests that do not depend on the meaning of its text.
@@ -156,11 +161,12 @@ pub fn tightwad(arguments: &[&str]) -> Output {
     set_environment(&mut command).output().unwrap()
 }
 
-/// Sets cache and data folders below the target folder for `command`, and removes the token and colors.
+/// Sets cache, data and state folders below the target folder for `command`, and removes the token and colors.
 pub fn set_environment(command: &mut Command) -> &mut Command {
     command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     command.env("XDG_DATA_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("data"));
-    command.env_remove("TIGHTWAD_TOKEN").env("NO_COLOR", "1")
+    command.env("XDG_STATE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("state"));
+    command.env_remove("TIGHTWAD_TOKEN").env_remove("TIGHTWAD_SWARM_TOKEN").env("NO_COLOR", "1")
 }
 
 /// A script that serves `model` as `plain`, and with speculation as `fast`. `fields` are further fields of `tw.model`.

@@ -33,7 +33,7 @@ pub(crate) fn arithmetic(count: usize) -> Vec<Question> {
         let (a, b) = (13 + index * 17 % 70, 11 + index * 29 % 60);
         let (sign, answer) = if index % 3 == 2 { ("*", a * b) } else { ("+", a + b) };
         let text = format!("What is {a} {sign} {b}? Think step by step, and end with the number alone.");
-        Question { prompt: Prompt::Chat(vec![user(text)]), answer: json!(answer) }
+        Question { prompt: Prompt::Chat([user(text)].into()), answer: json!(answer) }
     };
     (0..count).map(question).collect()
 }
@@ -47,7 +47,7 @@ pub(crate) fn extraction(count: usize) -> Vec<Question> {
             "{name} is {age} years old and lives in {town} in a flat with {rooms} rooms. Write a JSON object with the keys \"name\", \"age\", \"town\" and \"rooms\". Answer with the JSON alone."
         );
         let answer = json!({"name": name, "age": age, "town": town, "rooms": rooms});
-        Question { prompt: Prompt::Chat(vec![user(text)]), answer }
+        Question { prompt: Prompt::Chat([user(text)].into()), answer }
     };
     (0..count).map(question).collect()
 }

@@ -344,7 +344,7 @@ fn plot_curve(file: &Path, points: &[Point]) -> Result<()> {
 
 /// A question as a chat.
 fn prompt_of(question: &str) -> Prompt {
-    Prompt::Chat(vec![user(question.to_owned())])
+    Prompt::Chat([user(question.to_owned())].into())
 }
 
 fn point_json(point: &Point) -> Value {

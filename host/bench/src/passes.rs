@@ -64,7 +64,7 @@ impl Passes {
             (0..words).map(|word| format!("{:x}", salt.wrapping_mul(word as u64 + 3) >> 40)).collect();
         let request = Arc::new(Request {
             id: "bench".to_owned(),
-            prompt: Prompt::Text(words.join(" ")),
+            prompt: Prompt::Text(words.join(" ").into()),
             sampling: Sampling::new(SamplingSpec { temperature: 0.0, ..SamplingSpec::default() })?,
             max_tokens: Some(400),
             ..Request::default()

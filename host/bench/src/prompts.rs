@@ -94,8 +94,8 @@ fn story(index: usize) -> String {
 /// The first `count` prompts of a set. Prose is a chat; the others are raw text.
 pub(crate) fn prompt_set(name: &str, count: usize) -> Vec<Prompt> {
     let prompt = |index| match name {
-        "repetitive" => Prompt::Text(repetitive(index)),
-        _ => Prompt::Chat(vec![user(prose(index))]),
+        "repetitive" => Prompt::Text(repetitive(index).into()),
+        _ => Prompt::Chat([user(prose(index))].into()),
     };
     (0..count).map(prompt).collect()
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::error::BackendError;
 use crate::event::{Event, Outcome};
 use crate::facts::{Load, ModelFacts};
+use crate::health::Health;
 use crate::request::Request;
 use crate::session::{Drafter, OpenedTarget, PreparedRequest, ResumePoint, Tokenizer};
 use crate::tokens::TokenScore;
@@ -44,6 +45,11 @@ pub trait Backend: Send + Sync {
     /// The load of the backend.
     fn load(&self) -> Load {
         Load::default()
+    }
+
+    /// The health of the backend. A mode is as healthy as the backends that it cannot do without.
+    fn health(&self) -> Health {
+        Health::Ready
     }
 
     /// The role that answers requests; `None`: the backend lacks it.

@@ -3,6 +3,8 @@
 //! Invariant: the paths lead from the root to the leaves, and no path is a prefix of another one. The target verifies
 //! the first path when its batch has no room for all paths.
 
+use std::collections::HashMap;
+
 use crate::tokens::TokenId;
 
 /// The proposed continuations of one round.
@@ -51,15 +53,12 @@ impl Draft {
     /// The tree of `paths`. Paths that are prefixes of other paths are dropped.
     #[must_use]
     pub fn from_paths(paths: impl IntoIterator<Item = Vec<TokenId>>) -> Self {
-        let mut leaf_paths: Vec<Vec<TokenId>> = Vec::new();
-        for path in paths {
-            if path.is_empty() || leaf_paths.iter().any(|other| other.starts_with(&path)) {
-                continue;
-            }
-            leaf_paths.retain(|other| !path.starts_with(other));
-            leaf_paths.push(path);
-        }
-        Self { paths: leaf_paths }
+        let paths: Vec<Vec<TokenId>> = paths.into_iter().collect();
+        let mut tree = PrefixTree::new();
+        let ends: Vec<usize> = paths.iter().map(|path| tree.insert(path)).collect();
+        let mut dropped = tree.is_inner;
+        let is_kept = |(_, end): &(Vec<TokenId>, usize)| !std::mem::replace(&mut dropped[*end], true);
+        Self { paths: paths.into_iter().zip(ends).filter(is_kept).map(|(path, _)| path).collect() }
     }
 
     /// The paths from the root to the leaves.
@@ -77,11 +76,14 @@ impl Draft {
     /// The number of proposed tokens. A token that several paths share counts once.
     #[must_use]
     pub fn node_count(&self) -> usize {
-        let common = |a: &[TokenId], b: &[TokenId]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        let unshared_tokens = |(index, path): (usize, &Vec<TokenId>)| {
-            path.len() - self.paths[..index].iter().map(|other| common(other, path)).max().unwrap_or(0)
-        };
-        self.paths.iter().enumerate().map(unshared_tokens).sum()
+        if let [chain] = self.paths.as_slice() {
+            return chain.len();
+        }
+        let mut tree = PrefixTree::new();
+        for path in &self.paths {
+            tree.insert(path);
+        }
+        tree.children.len()
     }
 
     /// True when the draft has no token.
@@ -132,6 +134,34 @@ impl Draft {
     }
 }
 
+/// The nodes of paths by parent and token. Building it takes time proportional to the number of tokens: another
+/// machine can send a tree with hundreds of long paths.
+struct PrefixTree {
+    children: HashMap<(usize, TokenId), usize>,
+    /// True for nodes with children. Node 0 is the root and counts as one, so that an empty path has no leaf.
+    is_inner: Vec<bool>,
+}
+
+impl PrefixTree {
+    fn new() -> Self {
+        Self { children: HashMap::new(), is_inner: vec![true] }
+    }
+
+    /// Adds `path` and returns its last node.
+    fn insert(&mut self, path: &[TokenId]) -> usize {
+        let mut node = 0;
+        for token in path {
+            self.is_inner[node] = true;
+            let next = self.is_inner.len();
+            node = *self.children.entry((node, *token)).or_insert(next);
+            if node == next {
+                self.is_inner.push(false);
+            }
+        }
+        node
+    }
+}
+
 #[cfg(test)]
 mod properties;
 
@@ -155,5 +185,13 @@ mod tests {
         assert_eq!(draft.paths(), [vec![1, 2, 3], vec![4, 5]]);
         draft.truncate(1);
         assert_eq!(draft.paths(), [vec![1], vec![4]]);
+    }
+    #[test]
+    fn tree_with_many_long_paths_takes_linear_time() {
+        // 512 leaves below a trunk of 4096 tokens: comparing all pairs of paths would take 500 million steps.
+        let trunk: Vec<TokenId> = (0..4096).collect();
+        let paths = (0..512).map(|leaf| [trunk.as_slice(), &[leaf]].concat());
+        let draft = Draft::from_paths(paths);
+        assert_eq!((draft.paths().len(), draft.node_count()), (512, 4096 + 512));
     }
 }

@@ -109,12 +109,12 @@ impl Report {
     /// Adds the counts of another part of the same answer.
     pub fn add(&mut self, other: &Self) {
         self.exact &= other.exact;
-        self.rounds += other.rounds;
-        self.drafted += other.drafted;
-        self.accepted += other.accepted;
-        self.wasted += other.wasted;
-        self.ties += other.ties;
-        self.unverified += other.unverified;
+        self.rounds = self.rounds.saturating_add(other.rounds);
+        self.drafted = self.drafted.saturating_add(other.drafted);
+        self.accepted = self.accepted.saturating_add(other.accepted);
+        self.wasted = self.wasted.saturating_add(other.wasted);
+        self.ties = self.ties.saturating_add(other.ties);
+        self.unverified = self.unverified.saturating_add(other.unverified);
         self.fallback = self.fallback.take().or_else(|| other.fallback.clone());
     }
 }

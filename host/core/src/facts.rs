@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct ModelFacts {
     /// SHA-256 over all tokens, in hexadecimal. Models with equal digests exchange token ids.
     pub vocabulary: String,
-    /// SHA-256 over samples of the weights file, in hexadecimal. Models with equal digests generate the same tokens.
+    /// SHA-256 over all headers and samples of the weights, in hexadecimal. Different digests: the models count as
+    /// different weights. The page "Exactness" of the book says what equal digests imply.
     pub weights: String,
     /// Architecture, size and quantization from the GGUF file, such as `llama 135M Q4_1`.
     pub description: String,

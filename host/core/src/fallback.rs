@@ -11,6 +11,7 @@ use crate::error::BackendError;
 use crate::event::Outcome;
 use crate::facts::{Load, ModelFacts};
 use crate::failover::{FailoverTarget, StandbySource};
+use crate::health::Health;
 use crate::output::generate_by_decoding;
 use crate::request::Request;
 use crate::session::{Drafter, OpenedTarget, PreparedRequest, ResumePoint, Tokenizer};
@@ -106,6 +107,11 @@ impl Backend for Fallback {
 
     fn load(&self) -> Load {
         self.primary.load()
+    }
+
+    /// One backend suffices.
+    fn health(&self) -> Health {
+        Health::best(self.backends().map(|backend| backend.health()))
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {

@@ -6,6 +6,7 @@
 //! Modes drive sessions. A [`TargetSource`] opens a [`Target`], which verifies and decodes. A [`DrafterSource`] opens a
 //! [`Drafter`], which proposes.
 
+mod api_key;
 mod backend;
 mod backoff;
 mod circuit_breaker;
@@ -19,24 +20,34 @@ mod event;
 mod facts;
 mod failover;
 mod fallback;
+mod health;
+mod json_size;
 mod lookup;
 mod output;
 mod pool_spec;
+mod printable;
+mod random;
 mod relay;
 mod request;
 mod sampling;
 mod session;
 mod size;
 mod spec;
+mod stop;
 pub mod sync;
 pub mod testing;
 mod token;
 mod tokenize_draft;
 mod tokens;
 mod translation;
+mod usage_meter;
 mod user_dirs;
+mod watched_files;
 mod wire;
 
+pub use api_key::{
+    Credentials, InvalidKeyHash, InvalidKeyName, KeyHash, KeyName, KeySpec, Right, parse_date,
+};
 pub use backend::{Backend, DrafterSource, Generator, Scorer, SharedBackend, Sink, TargetSource};
 pub use backoff::Backoff;
 pub use circuit_breaker::CircuitBreaker;
@@ -50,21 +61,27 @@ pub use event::{Event, GateReport, Outcome, Report, TextLogprobs, Usage};
 pub use facts::{Load, ModelFacts, is_default};
 pub use failover::{FailoverTarget, StandbySource};
 pub use fallback::Fallback;
+pub use health::Health;
+pub use json_size::{JsonSize, MAX_JSON_NUMBERS, MAX_JSON_PARTS, TooMuchJson};
 pub use lookup::Lookup;
 pub use output::{Output, decode_to_end, generate_by_decoding};
 pub use pool_spec::{PoolSpec, WorkerSpec};
+pub use printable::printable;
+pub use random::{random_bytes, random_hex};
 pub use relay::relay;
 pub use request::{Format, Message, Prompt, Request, Tool, ToolChoice};
-pub use sampling::{InvalidSampling, Sampling, SamplingSpec};
+pub use sampling::{InvalidSampling, MAX_LOGIT_BIASES, MAX_TOP_LOGPROBS, Sampling, SamplingSpec};
 pub use session::{
     Device, DraftCost, Drafter, OpenedTarget, PassCost, PreparedRequest, PromptReader, ResumePoint, Target,
     Tokenizer,
 };
 pub use size::{InvalidSize, Size};
 pub use spec::{CacheSpec, OnFailure, OnReviewerLost, PluginSpec, ReviewMethods};
-pub use token::{InvalidToken, Token};
+pub use token::{InvalidToken, Token, bearer_secret};
 pub use tokenize_draft::tokenize_draft;
 pub use tokens::{CommittedToken, FinishReason, Proposal, StepResult, TokenId, TokenLogprobs, TokenScore};
 pub use translation::TranslatingBackend;
-pub use user_dirs::{user_cache_dir, user_data_dir};
+pub use usage_meter::UsageMeter;
+pub use user_dirs::{user_cache_dir, user_data_dir, user_state_dir};
+pub use watched_files::{WatchTiming, WatchedFiles};
 pub use wire::WireRequest;

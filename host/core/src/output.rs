@@ -10,14 +10,17 @@ use crate::error::BackendError;
 use crate::event::{Event, Outcome, Report, TextLogprobs, Usage};
 use crate::request::Request;
 use crate::session::{OpenedTarget, Target};
+use crate::stop::StopMatcher;
 use crate::tokens::{CommittedToken, FinishReason, StepResult, TokenId};
+use crate::usage_meter::UsageMeter;
 
 /// Streams the text of one request's committed tokens: complete UTF-8 characters, without any part of a stop string.
 pub struct Output {
     sink: Sink,
-    stop: Vec<Vec<u8>>,
+    stop: StopMatcher,
     max_tokens: u32,
     usage: Usage,
+    meter: Arc<UsageMeter>,
     tokens: Vec<TokenId>,
     pending: Vec<u8>,
     /// The log-probabilities of tokens whose text was not sent completely, each with the offset of its token in
@@ -38,9 +41,12 @@ impl Output {
             completion_tokens: 0,
             cached_tokens: opened.cached_tokens,
         };
+        let meter = prepared.request.meter.clone();
+        meter.add_prompt(usage.prompt_tokens);
         Self {
             sink,
-            stop: prepared.request.stop.iter().map(|stop| stop.clone().into_bytes()).collect(),
+            meter,
+            stop: StopMatcher::new(&prepared.request.stop),
             max_tokens: prepared.max_tokens,
             usage,
             tokens: Vec::new(),
@@ -112,13 +118,13 @@ impl Output {
         let start = self.pending.len();
         self.tokens.push(committed.token);
         self.usage.completion_tokens += 1;
+        self.meter.add_token();
         if let Some(logprobs) = &committed.logprobs {
             let top = logprobs.top.iter().map(|(token, value)| (target.bytes(*token), *value)).collect();
             let entry = TextLogprobs { bytes: bytes.clone(), logprob: logprobs.logprob, top };
             self.pending_logprobs.push((start, entry));
         }
-        self.pending.extend_from_slice(&bytes);
-        if let Some(stop) = self.stop_offset() {
+        if let Some(stop) = self.append(&bytes) {
             self.pending.truncate(stop);
             self.pending_logprobs.retain(|(start, _)| *start < stop);
             self.finish_reason = Some(FinishReason::Stop);
@@ -127,20 +133,20 @@ impl Output {
         }
     }
 
-    /// The offset of the first stop string in `pending`.
-    fn stop_offset(&self) -> Option<usize> {
-        let find = |stop: &Vec<u8>| self.pending.windows(stop.len()).position(|window| window == stop);
-        self.stop.iter().filter_map(find).min()
+    /// Appends `bytes` to `pending`. Returns the offset of the first stop string to be complete, and ends there.
+    fn append(&mut self, bytes: &[u8]) -> Option<usize> {
+        for byte in bytes {
+            self.pending.push(*byte);
+            if let Some(length) = self.stop.push(*byte) {
+                return Some(self.pending.len() - length);
+            }
+        }
+        None
     }
 
     /// The number of pending bytes that cannot belong to a stop string or to an incomplete character.
     fn safe_length(&self) -> usize {
-        let prefix_bytes = |stop: &Vec<u8>| {
-            let max = self.pending.len().min(stop.len() - 1);
-            (1..=max).rev().find(|length| self.pending.ends_with(&stop[..*length])).unwrap_or(0)
-        };
-        let partial_stop_bytes = self.stop.iter().map(prefix_bytes).max().unwrap_or(0);
-        let safe = self.pending.len() - partial_stop_bytes;
+        let safe = self.pending.len() - self.stop.partial_bytes();
         safe - incomplete_tail(&self.pending[..safe])
     }
 
@@ -202,7 +208,7 @@ pub async fn decode_to_end(target: &mut dyn Target, output: &mut Output) -> Resu
         let mut progressed = false;
         while let Some(step) = next_step(target, output).await? {
             progressed = true;
-            ties += step.ties;
+            ties = step.ties.saturating_add(ties);
             if output.commit(&step, &*target).await? {
                 break;
             }
@@ -246,6 +252,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::request::Prompt;
     use crate::testing::{FakeModel, prepare};
 
     /// Commits `text` byte by byte. Returns the text that was sent after each byte, and the finish reason.
@@ -274,6 +281,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn meter_counts_the_tokens_of_an_unfinished_request() {
+        let request = Arc::new(Request { prompt: Prompt::Text("four".into()), ..Request::default() });
+        let session = Box::new(FakeModel::new("bytes", "").target(0, 100));
+        let opened = OpenedTarget { session, cached_tokens: 0, prepared: prepare(request.clone()) };
+        let (sink, _events) = mpsc::channel(100);
+        let mut output = Output::new(&opened, sink);
+        let committed = b"ab".map(|byte| CommittedToken { token: u32::from(byte), logprobs: None }).to_vec();
+        let step = StepResult { committed, ..StepResult::default() };
+        output.commit(&step, opened.session.as_ref()).await.unwrap();
+        drop(output);
+        let expected = Usage { prompt_tokens: 4, completion_tokens: 2, cached_tokens: 0 };
+        assert_eq!(request.meter.usage(), expected);
+    }
+
+    #[tokio::test]
     async fn output_sends_complete_characters() {
         let (sent, _) = run("aé🦀".as_bytes(), &[], 100).await;
         assert_eq!(sent, ["a", "", "é", "", "", "", "🦀"]);
@@ -296,6 +318,30 @@ mod tests {
     async fn output_sends_an_unfinished_stop_string_late() {
         let (sent, _) = run(b"STxSS!", &["STOP", "SS?"], 100).await;
         assert_eq!(sent, ["", "", "STx", "", "", "SS!"]);
+    }
+
+    #[tokio::test]
+    async fn output_ends_at_the_stop_string_that_is_complete_first() {
+        let text = b"abcd".as_slice();
+        // The result does not depend on the tokens that carry the text.
+        let (sent, _) = run(text, &["abcd", "c"], 100).await;
+        assert_eq!(sent.concat(), "ab");
+        let mut matcher = StopMatcher::new(&["aab".to_owned()]);
+        let found = b"aaab".iter().map(|byte| matcher.push(*byte));
+        assert_eq!(found.collect::<Vec<_>>(), [None, None, None, Some(3)]);
+    }
+
+    #[tokio::test]
+    async fn meter_counts_the_tokens_of_a_cancelled_request() {
+        let (sink, mut events) = mpsc::channel(1);
+        let request = Request { prompt: Prompt::Text("hello".into()), ..Request::default() };
+        let model = FakeModel::new("bytes", "abcdef");
+        let client = async move { events.recv().await.map(drop) };
+        let (outcome, _) = tokio::join!(generate_by_decoding(&model, request.clone(), sink), client);
+        assert!(matches!(outcome, Err(BackendError::Cancelled)), "{outcome:?}");
+        let usage = request.meter.usage();
+        assert_eq!(usage.prompt_tokens, 5);
+        assert!((1..6).contains(&usage.completion_tokens), "{usage:?}");
     }
 
     #[tokio::test]

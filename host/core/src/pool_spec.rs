@@ -58,7 +58,7 @@ impl WorkerSpec {
         let url = url.trim_end_matches('/');
         let address = url.strip_prefix("http://").unwrap_or(url);
         let (host, port) = address.rsplit_once(':')?;
-        if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
+        if host.is_empty() || host.contains(['/', '%']) || port.parse::<u16>().is_err() {
             return None;
         }
         Some(Self {
@@ -78,7 +78,7 @@ mod tests {
         let worker = WorkerSpec::new("10.0.0.2:7711/", Token::new("t").ok().as_ref(), None).unwrap();
         assert_eq!((worker.url.as_str(), worker.name.as_str()), ("http://10.0.0.2:7711", "10.0.0.2:7711"));
         assert!(WorkerSpec::new("http://[::1]:7711", None, None).is_some());
-        for invalid in ["", "10.0.0.2", "ftp://10.0.0.2:1", "10.0.0.2:port", ":7711"] {
+        for invalid in ["", "10.0.0.2", "ftp://10.0.0.2:1", "10.0.0.2:port", ":7711", "[fe80::1%eth0]:7711"] {
             assert_eq!(WorkerSpec::new(invalid, None, None), None, "{invalid}");
         }
     }

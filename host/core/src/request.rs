@@ -1,18 +1,24 @@
 //! A request, independent of the protocol that carried it.
+//!
+//! The large parts of a request are shared: a clone of a request costs no more than a few counters, however long its
+//! conversation is.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::sampling::Sampling;
+use crate::usage_meter::UsageMeter;
 
 /// A conversation or a raw text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
     /// Messages that the model's chat template renders.
-    Chat(Vec<Message>),
+    Chat(Arc<[Message]>),
     /// Text that is used without a template.
-    Text(String),
+    Text(Arc<str>),
 }
 
 impl Prompt {
@@ -20,7 +26,7 @@ impl Prompt {
     #[must_use]
     pub fn text(&self) -> String {
         match self {
-            Self::Text(text) => text.clone(),
+            Self::Text(text) => text.as_ref().to_owned(),
             Self::Chat(messages) => {
                 let content = |message: &Message| message.0.get("content")?.as_str().map(str::to_owned);
                 messages.iter().filter_map(content).collect::<Vec<_>>().join("\n")
@@ -42,8 +48,14 @@ pub struct Tool {
     pub name: String,
     /// The complete OpenAI object: `{"type": "function", "function": {...}}`.
     pub definition: Value,
-    /// The JSON schema of the arguments.
-    pub parameters: Value,
+}
+
+impl Tool {
+    /// The JSON schema of the arguments; `None`: any object.
+    #[must_use]
+    pub fn parameters(&self) -> Option<&Value> {
+        self.definition.pointer("/function/parameters").filter(|parameters| !parameters.is_null())
+    }
 }
 
 /// The tool that the model must call, if any.
@@ -71,12 +83,12 @@ pub enum Format {
     /// A JSON object.
     JsonObject,
     /// JSON that satisfies this schema.
-    JsonSchema(Value),
+    JsonSchema(Arc<Value>),
     /// Text that matches this grammar, in llguidance's Lark syntax.
-    Grammar(String),
+    Grammar(Arc<str>),
 }
 
-/// A request for one generation.
+/// A request for one generation; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Identifies the request in logs.
@@ -88,13 +100,15 @@ pub struct Request {
     /// The maximum number of generated tokens; `None`: until the model stops or its context is full.
     pub max_tokens: Option<u32>,
     /// Stop strings. The answer ends before the first stop string. No stop string is empty.
-    pub stop: Vec<String>,
+    pub stop: Arc<[String]>,
     /// The format of the output.
     pub format: Format,
     /// The tools that the model may call.
-    pub tools: Vec<Tool>,
+    pub tools: Arc<[Tool]>,
     /// The tool that the model must call, if any.
     pub tool_choice: ToolChoice,
+    /// Counts the tokens of the request and of its clones while they run.
+    pub meter: Arc<UsageMeter>,
 }
 
 impl Request {
@@ -111,13 +125,14 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             id: String::new(),
-            prompt: Prompt::Text(String::new()),
+            prompt: Prompt::Text(Arc::default()),
             sampling: Sampling::default(),
             max_tokens: None,
-            stop: Vec::new(),
+            stop: Arc::default(),
             format: Format::default(),
-            tools: Vec::new(),
+            tools: Arc::default(),
             tool_choice: ToolChoice::default(),
+            meter: Arc::default(),
         }
     }
 }

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::tokens::TokenId;
 
+/// The maximum number of biased tokens. Each costs time for every token that is sampled.
+pub const MAX_LOGIT_BIASES: usize = 1024;
+/// The maximum number of alternatives per log-probability.
+pub const MAX_TOP_LOGPROBS: u8 = 20;
+
 /// Sampling settings before their validation by [`Sampling::new`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +33,9 @@ pub struct SamplingSpec {
     pub logit_bias: Vec<(TokenId, f32)>,
     /// The seed of the Gumbel noise.
     pub seed: u64,
+    /// True if the host chose the seed because the client sent none. A text server then chooses its own.
+    #[serde(skip)]
+    pub seed_is_random: bool,
     /// `Some(n)`: reports log-probabilities, with the `n` most probable alternatives.
     pub logprobs: Option<u8>,
 }
@@ -44,6 +52,7 @@ impl Default for SamplingSpec {
             frequency_penalty: 0.0,
             logit_bias: Vec::new(),
             seed: 0,
+            seed_is_random: false,
             logprobs: None,
         }
     }
@@ -92,7 +101,14 @@ impl Sampling {
                 got: *got,
             });
         }
-        if let Some(n) = spec.logprobs.filter(|n| *n > 20) {
+        if spec.logit_bias.len() > MAX_LOGIT_BIASES {
+            return Err(InvalidSampling {
+                parameter: "logit_bias",
+                expected: "a list of at most 1024 tokens",
+                got: spec.logit_bias.len() as f32,
+            });
+        }
+        if let Some(n) = spec.logprobs.filter(|n| *n > MAX_TOP_LOGPROBS) {
             return Err(InvalidSampling {
                 parameter: "top_logprobs",
                 expected: "between 0 and 20",
@@ -132,6 +148,16 @@ mod tests {
         let spec = SamplingSpec { top_p: 1.5, ..SamplingSpec::default() };
         let error = Sampling::new(spec).unwrap_err().to_string();
         assert_eq!(error, "top_p must be above 0 and at most 1, got 1.5");
+    }
+
+    #[test]
+    fn sampling_refuses_many_biases() {
+        let biases = |count: u32| (0..count).map(|token| (token, 1.0)).collect();
+        let sampling =
+            |count| Sampling::new(SamplingSpec { logit_bias: biases(count), ..SamplingSpec::default() });
+        assert!(sampling(1024).is_ok());
+        let error = sampling(1025).unwrap_err().to_string();
+        assert_eq!(error, "logit_bias must be a list of at most 1024 tokens, got 1025");
     }
 
     #[test]

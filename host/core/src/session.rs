@@ -66,7 +66,10 @@ impl Device {
     pub fn from_url(url: &str) -> Self {
         let authority_and_path = url.split("://").last().unwrap_or_default();
         let host = authority_and_path.split('/').next().unwrap_or_default();
-        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let host = match host.split_once(']') {
+            Some((literal, _)) => &host[..=literal.len()],
+            None => host.rsplit_once(':').map_or(host, |(host, _)| host),
+        };
         let is_local = host.starts_with("127.") || host == "localhost" || host == "[::1]";
         if is_local { Self::LocalCpu } else { Self::Remote(host.to_owned()) }
     }
@@ -206,6 +209,7 @@ mod tests {
         assert_eq!(node, Device::Remote("10.0.0.2".to_owned()));
         assert_eq!(Device::from_url("http://127.0.0.1:7710/v1"), Device::LocalCpu);
         assert_eq!(Device::from_url("http://[::1]:80"), Device::LocalCpu);
+        assert_eq!(Device::from_url("http://[::1]"), Device::LocalCpu);
         assert!(node.is_shared_with(&node.clone()));
         assert!(!Device::LocalCpu.is_shared_with(&node));
         assert!(!Device::Dedicated.is_shared_with(&Device::Dedicated));

@@ -17,7 +17,7 @@ use crate::error::BackendError;
 use crate::event::{Event, Outcome};
 use crate::facts::ModelFacts;
 use crate::output::generate_by_decoding;
-use crate::request::{Prompt, Request};
+use crate::request::Request;
 use crate::session::{
     Device, DraftCost, Drafter, OpenedTarget, PassCost, PreparedRequest, ResumePoint, Target, Tokenizer,
 };
@@ -134,10 +134,7 @@ impl FakeModel {
 /// Prepares `request` as a [`FakeModel`] does.
 #[must_use]
 pub fn prepare(request: Arc<Request>) -> PreparedRequest {
-    let text = match &request.prompt {
-        Prompt::Text(text) => text.clone(),
-        Prompt::Chat(_) => request.prompt.text(),
-    };
+    let text = request.prompt.text();
     PreparedRequest {
         prompt: tokens(&text).into(),
         text: text.into(),

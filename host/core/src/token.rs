@@ -46,20 +46,28 @@ impl Token {
         &self.0
     }
 
-    /// True when the value of an `Authorization` header contains this token. The case of the scheme does not matter
-    /// (RFC 9110, 11.1). The time of the comparison does not depend on the header.
+    /// True when `secret` is this token. The time of the comparison does not depend on the bytes of `secret`.
+    #[must_use]
+    pub fn matches(&self, secret: &[u8]) -> bool {
+        secret.ct_eq(self.0.as_bytes()).into()
+    }
+
+    /// True when the value of an `Authorization` header contains this token.
     #[must_use]
     pub fn admits(&self, authorization: Option<&[u8]>) -> bool {
-        const SCHEME: &[u8] = b"bearer";
-        let Some((scheme, rest)) = authorization.and_then(|value| value.split_at_checked(SCHEME.len()))
-        else {
-            return false;
-        };
-        let secret = rest.trim_ascii();
-        scheme.eq_ignore_ascii_case(SCHEME)
-            && rest.first().is_some_and(u8::is_ascii_whitespace)
-            && bool::from(secret.ct_eq(self.0.as_bytes()))
+        authorization.and_then(bearer_secret).is_some_and(|secret| self.matches(secret))
     }
+}
+
+/// The secret in the value of an `Authorization` header with the scheme `Bearer`. The case of the scheme does not
+/// matter (RFC 9110, 11.1).
+#[must_use]
+pub fn bearer_secret(authorization: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer";
+    let (scheme, rest) = authorization.split_at_checked(SCHEME.len())?;
+    let secret = rest.trim_ascii();
+    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && rest.first().is_some_and(u8::is_ascii_whitespace);
+    (is_bearer && !secret.is_empty()).then_some(secret)
 }
 
 impl FromStr for Token {

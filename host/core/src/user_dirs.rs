@@ -14,6 +14,12 @@ pub fn user_data_dir() -> Option<PathBuf> {
     user_dir("XDG_DATA_HOME", ".local/share")
 }
 
+/// The directory for data that survives restarts but need not be kept; `None` for users without a home directory.
+#[must_use]
+pub fn user_state_dir() -> Option<PathBuf> {
+    user_dir("XDG_STATE_HOME", ".local/state")
+}
+
 /// `tightwad` in the base directory that `variable` names, or in `default` below the home directory.
 fn user_dir(variable: &str, default: &str) -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(default));

@@ -1,5 +1,7 @@
 //! The wire format of requests between machines.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,8 +27,8 @@ pub struct WireRequest {
     #[serde(default, skip_serializing_if = "is_default")]
     pub format: Format,
     /// The tools that the model may call.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<Tool>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tools: Arc<[Tool]>,
     /// The tool that the model must call, if any.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tool_choice: ToolChoice,
@@ -66,7 +68,7 @@ impl WireRequest {
     /// `request` without its prompt, for a session that receives the prompt as tokens.
     #[must_use]
     pub fn without_prompt(request: &Request) -> Self {
-        Self { prompt: Prompt::Text(String::new()), ..Self::from(request) }
+        Self { prompt: Prompt::Text(Arc::default()), ..Self::from(request) }
     }
 }
 
@@ -79,10 +81,11 @@ impl TryFrom<WireRequest> for Request {
             prompt: wire.prompt,
             sampling: Sampling::new(wire.sampling)?,
             max_tokens: wire.max_tokens,
-            stop: Vec::new(),
+            stop: Arc::default(),
             format: wire.format,
             tools: wire.tools,
             tool_choice: wire.tool_choice,
+            meter: Arc::default(),
         })
     }
 }

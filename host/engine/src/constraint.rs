@@ -20,6 +20,9 @@ pub struct Constraint {
     matcher: Matcher,
     token_env: TokEnv,
     tokens_after_stop: usize,
+    /// Runs before each mask: tests inject panics here.
+    #[cfg(test)]
+    pub(crate) before_mask: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Clone for Constraint {
@@ -29,6 +32,8 @@ impl Clone for Constraint {
             matcher: self.matcher.deep_clone(),
             token_env: self.token_env.clone(),
             tokens_after_stop: self.tokens_after_stop,
+            #[cfg(test)]
+            before_mask: self.before_mask.clone(),
         }
     }
 }
@@ -43,13 +48,23 @@ impl Constraint {
         let matcher = Matcher::new(parser);
         match matcher.get_error() {
             Some(error) => Err(ConstraintError(error)),
-            None => Ok(Self { matcher, token_env: factory.tok_env().clone(), tokens_after_stop: 0 }),
+            None => Ok(Self {
+                matcher,
+                token_env: factory.tok_env().clone(),
+                tokens_after_stop: 0,
+                #[cfg(test)]
+                before_mask: None,
+            }),
         }
     }
 
     /// The tokens that are allowed next. The mask contains the end-of-sequence token if the output may end
     /// here.
     pub(crate) fn mask(&mut self) -> Result<SimpleVob, ConstraintError> {
+        #[cfg(test)]
+        if let Some(before_mask) = &self.before_mask {
+            before_mask();
+        }
         if self.matcher.is_stopped() {
             return Ok(self.token_env.tok_trie().singleton_token_set(self.token_env.tok_trie().eos_token()));
         }

@@ -117,9 +117,9 @@ impl Engine {
     pub async fn open(&self, params: SessionParams) -> Result<Session, SessionError> {
         self.check_params(&params)?;
         let queued = self.stats.queued_requests.fetch_add(1, Ordering::AcqRel);
-        if queued >= self.config.max_queue + self.config.slots as usize {
+        if let Err(error) = self.check_queue_length(queued) {
             self.stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
-            return Err(SessionError::Overloaded { waiting: queued });
+            return Err(error);
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, reply_rx) = oneshot::channel();
@@ -129,6 +129,23 @@ impl Engine {
         sent.map_err(|_| SessionError::Stopped)?;
         session.reused_tokens = reply_rx.await.map_err(|_| SessionError::Stopped)??;
         Ok(session)
+    }
+
+    /// Checks that the queue has room, before any work for a request.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Overloaded`] if the queue is full.
+    pub(crate) fn check_queue(&self) -> Result<(), SessionError> {
+        self.check_queue_length(self.stats.queued_requests())
+    }
+
+    fn check_queue_length(&self, queued: usize) -> Result<(), SessionError> {
+        if queued < self.config.max_queue + self.config.slots as usize {
+            Ok(())
+        } else {
+            Err(SessionError::Overloaded { waiting: queued })
+        }
     }
 
     fn check_params(&self, params: &SessionParams) -> Result<(), SessionError> {
@@ -141,6 +158,10 @@ impl Engine {
             params.prompt.iter().chain(&params.output).find(|token| **token >= vocabulary_size)
         {
             return Err(SessionError::UnknownToken(*token));
+        }
+        let biases = &params.sampling.logit_bias;
+        if let Some((token, _)) = biases.iter().find(|(token, _)| *token >= vocabulary_size) {
+            return Err(SessionError::UnknownBias { token: *token, vocabulary_size });
         }
         if !params.output.is_empty() && params.output.len() >= params.max_tokens as usize {
             return Err(SessionError::Finished);

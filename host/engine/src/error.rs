@@ -13,12 +13,55 @@ pub enum LoadError {
         /// The operating system's reason.
         reason: String,
     },
-    /// The file is not a complete GGUF model.
-    #[error("{path} is not a complete GGUF model: {reason}. Download it again and compare its SHA-256", path = .path.display())]
+    /// The file is not a GGUF file of a supported version.
+    #[error("{path} is not a GGUF model: {reason}", path = .path.display())]
+    NotGguf {
+        /// The file.
+        path: PathBuf,
+        /// What the file is instead.
+        reason: String,
+    },
+    /// The file is shorter than its header says.
+    #[error("{path} is incomplete: it has {bytes} {of}. Continue its download", path = .path.display(),
+        of = .expected.map_or("bytes and ends within its header".to_owned(), |expected| format!("of {expected} bytes")))]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        bytes: u64,
+        /// Its length according to its header; `None`: the header is incomplete.
+        expected: Option<u64>,
+    },
+    /// The file is one of several parts, and cannot be used as it is.
+    #[error("{path} belongs to a split model: {reason}", path = .path.display())]
+    Split {
+        /// The file.
+        path: PathBuf,
+        /// The reason and the remedy.
+        reason: String,
+    },
+    /// The header of the file contradicts itself.
+    #[error("{path} has a defect: {reason}. Compare its SHA-256 with its publisher's", path = .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
         /// The defect.
+        reason: String,
+    },
+    /// The file is complete, but it is not a model that generates text.
+    #[error("{path} cannot generate text: {reason}", path = .path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What the file is.
+        reason: String,
+    },
+    /// llama.cpp refuses the file, or crashes on it.
+    #[error("llama.cpp cannot load {path}: {reason}", path = .path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// llama.cpp's reason, or its crash.
         reason: String,
     },
     /// The context does not fit into memory.
@@ -32,6 +75,16 @@ pub enum LoadError {
     /// llama.cpp failed to start.
     #[error("llama.cpp did not start: {0}")]
     Runtime(String),
+}
+
+impl LoadError {
+    /// The reason without the file.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Refused { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// An error of a session.
@@ -61,6 +114,17 @@ pub enum SessionError {
     /// A token id outside the vocabulary.
     #[error("token {0} is not in the vocabulary")]
     UnknownToken(u32),
+    /// A biased token is outside the vocabulary.
+    #[error("'logit_bias' names token {token}, but this model has the tokens 0 to {}", .vocabulary_size - 1)]
+    UnknownBias {
+        /// The token.
+        token: u32,
+        /// The number of tokens in the vocabulary.
+        vocabulary_size: u32,
+    },
+    /// The biases leave no token.
+    #[error("'logit_bias' forbids every token that can follow. Forbid fewer tokens")]
+    AllForbidden,
     /// The session has already finished.
     #[error("the session has finished")]
     Finished,
@@ -70,6 +134,17 @@ pub enum SessionError {
     /// llama.cpp failed to compute a forward pass.
     #[error("llama.cpp failed: {0}")]
     Decode(String),
+    /// The engine panicked repeatedly while it worked on this sequence.
+    #[error("the engine panicked {panics} times at this request: {reason}")]
+    Panicked {
+        /// The number of panics.
+        panics: u32,
+        /// The message of the last panic.
+        reason: String,
+    },
+    /// The engine cannot run now. It tries again by itself.
+    #[error("the engine is restarting after a failure: {0}")]
+    Failing(String),
     /// The engine's thread has ended.
     #[error("the engine has stopped")]
     Stopped,

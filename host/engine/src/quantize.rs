@@ -7,6 +7,11 @@ use std::str::FromStr;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::LoadError;
+use crate::file::content::check_model;
+use crate::file::level::Level;
+use crate::file::model_file::ModelFile;
+use crate::file::trial::ensure_passed;
+use crate::llama::log;
 use crate::runtime;
 
 /// A text that does not name a quantization type.
@@ -50,6 +55,9 @@ impl FromStr for Quantization {
 ///
 /// [`LoadError`] if a path is unusable or llama.cpp rejects the file.
 pub fn quantize(input: &Path, output: &Path, quantization: Quantization) -> Result<(), LoadError> {
+    let file = ModelFile::open(input)?;
+    check_model(&file)?;
+    ensure_passed(&file, Level::Structure, 0)?;
     runtime::llama_backend()?;
     let (input_path, output_path) = (c_path(input)?, c_path(output)?);
     // SAFETY: the function returns plain data.
@@ -63,13 +71,12 @@ pub fn quantize(input: &Path, output: &Path, quantization: Quantization) -> Resu
         Quantization::F16 => sys::LLAMA_FTYPE_MOSTLY_F16,
     };
     // SAFETY: both paths are C strings and `params` is initialized; all three outlive the call.
-    let status =
-        unsafe { sys::llama_model_quantize(input_path.as_ptr(), output_path.as_ptr(), &raw const params) };
-    if status == 0 {
-        return Ok(());
+    let quantize =
+        || unsafe { sys::llama_model_quantize(input_path.as_ptr(), output_path.as_ptr(), &raw const params) };
+    match log::collect_errors(quantize) {
+        (0, _) => Ok(()),
+        (_, errors) => Err(LoadError::Refused { path: input.to_owned(), reason: log::load_error(&errors) }),
     }
-    let reason = format!("llama.cpp failed to quantize it (status {status})");
-    Err(LoadError::Malformed { path: input.to_owned(), reason })
 }
 
 fn c_path(path: &Path) -> Result<CString, LoadError> {

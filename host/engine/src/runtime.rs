@@ -35,6 +35,7 @@ pub(crate) fn llama_backend() -> Result<&'static LlamaBackend, LoadError> {
     BACKEND
         .get_or_init(|| {
             send_logs_to_tracing(LogOptions::default());
+            crate::llama::log::install();
             LlamaBackend::init().map_err(|error| error.to_string())
         })
         .as_ref()

@@ -1,5 +1,7 @@
 //! The parameters of a session.
 
+use std::sync::Arc;
+
 use tightwad_core::{Sampling, TokenId};
 
 use crate::constraint::Constraint;
@@ -13,8 +15,8 @@ pub struct SessionParams {
     pub output: Vec<TokenId>,
     /// The sampling settings.
     pub sampling: Sampling,
-    /// The constraint on the output.
-    pub constraint: Option<Constraint>,
+    /// The constraint on the output, in its initial state.
+    pub constraint: Option<Arc<Constraint>>,
     /// Maximum number of tokens to generate, including `output`.
     pub max_tokens: u32,
     /// True: the engine evaluates the prompt before it replies to the opening (targets). False: the first

@@ -3,7 +3,6 @@
 use crate::config::EngineConfig;
 use crate::memory::available_for_caches;
 use crate::pool;
-use crate::pool::shape::ModelShape;
 use crate::weights::Weights;
 
 /// Number of slots, if memory allows.
@@ -47,8 +46,7 @@ struct MemoryBudget {
 impl Sizing {
     /// The sizing of `weights` under `config`. Warns if the configured size exceeds the available memory.
     pub(crate) fn for_model(weights: &Weights, config: &EngineConfig) -> Self {
-        let shape = ModelShape::read(weights.path()).ok();
-        let layers = shape.iter().flat_map(|shape| &shape.layers);
+        let layers = weights.shape().into_iter().flat_map(|shape| &shape.layers);
         let budget = MemoryBudget {
             trained_context: weights.trained_context(),
             cache_bytes_per_token: layers.map(|layer| layer.cache_bytes_per_token).sum(),

@@ -4,6 +4,7 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
+use tightwad_core::Message;
 
 use crate::text::TextThread;
 use crate::weights::Weights;
@@ -14,6 +15,11 @@ pub enum TemplateError {
     /// The model has no chat template: it is a base model.
     #[error("this model has no chat template. Use /v1/completions, or a model that is tuned for chat")]
     Missing,
+    /// The template does not compile.
+    #[error(
+        "this model's chat template does not compile: {0}. Use /v1/completions, or another file of the model"
+    )]
+    Broken(String),
     /// The template failed or rejected the messages.
     #[error("the model's chat template rejects these messages: {0}")]
     Refused(String),
@@ -38,11 +44,10 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`TemplateError::Missing`] for base models, [`TemplateError::Refused`] if the template does not
-    /// compile.
+    /// [`TemplateError::Missing`] for base models, [`TemplateError::Broken`] if the template does not compile.
     pub fn from_weights(weights: &Weights) -> Result<Self, TemplateError> {
         let source = weights.model.chat_template(None).map_err(|_| TemplateError::Missing)?;
-        let source = source.to_string().map_err(|error| TemplateError::Refused(error.to_string()))?;
+        let source = source.to_string().map_err(|error| TemplateError::Broken(error.to_string()))?;
         Self::new(source, weights.bos_eos_text())
     }
 
@@ -57,7 +62,8 @@ impl ChatTemplate {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         let mentions_tools = source.contains("tools");
-        environment.add_template_owned(TEMPLATE_NAME, source).map_err(refused)?;
+        let compiled = environment.add_template_owned(TEMPLATE_NAME, source);
+        compiled.map_err(|error| TemplateError::Broken(detail(&error)))?;
         Ok(Self { environment, bos_eos, mentions_tools })
     }
 
@@ -67,7 +73,7 @@ impl ChatTemplate {
         self.mentions_tools
     }
 
-    /// Renders `messages` (OpenAI objects) and `tools`. The text ends where the assistant's answer begins.
+    /// Renders `messages` and `tools` (OpenAI objects). The text ends where the assistant's answer begins.
     ///
     /// # Errors
     ///
@@ -76,8 +82,8 @@ impl ChatTemplate {
     pub fn render(
         &self,
         _: &TextThread,
-        messages: &serde_json::Value,
-        tools: Option<&serde_json::Value>,
+        messages: &[Message],
+        tools: Option<&[&serde_json::Value]>,
         max_bytes: usize,
     ) -> Result<String, TemplateError> {
         let template = self.environment.get_template(TEMPLATE_NAME).map_err(refused)?;
@@ -124,8 +130,16 @@ fn refused(error: Error) -> TemplateError {
             "the template does not end within {MAX_INSTRUCTIONS} instructions"
         ));
     }
+    TemplateError::Refused(detail(&error))
+}
+
+/// The reason, and the line of the template if it is known.
+fn detail(error: &Error) -> String {
     let text = error.detail().map_or_else(|| error.to_string(), str::to_owned);
-    TemplateError::Refused(text)
+    match error.line() {
+        Some(line) if error.kind() == ErrorKind::SyntaxError => format!("{text} (line {line})"),
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +151,8 @@ mod tests {
     }
 
     fn render(template: &ChatTemplate, messages: &serde_json::Value) -> Result<String, TemplateError> {
-        template.render(&TextThread::for_tests(), messages, None, 1000)
+        let messages: Vec<Message> = serde_json::from_value(messages.clone()).unwrap();
+        template.render(&TextThread::for_tests(), &messages, None, 1000)
     }
 
     #[test]
@@ -148,6 +163,13 @@ mod tests {
         assert_eq!(render(&template, &allowed).unwrap(), "hi");
         let forbidden = serde_json::json!([{"role": "robot", "content": ""}]);
         assert!(render(&template, &forbidden).unwrap_err().to_string().contains("only users"));
+    }
+
+    #[test]
+    fn template_that_does_not_compile_is_told_apart_from_a_refusal() {
+        let broken = ChatTemplate::new("a\n{% if %}".to_owned(), (String::new(), String::new()));
+        let error = broken.map(drop).unwrap_err();
+        assert!(matches!(&error, TemplateError::Broken(reason) if reason.contains("line 2")), "{error}");
     }
 
     #[test]

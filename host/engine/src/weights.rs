@@ -1,31 +1,35 @@
 //! A loaded model: its weights, its vocabulary and its metadata.
 
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_sys_2 as sys;
 use llguidance::ParserFactory;
 use llguidance::api::TopLevelGrammar;
-use sha2::{Digest, Sha256};
 use tightwad_core::TokenId;
 
 use crate::constraint::{Constraint, ConstraintError};
 use crate::error::LoadError;
-use crate::header::{check_header, unreadable};
+use crate::file::content::{check_model, check_vocabulary};
+use crate::file::digest::weights_digest;
+use crate::file::level::Level;
+use crate::file::model_file::ModelFile;
+use crate::file::trial::ensure_passed;
 use crate::llama::model::{self, default_params};
 use crate::pool;
 use crate::pool::config::PoolConfig;
+use crate::pool::shape::ModelShape;
 use crate::special_tokens::SpecialTokens;
 use crate::text::{MatchReach, TextError, TextThread};
+use crate::vocabulary_digest::hash_vocabulary;
 
 /// Weights and vocabulary of a model; immutable.
 pub struct Weights {
     pub(crate) model: LlamaModel,
-    path: PathBuf,
+    /// The sizes of the layers; `None` if the header lacks a key that they need.
+    shape: Option<ModelShape>,
     vocabulary_digest: [u8; 32],
     /// Bytes of the longest token. `None` if the tokenizer drops text: then bytes are not a measure of
     /// tokens.
@@ -43,11 +47,16 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the file is missing, incomplete, or not a GGUF file.
+    /// [`LoadError`] if the file is missing or incomplete, or if it is not a model that generates text.
     pub fn load(path: &Path, gpu_layers: u32) -> Result<Arc<Self>, LoadError> {
         let mut params = default_params();
         params.n_gpu_layers = i32::try_from(gpu_layers).unwrap_or(i32::MAX);
-        Self::load_with(path, params)
+        let file = ModelFile::open(path)?;
+        check_model(&file)?;
+        ensure_passed(&file, Level::Pass, params.n_gpu_layers)?;
+        // SAFETY: the parameters contain no pointers of the caller.
+        let model = unsafe { model::load(path, params)? };
+        Self::from_model(&file, model, false)
     }
 
     /// Loads a GGUF file whose layers lie on the workers of `pool`. `progress` receives the loaded share,
@@ -61,8 +70,10 @@ impl Weights {
         pool: &PoolConfig,
         progress: impl FnMut(f32) + 'static,
     ) -> Result<Arc<Self>, LoadError> {
-        check_header(path)?;
-        Self::from_model(path, pool::load::load(path, pool, Box::new(progress))?, true)
+        let file = ModelFile::open(path)?;
+        check_model(&file)?;
+        ensure_passed(&file, Level::Structure, 0)?;
+        Self::from_model(&file, pool::load::load(path, pool, Box::new(progress))?, true)
     }
 
     /// Loads only the vocabulary and the chat template of a GGUF file.
@@ -73,19 +84,17 @@ impl Weights {
     pub fn load_vocabulary(path: &Path) -> Result<Arc<Self>, LoadError> {
         let mut params = default_params();
         params.vocab_only = true;
-        Self::load_with(path, params)
-    }
-
-    fn load_with(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>, LoadError> {
-        check_header(path)?;
+        let file = ModelFile::open(path)?;
+        check_vocabulary(&file)?;
+        ensure_passed(&file, Level::Vocabulary, 0)?;
         // SAFETY: the parameters contain no pointers of the caller.
         let model = unsafe { model::load(path, params)? };
-        Self::from_model(path, model, false)
+        Self::from_model(&file, model, false)
     }
 
-    fn from_model(path: &Path, model: LlamaModel, pooled: bool) -> Result<Arc<Self>, LoadError> {
+    fn from_model(file: &ModelFile, model: LlamaModel, pooled: bool) -> Result<Arc<Self>, LoadError> {
         let (vocabulary_digest, max_token_bytes) = hash_vocabulary(&model);
-        let file_digest = hash_file_samples(path).map_err(|error| unreadable(path, &error))?;
+        let file_digest = weights_digest(file)?;
         let key = |key: &str| model.meta_val_str(key).unwrap_or_default();
         let (tokenizer, pre) = (key("tokenizer.ggml.model"), key("tokenizer.ggml.pre"));
         // These two tokenizers normalize text: they drop white space and accents.
@@ -93,7 +102,7 @@ impl Weights {
         let match_reach = MatchReach::for_tokenizer(&tokenizer, &pre);
         Ok(Arc::new(Self {
             model,
-            path: path.to_owned(),
+            shape: ModelShape::of(file).ok(),
             vocabulary_digest,
             max_token_bytes,
             match_reach,
@@ -104,10 +113,9 @@ impl Weights {
         }))
     }
 
-    /// The path of the model file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The sizes of the layers; `None` if the file does not state them.
+    pub(crate) fn shape(&self) -> Option<&ModelShape> {
+        self.shape.as_ref()
     }
 
     /// SHA-256 over all tokens. Models with equal digests can exchange token ids.
@@ -136,7 +144,9 @@ impl Weights {
         self.model.size()
     }
 
-    /// SHA-256 over samples of the file. Models with equal digests generate the same tokens.
+    /// SHA-256 over all metadata and tensor headers, and over samples of each tensor. Models with different
+    /// digests are different files. Equal digests mean equal weights, unless somebody changed only values that
+    /// no sample covers.
     #[must_use]
     pub fn file_digest(&self) -> [u8; 32] {
         self.file_digest
@@ -272,43 +282,6 @@ impl Weights {
 
 pub(crate) fn llama_token(token: TokenId) -> LlamaToken {
     LlamaToken(token.cast_signed())
-}
-
-/// SHA-256 over all tokens, and the number of bytes of the longest token.
-fn hash_vocabulary(model: &LlamaModel) -> ([u8; 32], usize) {
-    let mut hash = Sha256::new();
-    let mut max_bytes = 0;
-    for (_, bytes) in model.tokens(true) {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(&bytes);
-        max_bytes = max_bytes.max(bytes.len());
-    }
-    (hash.finalize().into(), max_bytes)
-}
-
-/// Bytes of one sample, and number of samples of a file. Reading all of a large file would take longer than
-/// loading it.
-const SAMPLE_BYTES: u64 = 64 << 10;
-const SAMPLE_COUNT: u64 = 64;
-
-/// SHA-256 over the length, the beginning (all metadata of most models), and samples spread evenly over the
-/// rest.
-fn hash_file_samples(path: &Path) -> std::io::Result<[u8; 32]> {
-    let mut file = std::fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut hash = Sha256::new();
-    hash.update(length.to_le_bytes());
-    let mut sample = Vec::new();
-    let head = SAMPLE_BYTES * SAMPLE_COUNT;
-    let sampled_bytes = length.saturating_sub(head);
-    let spread = (0..SAMPLE_COUNT).map(|index| (head + sampled_bytes / SAMPLE_COUNT * index, SAMPLE_BYTES));
-    for (start, bytes) in std::iter::once((0, head)).chain(spread) {
-        sample.clear();
-        file.seek(SeekFrom::Start(start))?;
-        (&mut file).take(bytes).read_to_end(&mut sample)?;
-        hash.update(&sample);
-    }
-    Ok(hash.finalize().into())
 }
 
 /// The names of `llama_ftype` in `llama.h`, by number; empty for unused numbers.

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tightwad_gguf::Header;
+
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
@@ -16,15 +18,27 @@ pub struct Target {
 }
 
 /// All targets, sorted by name.
-pub const TARGETS: [Target; 7] = [
-    Target { name: "gguf", run: tightwad_swarm::fuzzing::gguf },
+pub const TARGETS: [Target; 11] = [
+    Target { name: "answer_stream", run: tightwad_remote::fuzzing::answer },
+    Target { name: "gguf", run: gguf },
+    Target { name: "gguf_tensors", run: tightwad_swarm::fuzzing::gguf },
     Target { name: "graph_delta", run: tightwad_tunnel::fuzzing::graph_delta },
+    Target { name: "lua_value", run: tightwad_script::fuzzing::lua_value },
     Target { name: "manifest", run: tightwad_swarm::fuzzing::manifest },
     Target { name: "node_message", run: tightwad_node::fuzzing::message },
     Target { name: "request_body", run: tightwad_serve::fuzzing::request_body },
     Target { name: "swarm_message", run: tightwad_swarm::fuzzing::message },
     Target { name: "tool_call", run: tightwad_serve::fuzzing::tool_call },
+    Target { name: "tunnel_frame", run: tightwad_tunnel::fuzzing::frames },
 ];
+
+/// A header that describes its tensors well describes the length of its file.
+fn gguf(bytes: &[u8]) {
+    let Ok(Some(header)) = Header::read(bytes, bytes.len() as u64) else { return };
+    if let Ok(length) = header.file_length() {
+        assert!(length >= header.data_offset);
+    }
+}
 
 /// The target `name`.
 #[must_use]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, DrafterSource, Generator, Load, ModelFacts, Outcome, Request, Scorer,
+    Backend, BackendError, DrafterSource, Generator, Health, Load, ModelFacts, Outcome, Request, Scorer,
     SharedBackend, Sink, TargetSource,
 };
 use tightwad_sandbox::{Plugin, ReloadablePlugin};
@@ -81,6 +81,10 @@ impl Backend for Speculation {
 
     fn load(&self) -> Load {
         self.target().load()
+    }
+
+    fn health(&self) -> Health {
+        self.target().health()
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {

@@ -11,6 +11,7 @@ use reqwest::{ClientBuilder, RequestBuilder};
 use tightwad_core::Token;
 
 use crate::roots::certificates;
+use crate::scoped_host::{Resolver, SUFFIX};
 
 /// A client for nodes, workers, seeders and endpoints of tightwad.
 ///
@@ -31,7 +32,10 @@ fn base_builder() -> ClientBuilder {
     static PROVIDER: Once = Once::new();
     // The call fails when a provider is already installed, which serves as well.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    reqwest::Client::builder().tcp_nodelay(true).tls_certs_only(certificates().iter().cloned())
+    reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .dns_resolver(Resolver)
+        .tls_certs_only(certificates().iter().cloned())
 }
 
 /// Adds the bearer token, if any.
@@ -44,7 +48,8 @@ pub fn authorized(request: RequestBuilder, token: Option<&Token>) -> RequestBuil
 
 /// Name suffixes that the public DNS does not have. Sources: RFC 6762, RFC 8375, RFC 9476 and common home
 /// routers.
-const LOCAL_SUFFIXES: [&str; 6] = [".local", ".lan", ".home.arpa", ".internal", ".localhost", ".localdomain"];
+const LOCAL_SUFFIXES: [&str; 7] =
+    [".local", ".lan", ".home.arpa", ".internal", ".localhost", ".localdomain", SUFFIX];
 
 /// True for loopback and private addresses, and for names without a public domain.
 #[must_use]

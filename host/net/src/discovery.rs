@@ -1,15 +1,19 @@
 //! Discovery of nodes and seeders on the local network by multicast DNS (RFC 6762, RFC 6763).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
+
+use crate::excerpt::excerpt;
 
 /// The DNS-SD service type of nodes.
 const NODE_SERVICE: &str = "_tightwad._tcp.local.";
 /// The DNS-SD service type of seeders.
 const SEEDER_SERVICE: &str = "_tightwad-swarm._tcp.local.";
+/// The maximum number of nodes of one search.
+const MAX_DISCOVERED_NODES: usize = 256;
 /// The keys of the TXT record.
 const VERSION_KEY: &str = "version";
 const MODELS_KEY: &str = "models";
@@ -87,7 +91,11 @@ impl Announcement {
         let host_ip = if ip.is_unspecified() { String::new() } else { ip.to_string() };
         let info = ServiceInfo::new(service, &instance, &dns, host_ip.as_str(), port, properties);
         let info = info.map_err(DiscoveryError::Record)?;
-        let info = if ip.is_unspecified() { info.enable_addr_auto() } else { info };
+        let mut info = if ip.is_unspecified() { info.enable_addr_auto() } else { info };
+        if ip == IpAddr::from([0, 0, 0, 0]) {
+            // The server does not listen on the IPv6 addresses of this machine.
+            info.set_interfaces(vec![IfKind::IPv4]);
+        }
         let name = info.get_fullname().to_owned();
         let daemon = ServiceDaemon::new().map_err(DiscoveryError::Daemon)?;
         daemon.register(info).map_err(DiscoveryError::Announce)?;
@@ -118,7 +126,7 @@ pub async fn discover_nodes(wait: Duration) -> Result<Vec<DiscoveredNode>, Disco
     while let Ok(Ok(event)) = tokio::time::timeout_at(deadline.into(), events.recv_async()).await {
         match event {
             ServiceEvent::ServiceResolved(service) => {
-                if let Some(node) = parse_node(&service) {
+                if let Some(node) = parse_node(&service).filter(|_| nodes.len() < MAX_DISCOVERED_NODES) {
                     nodes.insert(service.get_fullname().to_owned(), node);
                 }
             }
@@ -166,18 +174,51 @@ pub fn discover_seeders() -> Result<SeederDiscovery, DiscoveryError> {
     Ok(SeederDiscovery { daemon, events })
 }
 
-/// The node that a service record describes. An address that other machines can reach comes before a loopback
-/// address.
+/// The node that a service record describes.
 fn parse_node(service: &ResolvedService) -> Option<DiscoveredNode> {
-    let addresses = service.get_addresses_v4();
-    let address = addresses.iter().min_by_key(|address| (address.is_loopback(), **address))?;
+    let addresses = service.get_addresses().iter().map(|address| {
+        let interface = match address {
+            ScopedIp::V6(address) => address.scope_id().name.clone(),
+            _ => String::new(),
+        };
+        (address.to_ip_addr(), interface)
+    });
+    let host = best_host(addresses)?;
     let property = |key| service.get_property_val_str(key).unwrap_or_default();
+    let printable = |text: &str| excerpt(text, None);
     let name = service.get_hostname().trim_end_matches('.').trim_end_matches(".local");
     Some(DiscoveredNode {
-        name: name.to_owned(),
-        url: format!("http://{address}:{}", service.get_port()),
-        version: property(VERSION_KEY).to_owned(),
-        models: property(MODELS_KEY).split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        name: printable(name),
+        url: format!("http://{host}:{}", service.get_port()),
+        version: printable(property(VERSION_KEY)),
+        models: property(MODELS_KEY).split(',').filter(|name| !name.is_empty()).map(printable).collect(),
+    })
+}
+
+/// The address that other machines reach most likely, as the host of a URL. Each address has the name of the
+/// network interface that received it.
+///
+/// IPv4 comes first, then global and unique local IPv6, then link-local addresses, then loopback.
+fn best_host(addresses: impl Iterator<Item = (IpAddr, String)>) -> Option<String> {
+    let rank = |address: &IpAddr| match address {
+        address if address.is_loopback() => 3,
+        IpAddr::V4(address) if address.is_link_local() => 2,
+        IpAddr::V6(address) if address.is_unicast_link_local() => 2,
+        IpAddr::V6(_) => 1,
+        IpAddr::V4(_) => 0,
+    };
+    let is_reachable = |(address, interface): &(IpAddr, String)| match address {
+        // A link-local address without its interface reaches no machine.
+        IpAddr::V6(address) => !address.is_unicast_link_local() || !interface.is_empty(),
+        IpAddr::V4(_) => true,
+    };
+    let best = addresses
+        .filter(is_reachable)
+        .min_by_key(|(address, interface)| (rank(address), *address, interface.clone()));
+    best.map(|(address, interface)| match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) if address.is_unicast_link_local() => format!("[{address}%25{interface}]"),
+        IpAddr::V6(address) => format!("[{address}]"),
     })
 }
 
@@ -187,4 +228,36 @@ fn hostname() -> String {
     let name: String = name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let name = name.trim_matches('-');
     if name.is_empty() { "node".to_owned() } else { name.chars().take(40).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server_url::ServerUrl;
+
+    #[test]
+    fn best_host_prefers_reachable_addresses() {
+        let host = |addresses: &[&str]| {
+            let parsed = addresses.iter().map(|text| {
+                let (address, interface) = text.split_once('%').unwrap_or((text, ""));
+                (address.parse().unwrap(), interface.to_owned())
+            });
+            best_host(parsed)
+        };
+        let all = ["::1", "127.0.0.1", "fe80::1%lo", "169.254.0.9", "fd00::5", "10.0.0.2"];
+        assert_eq!(host(&all).unwrap(), "10.0.0.2");
+        assert_eq!(host(&all[..5]).unwrap(), "[fd00::5]");
+        assert_eq!(host(&all[..4]).unwrap(), "169.254.0.9");
+        assert_eq!(host(&all[..3]).unwrap(), "[fe80::1%25lo]");
+        assert_eq!(host(&all[..2]).unwrap(), "127.0.0.1");
+        assert_eq!(host(&["fe80::1"]), None, "the interface is unknown");
+        assert_eq!(host(&[]), None);
+    }
+
+    #[test]
+    fn link_local_host_is_the_address_of_a_server() {
+        let host = best_host([("fe80::1".parse().unwrap(), "lo".to_owned())].into_iter()).unwrap();
+        let url: ServerUrl = format!("http://{host}:7710").parse().unwrap();
+        assert_eq!(url.to_string(), "http://[fe80::1%25lo]:7710");
+    }
 }

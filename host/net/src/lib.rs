@@ -3,15 +3,23 @@
 //! This crate builds every HTTP client of the project, so that no client can leak a token to a proxy.
 
 mod allowed_network;
+mod bounded;
 mod client;
 mod discovery;
+pub mod door;
+mod excerpt;
 pub mod http;
 mod lines;
 mod roots;
+mod scoped_host;
+mod server_url;
 
 pub use allowed_network::{AllowedNetwork, InvalidNetwork};
+pub use bounded::{Reply, ReplyError, ReplyLimits};
 pub use client::{authorized, is_local, machine_client, server_client};
 pub use discovery::{
     Announcement, DiscoveredNode, DiscoveryError, SeederDiscovery, discover_nodes, discover_seeders,
 };
+pub use excerpt::{MAX_EXCERPT_CHARACTERS, excerpt, is_invisible};
 pub use lines::{LineError, Lines};
+pub use server_url::{InvalidUrl, ServerUrl};

@@ -1,53 +1,59 @@
-//! Reads a response line by line.
+//! Reads a reply line by line.
+//!
+//! Invariant: the bytes of `buffer` before `start` were returned, and those before `scanned` hold no further
+//! line end. A server that sends single bytes therefore costs one scan of each byte.
 
-use reqwest::Response;
-
-/// The longest line that the reader buffers.
-const MAX_LINE_BYTES: usize = 1 << 20;
+use crate::bounded::{Reply, ReplyError};
 
 /// The lines of a body, without their line ends.
 pub struct Lines {
-    response: Response,
+    reply: Reply,
+    max_line_bytes: usize,
     buffer: Vec<u8>,
+    start: usize,
+    scanned: usize,
 }
 
 /// The reason why a line cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// The connection failed.
+    /// The connection failed, or a limit of the reply is reached.
     #[error(transparent)]
-    Connection(#[from] reqwest::Error),
+    Reply(#[from] ReplyError),
     /// The body ended within a line.
     #[error("the reply ended in the middle of a line")]
     Truncated,
-    /// A line is longer than 1 MiB.
-    #[error("the reply has a line of more than 1 MiB")]
-    TooLong,
+    /// A line is longer than the limit in bytes.
+    #[error("the reply has a line of more than {0} bytes")]
+    TooLong(usize),
 }
 
 impl Lines {
-    /// The lines of `response`.
+    /// The lines of `reply`, each of at most `max_line_bytes`.
     #[must_use]
-    pub fn new(response: Response) -> Self {
-        Self { response, buffer: Vec::new() }
+    pub fn new(reply: Reply, max_line_bytes: usize) -> Self {
+        Self { reply, max_line_bytes, buffer: Vec::new(), start: 0, scanned: 0 }
     }
 
     /// The next line; `None` at the end of the body.
     ///
     /// # Errors
     ///
-    /// [`LineError`] if the connection fails, the body ends within a line, or a line is longer than 1 MiB.
+    /// [`LineError`] if the reply cannot be read, ends within a line, or has a line that is too long.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, LineError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
-                line.truncate(line.trim_ascii_end().len());
-                return Ok(Some(line));
+            let end = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+            let line = self.start..end.map_or(self.buffer.len(), |end| self.scanned + end);
+            if line.len() > self.max_line_bytes {
+                return Err(LineError::TooLong(self.max_line_bytes));
             }
-            match self.response.chunk().await? {
-                Some(chunk) if self.buffer.len() + chunk.len() > MAX_LINE_BYTES => {
-                    return Err(LineError::TooLong);
-                }
+            if end.is_some() {
+                (self.start, self.scanned) = (line.end + 1, line.end + 1);
+                return Ok(Some(self.buffer[line].trim_ascii_end().to_vec()));
+            }
+            self.buffer.drain(..self.start);
+            (self.start, self.scanned) = (0, self.buffer.len());
+            match self.reply.chunk().await? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(LineError::Truncated),

@@ -1,5 +1,8 @@
 //! Fuzz targets. Each parses any bytes, and panics if a parser has a fault.
 
+// A panic is the finding.
+#![allow(clippy::panic)]
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

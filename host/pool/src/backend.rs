@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Device, DraftCost, Drafter, DrafterSource, FailoverTarget, Generator, Load,
-    ModelFacts, OpenedTarget, Outcome, PreparedRequest, Proposal, Request, ResumePoint, Scorer, Sink,
+    Backend, BackendError, Device, DraftCost, Drafter, DrafterSource, FailoverTarget, Generator, Health,
+    Load, ModelFacts, OpenedTarget, Outcome, PreparedRequest, Proposal, Request, ResumePoint, Scorer, Sink,
     StandbySource, TargetSource, TokenScore, Tokenizer, generate_by_decoding, to_hex,
 };
 use tightwad_engine::WeightsTokenizer;
@@ -51,6 +51,15 @@ impl Backend for PoolBackend {
 
     fn load(&self) -> Load {
         Load { active: self.0.usage.active(), waiting: 0 }
+    }
+
+    fn health(&self) -> Health {
+        match self.0.phase() {
+            // A request loads the model.
+            Phase::Ready(_) | Phase::Unloaded => Health::Ready,
+            Phase::Loading(_) | Phase::Draining | Phase::Replanning(_) => Health::Loading,
+            Phase::Failed(reason) => Health::Failing(reason),
+        }
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use regex::bytes::RegexBuilder;
 use tightwad_core::PoolSpec;
 use tightwad_engine::pool::{
     FLASH_ATTENTION, LayerShape, MAX_WORKERS, ModelShape, PoolConfig, PoolWorker, TensorOverride,
@@ -244,6 +245,19 @@ pub(crate) fn pool_config(
     Ok(config)
 }
 
+/// The patterns of `override_tensors` that match no tensor of the model. Patterns that only llama.cpp's syntax of
+/// expressions has are not checked.
+pub(crate) fn unused_overrides<'a>(
+    overrides: &'a [(String, Option<String>)],
+    model: &ModelShape,
+) -> Vec<&'a str> {
+    let matches_nothing = |pattern: &&str| {
+        let pattern = RegexBuilder::new(pattern).unicode(false).build();
+        pattern.is_ok_and(|pattern| !model.tensor_names.iter().any(|name| pattern.is_match(name.as_bytes())))
+    };
+    overrides.iter().map(|(pattern, _)| pattern.as_str()).filter(matches_nothing).collect()
+}
+
 /// The message for a model that does not fit, with the remedies.
 pub(crate) fn shortage_message(shortage: &Shortage, shape: &Shape, machines: &[Machine]) -> String {
     let size = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
@@ -331,5 +345,25 @@ mod tests {
         let gone = [("exps".to_owned(), Some("gone".to_owned()))];
         let error = pool_config(&plan, &machines, endpoint, &gone).unwrap_err();
         assert!(error.to_string().contains("'gone'"));
+    }
+
+    #[test]
+    fn overrides_that_match_no_tensor_are_found() {
+        let model = ModelShape {
+            architecture: "llama".to_owned(),
+            layers: Vec::new(),
+            embedding_bytes: 0,
+            output_bytes: 0,
+            embedding_length: 0,
+            head_count: 0,
+            feed_forward_length: 0,
+            vocabulary_size: 0,
+            trained_context: 0,
+            tensor_names: vec!["blk.12.ffn_up_exps.weight".to_owned()],
+        };
+        // The last pattern has a syntax that only llama.cpp's expressions have.
+        let patterns = ["ffn_.*_exps", r"blk\.\d+\.", "ffn_nothing", "", "(?=ffn_nothing)"];
+        let overrides = patterns.map(|pattern| (pattern.to_owned(), None));
+        assert_eq!(unused_overrides(&overrides, &model), ["ffn_nothing"]);
     }
 }

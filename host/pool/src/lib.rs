@@ -13,6 +13,7 @@ mod pool;
 mod pool_launcher;
 mod pools;
 mod probe;
+mod probe_results;
 mod saved_plan;
 mod state;
 mod status;

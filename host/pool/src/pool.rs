@@ -24,6 +24,7 @@ const MAX_PENDING_COMMANDS: usize = 64;
 pub struct Pool {
     pub(crate) launcher: Arc<PoolLauncher>,
     pub(crate) weights: Arc<Weights>,
+    template_error: Option<String>,
     phase: watch::Receiver<Phase>,
     commands: mpsc::Sender<Command>,
     pub(crate) usage: Arc<Usage>,
@@ -46,11 +47,14 @@ impl Pool {
         spec: PoolSpec,
         plugin: Arc<PlacementPolicy>,
         evictor: Arc<dyn Evictor>,
+        draining: watch::Receiver<bool>,
     ) -> Result<Arc<Self>, PoolError> {
         let path = spec.path.clone();
         let read = move || Ok::<_, PoolError>((ModelShape::read(&path)?, Weights::load_vocabulary(&path)?));
         let (model, weights) = tokio::task::spawn_blocking(read).await??;
-        let tools = ChatTemplate::from_weights(&weights).is_ok_and(|template| template.supports_tools());
+        let template = ChatTemplate::from_weights(&weights);
+        let tools = template.as_ref().is_ok_and(ChatTemplate::supports_tools);
+        let template_error = template.err().map(|error| error.to_string());
         let launcher = Arc::new(PoolLauncher::new(spec, model, plugin, tools)?);
         let (phase_sender, phase) = watch::channel(Phase::Unloaded);
         let (commands, inbox) = mpsc::channel(MAX_PENDING_COMMANDS);
@@ -59,18 +63,25 @@ impl Pool {
             launcher: launcher.clone(),
             evictor,
             usage: usage.clone(),
+            draining,
             phase: phase_sender,
             commands: inbox,
             generation: 0,
         };
         let supervisor = tokio::spawn(supervisor.run()).abort_handle();
-        Ok(Arc::new(Self { launcher, weights, phase, commands, usage, supervisor }))
+        Ok(Arc::new(Self { launcher, weights, template_error, phase, commands, usage, supervisor }))
     }
 
     /// The configuration of the pool.
     #[must_use]
     pub fn spec(&self) -> &PoolSpec {
         &self.launcher.spec
+    }
+
+    /// The reason why the model refuses chat requests, if it has no usable chat template.
+    #[must_use]
+    pub fn template_error(&self) -> Option<&str> {
+        self.template_error.as_deref()
     }
 
     /// The phase of the pool.

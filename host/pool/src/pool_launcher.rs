@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -20,7 +20,8 @@ use crate::child::{Child, ChildMessage};
 use crate::error::PoolError;
 use crate::launcher::{LaunchError, Launcher, PoolHandle};
 use crate::layout;
-use crate::probe::{ProbedWorker, WorkerError, probe_worker, worker_info};
+use crate::probe::{ProbedWorker, probe_worker, worker_info};
+use crate::probe_results::ProbeResults;
 use crate::saved_plan::PlanFile;
 use crate::state::{Phase, RunningPool};
 
@@ -52,26 +53,8 @@ pub(crate) struct PoolLauncher {
     first_context: AtomicU32,
     /// The context length of the last launch in tokens; 0 before the first one.
     last_context: AtomicU32,
-}
-
-/// The results of probing all workers, by the index of the worker in the script.
-pub(crate) struct ProbeResults {
-    pub usable: Vec<(usize, ProbedWorker)>,
-    pub failed: Vec<(usize, WorkerError)>,
-}
-
-impl ProbeResults {
-    /// The first error of a worker that answers but cannot be used.
-    pub(crate) fn unusable(&self) -> Option<WorkerError> {
-        let unusable = self.failed.iter().find(|(_, error)| matches!(error, WorkerError::Unusable(_)));
-        unusable.map(|(_, error)| error.clone())
-    }
-
-    /// The errors of all failed workers.
-    fn errors(&self) -> String {
-        let errors: Vec<String> = self.failed.iter().map(|(_, error)| error.to_string()).collect();
-        errors.join("; ")
-    }
+    /// True after the warning that two addresses are the same worker.
+    warned_of_duplicates: AtomicBool,
 }
 
 /// A plan and its inputs.
@@ -162,6 +145,13 @@ impl PoolLauncher {
         tools: bool,
     ) -> Result<Self, PoolError> {
         let http = machine_client().connect_timeout(CONNECT_TIMEOUT).build()?;
+        for pattern in layout::unused_overrides(&spec.override_tensors, &model) {
+            tracing::warn!(
+                model = spec.name,
+                pattern,
+                "`override_tensors` has a pattern that matches no tensor"
+            );
+        }
         Ok(Self {
             plan_file: PlanFile::new(&spec, &model),
             spec,
@@ -172,6 +162,7 @@ impl PoolLauncher {
             host_bandwidth: tokio::sync::OnceCell::new(),
             first_context: AtomicU32::new(0),
             last_context: AtomicU32::new(0),
+            warned_of_duplicates: AtomicBool::new(false),
         })
     }
 
@@ -191,6 +182,15 @@ impl PoolLauncher {
             match result {
                 Ok(worker) => results.usable.push((index, worker)),
                 Err(error) => results.failed.push((index, error)),
+            }
+        }
+        for (duplicate, original) in results.remove_duplicates() {
+            if !self.warned_of_duplicates.swap(true, Ordering::Relaxed) {
+                let [duplicate, original] = [duplicate, original].map(|index| &self.spec.workers[index].name);
+                tracing::warn!(
+                    model = self.spec.name,
+                    "workers '{original}' and '{duplicate}' are the same worker: '{duplicate}' is ignored"
+                );
             }
         }
         results

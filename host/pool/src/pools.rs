@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use async_trait::async_trait;
 use tightwad_core::{PoolSpec, WorkerSpec, sync};
 use tightwad_modes::PlacementPolicy;
+use tokio::sync::watch;
 
 use crate::error::PoolError;
 use crate::pool::Pool;
@@ -12,13 +13,16 @@ use crate::supervisor::Evictor;
 
 /// All pools of a host.
 #[derive(Default)]
-pub struct Pools(Mutex<Vec<Weak<Pool>>>);
+pub struct Pools {
+    pools: Mutex<Vec<Weak<Pool>>>,
+    draining: watch::Sender<bool>,
+}
 
 impl Pools {
     /// The pools that exist.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pool>> {
-        let mut pools = sync::lock(&self.0);
+        let mut pools = sync::lock(&self.pools);
         pools.retain(|pool| pool.strong_count() > 0);
         pools.iter().filter_map(Weak::upgrade).collect()
     }
@@ -33,10 +37,15 @@ impl Pools {
         spec: PoolSpec,
         plugin: Arc<PlacementPolicy>,
     ) -> Result<Arc<Pool>, PoolError> {
-        let pool = Pool::new(spec, plugin, self.clone()).await?;
-        sync::lock(&self.0).push(Arc::downgrade(&pool));
+        let pool = Pool::new(spec, plugin, self.clone(), self.draining.subscribe()).await?;
+        sync::lock(&self.pools).push(Arc::downgrade(&pool));
         pool.load_at_startup().await?;
         Ok(pool)
+    }
+
+    /// Lets the running processes finish their requests, and starts no process any more. Call before the host ends.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
     }
 
     /// The pool with exactly this configuration.

@@ -33,6 +33,10 @@ const EVICTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The minimum run time before a pool in use restarts for a returned worker. The restart loads the model again.
 const MIN_RUN_TIME_IN_USE: Duration = Duration::from_secs(30);
 
+/// The maximum time in which the running requests finish before an unload. A stream that its client does not read never
+/// finishes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// A command for a supervisor.
 pub(crate) enum Command {
     /// Loads the model if it is not loaded.
@@ -45,6 +49,8 @@ pub(crate) struct Supervisor<S> {
     pub launcher: Arc<S>,
     pub evictor: Arc<dyn Evictor>,
     pub usage: Arc<Usage>,
+    /// True when the host ends. The supervisor then launches nothing any more.
+    pub draining: watch::Receiver<bool>,
     pub phase: watch::Sender<Phase>,
     pub commands: mpsc::Receiver<Command>,
     pub generation: u64,
@@ -94,6 +100,10 @@ impl<S: Launcher> Supervisor<S> {
     async fn keep_running(&mut self) -> Result<(), UnloadReply> {
         let mut failures = 0;
         loop {
+            if *self.draining.borrow() {
+                self.set(Phase::Failed("the host is shutting down".to_owned()));
+                return Ok(());
+            }
             match self.launch().await? {
                 Ok(handle) => {
                     let start = Instant::now();
@@ -158,7 +168,7 @@ impl<S: Launcher> Supervisor<S> {
         let stopping = async {
             tokio::select! {
                 reason = handle.wait_for_failure() => StopReason::Restart(reason),
-                reason = stop_reason(&*self.launcher, &self.usage, &running) => reason,
+                reason = stop_reason(&*self.launcher, &self.usage, &running, &self.draining) => reason,
             }
         };
         let result = unless_unloaded(&mut self.commands, stopping).await;
@@ -169,6 +179,10 @@ impl<S: Launcher> Supervisor<S> {
                 tokio::select! {
                     _ = handle.wait_for_failure() => {}
                     () = self.usage.unused() => {}
+                    () = sleep(DRAIN_TIMEOUT) => {
+                        let (model, active) = (&self.launcher.spec().name, self.usage.active());
+                        tracing::warn!(model, active, "pool is unloaded, although requests have not finished");
+                    }
                 }
             }
             Ok(StopReason::Idle) | Err(None) => {}
@@ -197,7 +211,12 @@ async fn unless_unloaded<T>(
 }
 
 /// Completes when the pool was idle for too long, or when a missing worker has returned.
-async fn stop_reason(launcher: &impl Launcher, usage: &Usage, running: &RunningPool) -> StopReason {
+async fn stop_reason(
+    launcher: &impl Launcher,
+    usage: &Usage,
+    running: &RunningPool,
+    draining: &watch::Receiver<bool>,
+) -> StopReason {
     let start = Instant::now();
     loop {
         sleep(CHECK_INTERVAL).await;
@@ -206,7 +225,10 @@ async fn stop_reason(launcher: &impl Launcher, usage: &Usage, running: &RunningP
         if idle_timeout.is_some_and(|timeout| usage.idle_time() > timeout) {
             return StopReason::Idle;
         }
-        if running.unreachable.is_empty() || (usage.active() > 0 && start.elapsed() < MIN_RUN_TIME_IN_USE) {
+        if *draining.borrow()
+            || running.unreachable.is_empty()
+            || (usage.active() > 0 && start.elapsed() < MIN_RUN_TIME_IN_USE)
+        {
             continue;
         }
         for worker in spec.workers.iter().filter(|worker| running.unreachable.contains(&worker.name)) {

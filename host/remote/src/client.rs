@@ -1,31 +1,61 @@
 //! The HTTP client of a text server.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tightwad_core::{BackendError, Backoff, Device, Request, Token, root_cause, sync};
-use tightwad_net::{authorized, server_client};
+use tightwad_net::{Reply, ReplyError, ReplyLimits, ServerUrl, authorized, excerpt, server_client};
 
 use crate::dialect::Dialect;
 use crate::error::ConnectError;
 use crate::spec::TextServerSpec;
 
-/// The timeout of opening a connection. The timeout of the list of models is twice as long.
+/// The timeout of opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The limits of the list of models. Some services list hundreds of models with long descriptions.
+const MODEL_LIST_LIMITS: ReplyLimits = ReplyLimits::quick(8 << 20, Duration::from_secs(10));
+/// The maximum time between two events of an answer.
+pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(120);
+/// The maximum time of a whole answer: a slow machine writes a long answer for hours.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(24 * 3600);
+/// The maximum length of a streamed answer with its JSON, in bytes, without log-probabilities. Each
+/// alternative of the log-probabilities adds the same length.
+const MAX_STREAM_BYTES: u64 = 64 << 20;
+/// The maximum length of an answer that is not streamed, in bytes. vLLM reports a prompt with 100 bytes per
+/// token.
+const MAX_JSON_BYTES: u64 = 32 << 20;
+/// The longest text of a token in bytes.
+const MAX_TOKEN_BYTES: usize = 1024;
+/// The length that is read of the body of an error, in bytes.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// The timeout of the body of an error.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum number of attempts of a call that does not reach the server.
 const MAX_ATTEMPTS: u32 = 4;
 /// The delay before the second and later attempts.
 const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+/// The field that asks for token counts. Some servers refuse it.
+const USAGE_FIELD: &str = "stream_options";
+
+/// What is known about [`USAGE_FIELD`] on a server.
+const USAGE_UNKNOWN: u8 = 0;
+const USAGE_ACCEPTED: u8 = 1;
+const USAGE_REFUSED: u8 = 2;
 
 /// The client of one model on a server.
 pub(crate) struct Client {
+    /// The server's name in reports and errors.
+    pub name: String,
     pub model: String,
     pub dialect: Dialect,
-    url: String,
+    pub first_token_timeout: Duration,
+    url: ServerUrl,
     api_key: Option<Token>,
     http: reqwest::Client,
+    usage_field: AtomicU8,
     /// Moving average of the seconds per drafted token, and the overhead of a call in seconds. The first
     /// draft sets the overhead to its seconds per token. `None` before the first draft.
     timing: Mutex<Option<(f64, f64)>>,
@@ -33,61 +63,101 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(spec: &TextServerSpec) -> Result<Self, ConnectError> {
-        let http = server_client(&spec.url).connect_timeout(CONNECT_TIMEOUT).build();
-        let http = http.map_err(ConnectError::Client)?;
-        let url = spec.url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        let url: ServerUrl = spec.url.parse()?;
+        // Ollama's own documentation names the address with `/api`.
+        let url = if spec.dialect == Dialect::Ollama { url.without_segment("api") } else { url };
+        let http = server_client(url.base()).connect_timeout(CONNECT_TIMEOUT).build();
         let mut client = Self {
+            name: String::new(),
             model: spec.model.clone().unwrap_or_default(),
             dialect: spec.dialect,
+            first_token_timeout: spec.first_token_timeout,
             url,
             api_key: spec.api_key.clone(),
-            http,
+            http: http.map_err(ConnectError::Client)?,
+            usage_field: AtomicU8::new(USAGE_UNKNOWN),
             timing: Mutex::default(),
         };
-        let models = client.model_names().await?;
+        let (models, url) = (client.model_names().await?, client.url.to_string());
         match &spec.model {
             None if models.len() == 1 => client.model.clone_from(&models[0]),
-            None => return Err(ConnectError::SeveralModels { url: client.url, models }),
+            None => return Err(ConnectError::SeveralModels { url, models }),
             // Ollama's names can leave out the tag. A llama-server accepts every name.
             Some(requested) if client.dialect != Dialect::LlamaServer => {
                 let is_requested =
                     |name: &String| name == requested || name.strip_suffix(":latest") == Some(requested);
                 if !models.iter().any(is_requested) {
-                    let model = requested.clone();
-                    return Err(ConnectError::UnknownModel { url: client.url, model, models });
+                    return Err(ConnectError::UnknownModel { url, model: requested.clone(), models });
                 }
             }
             Some(_) => {}
         }
+        client.name = spec.name.clone().unwrap_or_else(|| excerpt(&client.model, None));
         Ok(client)
     }
 
     async fn model_names(&self) -> Result<Vec<String>, ConnectError> {
-        let request = self.authorized(self.http.get(format!("{}{}", self.url, self.dialect.models_path())));
-        let no_reply = |source| ConnectError::NoReply { url: self.url.clone(), source };
-        let response = request.timeout(CONNECT_TIMEOUT * 2).send().await.map_err(no_reply)?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            return Err(ConnectError::Unauthorized { url: self.url.clone() });
+        let no_reply = |reason: String| ConnectError::NoReply { url: self.url.to_string(), reason };
+        let request = self.request(Method::GET, self.dialect.models_path());
+        let reply = Reply::send(request, MODEL_LIST_LIMITS).await;
+        let reply = reply.map_err(|error| no_reply(root_cause(&error)))?;
+        match reply.status() {
+            StatusCode::UNAUTHORIZED => {
+                return Err(ConnectError::Unauthorized { url: self.url.to_string() });
+            }
+            status if !status.is_success() => {
+                return Err(no_reply(format!("it answers {status} to a request for its models")));
+            }
+            _ => {}
         }
-        let list: Value = response.json().await.map_err(no_reply)?;
+        let body = reply.bytes().await.map_err(|error| no_reply(root_cause(&error)))?;
+        let list: Value = serde_json::from_slice(&body)
+            .map_err(|error| no_reply(format!("its list of models is not JSON: {error}")))?;
         Ok(self.dialect.model_names(&list))
     }
 
     /// The device that the server computes on.
     pub(crate) fn device(&self) -> Device {
-        Device::from_url(&self.url)
+        Device::from_url(self.url.base())
     }
 
     /// Starts the generation of a whole answer.
-    pub(crate) async fn start_generation(&self, request: &Request) -> Result<Response, BackendError> {
-        let (path, body) = crate::body::generation_request(self.dialect, &self.model, request);
-        self.post(path, &body).await
+    pub(crate) async fn start_generation(&self, request: &Request) -> Result<Reply, BackendError> {
+        let (path, mut body) = crate::body::generation_request(self.dialect, &self.model, request);
+        let logprobs = request.sampling.logprobs.map_or(0, |alternatives| 1 + u64::from(alternatives));
+        let limits = self.answer_limits(MAX_STREAM_BYTES * (1 + logprobs));
+        let mut without_usage = body.clone();
+        let asks_usage = without_usage.as_object_mut().and_then(|body| body.remove(USAGE_FIELD)).is_some();
+        let known = self.usage_field.load(Ordering::Relaxed);
+        if asks_usage && known == USAGE_REFUSED {
+            body = std::mem::take(&mut without_usage);
+        }
+        let reply = self.post(path, &body, limits).await;
+        let (reply, found) = match reply {
+            Err(error @ BackendError::Invalid { .. }) if asks_usage && known == USAGE_UNKNOWN => {
+                let second = self.post(path, &without_usage, limits).await;
+                (Ok(second.map_err(|_| error)?), USAGE_REFUSED)
+            }
+            Ok(reply) if known == USAGE_UNKNOWN => (Ok(reply), USAGE_ACCEPTED),
+            reply => (reply, known),
+        };
+        self.usage_field.store(found, Ordering::Relaxed);
+        reply
     }
 
     /// Sends a call and reads its JSON reply.
     pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Result<Value, BackendError> {
-        let response = self.post(path, body).await?;
-        response.json().await.map_err(|error| self.transport_error(&error))
+        let reply = self.post(path, body, self.answer_limits(MAX_JSON_BYTES)).await?;
+        let body = reply.bytes().await.map_err(|error| self.reply_error(&error))?;
+        serde_json::from_slice(&body)
+            .map_err(|error| BackendError::failed(&self.name, format!("its reply is not JSON: {error}")))
+    }
+
+    /// The limits of an answer. A server that reads a prompt can send headers or comments meanwhile, so the
+    /// time between two parts is limited where events are read.
+    fn answer_limits(&self, max_bytes: u64) -> ReplyLimits {
+        let first_byte = self.first_token_timeout;
+        ReplyLimits { max_bytes, first_byte, idle: first_byte.max(EVENT_TIMEOUT), total: MAX_ANSWER_TIME }
     }
 
     /// Continues `text` by up to `tokens` of the server's tokens. Returns the text, and the probabilities if
@@ -101,8 +171,11 @@ impl Client {
         let start = Instant::now();
         let answer = self.post_json(path, &body).await?;
         let Some(continuation) = self.dialect.continuation_text(&answer) else {
-            return Err(BackendError::failed(&self.url, format!("its reply has no text: {answer}")));
+            return Err(BackendError::failed(&self.name, "its reply has no text"));
         };
+        if continuation.len() > (tokens as usize).saturating_mul(MAX_TOKEN_BYTES) {
+            return Err(BackendError::failed(&self.name, "its reply has more text than the call asked for"));
+        }
         self.record_timing(start.elapsed(), tokens);
         Ok((continuation.to_owned(), self.dialect.probabilities(&answer)))
     }
@@ -122,54 +195,64 @@ impl Client {
         *timing = Some((0.8 * average + 0.2 * token, call));
     }
 
-    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        authorized(request, self.api_key.as_ref())
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        // An address such as `https://HOST/v1beta/openai` already names the version.
+        let path = match path.strip_prefix("/v1") {
+            Some(rest) if self.url.names_version() => rest,
+            _ => path,
+        };
+        authorized(self.url.request(&self.http, method, path), self.api_key.as_ref())
     }
 
     /// Sends a call. Retries only connection failures, because then the server has not processed the call
     /// yet.
-    async fn post(&self, path: &str, body: &Value) -> Result<Response, BackendError> {
-        for failure in 0..MAX_ATTEMPTS - 1 {
-            match self.send_once(path, body).await {
-                Err(error) if error.is_connect() => {
-                    tracing::info!(server = self.url, error = root_cause(&error), "retrying a call");
-                    tokio::time::sleep(RETRY_BACKOFF.jittered_delay(failure)).await;
+    async fn post(&self, path: &str, body: &Value, limits: ReplyLimits) -> Result<Reply, BackendError> {
+        let mut failures = 0;
+        loop {
+            let sent = Reply::send(self.request(Method::POST, path).json(body), limits).await;
+            match sent {
+                Err(error) if error.is_connect() && failures + 1 < MAX_ATTEMPTS => {
+                    tracing::info!(server = %self.url, error = root_cause(&error), "retrying a call");
+                    tokio::time::sleep(RETRY_BACKOFF.jittered_delay(failures)).await;
+                    failures += 1;
                 }
-                other => {
-                    return self.check_status(other.map_err(|error| self.transport_error(&error))?).await;
-                }
+                Err(error) => return Err(self.reply_error(&error)),
+                Ok(reply) => return self.check_status(reply).await,
             }
         }
-        self.check_status(self.send_once(path, body).await.map_err(|error| self.transport_error(&error))?)
-            .await
     }
 
-    async fn send_once(&self, path: &str, body: &Value) -> reqwest::Result<Response> {
-        self.authorized(self.http.post(format!("{}{path}", self.url))).json(body).send().await
-    }
-
-    async fn check_status(&self, response: Response) -> Result<Response, BackendError> {
-        let status = response.status();
+    async fn check_status(&self, reply: Reply) -> Result<Reply, BackendError> {
+        let status = reply.status();
         if status.is_success() {
-            return Ok(response);
+            return Ok(reply);
         }
-        let text = response.text().await.unwrap_or_default();
-        let error: Value = serde_json::from_str(&text).unwrap_or_default();
+        let body = reply.beginning(MAX_ERROR_BYTES, ERROR_BODY_TIMEOUT).await;
+        let error: Value = serde_json::from_slice(&body).unwrap_or_default();
         let reason = error["error"]["message"].as_str().or(error["error"].as_str());
-        let message = reason.unwrap_or(text.trim()).to_owned();
+        let text = String::from_utf8_lossy(&body);
+        let message = self.excerpt(reason.unwrap_or(&text));
+        tracing::warn!(server = %self.url, %status, message, "a text server refused a call");
         Err(match status {
-            StatusCode::BAD_REQUEST => BackendError::Invalid {
-                message: format!("{}: {message}", self.model),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => BackendError::Invalid {
+                message: format!("{}: {message}", self.name),
                 parameter: None,
                 code: None,
             },
-            StatusCode::TOO_MANY_REQUESTS => BackendError::Busy { backend: self.url.clone(), message },
-            _ => BackendError::failed(&self.url, format!("{status}: {message}")),
+            StatusCode::TOO_MANY_REQUESTS => BackendError::Busy { backend: self.name.clone(), message },
+            _ => BackendError::failed(&self.name, format!("{status}: {message}")),
         })
     }
 
-    pub(crate) fn transport_error(&self, error: &dyn std::error::Error) -> BackendError {
-        BackendError::failed(&self.url, root_cause(error))
+    /// A short form of a text that the server sent, for an error.
+    pub(crate) fn excerpt(&self, text: &str) -> String {
+        excerpt(text, self.api_key.as_ref())
+    }
+
+    fn reply_error(&self, error: &ReplyError) -> BackendError {
+        let reason = root_cause(error);
+        tracing::warn!(server = %self.url, reason, "a call to a text server failed");
+        BackendError::failed(&self.name, reason)
     }
 }
 

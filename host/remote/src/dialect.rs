@@ -68,7 +68,7 @@ impl Dialect {
             Self::LlamaServer => answer["completion_probabilities"].as_array(),
             Self::Ollama | Self::OpenAi => None,
         };
-        let probability = |token: &Value| Some(token["logprob"].as_f64()?.exp() as f32);
+        let probability = |token: &Value| Some(token["logprob"].as_f64()?.exp().clamp(0.0, 1.0) as f32);
         list.into_iter().flatten().filter_map(probability).collect()
     }
 
@@ -77,8 +77,13 @@ impl Dialect {
         let sampling = &request.sampling;
         if self == Self::LlamaServer {
             body.insert("top_k".to_owned(), sampling.top_k.into());
-            body.insert("min_p".to_owned(), sampling.min_p.into());
-            body.insert("repeat_penalty".to_owned(), sampling.repeat_penalty.into());
+            body.insert("min_p".to_owned(), number(sampling.min_p));
+            body.insert("repeat_penalty".to_owned(), number(sampling.repeat_penalty));
         }
     }
+}
+
+/// The shortest number that stands for `value`: 0.7 instead of 0.699999988079071.
+pub(crate) fn number(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }

@@ -1,20 +1,23 @@
 //! Errors of connecting to a text server.
 
-use tightwad_core::root_cause;
+use tightwad_net::{InvalidUrl, excerpt};
 
 /// The reason why connecting to a text server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The address is not valid.
+    #[error("the address of a text server {0}")]
+    Address(#[from] InvalidUrl),
     /// The HTTP client cannot be built.
     #[error(transparent)]
     Client(reqwest::Error),
     /// The server does not reply, or its reply is not a list of models.
-    #[error("{url} does not reply: {}; is the server running there?", root_cause(.source))]
+    #[error("{url} does not reply: {reason}; is the server running there?")]
     NoReply {
         /// The server.
         url: String,
-        /// The error of the HTTP client.
-        source: reqwest::Error,
+        /// The error of the HTTP client, or the status of the reply.
+        reason: String,
     },
     /// The server requires an API key that the caller did not send.
     #[error("{url} requires its API key: set `api_key`")]
@@ -23,7 +26,7 @@ pub enum ConnectError {
         url: String,
     },
     /// The server does not have exactly one model, and the caller names none.
-    #[error("{url} has several models: choose one with `model`: {}", .models.join(", "))]
+    #[error("{url} has several models: choose one with `model`: {}", name_list(.models))]
     SeveralModels {
         /// The server.
         url: String,
@@ -31,7 +34,7 @@ pub enum ConnectError {
         models: Vec<String>,
     },
     /// The server does not have the model.
-    #[error("{url} has no model '{model}'; it has: {}", .models.join(", "))]
+    #[error("{url} has no model '{model}'; it has: {}", name_list(.models))]
     UnknownModel {
         /// The server.
         url: String,
@@ -40,4 +43,16 @@ pub enum ConnectError {
         /// The server's models.
         models: Vec<String>,
     },
+}
+
+/// The maximum number of names in an error.
+const MAX_LISTED_NAMES: usize = 20;
+
+/// The first names of a list that another machine sent.
+fn name_list(names: &[String]) -> String {
+    let listed: Vec<String> = names.iter().take(MAX_LISTED_NAMES).map(|name| excerpt(name, None)).collect();
+    match names.len().saturating_sub(MAX_LISTED_NAMES) {
+        0 => listed.join(", "),
+        more => format!("{} and {more} more", listed.join(", ")),
+    }
 }

@@ -1,168 +1,94 @@
 //! Reads the streamed answer of a text server.
+//!
+//! Invariant: a server can send comments for ever, so only its events extend `deadline`.
 
-use serde_json::Value;
-use tightwad_core::{BackendError, FinishReason, Request, TextLogprobs, Usage};
+use std::sync::Arc;
+
+use tightwad_core::{BackendError, FinishReason, Request, Usage, root_cause};
 use tightwad_net::Lines;
+use tokio::time::{Instant, timeout_at};
 
-use crate::client::Client;
-use crate::dialect::Dialect;
-use crate::tools::ToolCalls;
+use crate::answer_parser::{AnswerParser, LineRefusal, TextPiece};
+use crate::client::{Client, EVENT_TIMEOUT};
 
-/// A piece of the answer.
-pub(crate) struct TextPiece {
-    pub text: String,
-    pub logprobs: Vec<TextLogprobs>,
-}
+/// The longest event in bytes.
+const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// The stream of one answer.
 pub(crate) struct AnswerStream {
     lines: Lines,
-    dialect: Dialect,
-    server: String,
-    calls: ToolCalls,
-    finish_reason: Option<FinishReason>,
-    usage: Usage,
-    pieces: u32,
-    ended: bool,
+    client: Arc<Client>,
+    parser: AnswerParser,
+    /// The time at which the server is given up.
+    deadline: Instant,
 }
 
 impl AnswerStream {
-    pub(crate) async fn start(client: &Client, request: &Request) -> Result<Self, BackendError> {
-        let response = client.start_generation(request).await?;
-        Ok(Self {
-            lines: Lines::new(response),
-            dialect: client.dialect,
-            server: client.model.clone(),
-            calls: ToolCalls::default(),
-            finish_reason: None,
-            usage: Usage::default(),
-            pieces: 0,
-            ended: false,
-        })
+    pub(crate) async fn start(client: &Arc<Client>, request: &Request) -> Result<Self, BackendError> {
+        let deadline = Instant::now() + client.first_token_timeout;
+        let reply = client.start_generation(request).await?;
+        let parser = AnswerParser::new(client.dialect, request.sampling.logprobs);
+        Ok(Self { lines: Lines::new(reply, MAX_EVENT_BYTES), client: client.clone(), parser, deadline })
     }
 
     /// The next piece; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<TextPiece>, BackendError> {
-        while !self.ended {
-            let line = self.lines.next().await;
-            let line = line.map_err(|error| BackendError::failed(&self.server, error))?;
-            let Some(line) = line else { break };
-            let Some(event) = self.parse_line(&line)? else { continue };
-            let piece = match self.dialect {
-                Dialect::Ollama => self.ollama(&event),
-                Dialect::LlamaServer | Dialect::OpenAi => self.openai(&event),
+        while !self.parser.has_ended() {
+            let Some(line) = self.next_line().await? else { break };
+            let Some(piece) = self.parser.parse_line(&line).map_err(|error| self.refused(&error))? else {
+                continue;
             };
-            if !piece.text.is_empty() || !piece.logprobs.is_empty() {
-                self.pieces += 1;
+            // A model that thinks sends events without text.
+            self.deadline = self.deadline.max(Instant::now() + EVENT_TIMEOUT);
+            if !piece.is_empty() {
+                self.deadline = Instant::now() + EVENT_TIMEOUT;
                 return Ok(Some(piece));
             }
         }
-        if self.finish_reason.is_none() && self.calls.is_empty() {
-            return Err(BackendError::failed(&self.server, "the answer ended early"));
+        self.parser.finish().ok_or_else(|| self.failed("the answer ended early"))
+    }
+
+    async fn next_line(&mut self) -> Result<Option<Vec<u8>>, BackendError> {
+        match timeout_at(self.deadline, self.lines.next()).await {
+            Ok(line) => line.map_err(|error| self.failed(root_cause(&error))),
+            Err(_) if self.parser.pieces() == 0 => {
+                let seconds = self.client.first_token_timeout.as_secs_f64();
+                Err(self.failed(format!("no token within {seconds} s")))
+            }
+            Err(_) => Err(self.failed(format!("no further token within {} s", EVENT_TIMEOUT.as_secs()))),
         }
-        self.ended = true;
-        Ok(self.calls.take().map(|text| TextPiece { text, logprobs: Vec::new() }))
     }
 
     /// The reason why the answer ended.
     pub(crate) fn finish_reason(&self) -> FinishReason {
-        self.finish_reason.unwrap_or(FinishReason::Stop)
+        self.parser.finish_reason()
     }
 
-    /// The server's token counts. Without such counts, the pieces of text count as tokens.
+    /// The token counts of the answer.
     pub(crate) fn usage(&self) -> Usage {
-        let counted = self.usage.completion_tokens;
-        Usage { completion_tokens: if counted > 0 { counted } else { self.pieces }, ..self.usage }
+        self.parser.usage()
     }
 
-    /// The JSON of a line; `None` for lines without JSON.
-    fn parse_line(&mut self, line: &[u8]) -> Result<Option<Value>, BackendError> {
-        let data = match self.dialect {
-            Dialect::Ollama => line,
-            Dialect::LlamaServer | Dialect::OpenAi => {
-                let Some(data) = line.strip_prefix(b"data:") else { return Ok(None) };
-                data.trim_ascii_start()
-            }
-        };
-        if data == b"[DONE]" {
-            self.ended = true;
-            return Ok(None);
-        }
-        if data.is_empty() {
-            return Ok(None);
-        }
-        let event: Value = serde_json::from_slice(data)
-            .map_err(|error| BackendError::failed(&self.server, format!("an event is not JSON: {error}")))?;
-        let reason = event["error"]["message"].as_str().or(event["error"].as_str());
-        match reason {
-            Some(message) => Err(BackendError::failed(&self.server, message)),
-            None => Ok(Some(event)),
+    fn refused(&self, refusal: &LineRefusal) -> BackendError {
+        match refusal {
+            LineRefusal::Server(message) => self.failed(self.client.excerpt(message)),
+            other => self.failed(other),
         }
     }
 
-    fn openai(&mut self, event: &Value) -> TextPiece {
-        if let Some(usage) = event.get("usage").filter(|usage| usage.is_object()) {
-            self.usage = Usage {
-                prompt_tokens: parse_count(&usage["prompt_tokens"]),
-                completion_tokens: parse_count(&usage["completion_tokens"]),
-                cached_tokens: parse_count(&usage["prompt_tokens_details"]["cached_tokens"]),
-            };
-        }
-        let choice = &event["choices"][0];
-        self.set_finish_reason(choice["finish_reason"].as_str());
-        for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
-            self.calls.add(call);
-        }
-        let text = choice["delta"]["content"].as_str().or(choice["text"].as_str()).unwrap_or_default();
-        let entries = choice["logprobs"]["content"].as_array().into_iter().flatten();
-        TextPiece { text: text.to_owned(), logprobs: entries.map(parse_logprobs).collect() }
-    }
-
-    fn ollama(&mut self, event: &Value) -> TextPiece {
-        if event["done"] == true {
-            self.usage.prompt_tokens = parse_count(&event["prompt_eval_count"]);
-            self.usage.completion_tokens = parse_count(&event["eval_count"]);
-            self.set_finish_reason(event["done_reason"].as_str().or(Some("stop")));
-            self.ended = true;
-        }
-        for call in event["message"]["tool_calls"].as_array().into_iter().flatten() {
-            self.calls.add(call);
-        }
-        let text = event["message"]["content"].as_str().or(event["response"].as_str()).unwrap_or_default();
-        TextPiece { text: text.to_owned(), logprobs: Vec::new() }
-    }
-
-    fn set_finish_reason(&mut self, reason: Option<&str>) {
-        if let Some(reason) = reason {
-            self.finish_reason =
-                Some(if reason == "length" { FinishReason::Length } else { FinishReason::Stop });
-        }
-    }
-}
-
-fn parse_count(value: &Value) -> u32 {
-    value.as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
-}
-
-fn parse_logprobs(entry: &Value) -> TextLogprobs {
-    let bytes = |entry: &Value| match entry["bytes"].as_array() {
-        Some(bytes) => bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect(),
-        None => entry["token"].as_str().unwrap_or_default().as_bytes().to_vec(),
-    };
-    let value = |entry: &Value| entry["logprob"].as_f64().unwrap_or(f64::NEG_INFINITY) as f32;
-    let top = entry["top_logprobs"].as_array().into_iter().flatten();
-    TextLogprobs {
-        bytes: bytes(entry),
-        logprob: value(entry),
-        top: top.map(|other| (bytes(other), value(other))).collect(),
+    fn failed(&self, reason: impl ToString) -> BackendError {
+        BackendError::failed(&self.client.name, reason)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
+
+    use tightwad_core::{Sampling, SamplingSpec, TextLogprobs};
 
     use super::*;
+    use crate::dialect::Dialect;
     use crate::fake_server::{FakeServer, streamed_response};
 
     /// One stream per dialect, with the text "h\u{e4}i there" in pieces.
@@ -188,13 +114,19 @@ mod tests {
         "{\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":9,\"eval_count\":2}\n",
     );
 
+    /// A request with log-probabilities.
+    fn request() -> Request {
+        let spec = SamplingSpec { logprobs: Some(1), ..SamplingSpec::default() };
+        Request { sampling: Sampling::new(spec).unwrap(), ..Request::default() }
+    }
+
     type Answer = (Vec<(String, Vec<TextLogprobs>)>, FinishReason, [u32; 3]);
 
     /// A server that sends a text in two chunks. `sent` holds the text, the length of the first chunk, and
     /// true if the connection breaks after the first chunk.
     struct CutServer {
         server: FakeServer,
-        client: Client,
+        client: Arc<Client>,
         sent: Arc<Mutex<(Vec<u8>, usize, bool)>>,
     }
 
@@ -212,7 +144,7 @@ mod tests {
                 }
             })
             .await;
-            let client = server.client(dialect).await;
+            let client = Arc::new(server.client(dialect).await);
             Self { server, client, sent }
         }
 
@@ -221,7 +153,7 @@ mod tests {
                 let mut sent = self.sent.lock().unwrap();
                 (sent.1, sent.2) = (cut, broken);
             }
-            let mut events = AnswerStream::start(&self.client, &Request::default()).await?;
+            let mut events = AnswerStream::start(&self.client, &request()).await?;
             let mut pieces = Vec::new();
             while let Some(piece) = events.next().await? {
                 pieces.push((piece.text, piece.logprobs));

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::Client;
 use crate::dialect::Dialect;
-use crate::spec::{TextServerSpec, Verification};
+use crate::spec::{DEFAULT_FIRST_TOKEN_TIMEOUT, TextServerSpec, Verification};
 
 /// A server on 127.0.0.1. Dropping it stops the server.
 pub(crate) struct FakeServer {
@@ -46,7 +46,7 @@ impl FakeServer {
         let service = Router::new().fallback(async move |request: Request| {
             let path = request.uri().path().to_owned();
             let mut response = match path.as_str() {
-                "/v1/models" | "/api/tags" => {
+                "/v1/models" | "/v1beta/openai/models" | "/api/tags" => {
                     let list = json!({"data": [{"id": "m"}], "models": [{"name": "m"}]});
                     list.to_string().into_response()
                 }
@@ -72,7 +72,8 @@ impl FakeServer {
     /// A spec of this server.
     pub(crate) fn spec(&self, dialect: Dialect) -> TextServerSpec {
         let (url, verify) = (self.url.clone(), Verification::None);
-        TextServerSpec { dialect, url, model: None, api_key: None, name: None, verify }
+        let first_token_timeout = DEFAULT_FIRST_TOKEN_TIMEOUT;
+        TextServerSpec { dialect, url, model: None, api_key: None, name: None, verify, first_token_timeout }
     }
 
     /// Path and body of the requests so far, without requests for the list of models.

@@ -4,6 +4,7 @@
 //! splits into tokens. As a target, it verifies in one pass if it reports log-probabilities of a prompt.
 //! Otherwise it verifies by replay, which is exact and as slow as the server itself.
 
+mod answer_parser;
 mod body;
 mod client;
 mod dialect;
@@ -12,6 +13,10 @@ mod error;
 mod events;
 #[cfg(test)]
 mod fake_server;
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(test)]
+mod hostile_tests;
 mod logprobs;
 mod replay;
 mod server;
@@ -21,4 +26,4 @@ mod tools;
 pub use dialect::Dialect;
 pub use error::ConnectError;
 pub use server::TextServer;
-pub use spec::{TextServerSpec, Verification};
+pub use spec::{DEFAULT_FIRST_TOKEN_TIMEOUT, TextServerSpec, Verification};

@@ -87,12 +87,12 @@ impl LogprobsTarget {
     fn unsupported(&self, reason: &str) -> BackendError {
         let message =
             format!("{reason}; verify = \"logprobs\" needs a server such as vLLM, or use \"replay\"");
-        BackendError::failed(&self.client.model, message)
+        BackendError::failed(&self.client.name, message)
     }
 
-    /// The ids of the generated tokens.
-    fn generated_ids(&self, choice: &Value) -> Result<Vec<TokenId>, BackendError> {
-        let tokens = choice["logprobs"]["tokens"].as_array().into_iter().flatten();
+    /// The ids of the generated tokens, at most `max`.
+    fn generated_ids(&self, choice: &Value, max: u32) -> Result<Vec<TokenId>, BackendError> {
+        let tokens = choice["logprobs"]["tokens"].as_array().into_iter().flatten().take(max as usize);
         let id = |token: &Value| token.as_str()?.strip_prefix("token_id:")?.parse().ok();
         let ids: Option<Vec<TokenId>> = tokens.map(id).collect();
         ids.ok_or_else(|| self.unsupported("it does not report the ids of its tokens"))
@@ -135,7 +135,7 @@ impl Target for LogprobsTarget {
             }
             verified.accepted += 1;
         }
-        match self.generated_ids(&choice)?.first() {
+        match self.generated_ids(&choice, 1)?.first() {
             Some(token) => drop(self.commit(*token, &mut verified)),
             None => verified.finish_reason = Some(FinishReason::Stop),
         }
@@ -160,9 +160,9 @@ impl Target for LogprobsTarget {
             return Ok(None);
         }
         if self.ready.is_empty() && !self.ended {
-            let choice =
-                self.request_continuation(&[], self.remaining_decode_tokens.min(MAX_TOKENS_PER_CALL)).await?;
-            self.ready.extend(self.generated_ids(&choice)?);
+            let max = self.remaining_decode_tokens.min(MAX_TOKENS_PER_CALL);
+            let choice = self.request_continuation(&[], max).await?;
+            self.ready.extend(self.generated_ids(&choice, max)?);
             self.ended = choice["finish_reason"] == "stop" || self.ready.is_empty();
         }
         let mut verified = StepResult::default();

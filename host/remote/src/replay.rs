@@ -78,7 +78,10 @@ pub(crate) struct ReplayTarget {
 }
 
 impl ReplayTarget {
-    pub(crate) async fn open(client: &Client, request: &Arc<Request>) -> Result<OpenedTarget, BackendError> {
+    pub(crate) async fn open(
+        client: &Arc<Client>,
+        request: &Arc<Request>,
+    ) -> Result<OpenedTarget, BackendError> {
         let events = AnswerStream::start(client, request).await?;
         let pieces = Arc::new(Pieces::default());
         let text = request.prompt.text();
@@ -207,7 +210,7 @@ mod tests {
     async fn open(max_tokens: Option<u32>) -> (FakeServer, OpenedTarget) {
         let body = stream(&PIECES);
         let server = FakeServer::start(move || streamed_response(&[&body], false)).await;
-        let client = server.client(Dialect::OpenAi).await;
+        let client = Arc::new(server.client(Dialect::OpenAi).await);
         let request = Arc::new(Request { max_tokens, ..Request::default() });
         let target = ReplayTarget::open(&client, &request).await.unwrap();
         (server, target)

@@ -36,7 +36,7 @@ impl TextServer {
         reader: Option<Arc<dyn PromptReader>>,
     ) -> Result<Self, ConnectError> {
         let client = Arc::new(Client::connect(spec).await?);
-        let name = spec.name.clone().unwrap_or_else(|| client.model.clone());
+        let name = client.name.clone();
         Ok(Self { name, client, verifies: spec.verify != Verification::None, reader })
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tightwad_core::printable;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentType, HasSelf, Lift, Linker, ResourceType};
@@ -19,6 +20,9 @@ use crate::store;
 
 /// The call's name in errors.
 const DESCRIBE_CALL: &str = "plugin.describe";
+
+/// The maximum length of a name and of a version.
+const MAX_LABEL_CHARACTERS: usize = 64;
 
 /// The record `info` of the interface `plugin`.
 #[derive(ComponentType, Lift)]
@@ -37,9 +41,29 @@ pub(crate) async fn label(
 ) -> Result<String, PluginError> {
     let mut store = store::new_store(engine, name, ResourceMeter::new(limits, 0), ());
     match with_timeout(describe(engine, compiled, &mut store)).await {
-        Ok(info) => Ok(format!("{}@{}", info.name, info.version)),
+        Ok(info) => checked_label(&info).map_err(|message| PluginError::Failed {
+            plugin: name.to_owned(),
+            call: DESCRIBE_CALL,
+            message,
+        }),
         Err(error) => Err(store::call_error(DESCRIBE_CALL, &error, store.data())),
     }
+}
+
+/// The label of valid info. The label is part of every response, log line and metric of the plugin.
+fn checked_label(info: &Info) -> Result<String, String> {
+    for (field, text) in [("name", &info.name), ("version", &info.version)] {
+        let is_valid =
+            (1..=MAX_LABEL_CHARACTERS).contains(&text.chars().take(MAX_LABEL_CHARACTERS + 1).count());
+        let shown = printable(text, MAX_LABEL_CHARACTERS);
+        let is_printable = printable(text, usize::MAX) == *text;
+        if !is_valid || !is_printable || text.chars().any(char::is_whitespace) {
+            return Err(format!(
+                "its {field} is '{shown}'. Use 1 to {MAX_LABEL_CHARACTERS} printable characters without spaces."
+            ));
+        }
+    }
+    Ok(format!("{}@{}", info.name, info.version))
 }
 
 async fn describe(
@@ -99,4 +123,23 @@ fn define_traps(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_has_printable_characters_and_a_maximum_length() {
+        let label = |name: &str, version: &str| {
+            checked_label(&Info { name: name.to_owned(), version: version.to_owned() })
+        };
+        assert_eq!(label("größe", "0.1.0+x").as_deref(), Ok("größe@0.1.0+x"));
+        let long = "x".repeat(50 << 20);
+        for name in ["", "a b", "a\nb", "\u{1b}[31mred", "\u{202e}evil", &long] {
+            let error = label(name, "0.1.0").unwrap_err();
+            assert!(error.starts_with("its name is '") && error.len() < 200, "{error}");
+        }
+        assert!(label("a", "").unwrap_err().starts_with("its version is ''"));
+    }
 }

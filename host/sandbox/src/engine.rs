@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings::tightwad::plugin::log;
+use crate::cache_folder;
 use crate::limits::{EPOCH_INTERVAL, Limits};
 use crate::state::State;
 use crate::world::World;
@@ -56,13 +57,26 @@ impl PluginEngine {
     }
 }
 
+/// True if only this user can write compiled components to the cache's `folder`. A compiled component is native code.
+fn is_private(folder: &Path) -> bool {
+    let private = cache_folder::make_private(folder);
+    if let Err(reason) = &private {
+        let folder = folder.display();
+        tracing::warn!(
+            "{folder} is not used as the cache of compiled plugins: {reason}. Plugins are compiled at each start."
+        );
+    }
+    private.is_ok()
+}
+
 fn config(cache: Option<&Path>, limits: Limits) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config.wasm_component_model(true).epoch_interruption(true);
     let mut pool = PoolingAllocationConfig::default();
     pool.max_memory_size(limits.memory_bytes.max(limits.policy_memory_bytes));
+    pool.total_component_instances(limits.instances);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    if let Some(folder) = cache {
+    if let Some(folder) = cache.filter(|folder| is_private(folder)) {
         let mut settings = CacheConfig::new();
         settings.with_directory(folder);
         config.cache(Some(Cache::new(settings)?));

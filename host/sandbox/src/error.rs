@@ -74,6 +74,28 @@ pub enum PluginError {
         /// The limit.
         milliseconds: u64,
     },
+    /// The component computed for too long in total.
+    #[error("plugin {plugin} computed for more than {milliseconds} ms in {call}")]
+    TotalComputeTimeout {
+        /// The plugin's name and version.
+        plugin: String,
+        /// The call that did not return.
+        call: &'static str,
+        /// The limit.
+        milliseconds: u64,
+    },
+    /// All instances of the host are in use. This is not a fault of the plugin.
+    #[error(
+        "plugin {plugin} has no free instance for {call}: the host runs at most {instances} at the same time"
+    )]
+    NoFreeInstance {
+        /// The plugin's name and version.
+        plugin: String,
+        /// The call that did not start.
+        call: &'static str,
+        /// The limit.
+        instances: u32,
+    },
     /// The call exceeded its timeout. Sleeping counts too.
     #[error("plugin {plugin} did not return from {call} within {milliseconds} ms")]
     CallTimeout {
@@ -132,4 +154,12 @@ pub enum PluginError {
         /// The plugin's message, or the fault in the value.
         message: String,
     },
+}
+
+impl PluginError {
+    /// False if the host is overloaded and the plugin did nothing wrong.
+    #[must_use]
+    pub fn is_plugin_fault(&self) -> bool {
+        !matches!(self, Self::NoFreeInstance { .. })
+    }
 }

@@ -19,6 +19,9 @@ pub struct PluginDescription {
     /// The file. Absent for a built-in plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// True if the file replaces a built-in plugin of the same name and kind.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replaces_built_in: bool,
     /// The exported interface, which identifies the kind of plugin.
     pub exports: &'static str,
     /// The component's own name and version.
@@ -56,6 +59,7 @@ pub async fn inspect(
     Ok(PluginDescription {
         name: name.to_owned(),
         path: path.map(Path::to_owned),
+        replaces_built_in: path.is_some() && kind.built_in.iter().any(|(built_in, _)| *built_in == name),
         exports: compiled.world.interface,
         label,
         exact: (kind.is_exact)(&compiled),

@@ -5,6 +5,7 @@
 //! its [`Kind`]s.
 
 pub mod bindings;
+mod cache_folder;
 mod clock;
 mod contract;
 mod counts;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tightwad_core::{Backoff, CircuitBreaker};
+use tightwad_core::{Backoff, CircuitBreaker, printable};
 use wasmtime::Store;
 use wasmtime::component::{InstancePre, Linker};
 
@@ -89,6 +89,12 @@ impl<I> LinkedComponent<I> {
         store::new_store(&self.engine, &self.identity.label, meter, data)
     }
 
+    /// The error of a `call` that returned an error or an invalid value.
+    pub fn failed(&self, call: &'static str, message: &str) -> PluginError {
+        let message = printable(message, store::MAX_PLUGIN_MESSAGE_BYTES);
+        PluginError::Failed { plugin: self.identity.label.clone(), call, message }
+    }
+
     /// Converts the `result` of a `call` in which the component drove a request.
     pub fn run_result<T>(
         &self,
@@ -98,9 +104,7 @@ impl<I> LinkedComponent<I> {
     ) -> Result<(), PluginError> {
         match result {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(message)) => {
-                Err(PluginError::Failed { plugin: self.identity.label.clone(), call, message })
-            }
+            Ok(Err(message)) => Err(self.failed(call, &message)),
             Err(error) => Err(store::call_error(call, &error, store.data())),
         }
     }

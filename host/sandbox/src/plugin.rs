@@ -49,6 +49,13 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         (self.label().to_owned(), self.sha256().to_owned())
     }
 
+    /// Records the result of a call in the circuit breaker. An overload of the host does not count.
+    fn record_result<T>(&self, result: &Result<T, PluginError>) {
+        if !result.as_ref().is_err_and(|error| !error.is_plugin_fault()) {
+            self.breaker().record(result.is_ok());
+        }
+    }
+
     /// The circuit breaker, which opens when the plugin fails several times in a row.
     fn breaker(&self) -> &CircuitBreaker {
         &self.identity().breaker

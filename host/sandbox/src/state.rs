@@ -7,7 +7,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::limits::{Limits, ResourceMeter};
+use crate::limits::{Limits, MAX_RESOURCES, ResourceMeter};
 
 /// The bytes of standard error that the host stores per instance.
 const MAX_STDERR_BYTES: usize = 4096;
@@ -30,13 +30,17 @@ pub struct State<T> {
     earlier_stderr_bytes: usize,
     /// The last log line of level `error` in this call. The message of a panic arrives this way.
     pub(crate) last_error_line: Option<String>,
+    /// The number of log lines in this call.
+    pub(crate) log_lines: u32,
 }
 
 impl<T> State<T> {
     pub(crate) fn new(label: &str, meter: ResourceMeter, live: LiveInstance, data: T) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
         Self {
             data,
-            table: ResourceTable::new(),
+            table,
             label: label.to_owned(),
             meter,
             _live: live,
@@ -44,6 +48,7 @@ impl<T> State<T> {
             stderr: MemoryOutputPipe::new(MAX_STDERR_BYTES),
             earlier_stderr_bytes: 0,
             last_error_line: None,
+            log_lines: 0,
         }
     }
 
@@ -75,6 +80,7 @@ impl<T> State<T> {
     pub fn reset(&mut self) {
         self.meter.reset();
         self.last_error_line = None;
+        self.log_lines = 0;
         self.earlier_stderr_bytes = self.stderr.contents().len();
     }
 

@@ -1,11 +1,15 @@
 //! The store of one instance, and the errors of calls in it.
 
-use wasmtime::{Store, Trap, UpdateDeadline};
+use tightwad_core::printable;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 use crate::engine::PluginEngine;
 use crate::error::PluginError;
 use crate::limits::{CALL_TIMEOUT, ResourceMeter, StopReason};
 use crate::state::{LiveInstance, State};
+
+/// The maximum length of a plugin's own error message, in bytes. The message reaches clients and logs.
+pub(crate) const MAX_PLUGIN_MESSAGE_BYTES: usize = 1000;
 
 /// Creates a store with the limits of `meter`.
 pub(crate) fn new_store<T: Send + 'static>(
@@ -38,6 +42,10 @@ pub fn call_error<T>(call: &'static str, error: &wasmtime::Error, state: &State<
             let milliseconds = limits.compute_time.as_millis() as u64;
             return PluginError::ComputeTimeout { plugin, call, milliseconds };
         }
+        Some(StopReason::TotalComputeTimeout) => {
+            let milliseconds = state.meter.total_compute_time().as_millis() as u64;
+            return PluginError::TotalComputeTimeout { plugin, call, milliseconds };
+        }
         Some(StopReason::CallTimeout) => {
             let milliseconds = CALL_TIMEOUT.as_millis() as u64;
             return PluginError::CallTimeout { plugin, call, milliseconds };
@@ -46,6 +54,9 @@ pub fn call_error<T>(call: &'static str, error: &wasmtime::Error, state: &State<
             let calls = limits.calls + state.meter.remaining_calls;
             return PluginError::OutOfCalls { plugin, call, calls };
         }
+        None if error.is::<PoolConcurrencyLimitError>() => {
+            return PluginError::NoFreeInstance { plugin, call, instances: limits.instances };
+        }
         None => {}
     }
     let trap = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
@@ -53,5 +64,5 @@ pub fn call_error<T>(call: &'static str, error: &wasmtime::Error, state: &State<
         Some(message) => format!("{message} ({trap})"),
         None => trap,
     };
-    PluginError::Trapped { plugin, call, reason }
+    PluginError::Trapped { plugin, call, reason: printable(&reason, MAX_PLUGIN_MESSAGE_BYTES) }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -120,8 +121,12 @@ impl Scorer for FakeBackend {
     }
 }
 
-/// Makes a [`FakeBackend`] for each call. A model with the file name `gone.gguf` fails.
+/// Makes a [`FakeBackend`] for each call. A model with the file name `gone.gguf` fails. Each model with the file name
+/// `counted.gguf` has another name.
 pub(crate) struct FakeFactory;
+
+/// The number of models with the file name `counted.gguf`.
+static COUNTED_MODELS: AtomicU32 = AtomicU32::new(0);
 
 type Made = Result<SharedBackend, FactoryError>;
 
@@ -130,6 +135,10 @@ impl Factory for FakeFactory {
     async fn model(&self, spec: ModelSpec) -> Made {
         if spec.path.ends_with("gone.gguf") {
             return Err("cannot read gone.gguf".into());
+        }
+        if spec.path.ends_with("counted.gguf") {
+            let number = COUNTED_MODELS.fetch_add(1, Ordering::Relaxed);
+            return Ok(FakeBackend::shared(&format!("model {number}"), Roles::All));
         }
         Ok(FakeBackend::shared("model", Roles::All))
     }

@@ -4,9 +4,16 @@
 use std::path::Path;
 
 use mlua::{FromLua, Lua, Table, Value};
-use tightwad_core::{Token, parse_context_length};
+use tightwad_core::{Token, parse_context_length, printable};
 
 use crate::table_error::TableError;
+
+/// The maximum length of a name, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+/// The maximum length of a value in an error, in bytes.
+const MAX_SHOWN_BYTES: usize = 200;
+/// Above this number, an error shows a number with an exponent.
+const MAX_PLAIN_NUMBER: f64 = 1e15;
 
 /// Reads the options of a function of `tw`. Relative paths in the table start at the folder.
 pub(crate) type ReadOptions<S> = fn(&Lua, &Table, &Path) -> Result<S, TableError>;
@@ -36,7 +43,7 @@ impl<'a> Fields<'a> {
             let Value::String(key) = &key else {
                 return Err(TableError::Unnamed { table_name, example: keys[0].to_owned() });
             };
-            let key = key.to_string_lossy();
+            let key = printable(&key.to_string_lossy(), MAX_SHOWN_BYTES);
             if !keys.contains(&key.as_str()) {
                 let hint = match nearest(&key, keys) {
                     Some(near) => format!("did you mean '{near}'?"),
@@ -54,6 +61,9 @@ impl<'a> Fields<'a> {
         if value.is_nil() {
             return Ok(None);
         }
+        if matches!(&value, Value::String(text) if text.to_str().is_err()) {
+            return Err(TableError::NotUtf8 { key: key.to_owned(), table_name: self.table_name });
+        }
         let description = describe(&value);
         // Lua converts numbers to strings and strings to numbers.
         let converted = match &value {
@@ -65,6 +75,50 @@ impl<'a> Fields<'a> {
             Ok(value) if !converted => Ok(Some(value)),
             _ => Err(self.wrong_type(key, expected, description)),
         }
+    }
+
+    /// The value of `key`, nil if there is none. For values that errors must not describe.
+    pub(crate) fn value(&self, key: &str) -> mlua::Result<Value> {
+        self.table.raw_get(key)
+    }
+
+    /// The text under `key` for a model, if there is one. Bytes that are not UTF-8 become replacement characters.
+    pub(crate) fn text(&self, key: &str) -> Result<Option<String>, TableError> {
+        match self.table.raw_get(key)? {
+            Value::Nil => Ok(None),
+            Value::String(text) => Ok(Some(text.to_string_lossy())),
+            other => Err(self.wrong_type(key, "a string", describe(&other))),
+        }
+    }
+
+    /// The list of texts under `key`, if there is one. Bytes that are not UTF-8 become replacement characters.
+    pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<String>>, TableError> {
+        let expected = "a list of strings";
+        let list = match self.table.raw_get(key)? {
+            Value::Nil => return Ok(None),
+            Value::Table(list) => list,
+            other => return Err(self.wrong_type(key, expected, describe(&other))),
+        };
+        let mut texts = Vec::new();
+        for value in list.sequence_values() {
+            match value? {
+                Value::String(text) => texts.push(text.to_string_lossy()),
+                other => {
+                    return Err(self.wrong_type(key, expected, format!("a list with {}", describe(&other))));
+                }
+            }
+        }
+        Ok(Some(texts))
+    }
+
+    /// The name under `name`, if there is one.
+    pub(crate) fn name(&self) -> Result<Option<String>, TableError> {
+        let name: Option<String> = self.optional("name", "a string")?;
+        if let Some(name) = name.as_deref().filter(|name| !is_name(name)) {
+            let reason = name_rule(&format!("'name' in {}", self.table_name), name);
+            return Err(TableError::Refused(reason));
+        }
+        Ok(name)
     }
 
     /// The value of `key`.
@@ -83,7 +137,7 @@ impl<'a> Fields<'a> {
         tokens.map(Some).map_err(|_| self.wrong_type("context", expected, describe(&value)))
     }
 
-    /// The bearer token under `key`, if there is one. Errors never contain its text.
+    /// The bearer token under `key`, if there is one. Errors never contain the value, because it can be the secret.
     pub(crate) fn token(&self, key: &str) -> Result<Option<Token>, TableError> {
         let value: Value = self.table.raw_get(key)?;
         match value {
@@ -93,11 +147,7 @@ impl<'a> Fields<'a> {
                 let wrong = |error| TableError::Refused(format!("'{key}' in {}: {error}", self.table_name));
                 token.map(Some).map_err(wrong)
             }
-            // The error must not contain the number, because it can be the secret.
-            Value::Integer(_) | Value::Number(_) => {
-                Err(self.wrong_type(key, "a string", "a number".to_owned()))
-            }
-            other => Err(self.wrong_type(key, "a string", describe(&other))),
+            other => Err(self.wrong_type(key, "a string", describe_type(&other))),
         }
     }
 
@@ -111,6 +161,17 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// True for a name that fits into logs, metrics and answers.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && printable(name, MAX_NAME_BYTES) == name
+}
+
+/// The error about `name`. `what` describes the name.
+pub(crate) fn name_rule(what: &str, name: &str) -> String {
+    let shown = printable(name, MAX_NAME_BYTES);
+    format!("{what} must have 1 to {MAX_NAME_BYTES} bytes without control characters, not '{shown}'")
+}
+
 /// The known name that is most like `name`, unless the two differ too much for a typing error.
 pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let distance = |known: &&'n str| (strsim::damerau_levenshtein(name, known), *known);
@@ -121,11 +182,24 @@ pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
 /// Describes a value for an error.
 pub(crate) fn describe(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("the string '{}'", text.to_string_lossy()),
+        Value::String(text) => {
+            format!("the string '{}'", printable(&text.to_string_lossy(), MAX_SHOWN_BYTES))
+        }
         Value::Integer(number) => format!("the number {number}"),
+        Value::Number(number) if number.abs() > MAX_PLAIN_NUMBER => format!("the number {number:e}"),
         Value::Number(number) => format!("the number {number}"),
-        Value::UserData(_) => "a backend".to_owned(),
+        Value::UserData(_) => "a backend or a request".to_owned(),
+        Value::Nil => "nil".to_owned(),
         other => format!("a {}", other.type_name()),
+    }
+}
+
+/// Describes the type of a value for an error that must not contain the value.
+pub(crate) fn describe_type(value: &Value) -> String {
+    match value {
+        Value::String(_) => "a string".to_owned(),
+        Value::Integer(_) | Value::Number(_) => "a number".to_owned(),
+        other => describe(other),
     }
 }
 
@@ -169,6 +243,10 @@ mod tests {
             ("{ path = 5 }", "'path' in tw.test must be a string, not the number 5"),
             ("{ path = {} }", "'path' in tw.test must be a string, not a table"),
             ("{ path = true }", "'path' in tw.test must be a string, not a boolean"),
+            (
+                "{ path = '\\xff' }",
+                "'path' in tw.test is not UTF-8. Cut text between characters, with utf8.offset",
+            ),
         ] {
             assert_eq!(read(source, path).unwrap_err(), expected);
         }
@@ -176,6 +254,7 @@ mod tests {
             ("{ slots = '5' }", "'slots' in tw.test must be a whole number, not the string '5'"),
             ("{ slots = 1.5 }", "'slots' in tw.test must be a whole number, not the number 1.5"),
             ("{ slots = -1 }", "'slots' in tw.test must be a whole number, not the number -1"),
+            ("{ slots = 1e300 }", "'slots' in tw.test must be a whole number, not the number 1e300"),
         ] {
             assert_eq!(read(source, slots).unwrap_err(), expected);
         }
@@ -185,6 +264,24 @@ mod tests {
     fn missing_value_error_names_key() {
         let missing = read("{}", |fields| fields.required::<String>("path", "a string, the file"));
         assert_eq!(missing.unwrap_err(), "tw.test needs 'path': a string, the file");
+    }
+
+    #[test]
+    fn name_is_short_and_printable() {
+        let schema = Schema { name: "tw.test", keys: &["name"] };
+        let name = |source: &str| {
+            let lua = Lua::new();
+            let table: Table = lua.load(source).eval().unwrap();
+            Fields::new(&lua, &table, &schema).unwrap().name().map_err(|error| error.to_string())
+        };
+        assert_eq!(name("{ name = 'org/größe:1b' }").unwrap().as_deref(), Some("org/größe:1b"));
+        for source in ["{ name = '' }", "{ name = 'a\\nb' }", "{ name = ('x'):rep(1000000) }"] {
+            let error = name(source).unwrap_err();
+            assert!(
+                error.starts_with("'name' in tw.test must have 1 to 200 bytes") && error.len() < 400,
+                "{error}"
+            );
+        }
     }
 
     #[test]

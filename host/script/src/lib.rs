@@ -1,13 +1,14 @@
 //! Lua scripts. A script declares the models, stacks modes on them, and handles requests with functions.
 //!
-//! A script runs in a sandbox on its own thread, without access to files and processes. Its memory is limited. Between
-//! two waits for the host, a script can compute for one second. The host abandons a Lua state that computes longer, and
-//! runs the script again in a new state.
+//! A script runs in a sandbox, without access to files and processes. Each function has a Lua state of its own, on a
+//! thread of its own. Memory is limited per request. Between two waits for the host, a script can compute for one
+//! second. The host abandons a Lua state that computes longer, and runs the script again in a new state.
 
 mod abandoned_threads;
 mod api;
 mod argument;
 mod call;
+mod changes;
 #[cfg(test)]
 mod documents;
 mod error;
@@ -15,16 +16,21 @@ mod factory;
 #[cfg(test)]
 mod fake_factory;
 mod fallback;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
+mod json;
 mod keys;
 mod limits;
 mod loader;
+mod made_values;
 mod pipeline;
 #[cfg(test)]
 mod presets;
 mod priority;
 mod record;
 mod request;
+mod require;
 mod sandbox;
 mod source;
 mod state;
@@ -40,4 +46,4 @@ pub use factory::{
     SwarmSource,
 };
 pub use fallback::{FallbackError, check_fallback};
-pub use loader::{Script, declared_arguments, load, load_text};
+pub use loader::{Script, declared_arguments, load, load_text, load_watched};

@@ -1,15 +1,17 @@
 //! Loads scripts: from a file to backends by name.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use tightwad_core::{SharedBackend, Token};
+use tightwad_core::{Credentials, SharedBackend, WatchedFiles};
+use tightwad_net::door::WebNames;
 
 use crate::api::arg::Listing;
 use crate::argument::Argument;
 use crate::error::ScriptError;
 use crate::factory::Factory;
-use crate::pipeline::{Pipeline, ScriptFunctions};
+use crate::made_values::MadeValues;
+use crate::pipeline::Pipeline;
 use crate::source::{Purpose, Source};
 use crate::state::LuaState;
 
@@ -17,8 +19,10 @@ use crate::state::LuaState;
 pub struct Script {
     /// The address to listen on, if the script gives one.
     pub listen: Option<String>,
-    /// The bearer token of clients, if the script gives one.
-    pub token: Option<Token>,
+    /// The token and the keys of clients.
+    pub credentials: Credentials,
+    /// The host names and web origins that may use the server.
+    pub web: Arc<WebNames>,
     /// Backends by the names that clients use, sorted.
     pub models: Vec<(String, SharedBackend)>,
 }
@@ -33,8 +37,29 @@ pub async fn load(
     factory: Arc<dyn Factory>,
     arguments: &[(String, String)],
 ) -> Result<Script, ScriptError> {
+    load_watched(path, factory, arguments, &Arc::default()).await
+}
+
+/// Like [`load`]. `files` receives the script and its modules, also if the script fails.
+///
+/// # Errors
+///
+/// [`ScriptError`] with file and line.
+pub async fn load_watched(
+    path: &Path,
+    factory: Arc<dyn Factory>,
+    arguments: &[(String, String)],
+    files: &Arc<WatchedFiles>,
+) -> Result<Script, ScriptError> {
+    files.clear();
+    files.record(path);
     let (display_name, text) = read(path)?;
-    load_text(&display_name, text, folder(path), factory, arguments).await
+    let source = Source {
+        folder: folder(path).to_owned(),
+        files: files.clone(),
+        ..source(&display_name, text, Purpose::Serve(factory), arguments)
+    };
+    run(source).await
 }
 
 /// Runs a script that is not a file. Errors use `display_name`, and relative paths in the script start at `folder`.
@@ -49,19 +74,44 @@ pub async fn load_text(
     factory: Arc<dyn Factory>,
     arguments: &[(String, String)],
 ) -> Result<Script, ScriptError> {
-    let source = Source {
-        display_name: display_name.to_owned(),
-        text,
-        folder: folder.to_owned(),
-        purpose: Purpose::Serve(factory),
-        arguments: arguments.to_vec(),
-    };
-    let (functions, loaded) = ScriptFunctions::load(source).await?;
+    let source = source(display_name, text, Purpose::Serve(factory), arguments);
+    run(Source { folder: folder.to_owned(), ..source }).await
+}
+
+async fn run(source: Source) -> Result<Script, ScriptError> {
+    let source = Arc::new(source);
+    let (state, loaded) = LuaState::start(&source).await?;
+    // The first function continues in the state that loaded the script.
+    let mut state = Some(state);
     let models = loaded.models.into_iter().map(|(name, backend)| {
-        let backend = backend.unwrap_or_else(|| Arc::new(Pipeline::new(&name, functions.clone())));
+        let backend = backend.unwrap_or_else(|| Arc::new(Pipeline::new(&name, &source, state.take())));
         (name, backend)
     });
-    Ok(Script { listen: loaded.listen, token: loaded.token, models: models.collect() })
+    Ok(Script {
+        listen: loaded.listen,
+        credentials: loaded.credentials,
+        web: loaded.web,
+        models: models.collect(),
+    })
+}
+
+/// A source in the working folder.
+pub(crate) fn source(
+    display_name: &str,
+    text: Vec<u8>,
+    purpose: Purpose,
+    arguments: &[(String, String)],
+) -> Source {
+    Source {
+        display_name: display_name.to_owned(),
+        text,
+        folder: PathBuf::from("."),
+        purpose,
+        arguments: arguments.to_vec(),
+        files: Arc::default(),
+        made: MadeValues::default(),
+        modules: Mutex::default(),
+    }
 }
 
 /// The arguments that the script at `path` declares. The script stops at its first function of `tw`, so it loads no
@@ -73,13 +123,8 @@ pub async fn load_text(
 pub async fn declared_arguments(path: &Path) -> Result<Vec<Argument>, ScriptError> {
     let (display_name, text) = read(path)?;
     let listing = Listing::default();
-    let source = Source {
-        display_name,
-        text,
-        folder: folder(path).to_owned(),
-        purpose: Purpose::ListArguments(listing.clone()),
-        arguments: Vec::new(),
-    };
+    let source = source(&display_name, text, Purpose::ListArguments(listing.clone()), &[]);
+    let source = Source { folder: folder(path).to_owned(), ..source };
     let stopped = LuaState::start(&Arc::new(source)).await;
     match (listing.get(), stopped) {
         (Some(arguments), _) => Ok(arguments.clone()),

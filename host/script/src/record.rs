@@ -85,6 +85,12 @@ impl Record {
         state.emitted || state.streaming
     }
 
+    /// True if a streamed generation succeeded, or the client got other text.
+    pub(crate) fn has_answer(&self) -> bool {
+        let state = self.state();
+        state.emitted || state.streamed.is_some()
+    }
+
     /// Waits until all generations end. Returns `None` if no streamed generation succeeded.
     pub(crate) async fn outcome_when_idle(&self) -> Option<Outcome> {
         // The wait cannot fail: the sender lives as long as `self`.

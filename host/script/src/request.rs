@@ -1,30 +1,25 @@
 //! Requests and answers in the hands of scripts.
+//!
+//! Invariant: a script can reach a request only until its function returns. A script can keep the Lua value longer.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{IntoLua, Lua, LuaSerdeExt, Table, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{IntoLua, Lua, LuaSerdeExt, UserData, UserDataFields, UserDataMethods, Value};
 use tightwad_core::{
-    BackendError, Event, FinishReason, Message, Outcome, Prompt, Request, Sampling, SamplingSpec,
-    SharedBackend, Sink, relay,
+    BackendError, Event, FinishReason, Message, Outcome, Prompt, Request, SharedBackend, Sink, relay,
 };
 use tokio::task::JoinSet;
 
-use crate::keys::{Fields, Schema};
+use crate::keys::describe;
 use crate::limits::wait_for_host;
 use crate::record::Record;
-use crate::table_error::TableError;
 
-/// The fields of a request that a script can change.
-pub(crate) const CHANGES: Schema = Schema {
-    name: "the changes of a request",
-    keys: &["prompt", "messages", "max_tokens", "temperature", "seed", "stop"],
-};
-
-/// One request as a Lua value.
-#[derive(Clone)]
-pub(crate) struct RequestHandle {
+/// A running request of a pipeline.
+pub(crate) struct ActiveRequest {
     model: String,
-    request: Request,
+    pub request: Request,
     sink: Sink,
     pub record: Arc<Record>,
 }
@@ -48,7 +43,7 @@ impl IntoLua for Answer {
     }
 }
 
-impl RequestHandle {
+impl ActiveRequest {
     pub(crate) fn new(model: &str, request: Request, sink: Sink) -> Self {
         Self { model: model.to_owned(), request, sink, record: Arc::default() }
     }
@@ -89,12 +84,10 @@ impl RequestHandle {
         }
     }
 
-    fn messages(&self) -> Option<serde_json::Value> {
+    fn messages(&self) -> Option<&[Message]> {
         match &self.request.prompt {
             Prompt::Text(_) => None,
-            Prompt::Chat(messages) => {
-                Some(messages.iter().map(|message| serde_json::Value::Object(message.0.clone())).collect())
-            }
+            Prompt::Chat(messages) => Some(messages),
         }
     }
 }
@@ -119,56 +112,66 @@ async fn generate(
     Ok(Answer { text, outcome })
 }
 
+/// A request as a Lua value.
+#[derive(Clone)]
+pub(crate) struct RequestHandle(Rc<RefCell<Option<Rc<ActiveRequest>>>>);
+
+impl RequestHandle {
+    pub(crate) fn new(request: &Rc<ActiveRequest>) -> Self {
+        Self(Rc::new(RefCell::new(Some(request.clone()))))
+    }
+
+    /// The request, until its function has returned.
+    pub(crate) fn active(&self) -> mlua::Result<Rc<ActiveRequest>> {
+        self.0.borrow().clone().ok_or_else(|| {
+            mlua::Error::RuntimeError(
+                "the request has ended. Use `req` only before its function returns".to_owned(),
+            )
+        })
+    }
+
+    /// Ends the access of the script to the request.
+    pub(crate) fn close(&self) {
+        self.0.take();
+    }
+}
+
 impl UserData for RequestHandle {
     fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        fields.add_field_method_get("id", |_, this| Ok(this.request.id.clone()));
-        fields.add_field_method_get("model", |_, this| Ok(this.model.clone()));
-        fields.add_field_method_get("prompt", |_, this| Ok(this.request.prompt.text()));
-        fields.add_field_method_get("messages", |lua, this| lua.to_value(&this.messages()));
-        fields.add_field_method_get("max_tokens", |_, this| Ok(this.request.max_tokens));
-        fields.add_field_method_get("temperature", |_, this| Ok(this.request.sampling.temperature));
-        fields.add_field_method_get("seed", |_, this| Ok(this.request.sampling.seed.cast_signed()));
-        fields.add_field_method_get("stop", |_, this| Ok(this.request.stop.clone()));
+        fields.add_field_method_get("id", |_, this| Ok(this.active()?.request.id.clone()));
+        fields.add_field_method_get("model", |_, this| Ok(this.active()?.model.clone()));
+        fields.add_field_method_get("prompt", |_, this| Ok(this.active()?.request.prompt.text()));
+        fields.add_field_method_get("messages", |lua, this| lua.to_value(&this.active()?.messages()));
+        fields.add_field_method_get("max_tokens", |_, this| Ok(this.active()?.request.max_tokens));
+        fields.add_field_method_get("temperature", |_, this| Ok(this.active()?.request.sampling.temperature));
+        fields.add_field_method_get("seed", |_, this| Ok(this.active()?.request.sampling.seed.cast_signed()));
+        fields.add_field_method_get("stop", |_, this| Ok(this.active()?.request.stop.to_vec()));
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_async_method("emit", |lua, this, text: String| async move {
-            wait_for_host(&lua, this.emit(text)).await.map_err(mlua::Error::external)
+        methods.add_async_method("emit", |lua, this, value: Value| async move {
+            let request = this.active()?;
+            let text = text_of(&value).ok_or_else(|| {
+                mlua::Error::RuntimeError(format!("emit takes a string, not {}", describe(&value)))
+            })?;
+            wait_for_host(&lua, request.emit(text)).await.map_err(mlua::Error::external)
+        });
+        methods.add_meta_method_mut("__newindex", |_, _, (key, _): (String, Value)| -> mlua::Result<()> {
+            Err(mlua::Error::RuntimeError(format!(
+                "'{key}' of a request cannot be set. Pass a changed value to the backend, as in \
+                 model:generate(req, {{ {key} = ... }})"
+            )))
         });
     }
 }
 
-/// The request of `handle` with the script's `changes`.
-pub(crate) fn apply_changes(
-    lua: &Lua,
-    handle: &RequestHandle,
-    changes: Option<Table>,
-) -> Result<Request, TableError> {
-    let mut request = handle.request.clone();
-    let Some(changes) = changes else { return Ok(request) };
-    let fields = Fields::new(lua, &changes, &CHANGES)?;
-    if let Some(text) = fields.optional::<String>("prompt", "a string")? {
-        request.prompt = Prompt::Text(text);
+/// The text of a string or a number, as Lua's own functions take it. Bytes that are not UTF-8 become replacement
+/// characters.
+pub(crate) fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.to_string_lossy()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
-    if let Some(messages) = fields.optional::<Value>("messages", "a list of messages")? {
-        let messages: Vec<serde_json::Map<String, serde_json::Value>> = lua
-            .from_value(messages)
-            .map_err(|_| "'messages' must be a list of tables with role and content".to_owned())?;
-        request.prompt = Prompt::Chat(messages.into_iter().map(Message).collect());
-    }
-    if let Some(max_tokens) = fields.optional::<u32>("max_tokens", "a whole number")? {
-        request.max_tokens = Some(max_tokens.max(1));
-    }
-    if let Some(stop) = fields.optional::<Vec<String>>("stop", "a list of strings")? {
-        request.stop = stop.into_iter().filter(|stop| !stop.is_empty()).collect();
-    }
-    let temperature = fields.optional::<f32>("temperature", "a number")?;
-    let seed = fields.optional::<i64>("seed", "a whole number")?;
-    let spec = SamplingSpec {
-        temperature: temperature.unwrap_or(request.sampling.temperature),
-        seed: seed.map_or(request.sampling.seed, i64::cast_unsigned),
-        ..(*request.sampling).clone()
-    };
-    request.sampling = Sampling::new(spec).map_err(|error| error.to_string())?;
-    Ok(request)
 }

@@ -1,19 +1,19 @@
 //! Makes Lua states without files, processes, bytecode and finalizers.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, Variadic};
+use mlua::{Function, Lua, LuaOptions, LuaString, StdLib, Value, Variadic};
 
+use crate::api::log;
 use crate::limits::{Limits, Stopwatch};
 
 /// Functions of Lua's base library that scripts do not have: files, bytecode and the garbage collector.
 const REMOVED: [&str; 4] = ["dofile", "loadfile", "load", "collectgarbage"];
 
 /// Wraps the functions that catch errors, so that they cannot catch the time limit. Refuses finalizers, which run
-/// outside the limit.
+/// outside the limit. A coroutine passes the waits of host functions on, so that they work in coroutines.
 const GUARD: &str = r#"
-local check = ...
+local check, pending = ...
 local function guarded(f)
   return function(...)
     local function after(...) check() return ... end
@@ -30,10 +30,32 @@ function xpcall(f, handler, ...)
   end
   return after(protected(f, ...))
 end
-coroutine.resume, coroutine.close = guarded(coroutine.resume), guarded(coroutine.close)
-string.dump = nil
 -- A script may replace these globals, so the guard keeps its own references.
-local set, type, rawget, error = setmetatable, type, rawget, error
+local set, type, rawget, rawequal, error = setmetatable, type, rawget, rawequal, error
+local yield, resume, create, close = coroutine.yield, coroutine.resume, coroutine.create, coroutine.close
+function coroutine.resume(co, ...)
+  local function after(ok, first, ...)
+    if ok and rawequal(first, pending) then
+      yield(pending)
+      return after(resume(co))
+    end
+    check()
+    return ok, first, ...
+  end
+  return after(resume(co, ...))
+end
+local guarded_resume = coroutine.resume
+function coroutine.wrap(f)
+  local co = create(f)
+  local function after(ok, ...)
+    if ok then return ... end
+    close(co)
+    error((...), 0)
+  end
+  return function(...) return after(guarded_resume(co, ...)) end
+end
+coroutine.close = guarded(close)
+string.dump = nil
 function setmetatable(object, meta)
   if type(meta) == "table" and rawget(meta, "__gc") ~= nil then
     error("'__gc' is not available in scripts", 2)
@@ -53,53 +75,15 @@ pub(crate) fn state(stopwatch: Arc<Stopwatch>) -> mlua::Result<(Lua, Limits)> {
     }
     let clock = limits.clone();
     let check = lua.create_function(move |_, ()| clock.check())?;
-    lua.load(GUARD).set_name("=sandbox").call::<()>(check)?;
-    let print = lua.create_function(|lua, values: Variadic<Value>| {
-        let show: Function = lua.globals().get("tostring")?;
-        let texts = values.into_iter().map(|value| show.call::<String>(value));
-        tracing::info!(target: "script", "{}", texts.collect::<mlua::Result<Vec<_>>>()?.join("\t"));
+    lua.load(GUARD).set_name("=sandbox").call::<()>((check, Lua::poll_pending()))?;
+    // A script may replace the global.
+    let show: Function = globals.get("tostring")?;
+    let print = lua.create_function(move |_, values: Variadic<Value>| {
+        let texts = values.into_iter().map(|value| show.call::<LuaString>(value));
+        let texts = texts.map(|text| text.map(|text| text.to_string_lossy()));
+        log::write(log::Level::Info, &texts.collect::<mlua::Result<Vec<_>>>()?.join("\t"));
         Ok(())
     })?;
     globals.raw_set("print", print)?;
     Ok((lua, limits))
-}
-
-/// Sets `require`, which finds the module `tightwad` and Lua files beside the script.
-pub(crate) fn set_require(lua: &Lua, folder: &Path, tw: &Table) -> mlua::Result<()> {
-    let (folder, tw) = (folder.to_owned(), tw.clone());
-    let loaded = lua.create_table()?;
-    let require = lua.create_function(move |lua, name: String| {
-        if name == "tightwad" {
-            return Ok(Value::Table(tw.clone()));
-        }
-        let cached: Value = loaded.raw_get(name.as_str())?;
-        if !cached.is_nil() {
-            return Ok(cached);
-        }
-        let path = module_path(&folder, &name)?;
-        let source = std::fs::read(&path)
-            .map_err(|error| mlua::Error::RuntimeError(format!("cannot read {}: {error}", path.display())))?;
-        let chunk = lua.load(source).set_name(format!("@{}", path.display()));
-        let value: Value = chunk.set_mode(mlua::chunk::ChunkMode::Text).call(())?;
-        let value = if value.is_nil() { Value::Boolean(true) } else { value };
-        loaded.raw_set(name, value.clone())?;
-        Ok(value)
-    })?;
-    lua.globals().raw_set("require", require)
-}
-
-/// The file of a module: in the script's folder or below it, never outside.
-fn module_path(folder: &Path, name: &str) -> mlua::Result<PathBuf> {
-    let plain = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-    };
-    if !name.split('.').all(plain) {
-        return Err(mlua::Error::RuntimeError(format!(
-            "'{name}' is not a module; a module is a file beside the script, as in require \"routes\""
-        )));
-    }
-    let mut path = folder.to_owned();
-    path.extend(name.split('.'));
-    path.set_extension("lua");
-    Ok(path)
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use mlua::{Function, Lua, Value};
-use tightwad_core::{BackendError, Outcome, SharedBackend, Token};
+use tightwad_core::{BackendError, Credentials, Outcome, SharedBackend};
+use tightwad_net::door::WebNames;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,22 +21,25 @@ use crate::api::serve::ServeSpec;
 use crate::api::table;
 use crate::error::ScriptError;
 use crate::handle::BackendHandle;
-use crate::limits::{CallId, Limits, Stopwatch, too_long_message};
-use crate::request::RequestHandle;
+use crate::limits::{CallId, Limits, MAX_IDLE_BYTES, Stopwatch, too_long_message};
+use crate::request::ActiveRequest;
 use crate::source::Source;
-use crate::{abandoned_threads, call, priority, sandbox};
+use crate::{abandoned_threads, call, priority, require, sandbox};
 
 /// The interval at which a waiting call checks whether its state is stuck.
 const STUCK_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Stands for the model in the calls that load a script.
 const LOADING: &str = "";
+/// The stack of the thread. Lua permits 200 nested calls of C functions, and functions of the host are such functions.
+const STACK_BYTES: usize = 16 << 20;
 /// The error about a thread that panicked.
-const THREAD_ENDED: &str = "the thread of the script ended";
+pub(crate) const THREAD_ENDED: &str = "the thread of the script ended";
 
 /// The result of a script.
 pub(crate) struct LoadedScript {
     pub listen: Option<String>,
-    pub token: Option<Token>,
+    pub credentials: Credentials,
+    pub web: Arc<WebNames>,
     /// Backends by name; `None`: a function of the script.
     pub models: Vec<(String, Option<SharedBackend>)>,
 }
@@ -43,13 +47,18 @@ pub(crate) struct LoadedScript {
 /// A request for a function of the script.
 struct Call {
     id: CallId,
-    request: RequestHandle,
+    request: ActiveRequest,
     reply: oneshot::Sender<Result<Outcome, BackendError>>,
 }
 
-/// A state does not answer, because this call computes too long.
-#[derive(Debug)]
-pub(crate) struct Stuck(pub CallId);
+/// A state gives no outcome of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// This call computes too long.
+    Stuck(CallId),
+    /// The state has ended: the host replaces it, or its thread panicked.
+    Ended,
+}
 
 /// A call whose outcome is pending.
 pub(crate) struct PendingCall {
@@ -60,11 +69,8 @@ pub(crate) struct PendingCall {
 impl PendingCall {
     /// Waits for the outcome without a limit of time.
     pub(crate) async fn outcome(&mut self) -> Result<Outcome, BackendError> {
-        (&mut self.reply).await.unwrap_or_else(|_| self.thread_ended())
-    }
-
-    fn thread_ended(&self) -> Result<Outcome, BackendError> {
-        Err(BackendError::failed(&self.id.model, THREAD_ENDED))
+        let ended = |_| Err(BackendError::failed(&self.id.model, THREAD_ENDED));
+        (&mut self.reply).await.unwrap_or_else(ended)
     }
 }
 
@@ -114,18 +120,18 @@ impl LuaState {
             runtime.block_on(serve(&own, stopwatch, inbox, loaded));
             drop(thread_life);
         };
-        let spawned = thread::Builder::new().name("lua".to_owned()).spawn(run);
+        let spawned = thread::Builder::new().name("lua".to_owned()).stack_size(STACK_BYTES).spawn(run);
         spawned
             .map_err(|error| ScriptError::new(format!("cannot start a thread for the script: {error}")))?;
         match state.wait_unless_stuck(&mut answer).await {
-            Ok(Ok(loaded)) => Ok((state, loaded?)),
-            Ok(Err(_)) => Err(ScriptError::new(THREAD_ENDED)),
-            Err(Stuck(_)) => Err(ScriptError::new(too_long_message())),
+            Ok(loaded) => Ok((state, loaded?)),
+            Err(Interruption::Ended) => Err(ScriptError::new(THREAD_ENDED)),
+            Err(Interruption::Stuck(_)) => Err(ScriptError::new(too_long_message())),
         }
     }
 
     /// Calls the function of `model` with `request`.
-    pub(crate) fn call(&self, model: &str, request: RequestHandle) -> PendingCall {
+    pub(crate) fn call(&self, model: &str, request: ActiveRequest) -> PendingCall {
         let (reply, receiver) = oneshot::channel();
         let id = CallId::new(model, self.next_call.fetch_add(1, Ordering::Relaxed));
         // If the thread has ended, the wait for the reply fails.
@@ -137,25 +143,21 @@ impl LuaState {
     ///
     /// # Errors
     ///
-    /// [`Stuck`] if the state computes too long, for this call or for another one.
+    /// [`Interruption`] if the state computes too long, for this call or for another one, or has ended.
     pub(crate) async fn wait_for(
         &self,
         call: &mut PendingCall,
-    ) -> Result<Result<Outcome, BackendError>, Stuck> {
-        let reply = self.wait_unless_stuck(&mut call.reply).await?;
-        Ok(reply.unwrap_or_else(|_| call.thread_ended()))
+    ) -> Result<Result<Outcome, BackendError>, Interruption> {
+        self.wait_unless_stuck(&mut call.reply).await
     }
 
-    async fn wait_unless_stuck<T>(
-        &self,
-        reply: &mut oneshot::Receiver<T>,
-    ) -> Result<Result<T, oneshot::error::RecvError>, Stuck> {
+    async fn wait_unless_stuck<T>(&self, reply: &mut oneshot::Receiver<T>) -> Result<T, Interruption> {
         loop {
             match tokio::time::timeout(STUCK_CHECK_INTERVAL, &mut *reply).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return reply.map_err(|_| Interruption::Ended),
                 Err(_) => {
                     if let Some(call) = self.stopwatch.stuck_call() {
-                        return Err(Stuck(call));
+                        return Err(Interruption::Stuck(call));
                     }
                 }
             }
@@ -192,7 +194,7 @@ impl Drop for LuaState {
 
 /// The main function of the thread: loads the script, and answers calls until the [`LuaState`] is dropped.
 async fn serve(
-    source: &Source,
+    source: &Arc<Source>,
     stopwatch: Arc<Stopwatch>,
     mut inbox: mpsc::UnboundedReceiver<Call>,
     reply: oneshot::Sender<Result<LoadedScript, ScriptError>>,
@@ -209,12 +211,18 @@ async fn serve(
     };
     let mut running = FuturesUnordered::new();
     loop {
+        let has_room = running.is_empty() || script.has_room();
         tokio::select! {
-            call = inbox.recv() => match call {
+            call = inbox.recv(), if has_room => match call {
                 Some(call) => running.push(script.answer(call)),
                 None => break,
             },
             Some(()) = running.next() => {}
+        }
+        if running.is_empty() && !script.has_room() {
+            script.warn_about_memory();
+            // The callers of the waiting calls try again in a new state.
+            return;
         }
     }
     while running.next().await.is_some() {}
@@ -222,21 +230,25 @@ async fn serve(
 
 /// A loaded script, on its thread.
 struct Script {
+    name: String,
     functions: HashMap<String, Function>,
     limits: Limits,
-    // Keeps the Lua state of the functions alive.
-    _lua: Lua,
+    lua: Lua,
 }
 
 impl Script {
-    async fn load(source: &Source, stopwatch: Arc<Stopwatch>) -> Result<(Self, LoadedScript), ScriptError> {
+    async fn load(
+        source: &Arc<Source>,
+        stopwatch: Arc<Stopwatch>,
+    ) -> Result<(Self, LoadedScript), ScriptError> {
         let (lua, limits) = sandbox::state(stopwatch)?;
         let display_name = &source.display_name;
         let tw = table::table(&lua, source)?;
-        sandbox::set_require(&lua, &source.folder, &tw)?;
+        require::set_require(&lua, source, &tw)?;
         let chunk = lua.load(source.text.as_slice()).set_name(format!("@{display_name}"));
         let main = chunk.set_mode(mlua::chunk::ChunkMode::Text).into_function()?;
-        let value: Value = limits.run(CallId::new(LOADING, 0), main.call_async(())).await?;
+        let run = main.call_async(());
+        let value: Value = limits.run(&lua, CallId::new(LOADING, 0), MAX_IDLE_BYTES, run).await?;
         let spec = match &value {
             Value::UserData(data) => data.borrow::<ServeSpec>().map(|spec| spec.clone()).ok(),
             _ => None,
@@ -255,8 +267,28 @@ impl Script {
             };
             models.push((name, backend));
         }
-        let loaded = LoadedScript { listen: spec.listen, token: spec.token, models };
-        Ok((Self { functions, limits, _lua: lua }, loaded))
+        let loaded =
+            LoadedScript { listen: spec.listen, credentials: spec.credentials, web: spec.web, models };
+        Ok((Self { name: display_name.clone(), functions, limits, lua }, loaded))
+    }
+
+    /// True if the state needs at most the memory of an idle state, without garbage.
+    fn has_room(&self) -> bool {
+        if self.lua.used_memory() <= MAX_IDLE_BYTES {
+            return true;
+        }
+        // The collection fails only in finalizers, and scripts have none.
+        let _ = self.lua.gc_collect();
+        self.lua.used_memory() <= MAX_IDLE_BYTES
+    }
+
+    fn warn_about_memory(&self) {
+        let (script, megabytes) = (&self.name, MAX_IDLE_BYTES >> 20);
+        tracing::warn!(
+            script,
+            "a function keeps more than {megabytes} MB between requests. The host runs the script again for it, with new \
+             variables."
+        );
     }
 
     /// Answers one call. The call ends early when the client disconnects.
@@ -267,7 +299,7 @@ impl Script {
             // This branch comes first: the call of a disconnected client must not begin.
             biased;
             () = reply.closed() => return,
-            outcome = call::call_function(id, function, &self.limits, request) => outcome,
+            outcome = call::call_function(id, &self.lua, function, &self.limits, request) => outcome,
         };
         let _ = reply.send(outcome);
     }

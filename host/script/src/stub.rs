@@ -1,24 +1,26 @@
 //! Compares the type stub `scripts/types/tightwad.lua` with the keys that the host accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use mlua::{IntoLua, Lua, Table};
 use tightwad_core::{FinishReason, Outcome, Report, Usage};
 use tightwad_net::DiscoveredNode;
 
 use crate::api::nodes::NodeTable;
-use crate::api::{FUNCTIONS, arg, gate, pooling, table};
+use crate::api::{FUNCTIONS, arg, client_keys, gate, pooling, table};
+use crate::changes::CHANGES;
 use crate::keys::Schema;
-use crate::request::{Answer, CHANGES};
-use crate::source::{Purpose, Source};
+use crate::loader;
+use crate::request::Answer;
+use crate::source::Purpose;
 
 const STUB: &str = include_str!("../../../scripts/types/tightwad.lua");
 
 /// Tables that are not the options of a function, by their classes in the stub.
-const TABLES: [(&str, &Schema); 4] = [
+const TABLES: [(&str, &Schema); 5] = [
     ("tightwad.Argument", &arg::ARGUMENT),
     ("tightwad.Changes", &CHANGES),
+    ("tightwad.Key", &client_keys::KEY),
     ("tightwad.ReviewCache", &gate::REVIEW_CACHE),
     ("tightwad.Worker", &pooling::WORKER),
 ];
@@ -85,13 +87,8 @@ fn stub_has_the_keys_of_every_function() {
 fn stub_has_every_function_of_the_module() {
     let stub = parse();
     let lua = Lua::new();
-    let source = Source {
-        display_name: "s.lua".to_owned(),
-        text: Vec::new(),
-        folder: Path::new(".").to_owned(),
-        purpose: Purpose::Serve(std::sync::Arc::new(crate::fake_factory::FakeFactory)),
-        arguments: Vec::new(),
-    };
+    let factory = Purpose::Serve(std::sync::Arc::new(crate::fake_factory::FakeFactory));
+    let source = std::sync::Arc::new(loader::source("s.lua", Vec::new(), factory, &[]));
     let tw = table::table(&lua, &source).unwrap();
     let mut expected: BTreeSet<String> =
         stub.functions.keys().map(|name| name.trim_start_matches("tw.").to_owned()).collect();

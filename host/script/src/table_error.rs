@@ -12,6 +12,9 @@ pub(crate) enum TableError {
     /// A value has the wrong type.
     #[error("'{key}' in {table_name} must be {expected}, not {found}")]
     WrongType { key: String, table_name: &'static str, expected: String, found: String },
+    /// A name or another option is not UTF-8.
+    #[error("'{key}' in {table_name} is not UTF-8. Cut text between characters, with utf8.offset")]
+    NotUtf8 { key: String, table_name: &'static str },
     /// A required key is missing.
     #[error("{table_name} needs '{key}': {expected}")]
     Missing { key: String, table_name: &'static str, expected: String },

@@ -4,29 +4,46 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use serde::Serialize;
 use serde_json::{Value, json};
+use tightwad_core::{Health, Load};
 use tightwad_net::http::ApiError;
 
 use crate::control::Control;
 use crate::state::ServerState;
 
+/// A served model in the status.
+#[derive(Serialize)]
+struct ModelStatus<'a> {
+    name: &'a str,
+    backend: &'a str,
+    #[serde(flatten)]
+    load: Load,
+    #[serde(flatten)]
+    health: Health,
+}
+
 /// `GET /v1/tightwad/status`.
 pub(crate) async fn status(State(state): State<ServerState>) -> Json<Value> {
     let served = state.models.current();
-    let serves: Vec<Value> = served
+    let serves: Vec<ModelStatus<'_>> = served
         .iter()
-        .map(|(name, backend)| {
-            let load = backend.load();
-            json!({"name": name, "backend": backend.name(), "active": load.active, "waiting": load.waiting})
+        .map(|(name, backend)| ModelStatus {
+            name,
+            backend: backend.name(),
+            load: backend.load(),
+            health: backend.health(),
         })
         .collect();
     let control = state.control.as_ref();
     let models = control.map(|control| control.status()).unwrap_or_default();
     let modes = control.map(|control| control.modes()).unwrap_or_default();
     let plugins = control.map(|control| control.plugins()).unwrap_or_default();
+    let keys = state.keys.status();
     let version = env!("CARGO_PKG_VERSION");
     Json(json!({
         "tightwad": version, "serves": serves, "models": models, "modes": modes, "plugins": plugins,
+        "keys": keys,
     }))
 }
 

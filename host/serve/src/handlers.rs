@@ -1,80 +1,139 @@
-//! The handlers of the two endpoints that generate, `/health` and `/metrics`.
+//! The handlers of the two endpoints that generate, `/health`, `/ready` and `/metrics`.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-
-use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
-use tightwad_net::http::{ApiError, MAX_BODY_BYTES};
+use tightwad_core::{SharedBackend, random_hex};
+use tightwad_net::http::ApiError;
 
+use crate::admission::BodyShare;
 use crate::body::checked;
 use crate::body::checked::CheckedRequest;
 use crate::body::fields::RequestBody;
 use crate::choices::Choices;
+use crate::keys::client::Client;
+use crate::metrics::RequestMeasurement;
 use crate::model_table::unix_seconds;
+use crate::models::find_model;
 use crate::reply::context::ResponseContext;
 use crate::reply::meta::ResponseMeta;
 use crate::reply::{non_streaming, stream};
 use crate::state::ServerState;
+use crate::token_count::TokenCount;
+
+/// The random bytes of a request's id.
+const REQUEST_ID_BYTES: usize = 16;
 
 pub(crate) async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-pub(crate) async fn metrics(State(state): State<ServerState>) -> impl IntoResponse {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, OPEN_METRICS)], state.metrics.exposition())
+/// 200 while some model can answer. The door replies 503 during a shutdown. Clients without a token learn no names.
+pub(crate) async fn ready(State(state): State<ServerState>) -> impl IntoResponse {
+    let models = state.models.current();
+    let (status, text) = match models.is_ready() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "no model is ready"),
+    };
+    (status, Json(json!({"status": text, "models": models.names().count()})))
 }
 
-pub(crate) async fn chat(State(state): State<ServerState>, body: Result<Bytes, BytesRejection>) -> Response {
-    respond(state, body, checked::chat).await.unwrap_or_else(IntoResponse::into_response)
+pub(crate) async fn metrics(State(state): State<ServerState>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, OPEN_METRICS)], state.metrics.exposition(&state.models.current()))
+}
+
+pub(crate) async fn chat(
+    State(state): State<ServerState>,
+    Extension(client): Extension<Client>,
+    body: Body,
+) -> Response {
+    respond(state, client, body, checked::chat).await
 }
 
 pub(crate) async fn completions(
     State(state): State<ServerState>,
-    body: Result<Bytes, BytesRejection>,
+    Extension(client): Extension<Client>,
+    body: Body,
 ) -> Response {
-    respond(state, body, checked::completion).await.unwrap_or_else(IntoResponse::into_response)
+    respond(state, client, body, checked::completion).await
 }
 
-async fn respond(
-    state: ServerState,
-    body: Result<Bytes, BytesRejection>,
-    check: fn(RequestBody, &str) -> Result<CheckedRequest, ApiError>,
-) -> Result<Response, ApiError> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(MAX_BODY_BYTES),
-        _ => ApiError::invalid(None, rejection.body_text()),
-    })?;
-    let body = RequestBody::parse(&body)?;
-    let models = state.models.current();
-    let backend = models.get(&body.model);
-    let backend = backend.ok_or_else(|| ApiError::unknown_model(&body.model, models.names()))?;
-    let measurement = state.metrics.start_request(&body.model);
-    let (model, id) = (body.model.clone(), random_id());
-    let checked = check(body, &id)
-        .inspect_err(|error| state.metrics.finish_request(&measurement, error.status().as_u16()))?;
+/// Checks a parsed body. The second argument is the id of the response.
+type Check = fn(RequestBody, &str) -> Result<CheckedRequest, ApiError>;
+
+/// A request before its model is known.
+struct ParsedRequest {
+    model: String,
+    checked: Result<CheckedRequest, ApiError>,
+}
+
+/// A request that may use its backend.
+struct AdmittedRequest {
+    backend: SharedBackend,
+    checked: CheckedRequest,
+    model: String,
+    id: String,
+    share: BodyShare,
+}
+
+async fn respond(state: ServerState, client: Client, body: Body, check: Check) -> Response {
+    let mut measurement = state.metrics.start_request();
+    let admitted = match admit(&state, &client, body, check, &mut measurement).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            measurement.finish(error.status().as_u16());
+            return error.into_response();
+        }
+    };
+    let AdmittedRequest { backend, checked, model, id, share } = admitted;
     let meta = ResponseMeta {
         id: format!("{}-{id}", checked.endpoint.prefix()),
         created: unix_seconds(),
         model,
         endpoint: checked.endpoint,
+        choices_per_prompt: checked.choices_per_prompt,
         tools: checked.tools,
         usage: checked.include_usage,
     };
-    let choices = Choices::start(backend, checked.requests);
-    let context = ResponseContext { meta, choices, metrics: state.metrics.clone(), measurement };
-    if checked.stream { stream::respond(context).await } else { non_streaming::respond(context).await }
+    let tokens = TokenCount::new(&checked.requests, checked.choices_per_prompt);
+    measurement.start_choices(tokens, client.key().cloned());
+    let choices = Choices::start(&backend, checked.requests);
+    let context =
+        ResponseContext { meta, choices, measurement, shutdown: state.shutdown.clone(), _share: share };
+    let response = match checked.stream {
+        true => stream::respond(context).await,
+        false => non_streaming::respond(context).await,
+    };
+    response.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// 128 random bits from `RandomState`, the only source of randomness in the standard library.
-fn random_id() -> String {
-    let half = || RandomState::new().hash_one(0_u8);
-    format!("{:016x}{:016x}", half(), half())
+/// Reads, parses and checks a request.
+async fn admit(
+    state: &ServerState,
+    client: &Client,
+    body: Body,
+    check: Check,
+    measurement: &mut RequestMeasurement,
+) -> Result<AdmittedRequest, ApiError> {
+    let body = state.admission.read(body).await?;
+    let id = random_hex::<REQUEST_ID_BYTES>();
+    let response_id = id.clone();
+    let (parsed, share) = state.admission.parse(body, move |bytes| parse(bytes, check, &response_id)).await?;
+    let ParsedRequest { model, checked } = parsed?;
+    let models = state.models.current();
+    let backend = find_model(&models, client, &model)?.clone();
+    measurement.set_model(&model);
+    Ok(AdmittedRequest { backend, checked: checked?, model, id, share })
+}
+
+fn parse(bytes: Vec<u8>, check: Check, id: &str) -> Result<ParsedRequest, ApiError> {
+    let body = RequestBody::parse(&bytes)?;
+    // The text must not stay in memory beside the checked request.
+    drop(bytes);
+    Ok(ParsedRequest { model: body.model.clone(), checked: check(body, id) })
 }

@@ -35,6 +35,11 @@ impl ServedModels {
         self.backends.iter().map(|(name, backend)| (name.as_str(), backend))
     }
 
+    /// True if some model can answer.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.backends.values().any(|backend| backend.health().is_ready())
+    }
+
     /// The time of the creation of the set, in seconds since 1970.
     #[must_use]
     pub fn created_at(&self) -> u64 {

@@ -1,12 +1,29 @@
 //! `/v1/models`.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tightwad_core::SharedBackend;
 use tightwad_net::http::ApiError;
 
+use crate::keys::client::Client;
+use crate::model_table::ServedModels;
 use crate::state::ServerState;
+
+/// The model `name`. A client sees a model that it may not use as a model that does not exist.
+///
+/// # Errors
+///
+/// An error that lists the models of the client.
+pub(crate) fn find_model<'a>(
+    models: &'a ServedModels,
+    client: &Client,
+    name: &str,
+) -> Result<&'a SharedBackend, ApiError> {
+    let backend = models.get(name).filter(|_| client.may_use(name));
+    let usable = models.names().filter(|name| client.may_use(name));
+    backend.ok_or_else(|| ApiError::unknown_model(name, usable))
+}
 
 /// OpenAI's model object. The context length has the names of other servers: `context_length` (OpenRouter, LM
 /// Studio) and `max_model_len` (vLLM).
@@ -19,20 +36,22 @@ fn object(name: &str, backend: &SharedBackend, created: u64) -> Value {
     object
 }
 
-pub(crate) async fn list(State(state): State<ServerState>) -> Json<Value> {
+pub(crate) async fn list(
+    State(state): State<ServerState>,
+    Extension(client): Extension<Client>,
+) -> Json<Value> {
     let models = state.models.current();
     let object = |(name, backend)| object(name, backend, models.created_at());
-    let data: Vec<Value> = models.iter().map(object).collect();
+    let data: Vec<Value> = models.iter().filter(|(name, _)| client.may_use(name)).map(object).collect();
     Json(json!({"object": "list", "data": data}))
 }
 
 pub(crate) async fn show(
     State(state): State<ServerState>,
+    Extension(client): Extension<Client>,
     Path(model): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let models = state.models.current();
-    match models.get(&model) {
-        Some(backend) => Ok(Json(object(&model, backend, models.created_at()))),
-        None => Err(ApiError::unknown_model(&model, models.names())),
-    }
+    let backend = find_model(&models, &client, &model)?;
+    Ok(Json(object(&model, backend, models.created_at())))
 }

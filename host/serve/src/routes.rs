@@ -1,40 +1,62 @@
 //! The routes of the endpoint.
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
-use tightwad_net::http::{
-    MAX_BODY_BYTES, method_not_allowed, panic_response, refuse_large_body, unknown_path,
-};
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::trace::TraceLayer;
+use axum::http::Uri;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, get, post};
+use tightwad_core::Right;
+use tightwad_net::http::{ApiError, method_not_allowed};
 
+use crate::auth::{Guard, authorize};
+use crate::keys::route_access::RouteAccess;
 use crate::state::ServerState;
-use crate::{admin, auth, handlers, models};
+use crate::{admin, handlers, models};
 
+/// The routes that need a key, each with the access that it needs.
+fn guarded_routes() -> [(RouteAccess, &'static str, MethodRouter<ServerState>); 8] {
+    const CHAT: RouteAccess = RouteAccess::Right(Right::Chat);
+    const MANAGE: RouteAccess = RouteAccess::Right(Right::Manage);
+    const OBSERVE: RouteAccess = RouteAccess::Right(Right::Observe);
+    [
+        (RouteAccess::Generate, "/v1/chat/completions", post(handlers::chat)),
+        (RouteAccess::Generate, "/v1/completions", post(handlers::completions)),
+        (CHAT, "/v1/models", get(models::list)),
+        (CHAT, "/v1/models/{model}", get(models::show)),
+        (OBSERVE, "/v1/tightwad/status", get(admin::status)),
+        (OBSERVE, "/metrics", get(handlers::metrics)),
+        (MANAGE, "/v1/tightwad/models/{model}/load", post(admin::load)),
+        (MANAGE, "/v1/tightwad/models/{model}/unload", post(admin::unload)),
+    ]
+}
+
+/// The paths that an unknown path is compared with.
+const PATHS: [&str; 7] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/models",
+    "/v1/tightwad/status",
+    "/health",
+    "/ready",
+    "/metrics",
+];
+
+/// The routes of the endpoint. The door's layers are around them.
 pub(crate) fn router(state: ServerState) -> Router {
-    let guarded_routes = state.guarded_routes.clone().with_state(());
+    let guard = |access| from_fn_with_state(Guard { state: state.clone(), access }, authorize);
     let extra_routes = state.extra_routes.clone().unwrap_or_default();
-    let routes = Router::new()
-        .route("/v1/chat/completions", post(handlers::chat))
-        .route("/v1/completions", post(handlers::completions))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{model}", get(models::show))
-        .route("/v1/tightwad/status", get(admin::status))
-        .route("/v1/tightwad/models/{model}/load", post(admin::load))
-        .route("/v1/tightwad/models/{model}/unload", post(admin::unload))
-        .route("/metrics", get(handlers::metrics))
-        .merge(guarded_routes)
-        // The token guards the routes above. `/health` needs no token.
-        .route_layer(from_fn_with_state(state.clone(), auth::require_token))
+    let mut routes = Router::new();
+    for (access, path, methods) in guarded_routes() {
+        routes = routes.route(path, methods.route_layer(guard(access)));
+    }
+    if let Some(further) = state.guarded_routes.clone() {
+        routes = routes.merge(further.route_layer(guard(RouteAccess::AllRights)).with_state(()));
+    }
+    let routes = routes
+        // Load balancers have no key.
         .route("/health", get(handlers::health))
-        .fallback(unknown_path)
+        .route("/ready", get(handlers::ready))
+        .fallback(async |uri: Uri| ApiError::unknown_path(&uri, &PATHS))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(from_fn(refuse_large_body))
-        .layer(CatchPanicLayer::custom(panic_response))
-        .layer(TraceLayer::new_for_http())
         .with_state(state);
     routes.merge(extra_routes)
 }

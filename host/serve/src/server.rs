@@ -1,25 +1,26 @@
 //! Runs the endpoint.
 
-use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
 
-use tightwad_net::http::with_nodelay;
+use tightwad_net::door::{self, DoorConfig, Ended, Shutdown};
 use tokio::net::TcpListener;
 
 use crate::routes;
 use crate::state::ServerState;
 
-/// Serves until `shutdown` completes and the running requests have ended.
+/// Serves until `shutdown` starts and the running requests have ended.
 ///
 /// # Errors
 ///
-/// The error of the listener.
-pub async fn serve(
-    listener: TcpListener,
-    state: ServerState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let listener = with_nodelay(listener);
-    let service = routes::router(state).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+/// The error of the listener, or [`io::ErrorKind::TimedOut`] when requests had not ended at the deadline of `shutdown`.
+pub async fn serve(listener: TcpListener, state: ServerState, shutdown: Shutdown) -> io::Result<()> {
+    let keys = state.keys.clone();
+    let config = DoorConfig { web: state.web.clone(), ..DoorConfig::new(move || !keys.accepts_everyone()) };
+    let state = ServerState { shutdown: shutdown.clone(), ..state };
+    match door::serve(listener, routes::router(state), config, shutdown).await? {
+        Ended::Complete => Ok(()),
+        Ended::AtDeadline => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the drain timeout has ended unfinished requests"))
+        }
+    }
 }

@@ -1,45 +1,61 @@
 //! The state that all handlers share.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use tightwad_core::{Token, sync};
+use tightwad_core::Credentials;
+use tightwad_net::door::{Shutdown, WebNames};
 
+use crate::admission::Admission;
 use crate::control::Control;
+use crate::keys::api_keys::ApiKeys;
 use crate::metrics::Metrics;
 use crate::model_table::ModelTable;
 
-/// The models, metrics and bearer token of a server. Cloning is cheap.
+/// The models, metrics and credentials of a server. Cloning is cheap.
 #[derive(Clone)]
 pub struct ServerState {
     pub(crate) models: Arc<ModelTable>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) token: Arc<CurrentToken>,
-    /// Further routes that the token guards.
-    pub(crate) guarded_routes: axum::Router,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) keys: Arc<ApiKeys>,
+    /// Further routes that need all rights.
+    pub(crate) guarded_routes: Option<axum::Router>,
     pub(crate) control: Option<Arc<dyn Control>>,
     /// Further routes with their own authorization.
     pub(crate) extra_routes: Option<axum::Router>,
+    /// The host names and web origins that may use the server.
+    pub(crate) web: Arc<WebNames>,
+    /// Streams end at its deadline.
+    pub(crate) shutdown: Shutdown,
 }
 
 impl ServerState {
-    /// Creates the state. `token` is the bearer token of clients; `None` accepts every client.
+    /// Creates the state. A server without credentials accepts every client.
     #[must_use]
-    pub fn new(models: Arc<ModelTable>, metrics: Arc<Metrics>, token: Option<Token>) -> Self {
-        let token = Arc::new(CurrentToken::new(token));
-        let guarded_routes = axum::Router::new();
-        Self { models, metrics, token, guarded_routes, control: None, extra_routes: None }
+    pub fn new(models: Arc<ModelTable>, metrics: Arc<Metrics>, credentials: impl Into<Credentials>) -> Self {
+        Self {
+            models,
+            metrics,
+            admission: Arc::default(),
+            keys: Arc::new(ApiKeys::new(credentials.into())),
+            guarded_routes: None,
+            control: None,
+            extra_routes: None,
+            web: Arc::default(),
+            shutdown: Shutdown::never(),
+        }
     }
 
-    /// The server's token, which can be replaced at runtime.
+    /// The server's credentials, which can be replaced at runtime.
     #[must_use]
-    pub fn token(&self) -> &Arc<CurrentToken> {
-        &self.token
+    pub fn keys(&self) -> &Arc<ApiKeys> {
+        &self.keys
     }
 
-    /// Also serves `routes`, guarded by the token.
+    /// Also serves `routes`, which need all rights.
     #[must_use]
     pub fn with_guarded_routes(self, routes: axum::Router) -> Self {
-        Self { guarded_routes: routes, ..self }
+        Self { guarded_routes: Some(routes), ..self }
     }
 
     /// Enables loading and unloading of models.
@@ -48,30 +64,15 @@ impl ServerState {
         Self { control: Some(control), ..self }
     }
 
+    /// Admits the host names and web origins in `web`.
+    #[must_use]
+    pub fn with_web(self, web: Arc<WebNames>) -> Self {
+        Self { web, ..self }
+    }
+
     /// Also serves `routes`, which have their own authorization.
     #[must_use]
     pub fn with_extra_routes(self, routes: axum::Router) -> Self {
         Self { extra_routes: Some(routes), ..self }
-    }
-}
-
-/// The bearer token of a server. A replacement applies from the next request on.
-#[derive(Debug)]
-pub struct CurrentToken(RwLock<Option<Token>>);
-
-impl CurrentToken {
-    fn new(token: Option<Token>) -> Self {
-        Self(RwLock::new(token))
-    }
-
-    /// The current token.
-    #[must_use]
-    pub fn current(&self) -> Option<Token> {
-        sync::read(&self.0).clone()
-    }
-
-    /// Replaces the token.
-    pub fn replace(&self, token: Option<Token>) {
-        *sync::write(&self.0) = token;
     }
 }

@@ -27,7 +27,7 @@ pub struct Task {
 pub enum Fault {
     /// The peer does not have the piece, or has no free upload slot.
     Refused,
-    /// The peer sent nothing for too long.
+    /// The peer sent nothing for too long, or too little while another peer was idle.
     Stalled,
     /// The connection broke.
     Lost,

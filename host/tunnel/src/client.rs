@@ -8,21 +8,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{CONNECTION, UPGRADE};
-use reqwest::{StatusCode, Upgraded};
+use reqwest::{Response, StatusCode, Upgraded};
 use sha2::{Digest, Sha256};
-use tightwad_core::{Token, root_cause};
+use tightwad_core::{Token, printable, root_cause};
 use tightwad_net::authorized;
-use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::alloc_size;
-use crate::frame::{FrameKind, Message, TENSOR_HEADER_BYTES, command, write_frame};
+use crate::frame::{FrameKind, FrameWriter};
 use crate::graph::GraphCodec;
 use crate::heartbeat::{MonitoredReader, send_heartbeats};
-use crate::protocol::{HEARTBEAT_TIMEOUT, READ_BUFFER_BYTES, UPGRADE_PROTOCOL};
+use crate::loopback::verify_client;
+use crate::protocol::{
+    HEARTBEAT_TIMEOUT, MAX_CACHED_FRAME_BYTES, MAX_ERROR_FRAME_BYTES, MAX_REASON_BYTES,
+    MAX_REPLY_FRAME_BYTES, MAX_TENSOR_BYTES, READ_BUFFER_BYTES, UPGRADE_PROTOCOL,
+};
+use crate::rpc::{HEADER_BYTES, Header, RpcCommand, TENSOR_HEADER_BYTES, read_body};
 
 /// The maximum time until a worker opens a tunnel. The worker starts a process for it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -135,6 +141,10 @@ async fn accept(
         while connections.try_join_next().is_some() {}
         let (connector, error_sender) = (connector.clone(), error_sender.clone());
         connections.spawn(async move {
+            if let Err(error) = verify_user(&llama).await {
+                // A stranger must not end the tunnel of llama.cpp.
+                return tracing::warn!(%error, "a tunnel serves only processes of its own user");
+            }
             if let Err(error) = connector.relay(llama).await {
                 error_sender.send_replace(Some(TunnelError(error.to_string())));
             }
@@ -142,22 +152,28 @@ async fn accept(
     }
 }
 
+/// Checks that a connection to the loopback port belongs to the user of this process.
+async fn verify_user(llama: &TcpStream) -> io::Result<()> {
+    verify_client(llama.peer_addr()?, llama.local_addr()?).await
+}
+
 impl Connector {
     /// Relays one connection of llama.cpp to the worker, until either side closes it.
     async fn relay(&self, llama: TcpStream) -> io::Result<()> {
         llama.set_nodelay(true)?;
-        let opened = tokio::time::timeout(OPEN_TIMEOUT, self.connect()).await;
+        let opened = timeout(OPEN_TIMEOUT, self.connect()).await;
         let worker = opened.map_err(|_| timed_out("the worker did not open a tunnel", OPEN_TIMEOUT))??;
         let (from_worker, to_worker) = tokio::io::split(worker);
         let (from_worker, monitor) = MonitoredReader::new(from_worker);
         let mut from_worker = BufReader::with_capacity(READ_BUFFER_BYTES, from_worker);
-        let first = tokio::time::timeout(OPEN_TIMEOUT, Message::read(&mut from_worker)).await;
-        let cached = match first.map_err(|_| timed_out("the worker sent no frame", OPEN_TIMEOUT))?? {
-            Some(frame) if frame.frame_kind() == Some(FrameKind::Cached) => digests(&frame.body),
-            _ => return Err(io::Error::other("the worker's first frame is not its list of cached tensors")),
-        };
+        let cached = timeout(OPEN_TIMEOUT, read_cached(&mut from_worker)).await;
+        let cached = cached.map_err(|_| timed_out("the worker sent no frame", OPEN_TIMEOUT))??;
         let (from_llama, to_llama) = llama.into_split();
-        let (to_llama, to_worker) = (Mutex::new(to_llama), Mutex::new(to_worker));
+        let (to_llama, to_worker) = (Mutex::new(to_llama), Arc::new(Mutex::new(FrameWriter::new(to_worker))));
+        // A task of its own: heartbeats continue while the relays compute digests and wait for llama.cpp.
+        let mut heartbeats = JoinSet::new();
+        let writer = to_worker.clone();
+        heartbeats.spawn(async move { send_heartbeats(&writer).await });
         let mut commands = CommandRelay {
             connector: self,
             to_worker: &to_worker,
@@ -169,7 +185,7 @@ impl Connector {
         tokio::select! {
             result = commands.run(BufReader::with_capacity(READ_BUFFER_BYTES, from_llama)) => result,
             result = self.relay_replies(from_worker, &to_llama) => result,
-            result = send_heartbeats(&to_worker) => result,
+            Some(result) = heartbeats.join_next() => result.map_err(io::Error::other).flatten(),
             () = monitor.timed_out() => Err(timed_out("the worker sent no heartbeat", HEARTBEAT_TIMEOUT)),
         }
     }
@@ -182,9 +198,7 @@ impl Connector {
         let response = request.send().await.map_err(|error| io::Error::other(root_cause(&error)))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status();
-            let body: serde_json::Value = response.json().await.unwrap_or_default();
-            let message = body["error"]["message"].as_str().unwrap_or("no reason given");
-            return Err(io::Error::other(format!("{status}: {message}")));
+            return Err(io::Error::other(format!("{status}: {}", refusal(response).await)));
         }
         response.upgrade().await.map_err(|error| io::Error::other(root_cause(&error)))
     }
@@ -194,13 +208,21 @@ impl Connector {
         mut from_worker: BufReader<MonitoredReader<ReadHalf<Upgraded>>>,
         to_llama: &Mutex<OwnedWriteHalf>,
     ) -> io::Result<()> {
-        while let Some(frame) = Message::read(&mut from_worker).await? {
-            self.stats.received_bytes.fetch_add(frame.wire_bytes(), Ordering::Relaxed);
-            match frame.frame_kind() {
-                Some(FrameKind::Heartbeat) => {}
-                Some(FrameKind::Reply) => to_llama.lock().await.write_all(&frame.body).await?,
+        while let Some(header) = Header::read(&mut from_worker).await? {
+            let bytes = header.body_bytes;
+            self.stats.received_bytes.fetch_add(HEADER_BYTES as u64 + bytes, Ordering::Relaxed);
+            match FrameKind::of(header) {
+                Some(FrameKind::Heartbeat) => FrameKind::Heartbeat.check_bytes(bytes, 0..=0)?,
+                Some(FrameKind::Reply) => {
+                    FrameKind::Reply.check_bytes(bytes, 0..=MAX_REPLY_FRAME_BYTES)?;
+                    let reply = read_body(&mut from_worker, bytes).await?;
+                    to_llama.lock().await.write_all(&reply).await?;
+                }
                 Some(FrameKind::Error) => {
-                    return Err(io::Error::other(String::from_utf8_lossy(&frame.body).into_owned()));
+                    FrameKind::Error.check_bytes(bytes, 0..=MAX_ERROR_FRAME_BYTES)?;
+                    let reason = read_body(&mut from_worker, bytes).await?;
+                    let reason = printable(&String::from_utf8_lossy(&reason), MAX_REASON_BYTES);
+                    return Err(io::Error::other(reason));
                 }
                 _ => return Err(io::Error::other("the worker sent a frame that only hosts send")),
             }
@@ -209,18 +231,42 @@ impl Connector {
     }
 }
 
+/// The reason in the body of a response that refuses a tunnel.
+async fn refusal(mut response: Response) -> String {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await
+        && (body.len() + chunk.len()) as u64 <= MAX_ERROR_FRAME_BYTES
+    {
+        body.extend_from_slice(&chunk);
+    }
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    printable(body["error"]["message"].as_str().unwrap_or("no reason given"), MAX_REASON_BYTES)
+}
+
 fn timed_out(event: &str, limit: Duration) -> io::Error {
     io::Error::other(format!("{event} within {} s", limit.as_secs()))
 }
 
-fn digests(bytes: &[u8]) -> HashSet<[u8; 32]> {
-    bytes.chunks_exact(32).filter_map(|digest| digest.try_into().ok()).collect()
+/// Reads the first frame of a worker after heartbeats: the SHA-256 of each tensor that the worker has cached.
+async fn read_cached(from: &mut (impl AsyncRead + Unpin)) -> io::Result<HashSet<[u8; 32]>> {
+    while let Some(header) = Header::read(from).await? {
+        match FrameKind::of(header) {
+            Some(FrameKind::Heartbeat) => FrameKind::Heartbeat.check_bytes(header.body_bytes, 0..=0)?,
+            Some(FrameKind::Cached) => {
+                FrameKind::Cached.check_bytes(header.body_bytes, 0..=MAX_CACHED_FRAME_BYTES)?;
+                let digests = read_body(from, header.body_bytes).await?;
+                return Ok(digests.as_chunks().0.iter().copied().collect());
+            }
+            _ => break,
+        }
+    }
+    Err(io::Error::other("the worker's first frame is not its list of cached tensors"))
 }
 
 /// Relays the commands of llama.cpp to the worker.
 struct CommandRelay<'a> {
     connector: &'a Connector,
-    to_worker: &'a Mutex<WriteHalf<Upgraded>>,
+    to_worker: &'a Mutex<FrameWriter<WriteHalf<Upgraded>>>,
     to_llama: &'a Mutex<OwnedWriteHalf>,
     /// The SHA-256 of each tensor that the worker has cached.
     cached: HashSet<[u8; 32]>,
@@ -232,55 +278,63 @@ struct CommandRelay<'a> {
 impl CommandRelay<'_> {
     async fn run(&mut self, mut from_llama: BufReader<OwnedReadHalf>) -> io::Result<()> {
         // When llama.cpp closes its connection, the tunnel ends without an error.
-        while let Ok(Some(message)) = Message::read(&mut from_llama).await {
-            self.command(message).await?;
+        while let Ok(Some(header)) = Header::read(&mut from_llama).await {
+            let command = RpcCommand::from_number(header.number)?;
+            command.check_body(header.body_bytes, MAX_TENSOR_BYTES)?;
+            let Ok(body) = read_body(&mut from_llama, header.body_bytes).await else { return Ok(()) };
+            self.command(command, body).await?;
         }
         Ok(())
     }
 
-    async fn command(&mut self, message: Message) -> io::Result<()> {
-        match message.kind {
-            command::SET_TENSOR
-                if self.loading && message.body.len() >= TENSOR_HEADER_BYTES + MIN_CACHED_TENSOR_BYTES =>
+    async fn command(&mut self, command: RpcCommand, body: Vec<u8>) -> io::Result<()> {
+        match command {
+            RpcCommand::SetTensor
+                if self.loading && body.len() >= TENSOR_HEADER_BYTES + MIN_CACHED_TENSOR_BYTES =>
             {
-                return self.tensor(&message.body).await;
+                return self.tensor(body).await;
             }
             // llama.cpp's own cache identifies large tensors by a hash of 64 bits, which can be forged. The reply
             // denies that the worker has the tensor, and llama.cpp then sends the tensor.
-            command::SET_TENSOR_HASH => {
+            RpcCommand::SetTensorHash => {
                 let reply = [&1_u64.to_le_bytes()[..], &[0]].concat();
                 return self.to_llama.lock().await.write_all(&reply).await;
             }
-            command::GRAPH_COMPUTE => {
+            RpcCommand::GraphCompute => {
                 self.loading = false;
-                let encoded = self.graphs.encode(message.body)?;
+                let encoded = self.graphs.encode(body)?;
                 return self.send(FrameKind::Graph, &[&encoded]).await;
             }
-            command::GRAPH_RECOMPUTE => self.loading = false,
-            command::GET_ALLOC_SIZE if self.connector.worker.uses_cpu => {
-                if let Some(reply) = alloc_size::cpu_reply(&message.body) {
+            RpcCommand::GraphRecompute => self.loading = false,
+            RpcCommand::GetAllocSize if self.connector.worker.uses_cpu => {
+                if let Some(reply) = alloc_size::cpu_reply(&body) {
                     return self.to_llama.lock().await.write_all(&reply).await;
                 }
             }
             _ => {}
         }
-        self.send(FrameKind::Command, &[&message.encode()]).await
+        let header = Header { number: command as u8, body_bytes: body.len() as u64 };
+        self.send(FrameKind::Command, &[&header.encode(), &body]).await
     }
 
     /// Sends a tensor, or its digest if the worker has cached the tensor.
-    async fn tensor(&mut self, body: &[u8]) -> io::Result<()> {
-        let (header, data) = body.split_at(TENSOR_HEADER_BYTES);
-        let digest: [u8; 32] = Sha256::digest(data).into();
+    async fn tensor(&mut self, body: Vec<u8>) -> io::Result<()> {
+        let hashing = spawn_blocking(move || {
+            let digest: [u8; 32] = Sha256::digest(&body[TENSOR_HEADER_BYTES..]).into();
+            (digest, body)
+        });
+        let (digest, body) = hashing.await.map_err(io::Error::other)?;
         if self.cached.contains(&digest) {
-            self.connector.stats.cached_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-            return self.send(FrameKind::TensorRef, &[header, &digest]).await;
+            let data_bytes = (body.len() - TENSOR_HEADER_BYTES) as u64;
+            self.connector.stats.cached_bytes.fetch_add(data_bytes, Ordering::Relaxed);
+            return self.send(FrameKind::TensorRef, &[&body[..TENSOR_HEADER_BYTES], &digest]).await;
         }
-        self.send(FrameKind::Tensor, &[body]).await
+        self.send(FrameKind::Tensor, &[&body]).await
     }
 
     async fn send(&self, kind: FrameKind, parts: &[&[u8]]) -> io::Result<()> {
-        let bytes = write_frame(&mut *self.to_worker.lock().await, kind, parts).await?;
-        self.connector.stats.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let bytes = self.to_worker.lock().await.write(kind, parts).await?;
+        self.connector.stats.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -11,10 +11,25 @@ use std::io;
 
 /// The maximum number of stored graphs, one per size.
 const MAX_GRAPHS: usize = 16;
+/// The maximum size of all stored graphs together.
+const MAX_STORED_BYTES: usize = 64 << 20;
 /// The fastest level is enough, because nearly all bytes of a difference are zero.
 const ZSTD_LEVEL: i32 = 1;
-/// The maximum size of a received graph.
-const MAX_GRAPH_BYTES: u64 = 256 << 20;
+/// The maximum number of nodes of a graph. The RPC server allocates several hundred bytes per node. Graphs of large
+/// models have about ten thousand.
+const MAX_NODES: u64 = 64 << 10;
+/// The maximum number of tensors of a graph: the nodes and their operands.
+const MAX_TENSORS: u64 = 128 << 10;
+/// Bytes of a serialized node and of a serialized tensor.
+const NODE_BYTES: u64 = 8;
+const TENSOR_BYTES: u64 = 296;
+/// Bytes of the device, the number of nodes and the number of tensors.
+const COUNT_BYTES: u64 = 12;
+/// The maximum size of a graph.
+const MAX_GRAPH_BYTES: u64 = COUNT_BYTES + MAX_NODES * NODE_BYTES + MAX_TENSORS * TENSOR_BYTES;
+/// The maximum body of a graph frame: a length and a compressed difference. zstd adds less than 1 % to data that it
+/// cannot compress.
+pub(crate) const MAX_GRAPH_FRAME_BYTES: u64 = 8 + MAX_GRAPH_BYTES + MAX_GRAPH_BYTES / 64;
 
 /// Encodes and decodes graphs as differences from the last graph of the same size.
 #[derive(Default)]
@@ -23,6 +38,7 @@ pub(crate) struct GraphCodec(HashMap<usize, Vec<u8>>);
 impl GraphCodec {
     /// Returns the length of `graph` and its compressed difference.
     pub(crate) fn encode(&mut self, graph: Vec<u8>) -> io::Result<Vec<u8>> {
+        check_graph(&graph)?;
         let mut encoded = (graph.len() as u64).to_le_bytes().to_vec();
         encoded.extend(zstd::bulk::compress(&self.difference(&graph), ZSTD_LEVEL)?);
         self.store(graph);
@@ -43,6 +59,7 @@ impl GraphCodec {
             return Err(invalid());
         }
         let graph = self.difference(&difference);
+        check_graph(&graph)?;
         self.store(graph.clone());
         Ok(graph)
     }
@@ -56,37 +73,67 @@ impl GraphCodec {
     }
 
     fn store(&mut self, graph: Vec<u8>) {
-        if self.0.len() >= MAX_GRAPHS && !self.0.contains_key(&graph.len()) {
+        let stored_bytes: usize = self.0.keys().sum();
+        let is_full = self.0.len() >= MAX_GRAPHS || stored_bytes + graph.len() > MAX_STORED_BYTES;
+        if is_full && !self.0.contains_key(&graph.len()) {
             self.0.clear();
         }
         self.0.insert(graph.len(), graph);
     }
 }
 
+/// Checks the body of `GRAPH_COMPUTE`: its counts are within the limits and match its length.
+fn check_graph(graph: &[u8]) -> io::Result<()> {
+    let count = |offset: u64| {
+        let bytes = graph.get(usize::try_from(offset).ok()?..)?.first_chunk()?;
+        Some(u64::from(u32::from_le_bytes(*bytes)))
+    };
+    let nodes = count(4).filter(|nodes| *nodes <= MAX_NODES);
+    let tensors = nodes.and_then(|nodes| count(8 + nodes * NODE_BYTES));
+    match (nodes, tensors) {
+        (Some(nodes), Some(tensors))
+            if tensors <= MAX_TENSORS
+                && graph.len() as u64 == COUNT_BYTES + nodes * NODE_BYTES + tensors * TENSOR_BYTES =>
+        {
+            Ok(())
+        }
+        _ => Err(io::Error::other(format!(
+            "a graph of {} bytes is invalid or exceeds {MAX_NODES} nodes and {MAX_TENSORS} tensors",
+            graph.len()
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::graph;
 
     #[test]
     fn graphs_are_decoded_unchanged_from_small_differences() {
         let (mut encoder, mut decoder) = (GraphCodec::default(), GraphCodec::default());
-        let mut last = 0;
-        for round in 0..40_usize {
+        for round in 0..40_u32 {
             // There are more sizes than an end stores, so both ends drop their graphs.
-            let size = 200_000 + 1000 * (round % (MAX_GRAPHS + 2));
-            let graph: Vec<u8> = (0..size)
-                .map(|index| ((index * index) ^ (round * usize::from(index % 999 == 0))) as u8)
-                .collect();
+            let graph = graph(9, 600 + (round % (MAX_GRAPHS as u32 + 2)), round);
             let encoded = encoder.encode(graph.clone()).unwrap();
-            last = encoded.len();
-            assert_eq!(decoder.decode(&encoded).unwrap(), graph);
+            assert!(decoder.decode(&encoded).unwrap() == graph, "round {round}");
         }
-        assert!(last > 0);
-        let graph = vec![7; 250_000];
-        encoder.encode(graph.clone()).unwrap();
-        let mut next = graph;
-        next[1000] = 8;
+        let first = graph(9, 1000, 7);
+        encoder.encode(first.clone()).unwrap();
+        let mut next = first;
+        *next.last_mut().unwrap() ^= 8;
         assert!(encoder.encode(next).unwrap().len() < 200);
+    }
+
+    #[test]
+    fn stored_graphs_are_limited_in_bytes() {
+        let mut codec = GraphCodec::default();
+        for round in 0..3 {
+            let tensors = u32::try_from(MAX_TENSORS).unwrap() - round;
+            codec.store(vec![0; graph_bytes(0, tensors)]);
+            let stored: usize = codec.0.keys().sum();
+            assert!(codec.0.len() == 1 && stored <= MAX_STORED_BYTES, "{stored}");
+        }
     }
 
     #[test]
@@ -95,5 +142,22 @@ mod tests {
         assert!(decoder.decode(&[]).is_err());
         assert!(decoder.decode(&[255; 40]).is_err());
         assert!(decoder.decode(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]).is_err());
+    }
+
+    #[test]
+    fn counts_must_match_the_length_and_the_limits() {
+        let valid = graph(2, 3, 1);
+        assert!(check_graph(&valid).is_ok());
+        assert!(check_graph(&valid[1..]).is_err() && check_graph(&valid[..9]).is_err());
+        let mut many_nodes = valid.clone();
+        many_nodes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(check_graph(&many_nodes).is_err());
+        let mut many_tensors = valid;
+        many_tensors[8 + 16..12 + 16].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(check_graph(&many_tensors).is_err());
+    }
+
+    fn graph_bytes(nodes: u64, tensors: u32) -> usize {
+        usize::try_from(COUNT_BYTES + nodes * NODE_BYTES + u64::from(tensors) * TENSOR_BYTES).unwrap()
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::frame::{FrameKind, write_frame};
+use crate::frame::{FrameKind, FrameWriter};
 use crate::protocol::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 
 /// A reader that records since when it waits for bytes.
@@ -78,10 +78,10 @@ impl<R: AsyncRead + Unpin> AsyncRead for MonitoredReader<R> {
 }
 
 /// Sends a heartbeat in each interval until the connection fails.
-pub(crate) async fn send_heartbeats<W: AsyncWrite + Unpin>(to: &Mutex<W>) -> io::Result<()> {
+pub(crate) async fn send_heartbeats<W: AsyncWrite + Unpin>(to: &Mutex<FrameWriter<W>>) -> io::Result<()> {
     loop {
         sleep(HEARTBEAT_INTERVAL).await;
-        write_frame(&mut *to.lock().await, FrameKind::Heartbeat, &[]).await?;
+        to.lock().await.write(FrameKind::Heartbeat, &[]).await?;
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::frame::Message;
+    use crate::rpc::Header;
 
     #[tokio::test(start_paused = true)]
     async fn timeout_starts_at_the_last_byte() {
@@ -131,12 +131,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn heartbeats_are_sent_every_second_until_the_peer_disconnects() {
         let (mut peer, local) = duplex(64);
-        let local = Mutex::new(local);
+        let local = Mutex::new(FrameWriter::new(local));
         let start = Instant::now();
         let listen = async move {
             for count in 1..=5 {
-                let frame = Message::read(&mut peer).await.unwrap().unwrap();
-                assert_eq!((frame.frame_kind(), frame.body.len()), (Some(FrameKind::Heartbeat), 0));
+                let header = Header::read(&mut peer).await.unwrap().unwrap();
+                assert_eq!((FrameKind::of(header), header.body_bytes), (Some(FrameKind::Heartbeat), 0));
                 assert_eq!(start.elapsed().as_secs(), count);
             }
         };

@@ -7,17 +7,24 @@
 mod alloc_size;
 mod cache;
 mod client;
+mod command_relay;
 mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;
 mod heartbeat;
+mod loopback;
 mod protocol;
+mod quota;
+mod reply_relay;
+mod rpc;
 mod server;
 #[cfg(test)]
 mod testing;
 
 pub use cache::TensorCache;
 pub use client::{TrafficStats, Tunnel, TunnelError, TunnelWatch, WorkerEndpoint};
+pub use loopback::verify_server;
 pub use protocol::UPGRADE_PROTOCOL;
-pub use server::{MemoryQuota, serve_tunnel};
+pub use quota::MemoryQuota;
+pub use server::serve_tunnel;

@@ -132,7 +132,7 @@ impl Run<'_> {
     /// Adds the inputs of `found` that reach new code to `committed`.
     fn merge(&self, found: &Path, committed: &Path) -> Result<()> {
         let log = File::create(found.with_extension("merge"))?;
-        run(self.command(log)?.arg("-merge=1").arg(committed).arg(found))
+        run(self.command(log)?.arg("-set_cover_merge=1").arg(committed).arg(found))
     }
 
     fn command(&self, log: File) -> Result<Command> {

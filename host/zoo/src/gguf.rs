@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::tensor::Tensor;
 
@@ -123,19 +123,20 @@ fn invalid(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
-/// The content of a GGUF file.
-pub(crate) struct GgufWriter {
+/// The content of a GGUF file, for tests that change a model.
+#[derive(Debug, Clone)]
+pub struct GgufFile {
     architecture: &'static str,
     entries: Vec<Entry>,
     tensors: Vec<(String, Tensor)>,
 }
 
-impl GgufWriter {
+impl GgufFile {
     /// A model of `architecture` with the tokenizer of `source`.
     pub(crate) fn new(name: &str, architecture: &'static str, source: &TokenizerSource) -> Self {
         let mut writer = Self { architecture, entries: Vec::new(), tensors: Vec::new() };
-        writer.set("general.architecture", STRING_TYPE, &string(architecture));
-        writer.set("general.name", STRING_TYPE, &string(name));
+        writer.set_text("general.architecture", architecture);
+        writer.set_text("general.name", name);
         writer.entries.extend(source.entries.iter().cloned());
         writer
     }
@@ -146,22 +147,74 @@ impl GgufWriter {
         self.entries.push(Entry { key: key.to_owned(), value_type, value: value.to_vec() });
     }
 
+    /// Sets a text, by its complete key.
+    pub fn set_text(&mut self, key: &str, value: &str) {
+        self.set(key, STRING_TYPE, &string(value));
+    }
+
+    /// Sets an unsigned number of 32 bits, by its complete key.
+    pub fn set_number(&mut self, key: &str, value: u32) {
+        self.set(key, 4, &value.to_le_bytes());
+    }
+
+    /// Sets a list of signed numbers of 32 bits, by its complete key.
+    pub fn set_numbers(&mut self, key: &str, values: &[i32]) {
+        let mut bytes = 5_u32.to_le_bytes().to_vec();
+        bytes.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        self.set(key, ARRAY_TYPE, &bytes);
+    }
+
+    /// Removes all keys that begin with `prefix`.
+    pub fn remove(&mut self, prefix: &str) {
+        self.entries.retain(|entry| !entry.key.starts_with(prefix));
+    }
+
+    /// Changes a tensor: its sizes and its bytes in the file.
+    pub fn edit_tensor(&mut self, name: &str, edit: impl FnOnce(&mut Vec<u64>, &mut Vec<u8>)) {
+        if let Some((_, tensor)) = self.tensors.iter_mut().find(|(other, _)| other == name) {
+            edit(&mut tensor.shape, &mut tensor.bytes);
+        }
+    }
+
+    /// Writes the model as `count` parts into `folder`, as `llama-gguf-split` does. Returns the paths of the parts.
+    ///
+    /// # Errors
+    ///
+    /// Returns the file system's error.
+    pub fn write_parts(mut self, folder: &Path, name: &str, count: u16) -> io::Result<Vec<PathBuf>> {
+        let tensors = std::mem::take(&mut self.tensors);
+        let per_part = tensors.len().div_ceil(usize::from(count));
+        let total = tensors.len() as i32;
+        let mut tensors = tensors.into_iter();
+        let mut paths = Vec::new();
+        for number in 0..count {
+            self.set("split.no", 2, &number.to_le_bytes());
+            self.set("split.count", 2, &count.to_le_bytes());
+            self.set("split.tensors.count", 5, &total.to_le_bytes());
+            self.tensors = tensors.by_ref().take(per_part).collect();
+            let path = folder.join(format!("{name}-{:05}-of-{count:05}.gguf", number + 1));
+            self.write(&path)?;
+            paths.push(path);
+            // Only the first part has the metadata of the model.
+            self.entries.clear();
+        }
+        Ok(paths)
+    }
+
     /// Replaces the name of the pre-tokenizer.
     pub(crate) fn set_pre_tokenizer(&mut self, name: &str) {
-        self.set("tokenizer.ggml.pre", STRING_TYPE, &string(name));
+        self.set_text("tokenizer.ggml.pre", name);
     }
 
     /// Sets an integer key of the architecture.
     pub(crate) fn set_u32(&mut self, key: &str, value: u32) {
-        self.set(&format!("{}.{key}", self.architecture), 4, &value.to_le_bytes());
+        self.set_number(&format!("{}.{key}", self.architecture), value);
     }
 
     /// Sets a key of the architecture to a list of integers.
     pub(crate) fn set_i32_list(&mut self, key: &str, values: &[i32]) {
-        let mut bytes = 5_u32.to_le_bytes().to_vec();
-        bytes.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
-        self.set(&format!("{}.{key}", self.architecture), ARRAY_TYPE, &bytes);
+        self.set_numbers(&format!("{}.{key}", self.architecture), values);
     }
 
     /// Sets a floating-point key of the architecture.
@@ -175,7 +228,11 @@ impl GgufWriter {
     }
 
     /// Writes the file.
-    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Returns the file system's error.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut header = b"GGUF".to_vec();
         header.extend(3_u32.to_le_bytes());
         header.extend((self.tensors.len() as u64).to_le_bytes());

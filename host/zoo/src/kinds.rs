@@ -1,9 +1,6 @@
 //! The architectures of the models.
 
-use std::io;
-use std::path::Path;
-
-use crate::gguf::{GgufWriter, TokenizerSource};
+use crate::gguf::{GgufFile, TokenizerSource};
 use crate::tensor::{Format, Noise, Tensor};
 
 /// A model of the zoo.
@@ -94,10 +91,10 @@ const LAYERS: u64 = 6;
 /// The trained context length of the models in tokens.
 const CONTEXT_TOKENS: u32 = 32 << 10;
 
-/// Writes the model `kind` to `path`.
-pub(crate) fn write(kind: Kind, source: &TokenizerSource, path: &Path) -> io::Result<()> {
+/// Builds the model `kind`.
+pub(crate) fn build(kind: Kind, source: &TokenizerSource) -> GgufFile {
     let mut builder = ModelBuilder {
-        writer: GgufWriter::new(&kind.name(), kind.architecture(), source),
+        writer: GgufFile::new(&kind.name(), kind.architecture(), source),
         noise: Noise::new(7),
         matrix_format: if kind == Kind::Qwen3MoeF16 { Format::F16 } else { Format::Q8 },
     };
@@ -116,12 +113,12 @@ pub(crate) fn write(kind: Kind, source: &TokenizerSource, path: &Path) -> io::Re
         Kind::Qwen35 => builder.qwen35(),
         Kind::Mamba2 => builder.mamba2(),
     }
-    builder.writer.write(path)
+    builder.writer
 }
 
 /// Adds keys and tensors to a GGUF file.
 struct ModelBuilder {
-    writer: GgufWriter,
+    writer: GgufFile,
     noise: Noise,
     /// The format of matrices.
     matrix_format: Format,

@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use gguf::GgufFile;
 pub use kinds::Kind;
 
 use self::gguf::TokenizerSource;
@@ -46,13 +47,21 @@ impl Zoo {
             return Ok(path);
         }
         fs::create_dir_all(&self.folder)?;
-        let source = TokenizerSource::read(&self.tokenizer)?;
         // Each thread and process writes its own file. Renaming then replaces equal files.
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let write = WRITES.fetch_add(1, Ordering::Relaxed);
         let partial = path.with_extension(format!("{}.{write}.part", std::process::id()));
-        kinds::write(kind, &source, &partial)?;
+        self.content(kind)?.write(&partial)?;
         fs::rename(&partial, &path)?;
         Ok(path)
+    }
+
+    /// Returns the content of a model, for tests that change it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::model`].
+    pub fn content(&self, kind: Kind) -> io::Result<GgufFile> {
+        Ok(kinds::build(kind, &TokenizerSource::read(&self.tokenizer)?))
     }
 }

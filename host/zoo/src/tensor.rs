@@ -24,7 +24,7 @@ impl Format {
 const BLOCK_VALUES: usize = 32;
 
 /// A tensor, encoded for the file. The first dimension of the shape varies fastest.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tensor {
     pub shape: Vec<u64>,
     pub format: Format,

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::prompts::prose;
-use crate::soak::Run;
+use crate::soak::run::Run;
 
 /// Number of different questions.
 const QUESTIONS: usize = 6;

@@ -1,12 +1,12 @@
 //! The faults of a soak run: reloads, swapped plugins, killed nodes and workers.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::soak::{Lab, Soak, soak_script};
+use crate::soak::lab::Lab;
 
 /// The number of faults of each kind.
 #[derive(Debug, Default)]
@@ -29,7 +29,6 @@ impl fmt::Display for FaultCounts {
 
 /// Makes one fault after the other.
 pub(crate) struct Faults {
-    model: PathBuf,
     policy: PathBuf,
     interval: Duration,
     next_fault: Instant,
@@ -38,11 +37,10 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// The faults of `soak`, one per `interval`.
-    pub(crate) fn new(soak: &Soak, interval: Duration) -> Self {
+    /// One fault per `interval`. Swaps of plugins change `policy`.
+    pub(crate) fn new(policy: &Path, interval: Duration) -> Self {
         Self {
-            model: soak.model.canonicalize().unwrap_or_else(|_| soak.model.clone()),
-            policy: soak.policy.clone(),
+            policy: policy.to_owned(),
             interval,
             next_fault: Instant::now() + interval,
             number: 0,
@@ -84,7 +82,7 @@ impl Faults {
     }
 
     fn reload(&mut self, lab: &Lab, version: u64) -> Result<()> {
-        std::fs::write(&lab.script, soak_script(&self.model, &lab.node, &lab.workers, version))?;
+        lab.write_script(version)?;
         self.counts.reloads += 1;
         Ok(())
     }

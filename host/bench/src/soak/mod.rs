@@ -3,9 +3,11 @@
 mod clients;
 mod faults;
 mod gauges;
+mod lab;
 mod report;
+mod run;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,12 +16,12 @@ use anyhow::{Result, bail};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::contest::Folder;
-use crate::local_process::LocalProcess;
 use crate::soak::clients::{Asker, Expected};
 use crate::soak::faults::Faults;
 use crate::soak::gauges::Gauges;
+use crate::soak::lab::Lab;
 use crate::soak::report::Report;
+use crate::soak::run::Run;
 
 /// Runs a host for a long time under load and faults.
 #[derive(Debug, clap::Args)]
@@ -43,35 +45,9 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 /// The models whose answers must equal those of `plain`.
 const EXACT_MODELS: [&str; 5] = ["plain", "fast", "piped", "away", "pool"];
 
-/// The state that clients and faults share.
-pub(crate) struct Run {
-    client: reqwest::Client,
-    url: String,
-    stopped: AtomicBool,
-    answers: AtomicU64,
-    disconnects: AtomicU64,
-    stalled_readers: AtomicU64,
-}
-
-impl Run {
-    fn is_running(&self) -> bool {
-        !self.stopped.load(Ordering::Relaxed)
-    }
-}
-
-/// The processes of a run, and the folder of their files.
-pub(crate) struct Lab {
-    host: LocalProcess,
-    node: LocalProcess,
-    workers: Vec<LocalProcess>,
-    script: PathBuf,
-    plugins: PathBuf,
-    folder: Folder,
-}
-
 impl Soak {
     pub(crate) async fn run(self) -> Result<()> {
-        let mut lab = self.start()?;
+        let mut lab = Lab::start(&self.model, &self.policy)?;
         let run = Arc::new(Run {
             client: tightwad_net::machine_client().build()?,
             url: lab.host.url("/v1/chat/completions"),
@@ -105,7 +81,7 @@ impl Soak {
         clients: &mut JoinSet<Result<()>>,
     ) -> Result<Report> {
         let duration = Duration::from_secs_f64(60.0 * self.minutes);
-        let mut faults = Faults::new(self, Duration::from_secs_f64(self.fault_interval));
+        let mut faults = Faults::new(&self.policy, Duration::from_secs_f64(self.fault_interval));
         let (start, mut report) = (Instant::now(), Report::default());
         while start.elapsed() < duration {
             tokio::select! {
@@ -128,50 +104,4 @@ impl Soak {
         report.faults = faults.into_counts();
         Ok(report)
     }
-
-    fn start(&self) -> Result<Lab> {
-        let folder = Folder::new("soak")?;
-        let (path, model) = (folder.0.clone(), self.model.canonicalize()?);
-        let log = |name: &str| path.join(format!("{name}.log"));
-        let lent = format!("soak={}", model.display());
-        let node = ["node", "--model", &lent, "--no-announce", "--threads", "1", "--context", "1024"];
-        let node = LocalProcess::start(&node, &log("node"))?;
-        let mut workers = Vec::new();
-        for name in ["w1", "w2"] {
-            let cache = path.join(format!("{name}.cache"));
-            let worker = ["worker", "--threads", "1", "--cache-dir", &cache.display().to_string()];
-            workers.push(LocalProcess::start(&worker, &log(name))?);
-        }
-        let (script, plugins) = (path.join("soak.lua"), path.join("plugins"));
-        std::fs::create_dir_all(&plugins)?;
-        std::fs::copy(&self.policy, plugins.join("swapped.wasm"))?;
-        std::fs::write(&script, soak_script(&model, &node, &workers, 0))?;
-        let run = ["run", &script.display().to_string(), "--plugins-dir", &plugins.display().to_string()];
-        let host = LocalProcess::start(&run, &log("host"))?;
-        Ok(Lab { host, node, workers, script, plugins, folder })
-    }
-}
-
-/// The script of the host. `version` changes with every reload.
-fn soak_script(model: &Path, node: &LocalProcess, workers: &[LocalProcess], version: u64) -> String {
-    let model = model.display();
-    let workers: Vec<String> = workers.iter().map(|worker| format!("{:?}", worker.url(""))).collect();
-    format!(
-        r#"-- version {version}
-local tw = require "tightwad"
-local plain = tw.model {{ path = "{model}", name = "plain", context = 1024, slots = 8 }}
-local small = tw.model {{ path = "{model}", name = "small", context = 1024, slots = 4 }}
-return tw.serve {{ models = {{
-  plain = plain,
-  fast = tw.speculation {{ target = plain, drafters = tw.lookup {{}} }},
-  piped = function(req) return plain:generate(req) end,
-  away = tw.node {{ url = "{node}", name = "away", fallback = plain }},
-  pool = tw.pooling {{ model = "{model}", name = "pool", context = 1024, slots = 2, workers = {{ {workers} }} }},
-  agreed = tw.consensus {{ target = plain, drafters = {{ small, plain }}, max_draft_tokens = 4, policy = "swapped" }},
-  version = function(req) return "{version}" end,
-}} }}
-"#,
-        node = node.url(""),
-        workers = workers.join(", "),
-    )
 }

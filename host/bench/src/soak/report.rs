@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 
-use crate::soak::Run;
 use crate::soak::faults::FaultCounts;
 use crate::soak::gauges::Gauges;
+use crate::soak::run::Run;
 
 /// Readings per minute.
 const READINGS_PER_MINUTE: usize = 12;

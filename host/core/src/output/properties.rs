@@ -18,7 +18,7 @@ fn expected(text: &[u8], stop: &[String]) -> Vec<u8> {
 /// Sends `text` in tokens of one byte. Returns the text after each token.
 async fn sent(text: &[u8], stop: Vec<String>) -> Vec<String> {
     let max_tokens = u32::try_from(text.len()).unwrap();
-    let request = Request { stop, max_tokens: Some(max_tokens), ..Request::default() };
+    let request = Request { stop: stop.into(), max_tokens: Some(max_tokens), ..Request::default() };
     let session = Box::new(FakeModel::new("bytes", "").target(0, max_tokens));
     let opened = OpenedTarget { session, cached_tokens: 0, prepared: prepare(Arc::new(request)) };
     let (sink, mut events) = Events::new();

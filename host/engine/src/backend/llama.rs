@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Drafter, DrafterSource, Generator, Load, ModelFacts, OpenedTarget, Outcome,
-    PreparedRequest, Request, ResumePoint, Scorer, Sink, TargetSource, TokenScore, Tokenizer,
+    Backend, BackendError, Drafter, DrafterSource, Generator, Health, Load, ModelFacts, OpenedTarget,
+    Outcome, PreparedRequest, Request, ResumePoint, Scorer, Sink, TargetSource, TokenScore, Tokenizer,
     generate_by_decoding, to_hex,
 };
 
 use crate::backend::prompt::{PreparedInput, RequestReader};
 use crate::backend::session::{LlamaDrafter, LlamaTarget, backend_error};
+use crate::constraint::Constraint;
 use crate::engine::Engine;
 use crate::error::SessionError;
 use crate::session_params::SessionParams;
@@ -29,7 +30,16 @@ impl Llama {
     #[must_use]
     pub fn new(name: &str, engine: Engine) -> Self {
         let reader = Arc::new(RequestReader::new(engine.weights().clone(), engine.context()));
+        if let Some(error) = reader.template_error() {
+            tracing::warn!(model = name, "{error}");
+        }
         Self { name: name.into(), engine, reader }
+    }
+
+    /// The reason why the model refuses chat requests, if it has no usable chat template.
+    #[must_use]
+    pub fn template_error(&self) -> Option<String> {
+        self.reader.template_error().map(ToString::to_string)
     }
 
     /// The engine, for its counters.
@@ -86,6 +96,10 @@ impl Backend for Llama {
         Load { active: stats.active_sequences(), waiting: stats.queued_requests() }
     }
 
+    fn health(&self) -> Health {
+        self.engine.stats().health()
+    }
+
     fn as_generator(&self) -> Option<&dyn Generator> {
         Some(self)
     }
@@ -130,8 +144,8 @@ impl TargetSource for Llama {
             max_tokens: self.max_tokens(prompt.len(), request.max_tokens)?,
             request: request.clone(),
             prompt: prompt.into(),
-            text: text.into(),
-            constraint: constraint.map(tightwad_core::Constraint::new),
+            text,
+            constraint: constraint.map(|compiled| tightwad_core::Constraint::new(Arc::new(compiled))),
             tokenizer: self.reader.tokenizer(),
         })
     }
@@ -141,6 +155,8 @@ impl TargetSource for Llama {
         request: &Arc<Request>,
         resume_point: Option<&ResumePoint>,
     ) -> Result<OpenedTarget, BackendError> {
+        // A request that the queue refuses must not cost the time to render and tokenize its prompt.
+        self.engine.check_queue().map_err(|error| self.backend_error(error))?;
         let mut prepared = self.prepare(request).await?;
         if let Some(resume_point) = resume_point {
             prepared.prompt = resume_point.prompt.clone();
@@ -161,7 +177,8 @@ impl DrafterSource for Llama {
         let mut params = session_params(prepared);
         params.max_tokens = prepared.max_tokens.min(self.max_tokens(prepared.prompt.len(), None)?);
         if params.constraint.is_none() && prepared.request.is_constrained() {
-            params.constraint = self.reader.prepare(&self.name, &prepared.request).await?.constraint;
+            params.constraint =
+                self.reader.prepare(&self.name, &prepared.request).await?.constraint.map(Arc::new);
         }
         let session = self.engine.open(params).await.map_err(|error| self.backend_error(error))?;
         Ok(Box::new(LlamaDrafter::new(&self.name, session, &self.engine, prepared.prompt.len())))
@@ -197,7 +214,10 @@ fn session_params(prepared: &PreparedRequest) -> SessionParams {
         prompt: prepared.prompt.to_vec(),
         output: Vec::new(),
         sampling: prepared.request.sampling.clone(),
-        constraint: prepared.constraint.as_ref().and_then(|compiled| compiled.get().cloned()),
+        constraint: prepared
+            .constraint
+            .as_ref()
+            .and_then(|compiled| compiled.get::<Arc<Constraint>>().cloned()),
         max_tokens: prepared.max_tokens,
         prefill: false,
     }

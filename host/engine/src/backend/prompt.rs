@@ -15,7 +15,7 @@ use crate::weights::Weights;
 /// The prompt and the constraint of a session.
 pub(crate) struct PreparedInput {
     pub prompt: Vec<TokenId>,
-    pub text: String,
+    pub text: Arc<str>,
     pub constraint: Option<Constraint>,
 }
 
@@ -31,6 +31,11 @@ impl RequestReader {
     pub(crate) fn new(weights: Arc<Weights>, context: u32) -> Self {
         let template = ChatTemplate::from_weights(&weights);
         Self { weights, template, context }
+    }
+
+    /// The reason why chat requests fail, if the model has no usable chat template.
+    pub(crate) fn template_error(&self) -> Option<&TemplateError> {
+        self.template.as_ref().err()
     }
 
     /// True when the chat template mentions tools.
@@ -64,7 +69,7 @@ impl RequestReader {
             Prompt::Text(text) => (weights.tokenize(thread, text, true, context), text.clone(), "prompt"),
             Prompt::Chat(messages) => {
                 let text = self.render(thread, messages, request)?;
-                (weights.tokenize_rendered(thread, &text, context), text, "messages")
+                (weights.tokenize_rendered(thread, &text, context), text.into(), "messages")
             }
         };
         let prompt = tokens.map_err(|error| text_error("", Some(field), &error))?;
@@ -88,11 +93,9 @@ impl RequestReader {
         if show_tools && !template.supports_tools() {
             return Err(invalid("tools", "this model's chat template does not support tools"));
         }
-        let messages =
-            Value::Array(messages.iter().map(|message| Value::Object(message.0.clone())).collect());
-        let tools = show_tools.then(|| request.tools.iter().map(|tool| tool.definition.clone()).collect());
+        let tools = show_tools.then(|| request.tools.iter().map(|tool| &tool.definition).collect::<Vec<_>>());
         let max_bytes = self.weights.max_text_bytes(self.context);
-        match template.render(thread, &messages, tools.as_ref(), max_bytes) {
+        match template.render(thread, messages, tools.as_deref(), max_bytes) {
             Err(TemplateError::TooLong(bytes)) => {
                 Err(text_error("", Some("messages"), &self.weights.too_long_error(bytes, self.context)))
             }
@@ -159,18 +162,19 @@ fn grammar(request: &Request) -> Result<Option<(TopLevelGrammar, &'static str)>,
             Some((TopLevelGrammar::from_json_schema(json!({"type": "object"})), "response_format"))
         }
         Format::JsonSchema(schema) => {
-            Some((TopLevelGrammar::from_json_schema(schema.clone()), "response_format"))
+            Some((TopLevelGrammar::from_json_schema(Value::clone(schema)), "response_format"))
         }
-        Format::Grammar(text) => Some((TopLevelGrammar::from_lark(text.clone()), "grammar")),
+        Format::Grammar(text) => Some((TopLevelGrammar::from_lark(text.as_ref().to_owned()), "grammar")),
     })
 }
 
 /// The grammar of one tool call, in the form that Hermes and Qwen templates teach.
 fn tool_call_grammar(tools: &[&Tool]) -> TopLevelGrammar {
+    let any_object = json!({"type": "object"});
     let call_schema = |tool: &&Tool| {
         json!({
             "type": "object",
-            "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
+            "properties": {"name": {"const": tool.name}, "arguments": tool.parameters().unwrap_or(&any_object)},
             "required": ["name", "arguments"],
             "additionalProperties": false,
         })

@@ -22,6 +22,7 @@ pub(crate) fn backend_error(backend: &str, error: SessionError) -> BackendError 
         }
         SessionError::TooLong { .. } => invalid(Some("messages"), Some("context_length_exceeded")),
         SessionError::EmptyPrompt => invalid(Some("prompt"), None),
+        SessionError::UnknownBias { .. } | SessionError::AllForbidden => invalid(Some("logit_bias"), None),
         SessionError::Constraint(_) => invalid(Some("response_format"), None),
         other => BackendError::failed(backend, other),
     }

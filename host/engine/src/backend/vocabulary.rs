@@ -42,7 +42,7 @@ impl PromptReader for Vocabulary {
         Ok(PreparedRequest {
             request: request.clone(),
             prompt: prepared.prompt.into(),
-            text: prepared.text.into(),
+            text: prepared.text,
             max_tokens: request.max_tokens.unwrap_or(u32::MAX / 2),
             constraint: None,
             tokenizer: self.0.tokenizer(),

@@ -8,6 +8,7 @@ pub(crate) mod cpu_load;
 pub(crate) mod kernels;
 #[cfg(target_os = "linux")]
 pub(crate) mod lazy_buffer;
+pub(crate) mod log;
 pub(crate) mod model;
 #[cfg(target_os = "linux")]
 pub(crate) mod reference;

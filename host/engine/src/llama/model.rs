@@ -8,6 +8,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
 use crate::error::LoadError;
+use crate::llama::log;
 use crate::runtime;
 
 /// The parameters that all models share.
@@ -28,12 +29,13 @@ pub(crate) fn default_params() -> sys::llama_model_params {
 /// live as long as the model.
 pub(crate) unsafe fn load(path: &Path, params: sys::llama_model_params) -> Result<LlamaModel, LoadError> {
     runtime::llama_backend()?;
-    let malformed = |reason: &str| LoadError::Malformed { path: path.to_owned(), reason: reason.to_owned() };
-    let file = CString::new(path.to_string_lossy().as_bytes())
-        .map_err(|_| malformed("its path contains a zero byte"))?;
+    let refused = |reason: String| LoadError::Refused { path: path.to_owned(), reason };
+    let file = CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| refused("its path contains a zero byte".to_owned()))?;
     // SAFETY: the path lives as long as this function; the caller ensures the rest.
-    let loaded = unsafe { sys::llama_model_load_from_file(file.as_ptr(), params) };
-    let model = NonNull::new(loaded).ok_or_else(|| malformed("llama.cpp failed to load it; see its log"))?;
+    let load = || unsafe { sys::llama_model_load_from_file(file.as_ptr(), params) };
+    let (loaded, errors) = log::collect_errors(load);
+    let model = NonNull::new(loaded).ok_or_else(|| refused(log::load_error(&errors)))?;
     // SAFETY: by its `repr`, `LlamaModel` is a transparent wrapper of a non-null pointer that it owns. No
     // other code frees this pointer.
     Ok(unsafe { std::mem::transmute::<NonNull<sys::llama_model>, LlamaModel>(model) })

@@ -49,3 +49,39 @@ pub(crate) enum Work {
         reply: oneshot::Sender<Result<Vec<Proposal>, SessionError>>,
     },
 }
+
+impl Work {
+    /// The first token outside a vocabulary of `vocabulary_size` tokens. Drafts are cut at such a token instead.
+    pub(crate) fn find_unknown_token(&self, vocabulary_size: u32) -> Option<TokenId> {
+        match self {
+            Self::Propose { output: tokens, .. }
+            | Self::Score { text: tokens, .. }
+            | Self::Accept { tokens, .. } => tokens.iter().find(|token| **token >= vocabulary_size).copied(),
+            Self::Prefill { .. } | Self::Verify { .. } | Self::Decode { .. } => None,
+        }
+    }
+
+    /// Replies with `error`.
+    pub(crate) fn fail(self, error: &SessionError) {
+        let error = error.clone();
+        // The session may be closed already.
+        match self {
+            Self::Prefill { reply, .. } => drop(reply.send(Err(error))),
+            Self::Verify { reply, .. } => drop(reply.send(Err(error))),
+            Self::Accept { reply, .. } => drop(reply.send(Err(error))),
+            Self::Decode { steps, .. } => drop(steps.send(Err(error))),
+            Self::Propose { reply, .. } => drop(reply.send(Err(error))),
+            Self::Score { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Drops results that the session does not know yet.
+    pub(crate) fn restart(&mut self) {
+        match self {
+            Self::Score { scored, .. } => scored.clear(),
+            Self::Propose { proposals, .. } => proposals.clear(),
+            Self::Verify { draft, .. } => draft.limit_paths(1),
+            Self::Prefill { .. } | Self::Accept { .. } | Self::Decode { .. } => {}
+        }
+    }
+}

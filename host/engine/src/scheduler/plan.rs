@@ -56,7 +56,7 @@ impl TokenBudget {
 }
 
 /// Fills `rows` with the ready work: first all work that ends in a token, then chunks of prompts. A tied
-/// position has a pass of its own.
+/// position has a pass of its own. Leaves out sequences that took part in a panic: they get passes of their own.
 pub(crate) fn plan(
     running: &BTreeMap<u64, Sequence>,
     budget: &mut TokenBudget,
@@ -65,8 +65,7 @@ pub(crate) fn plan(
     let ready = || running.iter().filter(|(_, sequence)| sequence.work.is_some());
     // A tied sequence may first have to evaluate its state again (recurrent layers). The sequence gets its
     // own pass once only its last token is pending.
-    let is_tied = |sequence: &&Sequence| sequence.partial.is_some() && sequence.pending_tokens() == 1;
-    if let Some((id, sequence)) = ready().find(|(_, sequence)| is_tied(sequence)) {
+    if let Some((id, sequence)) = ready().find(|(_, sequence)| sequence.is_tied()) {
         rows.extend(sequence.rows(sequence.slot, 1, &[]));
         return vec![PlannedStep { id: *id, step: Step::Token { row: 0, rows: 1 } }];
     }
@@ -80,7 +79,7 @@ pub(crate) fn plan(
         if remaining == 0 {
             break;
         }
-        if sequence.wants_token() {
+        if sequence.wants_token() || sequence.panics > 0 {
             continue;
         }
         let before = rows.len();
@@ -123,7 +122,7 @@ fn select_token_sequences<'a>(
     running: &'a BTreeMap<u64, Sequence>,
     budget: &mut TokenBudget,
 ) -> Vec<(u64, &'a Sequence)> {
-    let ready = running.iter().filter(|(_, sequence)| sequence.wants_token());
+    let ready = running.iter().filter(|(_, sequence)| sequence.wants_token() && sequence.panics == 0);
     let (from_next, before_next): (Vec<_>, Vec<_>) = ready.partition(|(id, _)| **id >= budget.next_id);
     let (mut selected, mut used_rows) = (Vec::new(), 0);
     for (id, sequence) in from_next.into_iter().chain(before_next) {

@@ -9,52 +9,52 @@ use crate::scheduler::sequence::Sequence;
 use crate::scheduler::verify_context::VerifyContext;
 
 /// Sets the sequence's tokens to the prompt and the output that the draft continues.
-pub(crate) fn begin(sequence: &mut Sequence, context_size: usize, context: &mut BatchContext<'_>) {
-    let Some(Work::Propose { output, max, .. }) = &mut sequence.work else { return };
-    let output = std::mem::take(output);
+pub(crate) fn begin(
+    sequence: &mut Sequence,
+    work: &mut Option<Work>,
+    context_size: usize,
+    context: &mut BatchContext<'_>,
+) {
+    let Some(Work::Propose { output, max, .. }) = work else { return };
     let capacity = context_size.saturating_sub(sequence.prompt_length + output.len() + 1);
     *max = (*max).min(u32::try_from(capacity).unwrap_or(u32::MAX));
-    let max = *max;
+    let finished = *max == 0;
     let drafted = &sequence.tokens[sequence.prompt_length..];
-    let common = drafted.iter().zip(&output).take_while(|(a, b)| a == b).count();
+    let common = drafted.iter().zip(output.iter()).take_while(|(a, b)| a == b).count();
     sequence.truncate(sequence.prompt_length + common, context);
     for token in &output[common..] {
         if sequence.push(*token).is_err() {
             sequence.constraint = None;
         }
     }
-    if max == 0 {
-        finish(sequence);
+    if finished {
+        reply(work);
     }
 }
 
-/// Drafts one token from the logits of `row`. Returns true if it sent the reply.
+/// Drafts one token from the logits of `row`. Takes `work` and returns true if it sent the reply.
 pub(crate) fn advance(
     sequence: &mut Sequence,
-    work: Work,
+    work: &mut Option<Work>,
     row: usize,
     context: &mut BatchContext<'_>,
     verify_context: &mut VerifyContext,
 ) -> Result<bool, SessionError> {
-    let Work::Propose { output, max, min_probability, mut proposals, reply } = work else {
-        sequence.work = Some(work);
-        return Ok(false);
-    };
+    let Some(Work::Propose { max, min_probability, proposals, .. }) = work else { return Ok(false) };
     sequence.evaluated = sequence.tokens.len();
     // The last token stays pending if no other follows. The next call needs its logits again.
-    let proceed = match next(sequence, row, min_probability, context, verify_context) {
+    let proceed = match next(sequence, row, *min_probability, context, verify_context) {
         Some(proposal) => {
             proposals.push(proposal);
-            sequence.push(proposal.token).is_ok() && proposals.len() < max as usize
+            sequence.push(proposal.token).is_ok() && proposals.len() < *max as usize
         }
         None => false,
     };
     if proceed {
-        sequence.work = Some(Work::Propose { output, max, min_probability, proposals, reply });
         return Ok(false);
     }
     sequence.truncate_cache(sequence.tokens.len() - 1, context);
-    Ok(reply.send(Ok(proposals)).is_ok())
+    Ok(reply(work))
 }
 
 fn next(
@@ -71,8 +71,13 @@ fn next(
     accepted.then_some(Proposal { token, probability })
 }
 
-fn finish(sequence: &mut Sequence) {
-    if let Some(Work::Propose { proposals, reply, .. }) = sequence.work.take() {
-        let _ = reply.send(Ok(proposals));
+/// Sends the proposals. Returns false if the session is closed.
+fn reply(work: &mut Option<Work>) -> bool {
+    match work.take() {
+        Some(Work::Propose { proposals, reply, .. }) => reply.send(Ok(proposals)).is_ok(),
+        other => {
+            *work = other;
+            false
+        }
     }
 }

@@ -2,19 +2,22 @@
 //!
 //! Invariant: each running sequence holds one slot, and one more per branch while it verifies a tree. The
 //! counter `queued_requests` is the length of the queue plus the number of `Open` commands in the channel.
+//!
+//! Each step that may panic first names its sequences in `suspects`, and keeps the work of one sequence in
+//! `in_progress`. So [`Sequences::recover`] loses no work.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tightwad_core::TokenId;
 use tokio::sync::oneshot;
 
 use crate::config::EngineConfig;
 use crate::error::SessionError;
 use crate::sampling::sampler::Sampler;
 use crate::scheduler::batch_cost::BatchCost;
+use crate::scheduler::begin::BeginContext;
 use crate::scheduler::command::{Command, Work};
 use crate::scheduler::context::{BatchContext, Row};
 use crate::scheduler::plan::{PlannedStep, Step, TokenBudget};
@@ -22,12 +25,15 @@ use crate::scheduler::sequence::Sequence;
 use crate::scheduler::slots::{SlotLease, Slots};
 use crate::scheduler::stats::Stats;
 use crate::scheduler::verify_context::VerifyContext;
-use crate::scheduler::{plan, propose, score, verify};
+use crate::scheduler::{begin, plan, propose, score, verify};
 use crate::session_params::SessionParams;
 use crate::weights::Weights;
 
 #[cfg(test)]
 mod tests;
+
+/// The number of panics without a reply between them after which a sequence fails.
+const MAX_PANICS: u32 = 2;
 
 struct QueuedRequest {
     id: u64,
@@ -44,6 +50,12 @@ pub(crate) struct Sequences {
     context_size: usize,
     token_budget: TokenBudget,
     rows: Vec<Row>,
+    /// The sequences that the current step works on.
+    suspects: Vec<u64>,
+    /// The work of the only suspect, while a function may reply to it.
+    in_progress: Option<Work>,
+    /// True if the next pass is for a sequence that took part in a panic.
+    isolate_next: bool,
 }
 
 impl Sequences {
@@ -69,6 +81,9 @@ impl Sequences {
             context_size: config.context as usize,
             token_budget: TokenBudget::default(),
             rows: Vec::new(),
+            suspects: Vec::new(),
+            in_progress: None,
+            isolate_next: false,
         }
     }
 
@@ -89,27 +104,84 @@ impl Sequences {
                 return;
             };
             let Some(QueuedRequest { id, params, reply }) = self.queue.pop_front() else { return };
+            self.verify_context.stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
             if let Some(source) = copy_from {
                 context.copy_cache(source, slot);
             }
             let reused = context.truncate(slot, reused_tokens);
             let stats = &self.verify_context.stats;
-            stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
             stats.active_sequences.fetch_add(1, Ordering::AcqRel);
             stats.reused_tokens.fetch_add(reused as u64, Ordering::Relaxed);
-            let prefill = params.prefill;
-            let (mut sequence, resumed) = Sequence::new(*params, slot, reused);
+            let mut sequence = Sequence::new(*params, slot, reused);
             let reused = u32::try_from(reused).unwrap_or(u32::MAX);
-            if let Err(error) = resumed {
-                sequence.finished = true;
-                let _ = reply.send(Err(error));
-            } else if prefill && sequence.pending_tokens() > 1 {
-                sequence.work = Some(Work::Prefill { reused, reply });
-            } else {
-                let _ = reply.send(Ok(reused));
-                sequence.think_time.on_reply();
-            }
+            sequence.work = Some(Work::Prefill { reused, reply });
             self.running.insert(id, sequence);
+            self.start(id, context);
+        }
+    }
+
+    /// Starts the sequences that [`Self::recover`] has prepared.
+    pub(crate) fn start_recovered(&mut self, context: &mut BatchContext<'_>) {
+        let recovered = self.running.iter().filter(|(_, sequence)| sequence.is_stale && !sequence.finished);
+        let ids: Vec<u64> = recovered.map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.start(id, context));
+    }
+
+    fn start(&mut self, id: u64, context: &mut BatchContext<'_>) {
+        self.suspect(id);
+        let Some(sequence) = self.running.get_mut(&id) else { return };
+        match sequence.start() {
+            Ok(()) => self.begin(id, context),
+            Err(error) => sequence.fail(&error),
+        }
+        self.suspects.clear();
+    }
+
+    fn suspect(&mut self, id: u64) {
+        self.suspects.clear();
+        self.suspects.push(id);
+    }
+
+    /// Prepares all sequences for a new, empty context after a panic with the message `reason`. A sequence that
+    /// took part in too many panics fails. Returns false if the panic did not concern a sequence.
+    pub(crate) fn recover(&mut self, reason: &str) -> bool {
+        let suspects = std::mem::take(&mut self.suspects);
+        let only = suspects.first().and_then(|id| self.running.get_mut(id));
+        if let (Some(work), Some(sequence)) = (self.in_progress.take(), only) {
+            sequence.work = Some(work);
+        }
+        self.verify_context.sampler = Sampler::default();
+        self.slots.reset();
+        for (id, sequence) in &mut self.running {
+            // There is a slot for each running sequence.
+            sequence.restart(self.slots.lease_any().unwrap_or_default());
+            sequence.panics += u32::from(suspects.contains(id));
+            if sequence.panics >= MAX_PANICS {
+                let (panics, reason) = (sequence.panics, reason.to_owned());
+                sequence.fail(&SessionError::Panicked { panics, reason });
+            }
+        }
+        !suspects.is_empty()
+    }
+
+    /// Fails all sequences and all queued requests.
+    pub(crate) fn fail_all(&mut self, error: &SessionError) {
+        self.running.values_mut().for_each(|sequence| sequence.fail(error));
+        for QueuedRequest { id, params, reply } in std::mem::take(&mut self.queue) {
+            self.refuse(Command::Open { id, params, reply }, error);
+        }
+    }
+
+    /// Handles a command while there is no context.
+    pub(crate) fn refuse(&mut self, command: Command, error: &SessionError) {
+        match command {
+            Command::Open { reply, .. } => {
+                self.verify_context.stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
+                // The caller may have stopped waiting.
+                let _ = reply.send(Err(error.clone()));
+            }
+            Command::Close { id } => self.remove(id),
+            Command::Work { work, .. } => work.fail(error),
         }
     }
 
@@ -128,13 +200,31 @@ impl Sequences {
     pub(crate) fn run_pass(&mut self, context: &mut BatchContext<'_>) -> bool {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
-        let planned = plan::plan(&self.running, &mut self.token_budget, &mut rows);
+        let planned = self.plan(&mut rows);
         if let Err(error) = self.forward(&planned, &rows, context) {
             self.retry_one_by_one(planned, &error, context);
         }
+        self.suspects.clear();
         let has_rows = !rows.is_empty();
         self.rows = rows;
         has_rows
+    }
+
+    /// Plans the next pass. Passes of a sequence that took part in a panic alternate with passes of the others.
+    fn plan(&mut self, rows: &mut Vec<Row>) -> Vec<PlannedStep> {
+        let ready = || self.running.iter().filter(|(_, sequence)| sequence.work.is_some());
+        let isolated = ready().find(|(_, sequence)| sequence.panics > 0 && !sequence.is_tied());
+        let others = || ready().any(|(_, sequence)| sequence.panics == 0);
+        match isolated {
+            Some((id, sequence)) if self.isolate_next || !others() => {
+                self.isolate_next = false;
+                vec![plan::plan_alone(*id, sequence, rows)]
+            }
+            _ => {
+                self.isolate_next = true;
+                plan::plan(&self.running, &mut self.token_budget, rows)
+            }
+        }
     }
 
     /// Runs one forward pass over `rows`, then advances each sequence of `planned`. Returns an error if the
@@ -148,6 +238,8 @@ impl Sequences {
         if rows.is_empty() {
             return Ok(());
         }
+        self.suspects.clear();
+        self.suspects.extend(planned.iter().map(|step| step.id));
         let start = Instant::now();
         let result = context.forward(rows);
         let elapsed = start.elapsed();
@@ -160,6 +252,7 @@ impl Sequences {
         let batch_cost = BatchCost::new(elapsed, rows.len(), sequences, stats);
         result?;
         for step in planned {
+            self.suspect(step.id);
             if let Err(error) = self.advance(step, &batch_cost, context)
                 && let Some(sequence) = self.running.get_mut(&step.id)
             {
@@ -216,18 +309,23 @@ impl Sequences {
                 self.verify_context.elapsed = now.saturating_duration_since(sequence.last_step_at);
                 self.verify_context.cost = batch_cost.attribute(rows, self.verify_context.elapsed);
                 sequence.last_step_at = now;
-                match sequence.work.take() {
-                    Some(work @ Work::Propose { .. }) => {
-                        propose::advance(sequence, work, row, context, &mut self.verify_context)?
+                self.in_progress = sequence.work.take();
+                let work = &mut self.in_progress;
+                let replied = match work {
+                    Some(Work::Propose { .. }) => {
+                        propose::advance(sequence, work, row, context, &mut self.verify_context)
                     }
-                    Some(work @ Work::Score { .. }) => score::advance(sequence, work, row, context),
-                    Some(work) => verify::advance(sequence, work, row, context, &mut self.verify_context)?,
-                    None => false,
-                }
+                    Some(Work::Score { .. }) => Ok(score::advance(sequence, work, row, context)),
+                    Some(_) => verify::advance(sequence, work, row, context, &mut self.verify_context),
+                    None => Ok(false),
+                };
+                sequence.work = self.in_progress.take();
+                replied?
             }
         };
         if replied {
             sequence.think_time.on_reply();
+            sequence.panics = 0;
         }
         Ok(())
     }
@@ -235,32 +333,35 @@ impl Sequences {
     fn submit(&mut self, id: u64, work: Work, sent_at: Instant, context: &mut BatchContext<'_>) {
         // The session sees the dropped reply channel and reports that the engine has stopped.
         let Some(sequence) = self.running.get_mut(&id) else { return };
-        let finished = sequence.finished;
         sequence.think_time.on_request(sent_at);
         sequence.last_step_at = sent_at;
-        sequence.work = Some(work);
-        let find_unknown =
-            |tokens: &[TokenId]| tokens.iter().find(|token| **token >= context.vocabulary).copied();
-        let unknown = match &sequence.work {
-            Some(
-                Work::Propose { output: tokens, .. }
-                | Work::Score { text: tokens, .. }
-                | Work::Accept { tokens, .. },
-            ) => find_unknown(tokens),
-            _ => None,
-        };
-        match &sequence.work {
-            _ if finished => sequence.fail(&SessionError::Finished),
-            _ if unknown.is_some() => {
-                sequence.fail(&SessionError::UnknownToken(unknown.unwrap_or_default()));
-                // The session may send other work.
-                sequence.finished = false;
-            }
-            Some(Work::Propose { .. }) => propose::begin(sequence, self.context_size, context),
-            Some(Work::Score { .. }) => score::begin(sequence, self.context_size),
-            Some(Work::Accept { .. }) => accept_tokens(sequence, &self.verify_context.weights),
-            _ => verify::begin(sequence, self.context_size, &mut self.slots, context),
+        if sequence.finished {
+            work.fail(&SessionError::Finished);
+        } else if let Some(token) = work.find_unknown_token(context.vocabulary) {
+            // The session may send other work.
+            work.fail(&SessionError::UnknownToken(token));
+        } else {
+            sequence.work = Some(work);
+            self.begin(id, context);
         }
+    }
+
+    /// Prepares the work of a sequence, and replies if no pass is necessary.
+    fn begin(&mut self, id: u64, context: &mut BatchContext<'_>) {
+        self.suspect(id);
+        let Some(sequence) = self.running.get_mut(&id) else { return };
+        self.in_progress = sequence.work.take();
+        let begin_context = BeginContext {
+            context_size: self.context_size,
+            slots: &mut self.slots,
+            weights: &self.verify_context.weights,
+        };
+        let begun = begin::begin(sequence, &mut self.in_progress, begin_context, context);
+        sequence.work = self.in_progress.take();
+        if let Err(error) = begun {
+            sequence.fail(&error);
+        }
+        self.suspects.clear();
     }
 
     /// Clears and releases the slots of a tree's branches.
@@ -274,6 +375,11 @@ impl Sequences {
 
     fn close(&mut self, id: u64, context: &mut BatchContext<'_>) {
         self.release_branches(id, context);
+        self.remove(id);
+    }
+
+    /// Removes a sequence without branches, or a queued request.
+    fn remove(&mut self, id: u64) {
         let stats = &self.verify_context.stats;
         if let Some(mut sequence) = self.running.remove(&id) {
             sequence.tokens.truncate(sequence.evaluated);
@@ -283,17 +389,5 @@ impl Sequences {
             self.queue.remove(index);
             stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
         }
-    }
-}
-
-/// Appends the tokens immediately. The next pass evaluates these tokens.
-fn accept_tokens(sequence: &mut Sequence, weights: &Weights) {
-    match sequence.work.take() {
-        Some(Work::Accept { tokens, reply }) => {
-            let must_stop = |token| weights.ends_turn(token) || token >= weights.vocabulary_size();
-            // The session may be closed already, so a failed reply is not an error.
-            let _ = reply.send(sequence.accept(&tokens, must_stop));
-        }
-        other => sequence.work = other,
     }
 }

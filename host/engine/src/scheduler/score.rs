@@ -10,25 +10,31 @@ use crate::scheduler::rows::score_chunk;
 use crate::scheduler::sequence::Sequence;
 
 /// Rejects a text that does not fit the context, and replies immediately to an empty text.
-pub(crate) fn begin(sequence: &mut Sequence, context_size: usize) {
-    let Some(Work::Score { text, .. }) = &sequence.work else { return };
+pub(crate) fn begin(
+    sequence: &Sequence,
+    work: &mut Option<Work>,
+    context_size: usize,
+) -> Result<(), SessionError> {
+    let Some(Work::Score { text, .. }) = work else { return Ok(()) };
     let (prompt, generate) = (sequence.tokens.len() as u32, text.len() as u32);
-    if text.is_empty() {
-        if let Some(Work::Score { reply, .. }) = sequence.work.take() {
-            let _ = reply.send(Ok(Vec::new()));
-        }
-    } else if sequence.tokens.len() + text.len() > context_size {
-        sequence.fail(&SessionError::TooLong { context: context_size as u32, prompt, generate });
+    if sequence.tokens.len() + text.len() > context_size {
+        return Err(SessionError::TooLong { context: context_size as u32, prompt, generate });
     }
+    if text.is_empty() {
+        reply(work);
+    }
+    Ok(())
 }
 
-/// Scores tokens from the logits of `row` on. Returns true if it sent the reply.
-pub(crate) fn advance(sequence: &mut Sequence, work: Work, row: usize, context: &BatchContext<'_>) -> bool {
-    let Work::Score { text, mut scored, reply } = work else {
-        sequence.work = Some(work);
-        return false;
-    };
-    let evaluated = score_chunk(&text, scored.len()).to_vec();
+/// Scores tokens from the logits of `row` on. Takes `work` and returns true if it sent the reply.
+pub(crate) fn advance(
+    sequence: &mut Sequence,
+    work: &mut Option<Work>,
+    row: usize,
+    context: &BatchContext<'_>,
+) -> bool {
+    let Some(Work::Score { text, scored, .. }) = work else { return false };
+    let evaluated = score_chunk(text, scored.len()).to_vec();
     let first = scored.len();
     for (offset, token) in text[first..=first + evaluated.len()].iter().enumerate() {
         scored.push(score(context.logits(row + offset), *token));
@@ -38,11 +44,21 @@ pub(crate) fn advance(sequence: &mut Sequence, work: Work, row: usize, context: 
     if scored.len() < text.len() {
         // The next pass begins with the first token that no pass has evaluated.
         sequence.tokens.push(text[scored.len() - 1]);
-        sequence.work = Some(Work::Score { text, scored, reply });
         return false;
     }
     sequence.finished = true;
-    reply.send(Ok(scored)).is_ok()
+    reply(work)
+}
+
+/// Sends the scores. Returns false if the session is closed.
+fn reply(work: &mut Option<Work>) -> bool {
+    match work.take() {
+        Some(Work::Score { scored, reply, .. }) => reply.send(Ok(scored)).is_ok(),
+        other => {
+            *work = other;
+            false
+        }
+    }
 }
 
 fn score(logits: &[f32], token: TokenId) -> TokenScore {

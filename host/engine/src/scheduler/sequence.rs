@@ -1,8 +1,10 @@
 //! One sequence.
 //!
-//! Invariant: the cache of the sequence's slot holds `tokens[..evaluated]`. Until the sequence is finished,
-//! at least its last token is pending: the logits of this token choose the next one.
+//! Invariants: the cache of the sequence's slot holds `tokens[..evaluated]`. Until the sequence is finished,
+//! at least its last token is pending: the logits of this token choose the next one. The session knows exactly
+//! `tokens[..committed]`; after a panic the sequence continues from there.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tightwad_core::{Sampling, StepResult, TokenId};
@@ -24,9 +26,19 @@ pub(crate) struct Sequence {
     pub prompt_length: usize,
     pub tokens: Vec<TokenId>,
     pub evaluated: usize,
+    /// Tokens that the session knows: the prompt and the output of all replies.
+    committed: usize,
     pub sampling: Sampling,
     pub history: History,
     pub constraint: Option<Constraint>,
+    /// The constraint before the first token of the output.
+    initial_constraint: Option<Arc<Constraint>>,
+    /// True if the opening waits for the evaluation of the prompt.
+    prefill: bool,
+    /// True until `start` has succeeded: `history` and `constraint` do not match `tokens`.
+    pub is_stale: bool,
+    /// Panics while this sequence was worked on, since its last reply.
+    pub panics: u32,
     pub max_tokens: u32,
     pub work: Option<Work>,
     pub finished: bool,
@@ -38,31 +50,70 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// A sequence whose slot holds the first `evaluated` tokens. Also returns an error if the constraint
-    /// forbids the output of `params`.
-    pub(crate) fn new(
-        params: SessionParams,
-        slot: usize,
-        evaluated: usize,
-    ) -> (Self, Result<(), SessionError>) {
-        let mut sequence = Self {
+    /// A sequence whose slot holds the first `evaluated` tokens. [`Self::start`] must follow.
+    pub(crate) fn new(params: SessionParams, slot: usize, evaluated: usize) -> Self {
+        let prompt_length = params.prompt.len();
+        let tokens = [params.prompt, params.output].concat();
+        Self {
             slot,
             branches: Vec::new(),
-            prompt_length: params.prompt.len(),
-            history: History::of_prompt(&params.prompt),
-            tokens: params.prompt,
+            prompt_length,
+            history: History::default(),
+            committed: tokens.len(),
+            tokens,
             evaluated,
             sampling: params.sampling,
-            constraint: params.constraint,
+            constraint: None,
+            initial_constraint: params.constraint,
+            prefill: params.prefill,
+            is_stale: true,
+            panics: 0,
             max_tokens: params.max_tokens,
             work: None,
             finished: false,
             partial: None,
             think_time: ThinkTime::default(),
             last_step_at: Instant::now(),
-        };
-        let resumed = params.output.iter().try_for_each(|token| sequence.push(*token));
-        (sequence, resumed)
+        }
+    }
+
+    /// Brings history and constraint to the committed tokens. Returns an error if the constraint forbids them.
+    pub(crate) fn start(&mut self) -> Result<(), SessionError> {
+        let (prompt, output) = self.tokens.split_at(self.prompt_length);
+        self.history = History::of_prompt(prompt);
+        output.iter().for_each(|token| self.history.push(*token));
+        let mut constraint = self.initial_constraint.as_deref().cloned();
+        if let Some(constraint) = &mut constraint {
+            let pushed = output.iter().try_for_each(|token| constraint.push(*token));
+            pushed.map_err(|error| SessionError::Constraint(error.0))?;
+        }
+        self.constraint = constraint;
+        self.is_stale = false;
+        Ok(())
+    }
+
+    /// Returns to the committed tokens, with the empty cache of `slot`. [`Self::start`] must follow.
+    pub(crate) fn restart(&mut self, slot: usize) {
+        self.tokens.truncate(self.committed);
+        (self.slot, self.evaluated, self.is_stale) = (slot, 0, true);
+        self.branches.clear();
+        self.partial = None;
+        // The pause is not a cost of the work.
+        self.last_step_at = Instant::now();
+        if let Some(work) = &mut self.work {
+            work.restart();
+        }
+    }
+
+    /// The session learns all tokens.
+    pub(crate) fn mark_committed(&mut self) {
+        self.committed = self.tokens.len();
+        self.panics = 0;
+    }
+
+    /// True if the opening must wait until the prompt is evaluated.
+    pub(crate) fn needs_prefill(&self) -> bool {
+        self.prefill && self.pending_tokens() > 1
     }
 
     /// The number of tokens that are not in the cache.
@@ -112,7 +163,18 @@ impl Sequence {
             tie_threshold,
         };
         let sampled = sampler.sample(logits, &sample_context);
-        sampled.ok_or_else(|| SessionError::Constraint("it forbids every token".to_owned()))
+        sampled.ok_or_else(|| self.no_token_error())
+    }
+
+    /// The error if no token can follow.
+    fn no_token_error(&self) -> SessionError {
+        if !self.sampling.logit_bias.is_empty() {
+            SessionError::AllForbidden
+        } else if self.constraint.is_some() {
+            SessionError::Constraint("it forbids every token".to_owned())
+        } else {
+            SessionError::Decode("the model gave no token a probability".to_owned())
+        }
     }
 
     /// Appends `token` to the output.
@@ -186,15 +248,14 @@ impl Sequence {
     pub(crate) fn fail(&mut self, error: &SessionError) {
         self.finished = true;
         self.partial = None;
-        match self.work.take() {
-            None => {}
-            Some(Work::Prefill { reply, .. }) => drop(reply.send(Err(error.clone()))),
-            Some(Work::Verify { reply, .. }) => drop(reply.send(Err(error.clone()))),
-            Some(Work::Accept { reply, .. }) => drop(reply.send(Err(error.clone()))),
-            Some(Work::Decode { steps, .. }) => drop(steps.send(Err(error.clone()))),
-            Some(Work::Propose { reply, .. }) => drop(reply.send(Err(error.clone()))),
-            Some(Work::Score { reply, .. }) => drop(reply.send(Err(error.clone()))),
+        if let Some(work) = self.work.take() {
+            work.fail(error);
         }
+    }
+
+    /// True if the next pass must have one row, which decides a tie.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.partial.is_some() && self.pending_tokens() == 1
     }
 
     /// True if the next pass can choose a token, because few tokens are pending before it. A tied position

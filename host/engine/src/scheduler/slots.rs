@@ -41,6 +41,11 @@ impl Slots {
         Self { slots: (0..count).map(|_| Slot::default()).collect(), recurrent, release_count: 0 }
     }
 
+    /// Empties and releases all slots: their caches are lost.
+    pub(crate) fn reset(&mut self) {
+        self.slots.fill_with(Slot::default);
+    }
+
     /// Leases a free slot for `prompt`. Prefers the slot with the longest common prefix, if this is at least
     /// half of its cache. Otherwise other conversations keep their caches. The least recently used slot is
     /// leased, with a copy of a long common prefix.
@@ -67,8 +72,8 @@ impl Slots {
         Some(lease)
     }
 
-    /// Leases the least recently used slot for a branch of a tree.
-    pub(crate) fn lease_branch(&mut self) -> Option<usize> {
+    /// Leases the least recently used slot, whatever its cache holds: for a branch of a tree, or after a reset.
+    pub(crate) fn lease_any(&mut self) -> Option<usize> {
         let index = self.least_recently_used()?;
         self.occupy(index);
         Some(index)
@@ -126,9 +131,9 @@ mod tests {
         slots.release(2, vec![7, 5, 5, 5, 5]);
         // All slots are full. The first one is the oldest, and one of its tokens is reused.
         assert_eq!(slots.lease(&[7, 6, 6]), lease(0, 1, None));
-        assert_eq!(slots.lease_branch(), Some(1));
+        assert_eq!(slots.lease_any(), Some(1));
         slots.release(1, Vec::new());
-        assert_eq!(slots.lease_branch(), Some(1));
+        assert_eq!(slots.lease_any(), Some(1));
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! Counters of an engine, for metrics. The engine's thread writes them; any thread reads them.
+//! Counters of an engine, for metrics, and its health. The engine's thread writes them; any thread reads them.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tightwad_core::{Health, sync};
 
 /// Counters since the engine was loaded.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub struct Stats {
     pub(crate) tied_positions: AtomicU64,
     pub(crate) time_per_token_ns: AtomicU64,
     pub(crate) time_per_row_ns: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) health: Mutex<Health>,
 }
 
 impl Stats {
@@ -60,6 +65,22 @@ impl Stats {
     #[must_use]
     pub fn tied_positions(&self) -> u64 {
         self.tied_positions.load(Ordering::Relaxed)
+    }
+
+    /// Restarts after a panic.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// The health of the engine.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        sync::lock(&self.health).clone()
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        *sync::lock(&self.health) = health;
     }
 
     /// Duration of a forward pass over one row.

@@ -17,6 +17,7 @@ use crate::scheduler::verify_context::VerifyContext;
 /// free slot.
 pub(crate) fn begin(
     sequence: &mut Sequence,
+    work: &mut Option<Work>,
     context_size: usize,
     slots: &mut Slots,
     context: &mut BatchContext<'_>,
@@ -24,7 +25,7 @@ pub(crate) fn begin(
     let capacity = context_size.saturating_sub(sequence.tokens.len());
     let max_length = sequence.remaining_tokens().min(capacity).saturating_sub(1);
     let pending = sequence.pending_tokens();
-    let Some(Work::Verify { draft, .. }) = &mut sequence.work else { return };
+    let Some(Work::Verify { draft, .. }) = work else { return };
     draft.truncate(max_length.min(MAX_ROWS / 2));
     // llama.cpp would reject the whole pass, including other sequences.
     draft.cut_at_unknown_tokens(context.vocabulary);
@@ -33,25 +34,25 @@ pub(crate) fn begin(
     // Each branch has a copy of the cache and evaluates the pending tokens again.
     let branches = if pending <= MAX_PENDING_ROWS { draft.paths().len() } else { 1 };
     for _ in 1..branches {
-        let Some(branch) = slots.lease_branch() else { break };
+        let Some(branch) = slots.lease_any() else { break };
         sequence.branches.push(branch);
         context.copy_cache(sequence.slot, branch);
     }
     draft.limit_paths(1 + sequence.branches.len());
 }
 
-/// Commits tokens from the logits of `row` on. Returns true if it replied and the session may send
-/// other work.
+/// Commits tokens from the logits of `row` on. Takes `work` when it replied for the last time. Returns true if the
+/// session may then send other work.
 pub(crate) fn advance(
     sequence: &mut Sequence,
-    work: Work,
+    work: &mut Option<Work>,
     row: usize,
     context: &mut BatchContext<'_>,
     verify_context: &mut VerifyContext,
 ) -> Result<bool, SessionError> {
-    let paths: &[Vec<TokenId>] = match &work {
+    let paths: &[Vec<TokenId>] = match work {
         // After a tie, the rest of the draft is dropped.
-        Work::Verify { draft, .. } if sequence.partial.is_none() => draft.paths(),
+        Some(Work::Verify { draft, .. }) if sequence.partial.is_none() => draft.paths(),
         _ => &[],
     };
     let mut verified = sequence.partial.take().unwrap_or_default();
@@ -68,18 +69,10 @@ pub(crate) fn advance(
     }
     sequence.evaluated = before + draft_rows.depth(draft_rows.best);
     sequence.truncate_cache(sequence.tokens.len() - 1, context);
-    let tied = match result {
-        Ok(tied) => tied,
-        Err(error) => {
-            sequence.work = Some(work);
-            return Err(error);
-        }
-    };
-    if tied {
+    if result? {
         verified.ties += 1;
         verify_context.stats.tied_positions.fetch_add(1, Ordering::Relaxed);
         sequence.partial = Some(verified);
-        sequence.work = Some(work);
         return Ok(false);
     }
     verify_context.stats.committed_tokens.fetch_add(verified.committed.len() as u64, Ordering::Relaxed);
@@ -167,24 +160,22 @@ fn accept_rows(
     Ok(false)
 }
 
-fn send_reply(sequence: &mut Sequence, work: Work, verified: StepResult) -> bool {
-    match work {
-        Work::Verify { reply, .. } => {
-            let finished = verified.finish_reason.is_some();
-            reply.send(Ok(verified)).is_ok() && !finished
-        }
-        Work::Decode { remaining, steps } => {
+fn send_reply(sequence: &mut Sequence, work: &mut Option<Work>, verified: StepResult) -> bool {
+    sequence.mark_committed();
+    let finished = verified.finish_reason.is_some();
+    match work.take() {
+        Some(Work::Verify { reply, .. }) => reply.send(Ok(verified)).is_ok() && !finished,
+        Some(Work::Decode { remaining, steps }) => {
             let remaining = remaining.saturating_sub(verified.committed.len() as u32);
-            let finished = verified.finish_reason.is_some();
             let sent = steps.send(Ok(verified)).is_ok();
             if sent && !finished && remaining > 0 {
-                sequence.work = Some(Work::Decode { remaining, steps });
+                *work = Some(Work::Decode { remaining, steps });
                 return false;
             }
             sent && !finished
         }
         other => {
-            sequence.work = Some(other);
+            *work = other;
             false
         }
     }

@@ -267,7 +267,7 @@ async fn json_schema_holds_with_wrong_drafts() {
     let grammar = tightwad_engine::TopLevelGrammar::from_json_schema(schema);
     let constraint = engine.weights().constraint(grammar).unwrap();
     let session_params = SessionParams {
-        constraint: Some(constraint),
+        constraint: Some(constraint.into()),
         ..params(&engine, "A person as JSON: ", 0.8, 100).await
     };
     let mut session = engine.open(session_params.clone()).await.unwrap();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tightwad_core::{Backend, BackendError, Generator, Load, Outcome, Request, SharedBackend, Sink};
+use tightwad_core::{Backend, BackendError, Generator, Health, Load, Outcome, Request, SharedBackend, Sink};
 use tightwad_sandbox::{Plugin, ReloadablePlugin};
 
 use crate::consensus::auditor::Auditor;
@@ -89,6 +89,10 @@ impl Backend for Consensus {
 
     fn load(&self) -> Load {
         self.target().load()
+    }
+
+    fn health(&self) -> Health {
+        self.target().health()
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {

@@ -1,6 +1,6 @@
 //! The host functions of the interfaces `unverified` and `active-policy`, which only approximate modes import.
 
-use tightwad_core::BackendError;
+use tightwad_core::{BackendError, printable};
 use tightwad_sandbox::State;
 use wasmtime::Result;
 use wasmtime::component::Resource;
@@ -15,6 +15,10 @@ use crate::decoding::job::Job;
 
 /// The maximum length of a rule's name. The host cuts longer names.
 const MAX_RULE_NAME_BYTES: usize = 64;
+/// The maximum length of the reason of a rule's change. The host cuts longer reasons.
+const MAX_REASON_BYTES: usize = 256;
+/// The maximum number of ballots of one ruling. A call with more ends the instance.
+const MAX_BALLOTS: usize = 256;
 
 impl HostBallots for State<Job> {}
 
@@ -46,9 +50,9 @@ impl HostUnverified for State<Job> {
         Ok(AuditStats { audited, agreed })
     }
 
-    fn report_rule(&mut self, _: Resource<JobHandle>, mut rule: String, reason: String) -> Result<()> {
+    fn report_rule(&mut self, _: Resource<JobHandle>, rule: String, reason: String) -> Result<()> {
         self.count_call()?;
-        rule.truncate(rule.floor_char_boundary(MAX_RULE_NAME_BYTES));
+        let (rule, reason) = (printable(&rule, MAX_RULE_NAME_BYTES), printable(&reason, MAX_REASON_BYTES));
         let plugin = self.plugin_label().to_owned();
         let Some(grant) = &mut self.data.grant else { return Ok(()) };
         grant.request_rule.clone_from(&rule);
@@ -62,6 +66,13 @@ impl HostUnverified for State<Job> {
 impl HostPolicy for State<Job> {
     async fn rule(&mut self, ballots: Vec<Ballot>, drafter_count: u32) -> Result<Option<Ruling>> {
         self.count_call()?;
+        if ballots.len() > MAX_BALLOTS
+            || ballots.iter().any(|ballot| ballot.proposals.len() > MAX_DRAFT_TOKENS as usize)
+        {
+            return Err(wasmtime::Error::msg(format!(
+                "a ruling has at most {MAX_BALLOTS} ballots of {MAX_DRAFT_TOKENS} proposals"
+            )));
+        }
         let Some(policy) = self.data.grant.as_ref().and_then(|grant| grant.policy.clone()) else {
             return Ok(None);
         };

@@ -60,7 +60,7 @@ impl RequestPolicy {
         let plugin = &self.plugin;
         let ruling = if plugin.breaker().allows() {
             let ruling = plugin.rule(ballots, drafter_count).await;
-            plugin.breaker().record(ruling.is_ok());
+            plugin.record_result(&ruling);
             ruling.inspect_err(|error| tracing::warn!(%error, "the consensus policy failed"))
         } else {
             Err(PluginError::CircuitOpen { plugin: plugin.label().to_owned() })

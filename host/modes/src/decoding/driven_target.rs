@@ -83,7 +83,8 @@ impl DrivenTarget {
         if !output.is_finished() {
             let reason = fallback.get_or_insert_with(|| fallback_reason(&driver, allowed));
             tracing::warn!(request = request.id, reason, "completing the request by plain decoding");
-            tally.ties += decode_to_end(target.as_mut(), &mut output).await?;
+            let ties = decode_to_end(target.as_mut(), &mut output).await?;
+            tally.ties = tally.ties.saturating_add(ties);
         }
         self.totals.add(&tally, fallback.is_some());
         let resume_point = ResumePoint { prompt, output: output.tokens().to_vec(), max_tokens };
@@ -131,7 +132,7 @@ impl DrivenTarget {
 /// Lets the driver run, and records its success or failure. Returns the driver's error.
 async fn drive(driver: &ModeDriver, job: Job) -> (Job, Option<PluginError>) {
     let (job, result) = driver.run(job).await;
-    driver.breaker().record(result.is_ok());
+    driver.record_result(&result);
     (job, result.err())
 }
 

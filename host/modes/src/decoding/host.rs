@@ -22,7 +22,10 @@ mod tests;
 /// The maximum number of tokens of a draft, and of a verification over all its paths.
 pub(crate) const MAX_DRAFT_TOKENS: u32 = 256;
 
-/// The maximum size of a driver's state.
+/// The maximum number of paths of a verification.
+const MAX_DRAFT_PATHS: usize = 256;
+
+/// The maximum size of a driver's state. The host ignores a larger state.
 const MAX_STATE_BYTES: usize = 16 << 10;
 
 /// The error message of a call that needs the target during a verification.
@@ -52,9 +55,16 @@ impl HostJob for State<Job> {
 
     fn save_state(&mut self, _: Resource<JobHandle>, state: Vec<u8>) -> Result<()> {
         self.count_call()?;
-        if state.len() <= MAX_STATE_BYTES {
-            self.data.save_state(state);
+        if state.len() > MAX_STATE_BYTES {
+            let (plugin, bytes) = (self.plugin_label(), state.len());
+            tracing::warn!(
+                plugin,
+                bytes,
+                "the state of the driver is not saved; its limit is {MAX_STATE_BYTES} bytes"
+            );
+            return Ok(());
         }
+        self.data.save_state(state);
         Ok(())
     }
 
@@ -148,6 +158,12 @@ impl HostJob for State<Job> {
         if tokens > MAX_DRAFT_TOKENS as usize {
             return Ok(too_many_tokens(tokens));
         }
+        if paths.len() > MAX_DRAFT_PATHS {
+            return Ok(refused(format!(
+                "a verification takes at most {MAX_DRAFT_PATHS} paths, not {}",
+                paths.len()
+            )));
+        }
         Ok(commit_or_refusal(job.verify(tightwad_core::Draft::from_paths(paths)).await))
     }
 
@@ -165,6 +181,10 @@ impl HostJob for State<Job> {
         };
         if !(1..=MAX_DRAFT_TOKENS).contains(&max_tokens) {
             return Ok(refused(format!("a draft has 1 to {MAX_DRAFT_TOKENS} tokens, not {max_tokens}")));
+        }
+        if drafters.len() > job.drafters().len() {
+            let (count, all) = (drafters.len(), job.drafters().len());
+            return Ok(refused(format!("a race has at most the {all} drafters of the script, not {count}")));
         }
         let drafters: Vec<usize> = drafters.into_iter().map(|drafter| drafter as usize).collect();
         let limits = race::RaceLimits {

@@ -344,11 +344,11 @@ impl Job {
         if proposals > 0 {
             self.tally.rounds += 1;
             let drafted = u32::try_from(proposals).unwrap_or(u32::MAX);
-            self.tally.drafted += drafted;
+            self.tally.drafted = self.tally.drafted.saturating_add(drafted);
             self.tally.wasted = self.tally.wasted.saturating_sub(drafted);
-            self.tally.accepted += step.accepted;
+            self.tally.accepted = self.tally.accepted.saturating_add(step.accepted);
         }
-        self.tally.ties += step.ties;
+        self.tally.ties = self.tally.ties.saturating_add(step.ties);
         let start = self.output.tokens().len();
         if let Some(target) = &self.target
             && let Err(error) = self.output.commit(&step, target.as_ref()).await

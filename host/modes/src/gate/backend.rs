@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, GateReport, Generator, Load, OnReviewerLost, Outcome, Request, ReviewMethods,
-    SharedBackend, Sink,
+    Backend, BackendError, GateReport, Generator, Health, Load, OnReviewerLost, Outcome, Request,
+    ReviewMethods, SharedBackend, Sink,
 };
 use tightwad_sandbox::{Plugin, ReloadablePlugin};
 
@@ -193,6 +193,17 @@ impl Backend for Gate {
         self.parts.reviewer.load()
     }
 
+    /// The fleet alone suffices only where the script lets candidates pass without a review.
+    fn health(&self) -> Health {
+        let reviewer = self.parts.reviewer.health();
+        match self.parts.on_reviewer_lost {
+            OnReviewerLost::PassUnreviewed if !reviewer.is_ready() => {
+                Health::best(self.parts.fleet.iter().map(|member| member.health()).chain([reviewer]))
+            }
+            _ => reviewer,
+        }
+    }
+
     fn as_generator(&self) -> Option<&dyn Generator> {
         if self.parts.reviewer.as_generator().is_some() { Some(self) } else { None }
     }
@@ -211,7 +222,7 @@ impl Generator for Gate {
         let mut fallback = None;
         if gated {
             let (returned, result) = driver.run(task).await;
-            driver.breaker().record(result.is_ok());
+            driver.record_result(&result);
             task = returned;
             fallback = result.err().map(|error| error.to_string());
             if let Some(reason) = &fallback {

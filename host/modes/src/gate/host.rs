@@ -88,7 +88,10 @@ impl HostTask for State<ReviewTask> {
             Err(error) => return Ok(Err(error)),
         };
         let members: Vec<usize> = members.into_iter().map(|member| member as usize).collect();
-        let new_candidates = task.generate(&members, count as usize).await;
+        let new_candidates = match task.generate(&members, count as usize).await {
+            Ok(new_candidates) => new_candidates,
+            Err(error) => return Ok(refused(error.to_string())),
+        };
         if task.is_over() {
             return Ok(Err(Error::Finished));
         }
@@ -142,6 +145,12 @@ impl HostTask for State<ReviewTask> {
             Err(_) => return Ok(None),
         };
         let Some(policy) = task.spec.policy.clone() else { return Ok(None) };
+        if !task.count_policy_call(candidate as usize) {
+            tracing::warn!(
+                "the gate policy was asked too often about a candidate; the candidate is rejected"
+            );
+            return Ok(Some(Verdict::Reject));
+        }
         let candidate = wit_candidate(&task.candidates[candidate as usize]);
         let verdict = policy.judge(candidate, &review).await;
         Ok(Some(verdict.unwrap_or_else(|error| {

@@ -18,10 +18,10 @@ pub(crate) fn judge_request(
     let sampling = Sampling::new(spec).map_err(|error| BackendError::failed("the gate", error))?;
     Ok(Request {
         id: format!("{}-review", request.id),
-        prompt: Prompt::Chat(vec![message]),
+        prompt: Prompt::Chat([message].into()),
         sampling,
         max_tokens: Some(24),
-        format: Format::JsonSchema(schema),
+        format: Format::JsonSchema(schema.into()),
         ..Request::default()
     })
 }

@@ -4,6 +4,7 @@ pub(crate) mod backend;
 pub(crate) mod cache;
 pub(crate) mod component;
 pub(crate) mod delivery;
+pub(crate) mod generation_budget;
 pub(crate) mod handles;
 pub(crate) mod host;
 pub(crate) mod judgement;

@@ -16,6 +16,9 @@ use crate::bindings::gate_policy::GatePolicyPluginPre;
 const JUDGE_CALL: &str = "gate-policy.judge";
 const REVIEW_PROMPT_CALL: &str = "gate-policy.review-prompt";
 
+/// The maximum length of a policy's judge prompt, in bytes.
+const MAX_JUDGE_PROMPT_BYTES: usize = 16 << 10;
+
 /// A component that gives verdicts. Each call gets an instance of its own.
 pub struct GatePolicy {
     linked: LinkedComponent<GatePolicyPluginPre<State<()>>>,
@@ -41,6 +44,10 @@ impl Plugin for GatePolicy {
         });
         let judge_prompt =
             prompt.await.map_err(|error| call_error(REVIEW_PROMPT_CALL, &error, store.data()))?;
+        if judge_prompt.as_ref().is_some_and(|prompt| prompt.len() > MAX_JUDGE_PROMPT_BYTES) {
+            let message = format!("its prompt has more than {MAX_JUDGE_PROMPT_BYTES} bytes");
+            return Err(linked.failed(REVIEW_PROMPT_CALL, &message));
+        }
         Ok(Self { linked, judge_prompt })
     }
 

@@ -14,12 +14,16 @@ use tightwad_core::{
 use tokio::task::JoinSet;
 
 use crate::gate::cache::ReviewCache;
+use crate::gate::generation_budget::{GenerateError, GenerationBudget};
 use crate::gate::judgement::{judge_request, parse_judgement};
 use crate::gate::policy::GatePolicy;
 use crate::settings::Settings;
 
 #[cfg(test)]
 mod tests;
+
+/// The maximum number of calls of the policy for one candidate: it can see more scores each time.
+const MAX_POLICY_CALLS_PER_CANDIDATE: u32 = 8;
 
 /// The counts of a member of the fleet.
 #[derive(Debug, Default)]
@@ -108,6 +112,9 @@ pub(crate) struct Candidate {
     pub text: String,
     pub outcome: Outcome,
     pub elapsed: Duration,
+    /// The reviewer's judgement in words, once it was asked. The inner `None` is an unclear reply.
+    judgement: Option<Option<String>>,
+    policy_calls: u32,
     /// The scores of the candidate's first tokens, in the reviewer's vocabulary.
     pub(crate) scores: Vec<TokenScore>,
     /// True if `scores` has all tokens.
@@ -116,7 +123,16 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     fn new(member: usize, text: String, outcome: Outcome, elapsed: Duration) -> Self {
-        Self { member, text, outcome, elapsed, scores: Vec::new(), fully_scored: false }
+        Self {
+            member,
+            text,
+            outcome,
+            elapsed,
+            judgement: None,
+            policy_calls: 0,
+            scores: Vec::new(),
+            fully_scored: false,
+        }
     }
 }
 
@@ -139,6 +155,7 @@ pub struct ReviewTask {
     /// True if the client can already have text of the reviewer.
     pub(crate) reviewer_answers: bool,
     pub(crate) candidates: Vec<Candidate>,
+    generations: GenerationBudget,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) failure: Option<BackendError>,
     pub(crate) tally: ReviewTally,
@@ -150,7 +167,19 @@ impl ReviewTask {
     pub fn new(spec: TaskSpec, request: Arc<Request>, sink: Sink) -> Self {
         let (candidates, tally) = (Vec::new(), ReviewTally::default());
         let (released, reviewer_answers, outcome, failure) = (None, false, None, None);
-        Self { spec, request, sink, released, reviewer_answers, candidates, outcome, failure, tally }
+        let generations = GenerationBudget::default();
+        Self {
+            spec,
+            request,
+            sink,
+            released,
+            reviewer_answers,
+            candidates,
+            generations,
+            outcome,
+            failure,
+            tally,
+        }
     }
 
     /// True once the task has an outcome or failed.
@@ -160,9 +189,13 @@ impl ReviewTask {
 
     /// Lets members write answers at the same time, until `count` answers are complete. Returns the indices of the new
     /// candidates.
-    pub(crate) async fn generate(&mut self, members: &[usize], count: usize) -> std::ops::Range<usize> {
-        let (start, before) = (Instant::now(), self.candidates.len());
-        let mut writing = JoinSet::new();
+    pub(crate) async fn generate(
+        &mut self,
+        members: &[usize],
+        count: usize,
+    ) -> Result<std::ops::Range<usize>, GenerateError> {
+        self.generations.start(members, self.spec.fleet.len())?;
+        let (start, before, mut writing) = (Instant::now(), self.candidates.len(), JoinSet::new());
         for member in members.iter().copied() {
             let Some((backend, _)) = self.spec.fleet.get(member) else { continue };
             let (backend, request) = (backend.clone(), (*self.request).clone());
@@ -198,7 +231,7 @@ impl ReviewTask {
             }
         }
         self.tally.generation_time += start.elapsed();
-        before..self.candidates.len()
+        Ok(before..self.candidates.len())
     }
 
     /// Returns the scores of a candidate's first `tokens` tokens.
@@ -232,8 +265,17 @@ impl ReviewTask {
         Ok(&scores[..tokens.min(scores.len())])
     }
 
-    /// Asks the reviewer in words for its judgement of a candidate. `None` if the reply is unclear.
+    /// Asks the reviewer in words for its judgement of a candidate, once. `None` if the reply is unclear.
     pub(crate) async fn ask_reviewer(&mut self, index: usize) -> Result<Option<String>, BackendError> {
+        if let Some(judgement) = &self.candidates[index].judgement {
+            return Ok(judgement.clone());
+        }
+        let judgement = self.request_judgement(index).await?;
+        self.candidates[index].judgement = Some(judgement.clone());
+        Ok(judgement)
+    }
+
+    async fn request_judgement(&mut self, index: usize) -> Result<Option<String>, BackendError> {
         let start = Instant::now();
         let policy_prompt =
             self.spec.policy.as_ref().and_then(|policy| policy.judge_prompt().map(str::to_owned));
@@ -262,6 +304,13 @@ impl ReviewTask {
             cache.insert_judgement(key, judgement.as_deref());
         }
         Ok(judgement)
+    }
+
+    /// Counts a call of the policy for a candidate. Returns false if the candidate has no call left.
+    pub(crate) fn count_policy_call(&mut self, index: usize) -> bool {
+        let calls = &mut self.candidates[index].policy_calls;
+        *calls += 1;
+        *calls <= MAX_POLICY_CALLS_PER_CANDIDATE
     }
 
     /// Makes a candidate the answer. Returns false if the client has the beginning of another candidate.

@@ -11,6 +11,8 @@ use crate::bindings::placement_policy::PlacementPolicyPluginPre;
 use crate::bindings::placement_policy::exports::tightwad::plugin::placement_policy as wit;
 use crate::pooling::plan::{Machine, Plan, Refusal, Shape};
 
+/// The maximum length of a refusal, in bytes. The host cuts longer refusals.
+const MAX_REFUSAL_BYTES: usize = 1000;
 /// The call's name in errors.
 const PLACE_CALL: &str = "placement-policy.place";
 
@@ -69,6 +71,11 @@ impl PlacementPolicy {
         let result = call.await;
         self.identity().counts().record(start.elapsed(), result.is_err());
         match result {
+            Ok(Ok(plan)) if plan.assignments.len() > shape.layers.len() => {
+                let (assignments, layers) = (plan.assignments.len(), shape.layers.len());
+                let message = format!("its plan has {assignments} assignments for {layers} layers");
+                Err(self.linked.failed(PLACE_CALL, &message))
+            }
             Ok(placement) => Ok(placement.map(Into::into).map_err(Into::into)),
             Err(error) => Err(call_error(PLACE_CALL, &error, store.data())),
         }
@@ -77,6 +84,9 @@ impl PlacementPolicy {
 
 /// Conversions between the host's types and the generated types.
 mod convert {
+    use tightwad_core::printable;
+
+    use super::MAX_REFUSAL_BYTES;
     use crate::bindings::placement_policy::exports::tightwad::plugin::placement_policy as wit;
     use crate::pooling::plan::{Assignment, Layer, Machine, Plan, Refusal, Shape, Shortage};
 
@@ -142,7 +152,7 @@ mod convert {
                 wit::Refusal::TooBig(shortage) => {
                     Self::TooBig(Shortage { missing: shortage.missing, fits: shortage.fits })
                 }
-                wit::Refusal::Other(text) => Self::Other(text),
+                wit::Refusal::Other(text) => Self::Other(printable(&text, MAX_REFUSAL_BYTES)),
             }
         }
     }

@@ -21,6 +21,8 @@ use crate::settings::Settings;
 /// The calls' names in errors.
 const START_CALL: &str = "piece-picker.start";
 const PICK_CALL: &str = "piece-picker.pick";
+/// The maximum number of fetches that one call picks.
+const MAX_FETCHES: usize = 4096;
 
 /// A component that picks pieces. Each pull gets an instance of its own.
 pub struct PiecePicker {
@@ -117,6 +119,10 @@ impl Picker for PullPicker {
         let exports = picker.tightwad_plugin_piece_picker();
         let result = with_timeout(exports.call_pick(&mut store, now, &events, &slots)).await;
         let fetches = self.plugin.record_call(PICK_CALL, start, store.data(), result)?;
+        if fetches.len() > MAX_FETCHES {
+            let message = format!("it picked {} fetches; its limit is {MAX_FETCHES}", fetches.len());
+            return Err(PickError(self.plugin.linked.failed(PICK_CALL, &message).to_string()));
+        }
         self.instance = Some((store, picker));
         let from_wit = |fetch: wit::Fetch| Fetch { peer: PeerId(fetch.peer), piece: fetch.piece };
         Ok(fetches.into_iter().map(from_wit).collect())

@@ -3,47 +3,79 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tightwad_swarm::disk::{DEFAULT_PIECE_SIZE, Digest, Manifest, Store, StoreError};
+use tightwad_swarm::ModelRef;
+use tightwad_swarm::disk::{
+    DEFAULT_PIECE_SIZE, Digest, FileStamp, Manifest, ManifestError, Store, check_absent,
+};
+use tightwad_swarm::net::Progress;
+use tokio::sync::watch;
 
-use crate::swarm::spec::{PullSpec, PulledModel, SwarmError};
+use crate::swarm::spec::{PulledModel, SwarmError};
 
-/// Opens the complete file at `path`. `None` if the file no longer matches its manifest.
-fn open_matching(path: PathBuf, manifest: Manifest) -> Option<PulledModel> {
-    let manifest = Arc::new(manifest);
-    let store = Arc::new(Store::open_complete(&path, manifest.clone()).ok()?);
-    Some(PulledModel { path, local_bytes: manifest.size(), manifest, reused_bytes: 0, summary: None, store })
+/// The model that a pull looks for on this machine.
+#[derive(Clone)]
+pub(crate) enum LocalModel {
+    /// A model that the user wants.
+    Wanted(ModelRef),
+    /// The model with this root.
+    Root(Digest),
 }
 
-/// Finds a complete copy of the model on this machine: the file itself, or a file of the folder.
-pub(crate) async fn find_local(spec: &PullSpec) -> Result<Option<PulledModel>, SwarmError> {
-    let (to, wanted) = (spec.to.clone(), spec.wanted.clone());
-    run_blocking(move || {
-        let models = if to.is_dir() { models_in(&to) } else { with_manifest(to).into_iter().collect() };
-        let matching =
-            models.into_iter().filter(|(_, manifest)| wanted.matches(manifest.name(), manifest.root()));
-        Ok(matching.into_iter().find_map(|(path, manifest)| open_matching(path, manifest)))
-    })
-    .await
-}
-
-/// The path of the file: `to` itself, or a file with the model's name in the folder `to`.
-pub(crate) fn file_path(to: &Path, manifest: &Manifest) -> PathBuf {
-    let is_folder = to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if is_folder {
-        to.join(format!("{}.gguf", manifest.name().trim_end_matches(".gguf")))
-    } else {
-        to.to_owned()
+impl LocalModel {
+    fn matches(&self, manifest: &Manifest) -> bool {
+        match self {
+            // A full digest needs no name.
+            Self::Wanted(wanted) => match wanted.root() {
+                Some(root) => manifest.root() == root,
+                None => wanted.matches(manifest.name(), manifest.root()),
+            },
+            Self::Root(root) => manifest.root() == *root,
+        }
     }
 }
 
-/// Opens the file at `path` if it is complete and has the digest `root`.
-pub(crate) async fn open_existing(path: &Path, root: Digest) -> Result<Option<PulledModel>, SwarmError> {
-    let path = path.to_owned();
+/// Finds a complete copy of the model at `to`: the file itself, or a file of the folder. Hashes a file that may have
+/// changed since it was hashed.
+pub(crate) async fn find_local(
+    to: &Path,
+    model: LocalModel,
+    progress: &watch::Sender<Progress>,
+) -> Result<Option<PulledModel>, SwarmError> {
+    let (to, progress) = (to.to_owned(), progress.clone());
     run_blocking(move || {
-        let existing = with_manifest(path).filter(|(_, manifest)| manifest.root() == root);
-        Ok(existing.and_then(|(path, manifest)| open_matching(path, manifest)))
+        // The file may have changed since it was hashed, so its sidecar is a hint.
+        let read = Manifest::read_outdated_sidecar;
+        let models = if to.is_dir() {
+            models_in(&to, read)
+        } else {
+            read(&to).map(|manifest| (to, manifest)).into_iter().collect()
+        };
+        let matching = models.into_iter().filter(|(_, manifest)| model.matches(manifest));
+        Ok(matching.into_iter().find_map(|(path, manifest)| open_verified(path, manifest, &progress)))
     })
     .await
+}
+
+/// Opens the complete file at `path`. `None` if the file does not match the manifest.
+fn open_verified(
+    path: PathBuf,
+    manifest: Manifest,
+    progress: &watch::Sender<Progress>,
+) -> Option<PulledModel> {
+    let manifest = Arc::new(manifest);
+    let hashing = start_hashing(progress, manifest.size());
+    let store = Store::open_verified(&path, manifest.clone(), &hashing)
+        .inspect_err(|error| tracing::warn!(%error, "a local model is not used"))
+        .ok()?;
+    let (local_bytes, store) = (manifest.size(), Arc::new(store));
+    Some(PulledModel { path, local_bytes, manifest, reused_bytes: 0, summary: None, store })
+}
+
+/// Returns a function that reports further hashed bytes, of at most `total` ones.
+fn start_hashing(progress: &watch::Sender<Progress>, total: u64) -> impl Fn(u64) + Sync {
+    progress.send_replace(Progress { wanted_bytes: total, ..Progress::default() });
+    let progress = progress.clone();
+    move |bytes| progress.send_modify(|progress| progress.have_bytes += bytes)
 }
 
 /// Opens the part file, and copies blocks into it that other files of this machine have. Returns the number of copied
@@ -52,8 +84,9 @@ pub(crate) async fn open_part(
     path: &Path,
     manifest: &Arc<Manifest>,
     (mut others, replace): (Vec<PathBuf>, bool),
+    progress: &watch::Sender<Progress>,
 ) -> Result<(Arc<Store>, u64), SwarmError> {
-    let (path, manifest) = (path.to_owned(), manifest.clone());
+    let (path, manifest, progress) = (path.to_owned(), manifest.clone(), progress.clone());
     run_blocking(move || {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder {
@@ -61,13 +94,14 @@ pub(crate) async fn open_part(
                 .map_err(|error| SwarmError::Local(format!("cannot create {}: {error}", folder.display())))?;
         }
         // An existing file is an error before any work starts, unless a pull was interrupted at its very end.
-        let exists = !replace && path.exists();
-        if exists && !Store::has_unfinished_pull(&path) {
-            return Err(StoreError::Exists(path).into());
+        let check_target = || if replace { Ok(()) } else { check_absent(&path) };
+        if !Store::has_unfinished_pull(&path) {
+            check_target()?;
         }
-        let store = Store::resume(&path, manifest)?;
-        if exists && !store.is_complete() {
-            return Err(StoreError::Exists(path).into());
+        let hashing = start_hashing(&progress, manifest.size());
+        let store = Store::resume(&path, manifest, &hashing)?;
+        if !store.is_complete() {
+            check_target()?;
         }
         // The manifests of these files list their blocks, so the host finds equal blocks without reading the files.
         others.extend(neighbours(&path));
@@ -85,25 +119,20 @@ pub(crate) async fn open_part(
     .await
 }
 
-/// The models with a manifest in the folder of `path`, the newest first. The file itself is included.
+/// The unchanged models with a manifest in the folder of `path`, the newest first. The file itself is included.
 fn neighbours(path: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    models_in(folder).into_iter().map(|(path, _)| path)
+    models_in(folder, Manifest::read_sidecar).into_iter().map(|(path, _)| path)
 }
 
-/// The models with a manifest in a folder, the newest first.
-fn models_in(folder: &Path) -> Vec<(PathBuf, Manifest)> {
+/// The models in a folder that have a manifest by `read`, the newest first.
+fn models_in(folder: &Path, read: fn(&Path) -> Option<Manifest>) -> Vec<(PathBuf, Manifest)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = entries.filter(|entry| entry.extension().is_some_and(|extension| extension == "gguf"));
-    let mut models: Vec<_> = files.filter_map(with_manifest).collect();
+    let mut models: Vec<_> = files.filter_map(|path| read(&path).map(|manifest| (path, manifest))).collect();
     let modified = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
     models.sort_by_cached_key(|(path, _)| std::cmp::Reverse((modified(path), path.clone())));
     models
-}
-
-/// A file with the manifest of its sidecar.
-fn with_manifest(path: PathBuf) -> Option<(PathBuf, Manifest)> {
-    Manifest::read_sidecar(&path).map(|manifest| (path, manifest))
 }
 
 /// Opens a complete file. Reads its manifest from the sidecar, or makes it and writes the sidecar. Several
@@ -128,13 +157,11 @@ pub async fn open_complete(
         let manifest = match Manifest::read_sidecar(&path).filter(matches) {
             Some(manifest) => manifest,
             None => {
-                let manifest = Manifest::build(
-                    &path,
-                    piece_size.unwrap_or(DEFAULT_PIECE_SIZE),
-                    name.as_deref(),
-                    &on_progress,
-                )?;
-                if let Err(error) = manifest.write_sidecar(&path) {
+                let piece_size = piece_size.unwrap_or(DEFAULT_PIECE_SIZE);
+                let stamp = FileStamp::of(&path)
+                    .map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+                let manifest = Manifest::build(&path, piece_size, name.as_deref(), &on_progress)?;
+                if let Err(error) = manifest.write_sidecar(&path, stamp) {
                     tracing::warn!(%error, "cannot store the manifest; the next start hashes the file again");
                 }
                 manifest

@@ -2,6 +2,7 @@
 
 pub(crate) mod component;
 pub(crate) mod files;
+pub(crate) mod names;
 pub(crate) mod pull;
 pub(crate) mod spec;
 

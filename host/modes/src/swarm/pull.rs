@@ -4,16 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tightwad_net::{SeederDiscovery, discover_seeders};
+use tightwad_swarm::ModelRef;
 use tightwad_swarm::disk::{Manifest, Store};
-use tightwad_swarm::net::{Client, Peer, Progress, Pull, PullSummary, fetch_manifest, find_models};
+use tightwad_swarm::net::{
+    Client, MAX_PEERS_PER_ADDRESS, Peer, Progress, Pull, PullSummary, fetch_manifest, find_models,
+};
 use tokio::sync::{mpsc, watch};
 
 use crate::swarm::component::PiecePicker;
-use crate::swarm::files::{file_path, find_local, open_existing, open_part, run_blocking};
+use crate::swarm::files::{LocalModel, find_local, open_part, run_blocking};
+use crate::swarm::names::{file_path, is_named_by_user, with_local_name};
 use crate::swarm::spec::{PullSpec, PulledModel, SwarmError};
 
 /// The time of the search for seeders on the local network if no peer was given.
 const DISCOVERY_TIME: Duration = Duration::from_secs(3);
+
+/// Largest number of seeders that a search returns: anyone on the network can announce seeders.
+const MAX_DISCOVERED_SEEDERS: usize = 64;
+/// Largest model that a pull fetches without its full digest: peers then decide what it is.
+const MAX_UNPINNED_BYTES: u64 = 256 << 30;
 
 /// Pulls a model, and reports to `progress`. The future can be dropped at any time: received blocks stay on the disk.
 ///
@@ -21,21 +30,23 @@ const DISCOVERY_TIME: Duration = Duration::from_secs(3);
 ///
 /// Returns [`SwarmError`]. Received blocks stay on the disk.
 pub async fn pull(
-    mut spec: PullSpec,
+    spec: PullSpec,
     picker: &Arc<PiecePicker>,
     progress: watch::Sender<Progress>,
 ) -> Result<PulledModel, SwarmError> {
+    let wanted = LocalModel::Wanted(spec.wanted.clone());
     // A model that is pinned by its digest needs no peer if it is on this machine.
     if spec.wanted.is_pinned()
-        && let Some(model) = find_local(&spec).await?
+        && let Some(model) = find_local(&spec.to, wanted.clone(), &progress).await?
     {
         return Ok(model);
     }
-    let client = Client::new(spec.token.clone()).map_err(|error| SwarmError::Local(error.to_string()))?;
-    let announced = discover_if_no_seeder(&mut spec.peers).await?;
-    let manifest = match find_manifest(&client, &spec).await {
-        Ok(manifest) => Arc::new(manifest),
-        Err(error) => match find_local(&spec).await? {
+    let client =
+        Client::new(spec.token.clone(), &spec.peers).map_err(|error| SwarmError::Local(error.to_string()))?;
+    let mut discovery = Discovery::search_unless_named(&spec.peers).await?;
+    let manifest = match find_manifest(&client, &spec, &discovery.found).await {
+        Ok(manifest) => with_local_name(manifest, &spec.wanted),
+        Err(error) => match find_local(&spec.to, wanted, &progress).await? {
             // A newer model may have the same name, but no peer reported one.
             Some(model) => {
                 tracing::warn!(%error, path = %model.path.display(), "no peer answered; using the local model");
@@ -44,37 +55,110 @@ pub async fn pull(
             None => return Err(error),
         },
     };
-    let path = file_path(&spec.to, &manifest);
-    if let Some(model) = open_existing(&path, manifest.root()).await? {
+    check_size(&spec.wanted, &manifest, MAX_UNPINNED_BYTES)?;
+    if let Some(model) = find_local(&spec.to, LocalModel::Root(manifest.root()), &progress).await? {
         return Ok(model);
     }
-    let (store, reused_bytes) = open_part(&path, &manifest, (spec.reuse.clone(), spec.replace)).await?;
+    fetch(&spec, (client, picker), Arc::new(manifest), &mut discovery, progress).await
+}
+
+/// Fetches the pieces of `manifest` that are not on this machine.
+async fn fetch(
+    spec: &PullSpec,
+    (client, picker): (Client, &Arc<PiecePicker>),
+    manifest: Arc<Manifest>,
+    discovery: &mut Discovery,
+    progress: watch::Sender<Progress>,
+) -> Result<PulledModel, SwarmError> {
+    let path = file_path(&spec.to, &manifest, &spec.wanted);
+    let replace = spec.replace && is_named_by_user(&spec.to, &spec.wanted);
+    let (store, reused_bytes) = open_part(&path, &manifest, (spec.reuse.clone(), replace), &progress).await?;
     let local_bytes = store.have_bytes();
-    let pull_picker = Box::new(picker.for_pull(&spec.settings));
-    let mut pull = Pull::new(client.clone(), store.clone(), pull_picker, spec.peers.clone());
-    (pull.limits, pull.seeding, pull.replace) = (spec.limits.clone(), spec.seeding.clone(), spec.replace);
-    pull.discovered = announced.map(announced_peers);
-    let Some(layers) = spec.layers.clone() else {
-        let summary = Some(pull.run(progress).await?);
-        return Ok(PulledModel { path, manifest, local_bytes, reused_bytes, summary, store });
+    let new_pull = |discovered| {
+        let picker = Box::new(picker.for_pull(&spec.settings));
+        let mut pull = Pull::new(client.clone(), store.clone(), picker, spec.peers.clone());
+        (pull.limits, pull.discovered, pull.replace) = (spec.limits.clone(), discovered, replace);
+        pull
     };
-    let first = pull_header(&spec, client, picker, &store, &progress).await?;
-    pull.wanted = Some(pieces_of_layers(&store, layers).await?);
-    let second = pull.run(progress).await?;
+    let mut summary = None;
+    let mut wanted_pieces = None;
+    if let Some(layers) = spec.layers.clone() {
+        // The first piece is the header, which lists the pieces of each layer.
+        let mut header = new_pull(discovery.found_so_far());
+        header.wanted = Some(vec![0]);
+        summary = Some(header.run(progress.clone()).await?);
+        wanted_pieces = Some(pieces_of_layers(&store, layers).await?);
+    }
+    let mut pull = new_pull(discovery.all());
+    (pull.wanted, pull.seeding) = (wanted_pieces, spec.seeding.clone());
+    let last = pull.run(progress).await?;
     // An incomplete file keeps the name of a part file.
     let path = if store.is_complete() { path } else { store.part_path() };
-    let summary = Some(add_summaries(first, second));
+    let summary = Some(match summary {
+        Some(first) => add_summaries(first, last),
+        None => last,
+    });
     Ok(PulledModel { path, manifest, local_bytes, reused_bytes, summary, store })
 }
 
-/// If no seeder was given, adds the seeders that announce themselves. Returns the announcements that come later.
-async fn discover_if_no_seeder(peers: &mut Vec<Peer>) -> Result<Option<SeederDiscovery>, SwarmError> {
-    if peers.iter().any(|peer| matches!(peer, Peer::Seeder(_))) {
-        return Ok(None);
+/// Refuses a model of more than `max_unpinned_bytes` that peers chose.
+fn check_size(wanted: &ModelRef, manifest: &Manifest, max_unpinned_bytes: u64) -> Result<(), SwarmError> {
+    let (size, max) = (manifest.size(), max_unpinned_bytes);
+    if wanted.root().is_some() || size <= max {
+        return Ok(());
     }
-    let (seeders, announced) = find_seeders(DISCOVERY_TIME).await?;
-    peers.extend(seeders);
-    Ok(Some(announced))
+    let (wanted, digest) = (wanted.clone(), manifest.root());
+    Err(SwarmError::TooLarge { wanted, size, max, digest })
+}
+
+/// The seeders that announce themselves. They never receive the token.
+struct Discovery {
+    found: Vec<Peer>,
+    /// The running search. `None`: the user named a seeder.
+    announced: Option<SeederDiscovery>,
+}
+
+impl Discovery {
+    /// Searches the local network if the user named no seeder.
+    async fn search_unless_named(peers: &[Peer]) -> Result<Self, SwarmError> {
+        if peers.iter().any(|peer| matches!(peer, Peer::Seeder(_))) {
+            return Ok(Self { found: Vec::new(), announced: None });
+        }
+        let (found, announced) = find_seeders(DISCOVERY_TIME).await?;
+        Ok(Self { found, announced: Some(announced) })
+    }
+
+    /// The found seeders, for a pull.
+    fn found_so_far(&self) -> Option<mpsc::Receiver<Peer>> {
+        let (sender, receiver) = mpsc::channel(self.found.len().max(1));
+        for peer in &self.found {
+            // The channel has room for all of them.
+            let _ = sender.try_send(peer.clone());
+        }
+        Some(receiver)
+    }
+
+    /// The found seeders, and those that announce themselves while the pull runs.
+    fn all(&mut self) -> Option<mpsc::Receiver<Peer>> {
+        let Some(mut announced) = self.announced.take() else { return self.found_so_far() };
+        let (sender, receiver) = mpsc::channel(16);
+        let found = std::mem::take(&mut self.found);
+        tokio::spawn(async move {
+            for peer in found {
+                if sender.send(peer).await.is_err() {
+                    return;
+                }
+            }
+            while let Some(text) = announced.next().await {
+                if let Ok(peer) = Peer::seeder(&text)
+                    && sender.send(peer).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Some(receiver)
+    }
 }
 
 /// Returns the seeders that announce themselves within `duration`, and the announcements that come later.
@@ -84,9 +168,15 @@ async fn discover_if_no_seeder(peers: &mut Vec<Peer>) -> Result<Option<SeederDis
 /// Returns [`SwarmError`] if this machine cannot receive multicast messages.
 pub async fn find_seeders(duration: Duration) -> Result<(Vec<Peer>, SeederDiscovery), SwarmError> {
     let mut announced = discover_seeders()?;
-    let (mut peers, until) = (Vec::new(), tokio::time::Instant::now() + duration);
-    while let Ok(Some(peer)) = tokio::time::timeout_at(until, announced.next()).await {
-        peers.extend(Peer::seeder(&peer).ok());
+    let (mut peers, until) = (Vec::<Peer>::new(), tokio::time::Instant::now() + duration);
+    while peers.len() < MAX_DISCOVERED_SEEDERS
+        && let Ok(Some(text)) = tokio::time::timeout_at(until, announced.next()).await
+    {
+        let Ok(peer) = Peer::seeder(&text) else { continue };
+        let at_address = peers.iter().filter(|other| other.host() == peer.host()).count();
+        if at_address < MAX_PEERS_PER_ADDRESS && !peers.contains(&peer) {
+            peers.push(peer);
+        }
     }
     Ok((peers, announced))
 }
@@ -114,30 +204,16 @@ fn add_summaries(first: PullSummary, mut second: PullSummary) -> PullSummary {
     second
 }
 
-/// The seeders that announce themselves while a pull runs.
-fn announced_peers(mut announced: SeederDiscovery) -> mpsc::Receiver<Peer> {
-    let (sender, peers) = mpsc::channel(16);
-    tokio::spawn(async move {
-        while let Some(text) = announced.next().await {
-            if let Ok(peer) = Peer::seeder(&text)
-                && sender.send(peer).await.is_err()
-            {
-                return;
-            }
-        }
-    });
-    peers
-}
-
 /// Asks the peers for the manifest of the wanted model.
-async fn find_manifest(client: &Client, spec: &PullSpec) -> Result<Manifest, SwarmError> {
-    if spec.peers.is_empty() {
+async fn find_manifest(client: &Client, spec: &PullSpec, found: &[Peer]) -> Result<Manifest, SwarmError> {
+    let peers: Vec<Peer> = spec.peers.iter().chain(found).cloned().collect();
+    if peers.is_empty() {
         return Err(SwarmError::NoPeers);
     }
     if let Some(root) = spec.wanted.root() {
-        return Ok(fetch_manifest(client, &spec.peers, root).await?);
+        return Ok(fetch_manifest(client, &peers, root).await?);
     }
-    let (found, reasons) = find_models(client, &spec.peers, spec.wanted.name()).await;
+    let (found, reasons) = find_models(client, &peers, spec.wanted.name()).await;
     let matching = found.into_iter().filter(|model| spec.wanted.matches(&model.name, model.root));
     let matching: Vec<_> = matching.collect();
     match matching.as_slice() {
@@ -148,20 +224,6 @@ async fn find_manifest(client: &Client, spec: &PullSpec) -> Result<Manifest, Swa
             Err(SwarmError::Ambiguous { wanted: spec.wanted.clone(), choices })
         }
     }
-}
-
-/// Pulls the first piece, which has the header. The header lists the pieces of each layer.
-async fn pull_header(
-    spec: &PullSpec,
-    client: Client,
-    picker: &Arc<PiecePicker>,
-    store: &Arc<Store>,
-    progress: &watch::Sender<Progress>,
-) -> Result<PullSummary, SwarmError> {
-    let picker = Box::new(picker.for_pull(&spec.settings));
-    let mut pull = Pull::new(client, store.clone(), picker, spec.peers.clone());
-    (pull.limits, pull.wanted) = (spec.limits.clone(), Some(vec![0]));
-    Ok(pull.run(progress.clone()).await?)
 }
 
 /// The pieces of a range of layers.
@@ -175,4 +237,26 @@ async fn pieces_of_layers(store: &Arc<Store>, layers: std::ops::Range<u32>) -> R
         Ok(manifest.pieces_of_layers(&header, layers)?)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_digest_permits_any_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m");
+        std::fs::write(&path, [7; 5000]).unwrap();
+        let manifest = Manifest::build(&path, 4096, None, &|_| ()).unwrap();
+        let digest = manifest.root().to_string();
+        let check = |wanted: &str, max| check_size(&wanted.parse().unwrap(), &manifest, max);
+        check("m", 5000).unwrap();
+        check(&digest, 4999).unwrap();
+        check(&format!("m@{digest}"), 4999).unwrap();
+        for wanted in ["m", &format!("m@{}", &digest[..12])] {
+            let error = check(wanted, 4999).unwrap_err().to_string();
+            assert!(error.contains(&digest) && error.contains("4.9 KiB"), "{error}");
+        }
+    }
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tightwad_core::Token;
+use tightwad_core::{Size, Token};
 use tightwad_net::DiscoveryError;
 use tightwad_swarm::ModelRef;
-use tightwad_swarm::disk::{LayersError, Manifest, ManifestError, Store, StoreError};
+use tightwad_swarm::disk::{Digest, LayersError, Manifest, ManifestError, Store, StoreError};
 use tightwad_swarm::net::{ManifestUnavailable, Peer, PullError, PullLimits, PullSummary, Seeding};
 
 use crate::settings::Settings;
@@ -34,6 +34,22 @@ pub enum SwarmError {
         wanted: ModelRef,
         /// The models, as NAME@DIGEST.
         choices: Vec<String>,
+    },
+    /// The model is large, and peers chose it.
+    #[error(
+        "'{wanted}' is a model of {}, and the peers decide which model that is. Pull more than {} by the full digest: {digest}.",
+        Size(*size),
+        Size(*max)
+    )]
+    TooLarge {
+        /// The wanted model.
+        wanted: ModelRef,
+        /// Bytes of the file.
+        size: u64,
+        /// The greatest size without a full digest, in bytes.
+        max: u64,
+        /// The digest of the model that the peers have.
+        digest: Digest,
     },
     /// No peer sent the manifest.
     #[error(transparent)]
@@ -66,11 +82,12 @@ fn join_reasons(reasons: &[String]) -> String {
 pub struct PullSpec {
     /// The model.
     pub wanted: ModelRef,
-    /// The destination: a file, or a folder in which the file gets the model's name.
+    /// The destination: a file, or a folder. In a folder, the file gets the name in `wanted`, or a name that the digest
+    /// covers.
     pub to: PathBuf,
-    /// The peers. If the list has no seeder, the pull searches the local network.
+    /// The peers that the user named. If the list has no seeder, the pull searches the local network.
     pub peers: Vec<Peer>,
-    /// The token for seeders.
+    /// The token for the seeders in `peers`. Other seeders never receive it.
     pub token: Option<Token>,
     /// Pulls only the pieces that a worker with these layers needs.
     pub layers: Option<std::ops::Range<u32>>,
@@ -80,7 +97,7 @@ pub struct PullSpec {
     pub limits: PullLimits,
     /// Seeds the pieces while the pull runs.
     pub seeding: Option<Seeding>,
-    /// True if the pull replaces an existing file.
+    /// True if the pull replaces an existing file that the user named.
     pub replace: bool,
     /// The settings of the piece picker.
     pub settings: Settings,

@@ -10,7 +10,11 @@ use tightwad_sandbox::{Library, Limits, PluginEngine};
 const ANSWER: &str = "one two three, one two three, one two three";
 
 fn library() -> Library {
-    let engine = PluginEngine::new(None, Limits::default()).unwrap();
+    library_with(Limits::default())
+}
+
+fn library_with(limits: Limits) -> Library {
+    let engine = PluginEngine::new(None, limits).unwrap();
     Library::new(Arc::new(engine), KINDS, Vec::new())
 }
 
@@ -95,6 +99,27 @@ async fn driver_is_not_called_after_repeated_failures() {
     assert_eq!(text, ANSWER);
     let fallback = result.unwrap().report.fallback.unwrap();
     assert!(fallback.contains("during a cooldown"), "{fallback}");
+}
+
+#[tokio::test]
+async fn request_without_a_free_instance_is_decoded_plainly() {
+    let library = library_with(Limits { instances: 4, ..Limits::default() });
+    let driver = library.load::<ModeDriver>("speculation", None).await.unwrap();
+    let (target, drafter) = (FakeModel::new("target", ANSWER), FakeModel::new("drafter", ANSWER));
+    let drafters = vec![shared_backend(drafter)];
+    let speculation =
+        Speculation::new(shared_backend(target), drafters, driver, Settings::default()).unwrap();
+    let answers = futures_util::future::join_all((0..16).map(|_| answer(&speculation))).await;
+    let mut fallbacks = Vec::new();
+    for (text, result) in answers {
+        assert_eq!(text, ANSWER);
+        fallbacks.extend(result.unwrap().report.fallback);
+    }
+    // More than the failures that open the circuit breaker.
+    assert!(fallbacks.len() > 5, "{fallbacks:?}");
+    let expected = "has no free instance for mode.run: the host runs at most 4 at the same time";
+    assert!(fallbacks.iter().all(|reason| reason.contains(expected)), "{fallbacks:?}");
+    assert_eq!(answer(&speculation).await.1.unwrap().report.fallback, None);
 }
 
 /// A gate with the built-in driver, a member that answers `candidate`, and a reviewer that answers [`ANSWER`].

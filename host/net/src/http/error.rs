@@ -8,6 +8,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tightwad_core::BackendError;
 
+use crate::http::paths;
+
+/// The code of requests that a shutdown refuses or ends.
+const SHUTTING_DOWN: &str = "shutting_down";
+/// The maximum length of a message in bytes. A message can repeat a value of the request.
+const MAX_MESSAGE_BYTES: usize = 2048;
+
 /// An error reply: an HTTP status and OpenAI's error object.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -16,22 +23,29 @@ pub struct ApiError {
     message: String,
     parameter: Option<String>,
     code: Option<&'static str>,
+    /// Seconds after which the client can try again. Replies with 429 have them.
+    retry_after: u64,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), parameter: None, code: None }
+        let message = truncated(message.into());
+        Self { status, kind, message, parameter: None, code: None, retry_after: 1 }
     }
 
     /// 400: the request is invalid.
     pub fn invalid(parameter: Option<&str>, message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message);
-        Self { parameter: parameter.map(str::to_owned), ..error }
+        Self { parameter: parameter.map(|parameter| truncated(parameter.to_owned())), ..error }
     }
 
     /// 401: the token is missing or wrong.
     pub fn unauthorized() -> Self {
-        let message = "this endpoint requires its token: send 'Authorization: Bearer TOKEN'";
+        Self::invalid_key("this endpoint requires its token: send 'Authorization: Bearer TOKEN'")
+    }
+
+    /// 401: the API key is missing, wrong or expired.
+    pub fn invalid_key(message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);
         Self { code: Some("invalid_api_key"), ..error }
     }
@@ -67,6 +81,18 @@ impl ApiError {
         Self { code: Some("rate_limit_exceeded"), ..error }
     }
 
+    /// 429: the quota is used up.
+    pub fn insufficient_quota(message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", message);
+        Self { code: Some("insufficient_quota"), ..error }
+    }
+
+    /// The same error, with the seconds after which the client can try again.
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: seconds, ..self }
+    }
+
     /// 503: the server failed.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
@@ -76,6 +102,38 @@ impl ApiError {
     pub fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {} MB", limit >> 20);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+    }
+
+    /// 404: the path does not exist. The message names the similar one of the paths in `known`.
+    pub fn unknown_path(uri: &Uri, known: &[&str]) -> Self {
+        let path = uri.path();
+        let message = match paths::nearest(path, known) {
+            Some(nearest) => format!("the path {path} does not exist; did you mean {nearest}?"),
+            None => format!("the path {path} does not exist; this server has {}", known.join(", ")),
+        };
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    }
+
+    /// 408: the client sends the body too slowly.
+    pub(crate) fn slow_body() -> Self {
+        let message = "the body did not arrive in time; send it faster or in smaller parts";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message)
+    }
+
+    /// 415: the body has an unknown type or encoding.
+    pub(crate) fn unsupported_body(message: String) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message)
+    }
+
+    /// 421: the request is for another host.
+    pub(crate) fn misdirected(message: String) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "invalid_request_error", message)
+    }
+
+    /// 503: the server shuts down.
+    pub fn shutting_down() -> Self {
+        let message = "the server is shutting down; send the request again later or to another server";
+        Self { code: Some(SHUTTING_DOWN), ..Self::unavailable(message) }
     }
 
     /// The HTTP status.
@@ -90,6 +148,15 @@ impl ApiError {
             "message": self.message, "type": self.kind, "param": self.parameter, "code": self.code,
         }})
     }
+}
+
+/// Cuts a text that repeats a long value of the request.
+fn truncated(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE_BYTES));
+        text.push_str("...");
+    }
+    text
 }
 
 impl From<BackendError> for ApiError {
@@ -109,17 +176,20 @@ impl From<BackendError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.object())).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let headers = response.headers_mut();
+        if self.status == StatusCode::TOO_MANY_REQUESTS || self.code == Some(SHUTTING_DOWN) {
+            headers.insert(header::RETRY_AFTER, self.retry_after.into());
+        }
+        // The rest of a slow body would be read as the next request.
+        if self.status == StatusCode::REQUEST_TIMEOUT || self.code == Some(SHUTTING_DOWN) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }
-}
-
-/// The reply for a path without a route.
-pub async fn unknown_path(uri: Uri) -> ApiError {
-    let message = format!("the path {} does not exist; try /v1/models", uri.path());
-    ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
 }
 
 /// The reply for a method that the path does not support.

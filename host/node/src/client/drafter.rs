@@ -13,6 +13,7 @@ use tightwad_core::{
     BackendError, Device, DraftCost, Drafter, PreparedRequest, Proposal, TokenId, WireRequest,
 };
 
+use crate::client::checks::{checked_open_reply, checked_proposals};
 use crate::client::link::{CallError, Link, backend_error};
 use crate::client::model::Node;
 use crate::client::timeouts::OPEN_TIMEOUT;
@@ -69,6 +70,8 @@ impl NodeDrafter {
             max_tokens: Some(self.prepared.max_tokens),
         };
         let opened: OpenReply = self.link.call("/v1/node/sessions", &call, OPEN_TIMEOUT).await?;
+        let opened = checked_open_reply(opened, u32::MAX);
+        let opened = opened.map_err(|error| self.link.invalid_reply(&error))?;
         if opened.weights != self.weights {
             self.link.close(&opened.session);
             let changed = "it serves other weights under this name than when the script was loaded";
@@ -94,12 +97,15 @@ impl NodeDrafter {
         let call = ProposeCall { position: Position { at, hash }, tokens, max_tokens: max, min_probability };
         let start = Instant::now();
         let path = format!("/v1/node/sessions/{session}/propose");
-        match self.link.call::<_, ProposeReply>(&path, &call, OPEN_TIMEOUT).await {
-            Ok(reply) => {
-                self.link.record_round_trip(start.elapsed(), Duration::from_micros(reply.elapsed_us));
+        let reply = self.link.call::<_, ProposeReply>(&path, &call, OPEN_TIMEOUT).await;
+        let proposals = reply.and_then(|reply| {
+            self.link.record_round_trip(start.elapsed(), Duration::from_micros(reply.elapsed_us));
+            checked_proposals(reply, max).map_err(|error| self.link.invalid_reply(&error))
+        });
+        match proposals {
+            Ok(proposals) => {
                 self.session_output = output.to_vec();
-                let proposal = |(token, probability)| Proposal { token, probability };
-                Ok(reply.proposals.into_iter().map(proposal).collect())
+                Ok(proposals)
             }
             Err(error) => {
                 // The node may have processed the call, so its state is unknown.

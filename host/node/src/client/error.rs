@@ -1,20 +1,19 @@
 //! Errors of connecting to a node.
 
 use tightwad_core::BackendError;
+use tightwad_net::InvalidUrl;
 
 use crate::protocol::facts::PROTOCOL_VERSION;
 
 /// The reason why connecting to a node failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The URL is not valid for an HTTP client.
-    #[error("'{url}' is not the URL of a node: {source}")]
-    Address {
-        /// The address.
-        url: String,
-        /// The error of the HTTP client.
-        source: reqwest::Error,
-    },
+    /// The address is not valid.
+    #[error("the address of a node {0}")]
+    Address(#[from] InvalidUrl),
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client does not start: {0}")]
+    Client(reqwest::Error),
     /// The node does not reply, or its reply is not valid.
     #[error("{reason}; is `tightwad node` running there, and can this machine reach it?")]
     NoReply {

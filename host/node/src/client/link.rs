@@ -4,18 +4,29 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tightwad_core::{BackendError, Backoff, CircuitBreaker, Clock, Device, Token, root_cause, sync};
-use tightwad_net::{authorized, machine_client};
+use tightwad_net::{Reply, ReplyLimits, ServerUrl, authorized, excerpt, machine_client};
 
 use crate::protocol::checksum::{from_checked_json, to_checked_json};
 use crate::protocol::facts::NodeFacts;
 
 /// The timeout of opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The maximum length of a node's facts in bytes.
+const MAX_FACTS_BYTES: u64 = 1 << 20;
+/// The maximum length of a reply in bytes. The largest ones have the tokens and the text of a long prompt.
+const MAX_REPLY_BYTES: u64 = 64 << 20;
+/// The maximum length of a decode's stream in bytes. The client keeps only its tokens.
+const MAX_STREAM_BYTES: u64 = 1 << 30;
+/// The length that is read of the body of an error, in bytes.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// The timeout of the body of an error.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Health checks begin after a call has taken this long.
 const HEALTH_CHECK_DELAY: Duration = Duration::from_secs(2);
 /// The timeout of a health check.
@@ -53,11 +64,11 @@ pub struct NodeCounters {
 
 /// The HTTP client of one node.
 pub(crate) struct Link {
-    /// The node's name in errors, such as `big at http://...`.
+    /// The node's name in errors. Errors reach clients of the endpoint, so they name no address.
     pub name: String,
     /// The device that the node computes on.
     pub device: Device,
-    url: String,
+    pub url: ServerUrl,
     token: Option<Token>,
     pub clock: Clock,
     /// True if a supervisor of this process watches the node. Calls then need no timeouts and no health
@@ -73,7 +84,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(
         name: String,
-        url: &str,
+        url: ServerUrl,
         token: Option<Token>,
         supervised_device: Option<Device>,
     ) -> Result<Self, reqwest::Error> {
@@ -82,11 +93,10 @@ impl Link {
             .tcp_keepalive(Duration::from_secs(15))
             .pool_idle_timeout(Duration::from_secs(50))
             .build()?;
-        let url = url.trim_end_matches('/').to_owned();
         let (breaker, round_trip, counters) =
             (CircuitBreaker::new(MAX_FAILURES, COOLDOWN), Mutex::default(), NodeCounters::default());
         let (supervised, device) =
-            (supervised_device.is_some(), supervised_device.unwrap_or_else(|| Device::from_url(&url)));
+            (supervised_device.is_some(), supervised_device.unwrap_or_else(|| Device::from_url(url.base())));
         let clock = Clock::default();
         Ok(Self { name, device, url, token, clock, supervised, http, breaker, round_trip, counters })
     }
@@ -94,9 +104,7 @@ impl Link {
     /// Fetches the node's facts.
     pub(crate) async fn facts(&self) -> Result<NodeFacts, CallError> {
         let request = self.request(Method::GET, "/v1/node").timeout(CONNECT_TIMEOUT + HEALTH_CHECK_TIMEOUT);
-        let response = self.check_status(request.send().await).await?;
-        let body = response.bytes().await.map_err(|error| self.transport_error(&error))?;
-        from_checked_json(&body, true).map_err(|error| self.invalid_reply(&error))
+        self.parse(self.send(request, MAX_FACTS_BYTES).await?).await
     }
 
     /// Sends one call and reads its reply.
@@ -110,11 +118,7 @@ impl Link {
         timeout: Duration,
     ) -> Result<A, CallError> {
         self.admit()?;
-        let exchange = async {
-            let response = self.check_status(self.post(path, call)?.send().await).await?;
-            let body = response.bytes().await.map_err(|error| self.transport_error(&error))?;
-            from_checked_json(&body, true).map_err(|error| self.invalid_reply(&error))
-        };
+        let exchange = async { self.parse(self.send(self.post(path, call)?, MAX_REPLY_BYTES).await?).await };
         let outcome = self.while_alive(exchange, timeout).await;
         self.breaker.record(!matches!(outcome, Err(CallError::Transient(_))));
         outcome
@@ -126,9 +130,9 @@ impl Link {
         path: &str,
         call: &Q,
         timeout: Duration,
-    ) -> Result<Response, CallError> {
+    ) -> Result<Reply, CallError> {
         self.admit()?;
-        let exchange = async { self.check_status(self.post(path, call)?.send().await).await };
+        let exchange = async { self.send(self.post(path, call)?, MAX_STREAM_BYTES).await };
         let outcome = self.while_alive(exchange, timeout).await;
         self.breaker.record(!matches!(outcome, Err(CallError::Transient(_))));
         outcome
@@ -236,30 +240,36 @@ impl Link {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url));
-        authorized(request, self.token.as_ref())
+        authorized(self.url.request(&self.http, method, path), self.token.as_ref())
     }
 
     fn post<Q: Serialize>(&self, path: &str, call: &Q) -> Result<RequestBuilder, CallError> {
         let body = to_checked_json(call)
             .map_err(|error| CallError::Refused(BackendError::failed(&self.name, error)))?;
-        Ok(self.request(Method::POST, path).body(body))
+        Ok(self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(body))
     }
 
-    /// Converts an error status to a [`CallError`].
-    async fn check_status(&self, sent: reqwest::Result<Response>) -> Result<Response, CallError> {
-        let response = sent.map_err(|error| self.transport_error(&error))?;
-        let status = response.status();
+    /// Sends a request. The caller limits the time. Converts an error status to a [`CallError`].
+    async fn send(&self, request: RequestBuilder, max_bytes: u64) -> Result<Reply, CallError> {
+        let reply = Reply::send(request, ReplyLimits::bytes(max_bytes)).await;
+        let reply = reply.map_err(|error| self.transport_error(&error))?;
+        let status = reply.status();
         if status.is_success() {
-            return Ok(response);
+            return Ok(reply);
         }
-        let body = response.bytes().await.map_err(|error| self.transport_error(&error))?;
-        let error: Value = serde_json::from_slice(&body).map_err(|error| self.invalid_reply(&error))?;
+        let body = reply.beginning(MAX_ERROR_BYTES, ERROR_BODY_TIMEOUT).await;
+        // A proxy between the machines may send another body, so the status decides.
+        let error: Value = serde_json::from_slice(&body).unwrap_or_default();
         Err(self.refusal(status, &error["error"]))
     }
 
+    async fn parse<A: DeserializeOwned>(&self, reply: Reply) -> Result<A, CallError> {
+        let body = reply.bytes().await.map_err(|error| self.transport_error(&error))?;
+        from_checked_json(&body, true).map_err(|error| self.invalid_reply(&error))
+    }
+
     fn refusal(&self, status: StatusCode, error: &Value) -> CallError {
-        let message = error["message"].as_str().unwrap_or("without a reason").to_owned();
+        let message = excerpt(error["message"].as_str().unwrap_or("without a reason"), self.token.as_ref());
         let code = error["code"].as_str();
         match status {
             StatusCode::CONFLICT => CallError::StaleSession(message),
@@ -307,8 +317,8 @@ pub(crate) fn backend_error(link: &Link, error: CallError) -> BackendError {
 }
 
 /// Request fields that a node can name in an error.
-const REQUEST_FIELDS: [&str; 7] =
-    ["messages", "prompt", "max_tokens", "tools", "tool_choice", "response_format", "grammar"];
+const REQUEST_FIELDS: [&str; 8] =
+    ["messages", "prompt", "max_tokens", "tools", "tool_choice", "response_format", "grammar", "logit_bias"];
 /// OpenAI's error codes that a host passes on to its client.
 const PASSED_ON_CODES: [&str; 1] = ["context_length_exceeded"];
 
@@ -343,7 +353,7 @@ impl Retries {
         if Instant::now() + delay > self.deadline || (self.has_standby && !link.is_up()) {
             return Err(CallError::Transient(reason));
         }
-        tracing::info!(node = link.name, reason, "retrying a call");
+        tracing::info!(node = link.name, url = %link.url, reason, "retrying a call");
         tokio::time::sleep(delay).await;
         self.failures += 1;
         Ok(())
@@ -356,7 +366,7 @@ mod tests {
 
     #[test]
     fn round_trip_falls_immediately_and_rises_slowly() {
-        let link = Link::new("node".to_owned(), "http://127.0.0.1:1/", None, None).unwrap();
+        let link = Link::new("node".to_owned(), "127.0.0.1:1".parse().unwrap(), None, None).unwrap();
         assert_eq!(link.round_trip(), Duration::ZERO);
         for (elapsed, node_time, expected) in [(100, 20, 80), (30, 10, 20), (220, 100, 30), (10, 90, 0)] {
             link.record_round_trip(Duration::from_millis(elapsed), Duration::from_millis(node_time));

@@ -1,5 +1,6 @@
 //! The client: a model on a node as a backend.
 
+pub(crate) mod checks;
 pub(crate) mod drafter;
 pub(crate) mod error;
 pub(crate) mod link;
@@ -11,5 +12,7 @@ pub(crate) mod target;
 pub(crate) mod timeouts;
 pub(crate) mod vocabulary;
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tightwad_core::{BackendError, Clock, Device, ModelFacts, Token};
 
+use crate::client::checks::WrongReply;
 use crate::client::error::ConnectError;
 use crate::client::link::{CallError, Link, NodeCounters, backend_error};
 use crate::client::probe::{fetch_facts, new_link};
@@ -15,7 +16,7 @@ use crate::protocol::facts::NodeFacts;
 /// The address of a node, and how a host uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeSpec {
-    /// `http://HOST:PORT`.
+    /// `http://HOST:PORT`, as [`tightwad_net::ServerUrl`] reads it.
     pub url: String,
     /// The model's name on the node; default: its only model.
     pub model: Option<String>,
@@ -59,6 +60,7 @@ impl Node {
         let facts = fetch_facts(&link).await?;
         let (model, facts) = choose_model(&link.name, facts, spec.model.as_deref())?;
         let name = spec.name.clone().unwrap_or_else(|| model.clone());
+        link.name = format!("node {name}");
         let link = Arc::new(link);
         let vocabulary = Arc::new(Vocabulary::new(&model, link.clone()));
         Ok(Self { name, model, facts, link, vocabulary, wait_timeout: spec.wait_timeout })
@@ -78,6 +80,10 @@ impl Node {
 
     pub(crate) fn error(&self, error: CallError) -> BackendError {
         backend_error(&self.link, error)
+    }
+
+    pub(crate) fn wrong_reply(&self, error: &WrongReply) -> BackendError {
+        self.error(self.link.invalid_reply(error))
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    Backend, BackendError, Drafter, DrafterSource, Generator, Load, ModelFacts, OpenedTarget, Outcome,
-    PreparedRequest, Request, ResumePoint, Scorer, Sink, TargetSource, TokenScore, Tokenizer, WireRequest,
-    generate_by_decoding,
+    Backend, BackendError, Drafter, DrafterSource, Generator, Health, Load, ModelFacts, OpenedTarget,
+    Outcome, PreparedRequest, Request, ResumePoint, Scorer, Sink, TargetSource, TokenScore, Tokenizer,
+    WireRequest, generate_by_decoding,
 };
 
+use crate::client::checks::{check_tokens, checked_scores};
 use crate::client::drafter::NodeDrafter;
 use crate::client::model::Node;
 use crate::client::target::NodeTarget;
@@ -32,6 +33,11 @@ impl Backend for Node {
 
     fn load(&self) -> Load {
         Load::default()
+    }
+
+    /// The node itself reports no health of its models: a failing model fails calls.
+    fn health(&self) -> Health {
+        if self.is_up() { Health::Ready } else { Health::Failing("the node does not answer".to_owned()) }
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {
@@ -81,6 +87,7 @@ impl TargetSource for Node {
         let attempt = || self.link.call::<_, TokenizeReply>("/v1/node/tokenize", &call, QUICK_CALL_TIMEOUT);
         let reply =
             self.link.with_retries(self.wait_timeout, attempt).await.map_err(|error| self.error(error))?;
+        check_tokens(&reply.tokens).map_err(|error| self.wrong_reply(&error))?;
         Ok(PreparedRequest {
             request: request.clone(),
             prompt: reply.tokens.into(),
@@ -134,6 +141,6 @@ impl Scorer for Node {
         let attempt = || self.link.call::<_, ScoreReply>("/v1/node/score", &call, timeout);
         let scored =
             self.link.with_retries(self.wait_timeout, attempt).await.map_err(|error| self.error(error))?;
-        Ok(scored.tokens.into_iter().map(TokenScore::from).collect())
+        checked_scores(scored, part.len()).map_err(|error| self.wrong_reply(&error))
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tightwad_core::{Device, Token};
+use tightwad_core::{Device, ModelFacts, Token};
+use tightwad_net::{ServerUrl, excerpt, is_invisible};
 
 use crate::client::error::ConnectError;
 use crate::client::link::{CallError, Link};
-use crate::protocol::facts::{NodeFacts, PROTOCOL_VERSION};
+use crate::protocol::facts::{NodeFacts, NodeModel, PROTOCOL_VERSION};
 
 /// The result of probing a node.
 #[derive(Debug, Clone)]
@@ -42,10 +43,17 @@ pub(crate) fn new_link(
     token: Option<Token>,
     supervised_device: Option<Device>,
 ) -> Result<Link, ConnectError> {
-    let trimmed = url.trim_end_matches('/');
-    let link = Link::new(format!("node {trimmed}"), trimmed, token, supervised_device);
-    link.map_err(|source| ConnectError::Address { url: url.to_owned(), source })
+    let url: ServerUrl = url.parse()?;
+    Link::new(format!("node {url}"), url, token, supervised_device).map_err(ConnectError::Client)
 }
+
+/// The longest time per row or token that the host believes, in nanoseconds.
+const MAX_ROW_TIME_NS: u64 = 3600 * 1_000_000_000;
+
+/// The maximum number of models of a node.
+const MAX_MODELS: usize = 256;
+/// The longest name of a model in bytes.
+const MAX_NAME_BYTES: usize = 256;
 
 /// Fetches the node's facts and checks its protocol version.
 pub(crate) async fn fetch_facts(link: &Link) -> Result<NodeFacts, ConnectError> {
@@ -54,8 +62,25 @@ pub(crate) async fn fetch_facts(link: &Link) -> Result<NodeFacts, ConnectError> 
         CallError::Refused(error) => ConnectError::Refused(error),
     })?;
     if facts.protocol != PROTOCOL_VERSION {
-        let (node, tightwad, protocol) = (link.name.clone(), facts.tightwad, facts.protocol);
+        let (node, tightwad, protocol) = (link.name.clone(), excerpt(&facts.tightwad, None), facts.protocol);
         return Err(ConnectError::Version { node, tightwad, protocol });
     }
-    Ok(facts)
+    Ok(printable_facts(facts))
+}
+
+/// The facts with times that the host can add up, and with texts that it can print. A model whose name cannot
+/// be printed is left out.
+fn printable_facts(facts: NodeFacts) -> NodeFacts {
+    let model = |model: NodeModel| {
+        let facts = ModelFacts {
+            description: excerpt(&model.facts.description, None),
+            time_per_token_ns: model.facts.time_per_token_ns.min(MAX_ROW_TIME_NS),
+            time_per_row_ns: model.facts.time_per_row_ns.min(MAX_ROW_TIME_NS),
+            ..model.facts
+        };
+        let is_printable = model.name.len() <= MAX_NAME_BYTES && !model.name.chars().any(is_invisible);
+        is_printable.then_some(NodeModel { facts, ..model })
+    };
+    let models = facts.models.into_iter().filter_map(model).take(MAX_MODELS).collect();
+    NodeFacts { tightwad: excerpt(&facts.tightwad, None), models, ..facts }
 }

@@ -13,6 +13,7 @@ use tightwad_core::{
     Target, TokenId, TokenLogprobs, Tokenizer, WireRequest,
 };
 
+use crate::client::checks::{checked_open_reply, checked_step};
 use crate::client::link::{CallError, Link, Retries, backend_error};
 use crate::client::model::Node;
 use crate::client::steps::StepReader;
@@ -89,7 +90,8 @@ impl NodeTarget {
             expected: expected_cost(node),
             decoding: None,
         };
-        Ok((session, prepared, opened.cached))
+        let cached = opened.cached.min(u32::try_from(prepared.prompt.len()).unwrap_or(u32::MAX));
+        Ok((session, prepared, cached))
     }
 
     /// Returns the session's id; opens the session again if it was lost.
@@ -105,6 +107,7 @@ impl NodeTarget {
         self.link.counters.session_resyncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::info!(
             node = self.link.name,
+            url = %self.link.url,
             request = self.request.id,
             committed = self.output.len(),
             cached = opened.cached,
@@ -134,6 +137,8 @@ impl NodeTarget {
             self.expected.time_per_token + self.expected.time_per_row * rows + self.expected.round_trip,
         );
         let step: Step = self.link.call(&path, &call, timeout).await?;
+        let step = checked_step(step, draft.depth() + 1, draft);
+        let step = step.map_err(|error| self.link.invalid_reply(&error))?;
         self.link.record_round_trip(self.link.clock.since(start), Duration::from_micros(step.elapsed_us));
         if step.tokens.is_empty() && step.finish_reason.is_none() {
             return Err(CallError::Transient(format!("{} committed no token", self.link.name)));
@@ -161,7 +166,9 @@ impl NodeTarget {
         let link = self.link.clone();
         match self.decoding.as_mut().and_then(|decoding| decoding.steps.as_mut()) {
             Some(steps) => {
-                link.while_alive(steps.next(&link), call_timeout(self.expected.time_per_token)).await
+                let step = link.while_alive(steps.next(&link), call_timeout(self.expected.time_per_token));
+                let checked = |step| checked_step(step, max as usize, &Draft::default());
+                step.await?.map(checked).transpose().map_err(|error| link.invalid_reply(&error))
             }
             None => Ok(None),
         }
@@ -257,6 +264,8 @@ fn expected_cost(node: &Node) -> PassCost {
 /// Opens a session and checks the digest of its weights.
 async fn open(link: &Link, weights: &str, call: &OpenCall) -> Result<OpenReply, CallError> {
     let opened: OpenReply = link.call("/v1/node/sessions", call, OPEN_TIMEOUT).await?;
+    let max_tokens = call.max_tokens.or(call.request.max_tokens).unwrap_or(u32::MAX);
+    let opened = checked_open_reply(opened, max_tokens).map_err(|error| link.invalid_reply(&error))?;
     if opened.weights == weights {
         return Ok(opened);
     }
@@ -330,7 +339,10 @@ impl Target for NodeTarget {
                     }
                     return Ok(Some(verified));
                 }
-                Ok(None) => CallError::StaleSession(format!("{} ended a decode early", self.link.name)),
+                Ok(None) => CallError::StaleSession(format!(
+                    "{} ended its stream before the last token; a proxy may close idle connections",
+                    self.link.name
+                )),
                 // The node may have committed tokens that did not arrive, so the session must be opened
                 // again.
                 Err(CallError::Transient(reason)) => {

@@ -23,7 +23,7 @@ fn tokens(text: &str) -> Vec<TokenId> {
 fn request(max_tokens: u32) -> Arc<Request> {
     let spec = SamplingSpec { logprobs: Some(2), ..SamplingSpec::default() };
     let sampling = Sampling::new(spec).unwrap();
-    let prompt = Prompt::Text("hello".to_owned());
+    let prompt = Prompt::Text("hello".into());
     Arc::new(Request { prompt, sampling, max_tokens: Some(max_tokens), ..Request::default() })
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tightwad_core::{Draft, FinishReason, InvalidTree, TokenScore, WireRequest, is_default};
+use tightwad_core::{Draft, FinishReason, TokenScore, WireRequest, is_default};
 
 use crate::protocol::hash::TokenHash;
+use crate::protocol::tree::{InvalidDraft, flatten, unflatten};
 
 /// The purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,38 +93,17 @@ impl VerifyCall {
     /// A call that verifies `draft` after `position` and the `unverified` tokens.
     #[must_use]
     pub(crate) fn new(position: Position, unverified: &[u32], draft: &Draft) -> Self {
-        let (draft_tokens, parents) = (Vec::new(), Vec::new());
-        let mut call = Self { position, draft: draft_tokens, parents, unverified: unverified.to_vec() };
-        if let [list] = draft.paths() {
-            call.draft.clone_from(list);
-            return call;
-        }
-        for path in draft.paths() {
-            let mut parent = -1;
-            for token in path {
-                let node = call.draft.iter().zip(&call.parents).position(|node| node == (token, &parent));
-                let index = node.unwrap_or_else(|| {
-                    call.draft.push(*token);
-                    call.parents.push(parent);
-                    call.draft.len() - 1
-                });
-                parent = i32::try_from(index).unwrap_or(i32::MAX);
-            }
-        }
-        call
+        let (tokens, parents) = flatten(draft);
+        Self { position, draft: tokens, parents, unverified: unverified.to_vec() }
     }
 
     /// The draft of the call, as a list or a tree.
     ///
     /// # Errors
     ///
-    /// [`InvalidTree`] if a parent does not come before its child.
-    pub(crate) fn draft(&self) -> Result<Draft, InvalidTree> {
-        if self.parents.is_empty() {
-            Ok(self.draft.clone().into())
-        } else {
-            Draft::from_tree(&self.draft, &self.parents)
-        }
+    /// [`InvalidDraft`] if a parent does not come before its child, or the paths are too long.
+    pub(crate) fn draft(&self) -> Result<Draft, InvalidDraft> {
+        unflatten(&self.draft, &self.parents)
     }
 }
 

@@ -4,3 +4,4 @@ pub(crate) mod calls;
 pub(crate) mod checksum;
 pub(crate) mod facts;
 pub(crate) mod hash;
+pub(crate) mod tree;

@@ -7,6 +7,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tightwad_core::JsonSize;
 use tightwad_net::http::{ApiError, MAX_BODY_BYTES};
 
 use crate::protocol::checksum::{from_checked_json, to_checked_json};
@@ -20,6 +21,7 @@ pub(crate) fn parse_body<T: DeserializeOwned>(body: RawBody) -> Result<T, ApiErr
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(MAX_BODY_BYTES),
         _ => ApiError::checksum_mismatch(rejection.body_text()),
     })?;
+    JsonSize::default().add(&body).map_err(|error| ApiError::invalid(None, error.to_string()))?;
     from_checked_json(&body, false)
         .map_err(|error| ApiError::checksum_mismatch(format!("the call is not valid: {error}")))
 }
@@ -33,5 +35,20 @@ pub(crate) fn checked_response(message: &impl Serialize) -> Response {
             response
         }
         Err(error) => ApiError::unavailable(error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tightwad_core::MAX_JSON_NUMBERS;
+
+    use super::*;
+
+    #[test]
+    fn call_of_too_many_numbers_is_refused_before_it_is_parsed() {
+        let call = |numbers: usize| format!("{{\"tokens\":[{}]}}", vec!["0"; numbers].join(","));
+        let parse = |numbers| parse_body::<serde_json::Value>(Ok(call(numbers).into()));
+        assert!(parse(MAX_JSON_NUMBERS).is_ok());
+        assert_eq!(parse(MAX_JSON_NUMBERS + 1).unwrap_err().status(), StatusCode::BAD_REQUEST);
     }
 }

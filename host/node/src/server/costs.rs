@@ -73,7 +73,7 @@ impl PassTimer for SharedPasses {
 
 /// Opens a target session on `backend`.
 async fn session(backend: &dyn Backend) -> Box<dyn Target> {
-    let request = Arc::new(Request { prompt: Prompt::Text("x".to_owned()), ..Request::default() });
+    let request = Arc::new(Request { prompt: Prompt::Text("x".into()), ..Request::default() });
     backend.target().unwrap().open_target(&request, None).await.unwrap().session
 }
 

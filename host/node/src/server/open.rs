@@ -10,7 +10,8 @@ use tightwad_net::http::ApiError;
 
 use crate::protocol::calls::{OpenCall, OpenReply, SessionRole};
 use crate::server::body::{RawBody, checked_response, parse_body};
-use crate::server::service::NodeService;
+use crate::server::service::{NodeService, max_session_tokens};
+use crate::server::sessions::check_length;
 use crate::server::state::{DrafterSession, Session, TargetSession};
 use crate::server::tokens::{prompt_reader, tokenizer};
 
@@ -23,6 +24,7 @@ pub(crate) async fn open(
     let permit = service.registry.reserve(client.ip());
     let permit = permit.map_err(|error| ApiError::too_many_requests(error.to_string()))?;
     let backend = service.model(&call.model)?;
+    check_length(call.tokens.len() + call.output.len(), max_session_tokens(&backend))?;
     let request = Request::try_from(call.request.clone());
     let request =
         Arc::new(request.map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string()))?);

@@ -5,16 +5,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use tightwad_core::{SharedBackend, sync};
+use tightwad_core::{SharedBackend, random_hex, sync};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::AbortHandle;
 
-use crate::server::state::Session;
+use crate::server::clients::{ClientCounts, ClientPermit, LimitReached};
+use crate::server::state::{Session, StaleSession};
 
-/// Limits of sessions.
+/// Limits of sessions and calls.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimits {
     /// The maximum number of sessions of one client address.
@@ -23,11 +24,18 @@ pub struct SessionLimits {
     pub total: usize,
     /// The time after which an idle session is closed.
     pub idle_timeout: Duration,
+    /// The time after which a decode ends whose reader accepts nothing.
+    pub stall_timeout: Duration,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { per_client: 32, total: 256, idle_timeout: Duration::from_secs(120) }
+        Self {
+            per_client: 32,
+            total: 256,
+            idle_timeout: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -35,26 +43,52 @@ impl Default for SessionLimits {
 const MIN_EVICTION_IDLE_TIME: Duration = Duration::from_millis(500);
 /// The time between two searches for idle sessions.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// The number of calls that wait for a session. A caller that lost its connection repeats its call while the
+/// first one still runs.
+const MAX_WAITING_CALLS: usize = 1;
+
+/// The random bytes of a session id.
+const SESSION_ID_BYTES: usize = 16;
 
 /// A session and its bookkeeping.
 pub(crate) struct SessionEntry {
     pub id: String,
     pub model: String,
-    pub session: Arc<tokio::sync::Mutex<Session>>,
+    /// The maximum number of tokens of the session.
+    pub context: usize,
+    session: Arc<tokio::sync::Mutex<Session>>,
+    waiting: Semaphore,
     last_used: Mutex<Instant>,
-    /// The running call.
-    running_call: Mutex<Option<AbortHandle>>,
-    _permit: SessionPermit,
+    running_call: Mutex<RunningCall>,
+    _permit: ClientPermit,
+}
+
+/// The state of a session's calls.
+enum RunningCall {
+    /// No call has run.
+    None,
+    /// The last call, which may have ended.
+    Started(AbortHandle),
+    /// The session is closed, so that no call may start.
+    Closed,
 }
 
 impl SessionEntry {
-    pub(crate) fn new(id: String, model: String, session: Session, permit: SessionPermit) -> Self {
+    pub(crate) fn new(
+        id: String,
+        model: String,
+        context: usize,
+        session: Session,
+        permit: ClientPermit,
+    ) -> Self {
         Self {
             id,
             model,
+            context,
             session: Arc::new(tokio::sync::Mutex::new(session)),
+            waiting: Semaphore::new(MAX_WAITING_CALLS),
             last_used: Mutex::new(Instant::now()),
-            running_call: Mutex::default(),
+            running_call: Mutex::new(RunningCall::None),
             _permit: permit,
         }
     }
@@ -64,9 +98,38 @@ impl SessionEntry {
         *lock(&self.last_used) = Instant::now();
     }
 
-    /// Stores the running call, so that closing the session aborts it.
+    /// Waits until no other call runs on the session. Fails if another call already waits, or the session is
+    /// closed meanwhile.
+    pub(crate) async fn acquire(&self) -> Result<OwnedMutexGuard<Session>, StaleSession> {
+        let session = self.session.clone();
+        let guard = match session.clone().try_lock_owned() {
+            Ok(guard) => guard,
+            Err(_) => {
+                let busy = || StaleSession("a call runs on this session, and another one waits".to_owned());
+                let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+                session.lock_owned().await
+            }
+        };
+        if matches!(*lock(&self.running_call), RunningCall::Closed) { Err(closed()) } else { Ok(guard) }
+    }
+
+    /// Stores the running call, so that closing the session aborts it. Aborts the call if the session is closed
+    /// already.
     pub(crate) fn set_running_call(&self, call: AbortHandle) {
-        *lock(&self.running_call) = Some(call);
+        let mut running = lock(&self.running_call);
+        match *running {
+            RunningCall::Closed => call.abort(),
+            _ => *running = RunningCall::Started(call),
+        }
+    }
+
+    /// Aborts the running call, and refuses further calls.
+    fn close(&self) {
+        if let RunningCall::Started(call) =
+            std::mem::replace(&mut *lock(&self.running_call), RunningCall::Closed)
+        {
+            call.abort();
+        }
     }
 
     /// The idle time; zero while a call runs.
@@ -75,61 +138,30 @@ impl SessionEntry {
     }
 }
 
+/// The session was closed while a call waited or ran.
+pub(crate) fn closed() -> StaleSession {
+    StaleSession("the session was closed".to_owned())
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     sync::lock(mutex)
-}
-
-type SessionCounts = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// Permission for one session of a client. Dropping it releases the permission.
-pub(crate) struct SessionPermit {
-    client: IpAddr,
-    counts: SessionCounts,
-}
-
-impl Drop for SessionPermit {
-    fn drop(&mut self) {
-        let mut counts = lock(&self.counts);
-        if let Some(open) = counts.get_mut(&self.client) {
-            *open -= 1;
-            if *open == 0 {
-                counts.remove(&self.client);
-            }
-        }
-    }
-}
-
-/// A session limit is reached.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TooManySessions {
-    /// The limit of the node.
-    #[error("{0} sessions are open, the maximum of this node")]
-    Node(usize),
-    /// The limit of one client.
-    #[error("{client} has {open} sessions open, the maximum per client")]
-    Client { client: IpAddr, open: usize },
 }
 
 /// All sessions of a node.
 pub(crate) struct Registry {
     limits: SessionLimits,
     entries: Mutex<HashMap<String, Arc<SessionEntry>>>,
-    counts: SessionCounts,
-    next: AtomicU64,
-    /// A random prefix of session ids, which separates this run of the node from earlier runs.
-    run_id: u32,
+    clients: ClientCounts,
 }
 
 impl Registry {
     pub(crate) fn new(limits: SessionLimits) -> Self {
-        let run_id = fastrand::u32(..);
-        Self {
-            limits,
-            entries: Mutex::default(),
-            counts: SessionCounts::default(),
-            next: AtomicU64::new(0),
-            run_id,
-        }
+        let clients = ClientCounts::new("sessions", limits.per_client, limits.total);
+        Self { limits, entries: Mutex::default(), clients }
+    }
+
+    pub(crate) fn limits(&self) -> SessionLimits {
+        self.limits
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -137,23 +169,13 @@ impl Registry {
     }
 
     /// Reserves a session for `client`.
-    pub(crate) fn reserve(&self, client: IpAddr) -> Result<SessionPermit, TooManySessions> {
-        let mut counts = lock(&self.counts);
-        let open_sessions: usize = counts.values().sum();
-        if open_sessions >= self.limits.total {
-            return Err(TooManySessions::Node(open_sessions));
-        }
-        let open = counts.entry(client).or_default();
-        if *open >= self.limits.per_client {
-            return Err(TooManySessions::Client { client, open: *open });
-        }
-        *open += 1;
-        Ok(SessionPermit { client, counts: self.counts.clone() })
+    pub(crate) fn reserve(&self, client: IpAddr) -> Result<ClientPermit, LimitReached> {
+        self.clients.reserve(client)
     }
 
-    /// A new, unique session id.
-    pub(crate) fn new_id(&self) -> String {
-        format!("{:x}-{:x}", self.run_id, self.next.fetch_add(1, Ordering::Relaxed))
+    /// A new session id. No other client can guess the id, and no earlier run of the node used it.
+    pub(crate) fn new_id() -> String {
+        random_hex::<SESSION_ID_BYTES>()
     }
 
     pub(crate) fn add(&self, entry: SessionEntry) {
@@ -167,8 +189,8 @@ impl Registry {
     /// Removes a session and aborts its running call.
     pub(crate) fn remove(&self, id: &str) {
         let removed = lock(&self.entries).remove(id);
-        if let Some(call) = removed.and_then(|entry| lock(&entry.running_call).take()) {
-            call.abort();
+        if let Some(entry) = removed {
+            entry.close();
         }
     }
 
@@ -220,22 +242,6 @@ mod tests {
     use crate::server::state::DrafterSession;
     use crate::testing::FakeModel;
 
-    #[test]
-    fn permits_are_limited_and_released_on_drop() {
-        let limits = SessionLimits { per_client: 2, total: 3, ..SessionLimits::default() };
-        let registry = Registry::new(limits);
-        let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = registry.reserve(a).ok().unwrap();
-        let second = registry.reserve(a);
-        assert!(second.is_ok());
-        assert!(registry.reserve(a).err().unwrap().to_string().contains("10.0.0.1 has 2 sessions"));
-        let third = registry.reserve(b);
-        assert!(third.is_ok());
-        assert!(registry.reserve(b).err().unwrap().to_string().contains("3 sessions are open"));
-        drop(first);
-        assert!(registry.reserve(a).is_ok());
-    }
-
     /// A registry with one session and a minimal idle timeout.
     async fn registry() -> (Registry, Arc<SessionEntry>) {
         let limits = SessionLimits { idle_timeout: Duration::from_nanos(1), ..SessionLimits::default() };
@@ -244,7 +250,7 @@ mod tests {
         let (model, request) = (FakeModel::new(), Arc::new(Request::default()));
         let drafter = model.open_drafter(&model.prepare(&request).await.unwrap()).await.unwrap();
         let session = Session::Drafter(DrafterSession::new(drafter, &[], &[]));
-        registry.add(SessionEntry::new("s".to_owned(), "model".to_owned(), session, permit));
+        registry.add(SessionEntry::new("s".to_owned(), "model".to_owned(), 100, session, permit));
         let entry = registry.get("s").unwrap();
         (registry, entry)
     }
@@ -258,9 +264,9 @@ mod tests {
         drop(busy);
         registry.remove_expired();
         assert_eq!(registry.len(), 0);
-        assert_eq!(lock(&registry.counts).len(), 1, "a call still holds the session");
+        assert_eq!(registry.clients.total(), 1, "a call still holds the session");
         drop(entry);
-        assert!(lock(&registry.counts).is_empty());
+        assert_eq!(registry.clients.total(), 0);
     }
 
     #[tokio::test]
@@ -271,6 +277,33 @@ mod tests {
         registry.remove("s");
         assert!(call.await.unwrap_err().is_cancelled());
         assert!(registry.get("s").is_none());
+        let late = tokio::spawn(std::future::pending::<()>());
+        entry.set_running_call(late.abort_handle());
+        assert!(late.await.unwrap_err().is_cancelled(), "a call started after the session was closed");
+        assert!(entry.acquire().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_call_waits_for_a_session() {
+        let (registry, entry) = registry().await;
+        let running = entry.acquire().await.ok().unwrap();
+        let (first, second) = (entry.clone(), entry.clone());
+        let first = tokio::spawn(async move { first.acquire().await.is_ok() });
+        while entry.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let error = second.acquire().await.err().unwrap();
+        assert!(error.0.contains("another one waits"), "{}", error.0);
+        drop(running);
+        assert!(first.await.unwrap());
+        registry.remove("s");
+    }
+
+    #[test]
+    fn session_ids_are_random() {
+        let (first, second) = (Registry::new_id(), Registry::new_id());
+        assert_eq!((first.len(), second.len()), (32, 32));
+        assert_ne!(first[..16], second[..16]);
     }
 
     #[tokio::test]

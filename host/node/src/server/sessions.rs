@@ -3,24 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use axum::response::Response;
 use tightwad_core::BackendError;
 use tightwad_net::http::ApiError;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::OwnedMutexGuard;
 
-use crate::protocol::calls::{DecodeCall, ProposeCall, ProposeReply, Step, VerifyCall};
-use crate::protocol::checksum::to_checked_json;
+use crate::protocol::calls::{ProposeCall, ProposeReply, VerifyCall};
 use crate::server::body::{RawBody, checked_response, parse_body};
-use crate::server::registry::SessionEntry;
+use crate::server::registry::{SessionEntry, closed};
 use crate::server::service::NodeService;
 use crate::server::state::{Session, StaleSession};
 
-/// The number of steps that wait for a slow reader before the decode pauses.
-const STEP_BUFFER: usize = 64;
 /// The maximum number of tokens of one draft or proposal.
 const MAX_DRAFT_TOKENS: usize = 1024;
 
@@ -30,30 +25,53 @@ impl From<StaleSession> for ApiError {
     }
 }
 
-fn entry(service: &NodeService, id: &str) -> Result<Arc<SessionEntry>, ApiError> {
+/// The session `id`.
+pub(crate) fn entry(service: &NodeService, id: &str) -> Result<Arc<SessionEntry>, ApiError> {
     let entry = service.registry.get(id);
     entry.ok_or_else(|| {
-        ApiError::stale_session(format!(
-            "there is no session '{id}': it expired, was evicted, or belongs to an earlier run of the node"
-        ))
+        ApiError::stale_session(
+            "there is no such session: it expired, was evicted, or belongs to an earlier run of the node",
+        )
     })
 }
 
-fn wrong_role(role: &str) -> ApiError {
-    ApiError::invalid(None, format!("this session was not opened as a {role}"))
+/// Fails if a session of `context` tokens cannot hold `count` tokens.
+pub(crate) fn check_length(count: usize, context: usize) -> Result<(), ApiError> {
+    if count <= context {
+        return Ok(());
+    }
+    let message = format!("the call has {count} tokens, and the context of this model has {context}");
+    let code = Some("context_length_exceeded");
+    Err(ApiError::from(BackendError::Invalid { message, parameter: Some("tokens"), code }))
 }
 
-/// Runs `work` as a task that continues if the connection breaks.
-async fn run_call<T: Send + 'static>(
-    entry: &Arc<SessionEntry>,
-    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-) -> Result<T, ApiError> {
+/// Runs `work` on the session as a task that continues if the connection breaks.
+async fn run_call<T, F>(
+    service: &NodeService,
+    entry: Arc<SessionEntry>,
+    work: impl FnOnce(OwnedMutexGuard<Session>) -> F,
+) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ApiError>> + Send + 'static,
+{
     entry.touch();
-    let task = tokio::spawn(work);
+    // A caller that disconnects here leaves no task behind.
+    let work = work(entry.acquire().await?);
+    let task_entry = entry.clone();
+    let task = tokio::spawn(async move {
+        let done = work.await;
+        task_entry.touch();
+        done
+    });
     entry.set_running_call(task.abort_handle());
-    let done = task.await;
-    entry.touch();
-    done.unwrap_or_else(|_| Err(ApiError::stale_session("the session was closed".to_owned())))
+    task.await.unwrap_or_else(|error| {
+        if error.is_panic() {
+            // The state of the session is unknown.
+            service.registry.remove(&entry.id);
+        }
+        Err(closed().into())
+    })
 }
 
 pub(crate) async fn verify(
@@ -70,11 +88,11 @@ pub(crate) async fn verify(
     }
     let draft = call.draft().map_err(|error| ApiError::invalid(Some("parents"), error.to_string()))?;
     let entry = entry(&service, &id)?;
-    let (task_entry, clock) = (entry.clone(), service.clock.clone());
-    let work = async move {
-        let start = clock.now();
-        let mut session = task_entry.session.lock().await;
-        let Session::Target(session) = &mut *session else { return Err(wrong_role("target")) };
+    check_length(call.unverified.len(), entry.context)?;
+    let clock = service.clock.clone();
+    let start = clock.now();
+    let work = move |mut session: OwnedMutexGuard<Session>| async move {
+        let session = session.target()?;
         if let Some(step) = session.repeated_reply(&call) {
             return Ok(step);
         }
@@ -88,7 +106,7 @@ pub(crate) async fn verify(
         session.store_reply(call, step.clone());
         Ok(step)
     };
-    Ok(checked_response(&run_call(&entry, work).await?))
+    Ok(checked_response(&run_call(&service, entry, work).await?))
 }
 
 pub(crate) async fn propose(
@@ -104,94 +122,17 @@ pub(crate) async fn propose(
         ));
     }
     let entry = entry(&service, &id)?;
-    let (task_entry, clock) = (entry.clone(), service.clock.clone());
-    let work = async move {
-        let start = clock.now();
-        let mut session = task_entry.session.lock().await;
-        let Session::Drafter(session) = &mut *session else { return Err(wrong_role("drafter")) };
+    check_length((call.position.at as usize).saturating_add(call.tokens.len()), entry.context)?;
+    let clock = service.clock.clone();
+    let start = clock.now();
+    let work = move |mut session: OwnedMutexGuard<Session>| async move {
+        let session = session.drafter()?;
         let output = session.sync_tokens(&call)?;
         let proposals = session.propose(&output, &call).await.map_err(ApiError::from)?;
         let elapsed_us = u64::try_from(clock.since(start).as_micros()).unwrap_or(u64::MAX);
         Ok(ProposeReply { proposals, elapsed_us })
     };
-    Ok(checked_response(&run_call(&entry, work).await?))
-}
-
-pub(crate) async fn decode(
-    State(service): State<NodeService>,
-    Path(id): Path<String>,
-    body: RawBody,
-) -> Result<Response, ApiError> {
-    let call: DecodeCall = parse_body(body)?;
-    let registry = service.registry.clone();
-    let entry = entry(&service, &id)?;
-    entry.touch();
-    let mut session = entry.session.clone().lock_owned().await;
-    let Session::Target(target) = &mut *session else { return Err(wrong_role("target")) };
-    target.check_position(call.position)?;
-    target.drop_reply();
-    target.accept(&call.unverified).await?;
-    target.target.decode(call.max_tokens).await.map_err(ApiError::from)?;
-    let (lines, receiver) = mpsc::channel(STEP_BUFFER);
-    let task_entry = entry.clone();
-    let task = tokio::spawn(async move {
-        if !steps(&task_entry, session, call.max_tokens, lines).await {
-            // The caller does not know the session's new position.
-            registry.remove(&task_entry.id);
-        }
-    });
-    entry.set_running_call(task.abort_handle());
-    let lines = stream::unfold(receiver, |mut receiver| async move {
-        let line: Bytes = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(line), receiver))
-    });
-    Ok(([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response())
-}
-
-/// Sends one line per step until the decode ends. Returns false if the reader disconnected.
-async fn steps(
-    entry: &SessionEntry,
-    mut session: OwnedMutexGuard<Session>,
-    max: u32,
-    lines: mpsc::Sender<Bytes>,
-) -> bool {
-    let Session::Target(session) = &mut *session else { return true };
-    let (mut remaining, mut finished) = (max as usize, false);
-    loop {
-        // A caller that has every token can close the stream before its end.
-        if remaining == 0 || finished {
-            return matches!(session.target.step().await, Ok(None));
-        }
-        let step = tokio::select! {
-            step = session.target.step() => step,
-            () = lines.closed() => return false,
-        };
-        entry.touch();
-        let step = match step {
-            Ok(None) => return true,
-            Ok(Some(verified)) => {
-                remaining = remaining.saturating_sub(verified.committed.len());
-                finished = verified.finish_reason.is_some();
-                let (elapsed, cost) = (verified.elapsed, verified.cost);
-                let mut step = session.commit(verified);
-                // The caller measures the whole decode, so it needs the times only if they differ.
-                if elapsed != cost {
-                    step.set_times(elapsed, cost);
-                }
-                step
-            }
-            Err(BackendError::Cancelled) => return false,
-            Err(error) => Step { error: Some(error.to_string()), ..Step::default() },
-        };
-        let Ok(mut line) = to_checked_json(&step) else { return false };
-        line.push(b'\n');
-        if lines.send(line.into()).await.is_err() {
-            return false;
-        }
-        if step.error.is_some() {
-            return true;
-        }
-    }
+    Ok(checked_response(&run_call(&service, entry, work).await?))
 }
 
 pub(crate) async fn close(

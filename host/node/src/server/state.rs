@@ -15,6 +15,28 @@ pub(crate) enum Session {
     Drafter(DrafterSession),
 }
 
+impl Session {
+    /// The session as a target.
+    pub(crate) fn target(&mut self) -> Result<&mut TargetSession, ApiError> {
+        match self {
+            Self::Target(session) => Ok(session),
+            Self::Drafter(_) => Err(wrong_role("target")),
+        }
+    }
+
+    /// The session as a drafter.
+    pub(crate) fn drafter(&mut self) -> Result<&mut DrafterSession, ApiError> {
+        match self {
+            Self::Drafter(session) => Ok(session),
+            Self::Target(_) => Err(wrong_role("drafter")),
+        }
+    }
+}
+
+fn wrong_role(role: &str) -> ApiError {
+    ApiError::invalid(None, format!("this session was not opened as a {role}"))
+}
+
 /// A target session: it verifies and decodes.
 pub(crate) struct TargetSession {
     pub target: Box<dyn Target>,

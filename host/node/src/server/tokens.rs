@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use tightwad_core::{BackendError, Request, SharedBackend, TargetSource, Tokenizer, WireRequest};
+use tightwad_core::{
+    BackendError, Request, SharedBackend, TargetSource, TokenId, TokenScore, Tokenizer, WireRequest,
+};
 use tightwad_net::http::ApiError;
+use tokio::runtime::Handle;
 
 use crate::protocol::calls::{
     DetokenizeCall, DetokenizeReply, Piece, ScoreCall, ScoreReply, ScoredToken, TokenizeCall, TokenizeReply,
@@ -13,8 +16,8 @@ use crate::protocol::calls::{
 use crate::server::body::{RawBody, checked_response, parse_body};
 use crate::server::service::NodeService;
 
-/// The maximum number of tokens of one detokenize call.
-const MAX_DETOKENIZE_TOKENS: usize = 1 << 20;
+/// The maximum number of tokens of one detokenize call: the largest vocabularies have as many.
+const MAX_DETOKENIZE_TOKENS: usize = 1 << 18;
 
 /// The tokenizer of `backend`. Without a tokenizer, the error reports that the backend cannot do `action`.
 pub(crate) fn tokenizer(
@@ -39,20 +42,21 @@ pub(crate) async fn score(State(service): State<NodeService>, body: RawBody) -> 
     let call: ScoreCall = parse_body(body)?;
     let backend = service.model(&call.model)?;
     let part = call.from..call.to.unwrap_or(usize::MAX);
+    if part.start > part.end {
+        return Err(ApiError::invalid(Some("from"), "'from' is greater than 'to'"));
+    }
     let (request, tokenizer) = (request(call.request)?, tokenizer(&backend, "tokenize")?);
     let scored = backend.scorer()?.score(&request, &call.answer, part).await?;
-    let mut tokens = Vec::with_capacity(scored.len());
-    for score in scored {
-        let text = tokenizer.detokenize(&[score.token]).await?;
-        tokens.push(ScoredToken {
-            token: score.token,
-            text: Piece::from(text),
-            logprob: score.logprob,
-            rank: score.rank,
-            best: score.best,
-            best_logprob: score.best_logprob,
-        });
-    }
+    let texts = pieces(&service, tokenizer, scored.iter().map(|score| score.token).collect()).await?;
+    let token = |(score, text): (TokenScore, Piece)| ScoredToken {
+        token: score.token,
+        text,
+        logprob: score.logprob,
+        rank: score.rank,
+        best: score.best,
+        best_logprob: score.best_logprob,
+    };
+    let tokens = scored.into_iter().zip(texts).map(token).collect();
     Ok(checked_response(&ScoreReply { tokens }))
 }
 
@@ -91,9 +95,31 @@ pub(crate) async fn detokenize(
         ));
     }
     let tokenizer = tokenizer(&service.model(&call.model)?, "tokenize")?;
-    let mut pieces = Vec::with_capacity(call.tokens.len());
-    for token in call.tokens {
-        pieces.push(Piece::from(tokenizer.detokenize(&[token]).await?));
-    }
+    let pieces = pieces(&service, tokenizer, call.tokens).await?;
     Ok(checked_response(&DetokenizeReply { pieces }))
+}
+
+/// The texts of `tokens`. The work runs beside the runtime's threads, on one thread per core at most: hundreds
+/// of thousands of tokens take a second.
+async fn pieces(
+    service: &NodeService,
+    tokenizer: Arc<dyn Tokenizer>,
+    tokens: Vec<TokenId>,
+) -> Result<Vec<Piece>, ApiError> {
+    let crashed = |error: &dyn std::error::Error| ApiError::unavailable(error.to_string());
+    let permit = service.text_threads.clone().acquire_owned().await.map_err(|error| crashed(&error))?;
+    let runtime = Handle::current();
+    let work = move || {
+        // The thread keeps the permit even if the caller disconnects.
+        let _permit = permit;
+        runtime.block_on(async {
+            let mut pieces = Vec::with_capacity(tokens.len());
+            for token in tokens {
+                pieces.push(Piece::from(tokenizer.detokenize(&[token]).await?));
+            }
+            Ok::<_, BackendError>(pieces)
+        })
+    };
+    let pieces = tokio::task::spawn_blocking(work).await.map_err(|error| crashed(&error))?;
+    Ok(pieces?)
 }

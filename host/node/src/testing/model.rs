@@ -42,6 +42,8 @@ pub(crate) struct FakeModel {
     pub opened: Arc<Mutex<Vec<OpenedSession>>>,
     /// The digest of the model's weights.
     pub weights: Arc<Mutex<String>>,
+    /// The context length that the model reports; 0: unknown.
+    context: u32,
 }
 
 impl FakeModel {
@@ -52,7 +54,12 @@ impl FakeModel {
 
     pub(crate) fn with_timer(timer: Arc<dyn PassTimer>) -> Self {
         let weights = Arc::new(Mutex::new("cd".repeat(32)));
-        Self { timer, rows: Arc::default(), opened: Arc::default(), weights }
+        Self { timer, rows: Arc::default(), opened: Arc::default(), weights, context: 0 }
+    }
+
+    /// The same model with this context length in tokens.
+    pub(crate) fn with_context(self, context: u32) -> Self {
+        Self { context, ..self }
     }
 
     /// The tokens that the model generates after `tokens`.
@@ -222,7 +229,8 @@ impl Backend for FakeModel {
 
     fn facts(&self) -> Option<ModelFacts> {
         let weights = self.weights.lock().unwrap().clone();
-        Some(ModelFacts { vocabulary: "ab".repeat(32), weights, ..ModelFacts::default() })
+        let context = self.context;
+        Some(ModelFacts { vocabulary: "ab".repeat(32), weights, context, ..ModelFacts::default() })
     }
 
     fn as_target(&self) -> Option<&dyn TargetSource> {

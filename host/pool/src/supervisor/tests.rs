@@ -94,6 +94,7 @@ struct FakeSupervision {
     usage: Arc<Usage>,
     commands: mpsc::Sender<Command>,
     phase: watch::Receiver<Phase>,
+    draining: watch::Sender<bool>,
 }
 
 impl FakeSupervision {
@@ -128,18 +129,19 @@ impl FakeSupervision {
         });
         let (phase_sender, phase) = watch::channel(Phase::Unloaded);
         let (commands, inbox) = mpsc::channel(8);
-        let usage = Arc::new(Usage::new());
+        let (usage, draining) = (Arc::new(Usage::new()), watch::Sender::new(false));
         let supervisor = Supervisor {
             launcher: launcher.clone(),
             evictor: Arc::new(FakeEvictor(AtomicUsize::new(evictions))),
             usage: usage.clone(),
+            draining: draining.subscribe(),
             phase: phase_sender,
             commands: inbox,
             generation: 0,
         };
         tokio::spawn(supervisor.run());
         commands.send(Command::Load).await.unwrap();
-        Self { launcher, usage, commands, phase }
+        Self { launcher, usage, commands, phase, draining }
     }
 
     /// Waits until the phase has the text `text`.
@@ -218,6 +220,32 @@ async fn unload_waits_for_running_requests() {
     drop(usage);
     unloaded.await.unwrap();
     assert_eq!((pool.until("unloaded").await.to_string(), pool.stopped()), ("unloaded".to_owned(), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unload_does_not_wait_for_ever() {
+    let mut pool = FakeSupervision::load(None, 0, [Ok(vec![])]).await;
+    pool.ready(1).await;
+    let (start, _usage) = (Instant::now(), pool.usage.acquire());
+    let (reply, unloaded) = oneshot::channel();
+    pool.commands.send(Command::Unload(reply)).await.unwrap();
+    unloaded.await.unwrap();
+    assert_eq!((start.elapsed().as_secs(), pool.stopped()), (DRAIN_TIMEOUT.as_secs(), 1));
+    pool.until("unloaded").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_pool_finishes_and_does_not_restart() {
+    let mut pool = FakeSupervision::load(None, 0, [Ok(vec!["w1"])]).await;
+    pool.until("degraded: without w1").await;
+    pool.draining.send_replace(true);
+    // A returned worker changes nothing.
+    pool.launcher.workers_usable.store(true, Ordering::Relaxed);
+    sleep(MIN_RUN_TIME_IN_USE).await;
+    assert_eq!(pool.stopped(), 0);
+    let fail = sync::lock(&pool.launcher.fail).take().unwrap();
+    fail.send("worker 'w1': gone".to_owned()).unwrap();
+    pool.until("failed: the host is shutting down").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,4 +30,7 @@ pub struct WorkerInfo {
     pub cached: u64,
     /// The number of open tunnels.
     pub pools: usize,
+    /// A random id of this start of the worker. Two addresses with the same id are the same worker. Empty: unknown.
+    #[serde(default)]
+    pub instance: String,
 }

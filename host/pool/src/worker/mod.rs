@@ -3,6 +3,7 @@
 
 pub(crate) mod info;
 pub(crate) mod routes;
+pub(crate) mod rpc_server;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod state;

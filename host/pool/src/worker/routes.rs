@@ -3,18 +3,22 @@
 use std::net::SocketAddr;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use tightwad_net::http::{ApiError, has_token};
 use tightwad_tunnel::UPGRADE_PROTOCOL;
 
 use crate::worker::info::WorkerInfo;
 use crate::worker::state::WorkerState;
+
+/// The maximum size of a bandwidth sample.
+pub(crate) const MAX_SAMPLE_BYTES: usize = 64 << 20;
 
 /// Refuses requests without the token, if the worker has one.
 pub(crate) async fn require_token(
@@ -50,9 +54,18 @@ pub(crate) async fn info(State(state): State<WorkerState>) -> Json<WorkerInfo> {
     Json(state.service.info())
 }
 
-/// Receives and discards bytes. Hosts measure the bandwidth of their link with this path.
-pub(crate) async fn sink(body: Bytes) -> Json<usize> {
-    Json(body.len())
+/// Counts and discards bytes. Hosts measure the bandwidth of their link with this path.
+pub(crate) async fn sink(body: Body) -> Result<Json<usize>, ApiError> {
+    let (mut chunks, mut bytes) = (body.into_data_stream(), 0);
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|error| ApiError::invalid(None, format!("the sample broke off: {error}")))?;
+        bytes += chunk.len();
+        if bytes > MAX_SAMPLE_BYTES {
+            return Err(ApiError::too_large(MAX_SAMPLE_BYTES));
+        }
+    }
+    Ok(Json(bytes))
 }
 
 /// Upgrades a connection to a tunnel.

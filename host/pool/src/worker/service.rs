@@ -4,28 +4,22 @@
 //! the pools from each other. The memory of a pool is free in any case when its process has ended.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
+use tightwad_core::random_hex;
 use tightwad_engine::pool::{Device, MemoryBandwidth, RPC_PROTOCOL_VERSION};
 use tightwad_tunnel::{MemoryQuota, TensorCache, serve_tunnel};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
 
 use crate::worker::info::{WORKER_PROTOCOL, WorkerInfo};
-
-/// The maximum time until an RPC server accepts connections.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time between two attempts to connect to an RPC server.
-const CONNECT_INTERVAL: Duration = Duration::from_millis(10);
+use crate::worker::rpc_server::RpcServer;
 
 /// The maximum number of tunnels at the same time. Each of them has a process.
 const MAX_TUNNELS: usize = 32;
+/// The random bytes of the id by which hosts recognize a worker with two addresses.
+const INSTANCE_ID_BYTES: usize = 16;
 
 /// The worker has reached its limit of tunnels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +45,7 @@ pub struct WorkerService {
     cache: Option<Arc<TensorCache>>,
     quota: Arc<MemoryQuota>,
     tunnels: AtomicUsize,
+    instance: String,
 }
 
 impl WorkerService {
@@ -58,7 +53,8 @@ impl WorkerService {
     #[must_use]
     pub fn new(config: WorkerConfig, cache: Option<TensorCache>) -> Self {
         let quota = Arc::new(MemoryQuota::new(config.memory));
-        Self { config, cache: cache.map(Arc::new), quota, tunnels: AtomicUsize::new(0) }
+        let instance = random_hex::<INSTANCE_ID_BYTES>();
+        Self { config, cache: cache.map(Arc::new), quota, tunnels: AtomicUsize::new(0), instance }
     }
 
     /// The description of this worker.
@@ -77,6 +73,7 @@ impl WorkerService {
             memory_bandwidth: self.config.memory_bandwidth.0,
             cached: self.cache.as_ref().map_or(0, |cache| cache.bytes()),
             pools: self.tunnels.load(Ordering::Relaxed),
+            instance: self.instance.clone(),
         }
     }
 
@@ -89,35 +86,11 @@ impl WorkerService {
         }
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Send>(&self, host: S) -> io::Result<()> {
-        // The process ends when this function returns.
-        let (_process, server) = self.start_rpc_server().await?;
-        serve_tunnel(host, server, self.cache.clone(), self.quota.clone()).await
-    }
-
-    /// Starts an RPC server and connects to the server.
-    async fn start_rpc_server(&self) -> io::Result<(Child, TcpStream)> {
-        // The port is free now. If another process takes the port first, the server fails to start.
-        let port_holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = port_holder.local_addr()?;
-        drop(port_holder);
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["worker", "--serve", &address.to_string()]);
-        command.args(["--threads", &self.config.threads.to_string()]);
-        // The server's standard input closes when this process ends. The server then ends too.
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
-        let mut process = command.spawn()?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            match TcpStream::connect(address).await {
-                Ok(server) => return Ok((process, server)),
-                Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => sleep(CONNECT_INTERVAL).await,
-            }
-            if let Some(status) = process.try_wait()? {
-                return Err(io::Error::other(format!("the RPC server ended: {status}")));
-            }
-        }
+    async fn serve<S: AsyncRead + AsyncWrite + Send + 'static>(&self, host: S) -> io::Result<()> {
+        let (process, connection) = RpcServer::start(self.config.threads).await?;
+        let result = serve_tunnel(host, connection, self.cache.clone(), self.quota.clone()).await;
+        process.stop().await;
+        result
     }
 }
 
@@ -126,7 +99,7 @@ pub(crate) struct TunnelSlot(Arc<WorkerService>);
 
 impl TunnelSlot {
     /// Serves one tunnel until it ends.
-    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Send>(self, host: S, from: SocketAddr) {
+    pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Send + 'static>(self, host: S, from: SocketAddr) {
         match self.0.serve(host).await {
             Ok(()) => tracing::debug!(host = %from, "a pool closed its tunnel"),
             Err(error) => tracing::warn!(host = %from, %error, "a tunnel failed"),

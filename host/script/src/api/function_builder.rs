@@ -1,6 +1,6 @@
 //! Builds the functions of `tw` from two halves: one reads the options, and one makes the value.
 
-use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -13,18 +13,22 @@ use crate::factory::{Factory, FactoryError};
 use crate::handle::BackendHandle;
 use crate::keys::ReadOptions;
 use crate::limits::wait_for_host;
+use crate::made_values::{CallKey, RunCalls};
+use crate::source::Source;
 
-/// Builds functions that share a Lua state, a folder and a factory.
+/// Builds functions that share a Lua state and the source of its script.
 pub(crate) struct FunctionBuilder<'a> {
     pub(crate) lua: &'a Lua,
-    pub(crate) folder: &'a Path,
+    pub(crate) source: &'a Arc<Source>,
     pub(crate) factory: &'a Arc<dyn Factory>,
+    pub(crate) calls: Rc<RunCalls>,
 }
 
 impl FunctionBuilder<'_> {
-    /// A function that makes a backend.
+    /// The function `name`, which makes a backend.
     pub(crate) fn backend<S, F>(
         &self,
+        name: &'static str,
         read: ReadOptions<S>,
         make: fn(Arc<dyn Factory>, S) -> F,
     ) -> mlua::Result<Function>
@@ -32,53 +36,43 @@ impl FunctionBuilder<'_> {
         S: Send + 'static,
         F: Future<Output = Result<SharedBackend, FactoryError>> + Send + 'static,
     {
-        self.function(read, make, BackendHandle)
-    }
-
-    /// A function that makes a value of any type.
-    pub(crate) fn value<S, T, F>(
-        &self,
-        read: ReadOptions<S>,
-        make: fn(Arc<dyn Factory>, S) -> F,
-    ) -> mlua::Result<Function>
-    where
-        S: Send + 'static,
-        T: IntoLua + Send + 'static,
-        F: Future<Output = Result<T, FactoryError>> + Send + 'static,
-    {
-        self.function(read, make, |value| value)
+        self.value(name, read, make, BackendHandle)
     }
 
     /// `tw.serve`.
     pub(crate) fn serve(&self) -> mlua::Result<Function> {
-        let folder = self.folder.to_owned();
+        let source = self.source.clone();
         self.lua.create_function(move |lua, table: Table| {
-            Ok(match serve::serve(lua, &table, &folder) {
+            Ok(match serve::serve(lua, &table, &source.folder) {
                 Ok(spec) => (Some(spec), None),
                 Err(error) => (None, Some(error.to_string())),
             })
         })
     }
 
-    /// A function that returns the value, or nil and the reason of a failure.
-    fn function<S, T, F, V>(
+    /// The function `name`. It returns the value, or nil and the reason of a failure.
+    pub(crate) fn value<S, T, F, V>(
         &self,
+        name: &'static str,
         read: ReadOptions<S>,
         make: fn(Arc<dyn Factory>, S) -> F,
         wrap: fn(T) -> V,
     ) -> mlua::Result<Function>
     where
         S: Send + 'static,
-        T: Send + 'static,
+        T: Clone + Send + Sync + 'static,
         V: IntoLua + 'static,
         F: Future<Output = Result<T, FactoryError>> + Send + 'static,
     {
-        let (folder, factory) = (self.folder.to_owned(), self.factory.clone());
+        let (source, factory, calls) = (self.source.clone(), self.factory.clone(), self.calls.clone());
         self.lua.create_async_function(move |lua, table: Table| {
-            let (spec, factory) = (read(&lua, &table, &folder), factory.clone());
+            let spec = read(&lua, &table, &source.folder);
+            let (source, factory, call) = (source.clone(), factory.clone(), calls.next(name, &table));
             async move {
                 let result = match spec {
-                    Ok(spec) => run_on_runtime(&lua, make(factory, spec)).await.map_err(String::from),
+                    Ok(spec) => {
+                        make_once(&lua, &source, call, || make(factory, spec)).await.map_err(String::from)
+                    }
                     Err(error) => Err(error.to_string()),
                 };
                 Ok(match result {
@@ -88,6 +82,27 @@ impl FunctionBuilder<'_> {
             }
         })
     }
+}
+
+/// The value that an earlier run of the script made in the same call. Otherwise makes the value.
+async fn make_once<T, F>(
+    lua: &Lua,
+    source: &Source,
+    call: Option<CallKey>,
+    make: impl FnOnce() -> F,
+) -> Result<T, FactoryError>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Future<Output = Result<T, FactoryError>> + Send + 'static,
+{
+    if let Some(made) = call.as_ref().and_then(|call| source.made.get(call)) {
+        return made;
+    }
+    let made = run_on_runtime(lua, make()).await;
+    if let Some(call) = call {
+        source.made.insert(call, made.clone());
+    }
+    made
 }
 
 /// Runs `make` on the runtime's threads, because this thread belongs to the script. A future that is ready immediately

@@ -1,6 +1,7 @@
 //! The functions of `tw`.
 
 pub(crate) mod arg;
+pub(crate) mod client_keys;
 pub(crate) mod consensus;
 pub(crate) mod function_builder;
 pub(crate) mod gate;

@@ -51,7 +51,7 @@ pub(crate) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec
     Ok(ModelSpec {
         path,
         swarm,
-        name: fields.optional("name", "a string")?,
+        name: fields.name()?,
         context: fields.context()?,
         slots: number("slots")?,
         max_queue: number("max_queue")?,
@@ -86,5 +86,5 @@ pub(crate) fn lookup(lua: &Lua, table: &Table, _: &Path) -> Result<LookupSpec, T
     if min_match_tokens.is_some_and(|tokens| !(1..=32).contains(&tokens)) {
         return Err(TableError::Refused("'min_match_tokens' in tw.lookup must be from 1 to 32".to_owned()));
     }
-    Ok(LookupSpec { name: fields.optional("name", "a string")?, min_match_tokens })
+    Ok(LookupSpec { name: fields.name()?, min_match_tokens })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mlua::{IntoLua, Lua, Table, Value};
-use tightwad_net::DiscoveredNode;
+use tightwad_net::{DiscoveredNode, ServerUrl};
 use tightwad_node::NodeSpec;
 
 use crate::api::stack::backends;
@@ -48,20 +48,24 @@ pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<NodeBackendSpec
         url: url(&fields, "http://192.168.1.20:7710")?,
         model: fields.optional("model", "a string")?,
         token: fields.token("token")?,
-        name: fields.optional("name", "a string")?,
+        name: fields.name()?,
         wait_timeout,
         supervised_device: None,
     };
     Ok(NodeBackendSpec { node, fallback })
 }
 
-/// Reads `url`.
+/// Reads `url`, in its normal form.
 pub(crate) fn url(fields: &Fields<'_>, example: &str) -> Result<String, TableError> {
     let url: String = fields.required("url", &format!("a string, as in \"{example}\""))?;
-    if url.starts_with("http://") || url.starts_with("https://") {
-        return Ok(url);
-    }
-    Err(TableError::Refused(format!("'url' must begin with http://, as in \"{example}\", not '{url}'")))
+    normal_url(&url, example)
+}
+
+/// The normal form of the address of a server.
+pub(crate) fn normal_url(url: &str, example: &str) -> Result<String, TableError> {
+    let url = url.parse::<ServerUrl>();
+    let url = url.map_err(|error| TableError::Refused(format!("'url' {error}, as in \"{example}\"")))?;
+    Ok(url.to_string())
 }
 
 /// Reads the options of `tw.discover{}`: the time to wait for announcements.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mlua::{Lua, Table, Value};
 use tightwad_core::{PoolSpec, Token, WorkerSpec};
 
+use crate::api::nodes::normal_url;
 use crate::api::paths::resolve;
 use crate::api::plugins::plugin;
 use crate::keys::{Fields, Schema, describe};
@@ -65,7 +66,7 @@ pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
     }
     Ok(PoolSpec {
         path,
-        name: fields.optional("name", "a string")?.unwrap_or(stem),
+        name: fields.name()?.unwrap_or(stem),
         workers,
         include_host,
         context: fields.context()?,
@@ -115,7 +116,7 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<
                 let fields = Fields::new(lua, &table, &WORKER)?;
                 let url: String = fields.required("url", "a string, as in \"http://192.168.1.21:7711\"")?;
                 let worker_token = fields.token("token")?;
-                worker(&url, worker_token.as_ref().or(token), fields.optional("name", "a string")?)?
+                worker(&url, worker_token.as_ref().or(token), fields.name()?)?
             }
             other => {
                 return Err(TableError::Refused(format!(
@@ -133,7 +134,8 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<
 }
 
 fn worker(url: &str, token: Option<&Token>, name: Option<String>) -> Result<WorkerSpec, TableError> {
-    WorkerSpec::new(url, token, name).ok_or_else(|| {
+    let url = normal_url(url, "http://192.168.1.21:7711")?;
+    WorkerSpec::new(&url, token, name).ok_or_else(|| {
         format!("'{url}' is not the address of a worker, such as \"http://192.168.1.21:7711\"").into()
     })
 }

@@ -4,10 +4,11 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use mlua::{FromLua, Lua, LuaSerdeExt, Table, Value};
+use mlua::{FromLua, Lua, Table, Value};
 use tightwad_core::{Backend, SharedBackend, TranslatingBackend};
 
 use crate::handle::BackendHandle;
+use crate::json::to_json;
 use crate::keys::Fields;
 use crate::table_error::TableError;
 
@@ -33,12 +34,13 @@ pub(crate) fn driver_settings(
     table_name: &str,
 ) -> Result<serde_json::Map<String, serde_json::Value>, TableError> {
     let table: Option<Table> = fields.optional("settings", "a table")?;
-    match table.map(|table| lua.from_value(Value::Table(table))) {
+    match table.map(|table| to_json(lua, &Value::Table(table))) {
         None => Ok(serde_json::Map::new()),
         Some(Ok(serde_json::Value::Object(settings))) => Ok(settings),
-        Some(_) => {
+        Some(Ok(_)) => {
             Err(TableError::Refused(format!("'settings' in {table_name} must be a table with named fields")))
         }
+        Some(Err(error)) => Err(TableError::Refused(format!("'settings' in {table_name}: {error}"))),
     }
 }
 

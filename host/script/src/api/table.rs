@@ -32,7 +32,7 @@ end
 "#;
 
 /// Makes `tw` for a script.
-pub(crate) fn table(lua: &Lua, source: &Source) -> mlua::Result<Table> {
+pub(crate) fn table(lua: &Lua, source: &Arc<Source>) -> mlua::Result<Table> {
     let tw = lua.create_table()?;
     tw.raw_set("version", env!("CARGO_PKG_VERSION"))?;
     tw.raw_set("log", log::table(lua)?)?;
@@ -63,30 +63,37 @@ fn arg(lua: &Lua, arguments: &Rc<Arguments>) -> mlua::Result<Function> {
 }
 
 /// The functions that make values.
-fn functions(lua: &Lua, source: &Source, factory: &Arc<dyn Factory>) -> mlua::Result<Table> {
+fn functions(lua: &Lua, source: &Arc<Source>, factory: &Arc<dyn Factory>) -> mlua::Result<Table> {
     let raw = lua.create_table()?;
-    let builder = FunctionBuilder { lua, folder: &source.folder, factory };
-    raw.raw_set("model", builder.backend(model::model, |f, spec| async move { f.model(spec).await })?)?;
-    raw.raw_set("lookup", builder.backend(model::lookup, |f, spec| async move { f.lookup(spec).await })?)?;
-    raw.raw_set("node", builder.backend(nodes::node, |f, spec| async move { f.node(spec).await })?)?;
-    let pooling = builder.backend(pooling::pooling, |f, spec| async move { f.pooling(spec).await })?;
-    raw.raw_set("pooling", pooling)?;
-    for (name, read) in text::SERVERS {
-        raw.raw_set(name, builder.backend(read, |f, spec| async move { f.text_server(spec).await })?)?;
-    }
-    let speculation =
-        builder.backend(speculation::spec, |f, spec| async move { f.speculation(spec).await })?;
-    raw.raw_set("speculation", speculation)?;
-    let consensus = builder.backend(consensus::spec, |f, spec| async move { f.consensus(spec).await })?;
-    raw.raw_set("consensus", consensus)?;
-    raw.raw_set("gate", builder.backend(gate::spec, |f, spec| async move { f.gate(spec).await })?)?;
-    raw.raw_set(
-        "discover",
-        builder.value(nodes::discovery_time, |f, time| async move {
-            Ok(f.discover(time).await?.into_iter().map(NodeTable).collect::<Vec<_>>())
-        })?,
+    let builder = FunctionBuilder { lua, source, factory, calls: Rc::default() };
+    let set = |name: &str, function: mlua::Result<Function>| raw.raw_set(name, function?);
+    set("model", builder.backend("model", model::model, |f, spec| async move { f.model(spec).await }))?;
+    set("lookup", builder.backend("lookup", model::lookup, |f, spec| async move { f.lookup(spec).await }))?;
+    set("node", builder.backend("node", nodes::node, |f, spec| async move { f.node(spec).await }))?;
+    set(
+        "pooling",
+        builder.backend("pooling", pooling::pooling, |f, spec| async move { f.pooling(spec).await }),
     )?;
-    raw.raw_set("serve", builder.serve()?)?;
+    for (name, read) in text::SERVERS {
+        set(name, builder.backend(name, read, |f, spec| async move { f.text_server(spec).await }))?;
+    }
+    set(
+        "speculation",
+        builder.backend("speculation", speculation::spec, |f, spec| async move { f.speculation(spec).await }),
+    )?;
+    set(
+        "consensus",
+        builder.backend("consensus", consensus::spec, |f, spec| async move { f.consensus(spec).await }),
+    )?;
+    set("gate", builder.backend("gate", gate::spec, |f, spec| async move { f.gate(spec).await }))?;
+    let discover = builder.value(
+        "discover",
+        nodes::discovery_time,
+        |f, time| async move { f.discover(time).await },
+        |nodes| nodes.into_iter().map(NodeTable).collect::<Vec<_>>(),
+    );
+    set("discover", discover)?;
+    set("serve", builder.serve())?;
     Ok(raw)
 }
 
@@ -150,16 +157,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn address_errors_have_users_line() {
+        check_errors(&[
+            (
+                "tw.node{ url = 'x' }",
+                "'url' must begin with http:// or https://, not 'x', as in \"http://192.168.1.20:7710\"",
+            ),
+            (
+                "tw.node{ url = 'http://user:secret@x' }",
+                "'url' must not have a user name or a password before 'x': set a token or an API key instead, as in \"http://192.168.1.20:7710\"",
+            ),
+            (
+                "tw.openai{ url = 'http://x?key=secret' }",
+                "'url' must end after 'http://x', without '?' and '#', as in \"https://api.example.com\"",
+            ),
+            (
+                "tw.openai{ url = 'http://x', first_token_timeout = 0 }",
+                "'first_token_timeout' in tw.openai must be from 1 to 86400 seconds",
+            ),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
     async fn model_errors_have_users_line() {
         check_errors(&[
             ("tw.model{}", "tw.model needs 'path': a string, the GGUF file; or 'swarm'"),
             ("tw.model{ path = 'a', peers = {} }", "'peers' and 'token' in tw.model need 'swarm'"),
             ("tw.model{ path = 'a', queue = 3 }", "unknown key 'queue' in tw.model; it has path, name, context, slots, max_queue, threads, gpu_layers, swarm, peers, token"),
             ("tw.lookup{ min_match_tokens = 0 }", "'min_match_tokens' in tw.lookup must be from 1 to 32"),
-            (
-                "tw.node{ url = 'x' }",
-                "'url' must begin with http://, as in \"http://192.168.1.20:7710\", not 'x'",
-            ),
             (
                 "tw.node{ url = 'http://x', wait_timeout = -1 }",
                 "'wait_timeout' in tw.node must be from 0 to 3600 seconds",
@@ -281,6 +307,18 @@ mod tests {
             (
                 "tw.serve{ models = { m } }",
                 "'models' in tw.serve has names as keys, as in { [\"big\"] = backend }",
+            ),
+            (
+                "tw.serve{ models = { m = m }, hosts = { 'box.lan:80' } }",
+                "in tw.serve: 'box.lan:80' is not a host name such as \"box.lan\". Write it without scheme, port and path.",
+            ),
+            (
+                "tw.serve{ models = { m = m }, origins = { '*' } }",
+                "in tw.serve: '*' is not a web origin such as \"http://localhost:5173\". Write scheme, host and port only.",
+            ),
+            (
+                "tw.serve{ models = { m = m }, origins = 'http://a' }",
+                "'origins' in tw.serve must be a list of strings, not the string 'http://a'",
             ),
         ])
         .await;

@@ -1,23 +1,28 @@
 //! `tw.llama_server{}`, `tw.ollama{}` and `tw.openai{}`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mlua::{Lua, Table};
-use tightwad_remote::{Dialect, TextServerSpec, Verification};
+use tightwad_remote::{DEFAULT_FIRST_TOKEN_TIMEOUT, Dialect, TextServerSpec, Verification};
 
 use crate::api::nodes::url;
 use crate::api::paths::resolve;
 use crate::keys::{Fields, ReadOptions, Schema};
 use crate::table_error::TableError;
 
-pub(crate) const LLAMA_SERVER: Schema =
-    Schema { name: "tw.llama_server", keys: &["url", "model", "api_key", "name", "verify"] };
+pub(crate) const LLAMA_SERVER: Schema = Schema {
+    name: "tw.llama_server",
+    keys: &["url", "model", "api_key", "name", "verify", "first_token_timeout"],
+};
 
 pub(crate) const OLLAMA: Schema =
-    Schema { name: "tw.ollama", keys: &["url", "model", "api_key", "name", "verify"] };
+    Schema { name: "tw.ollama", keys: &["url", "model", "api_key", "name", "verify", "first_token_timeout"] };
 
-pub(crate) const OPENAI: Schema =
-    Schema { name: "tw.openai", keys: &["url", "model", "api_key", "name", "verify", "tokenizer"] };
+pub(crate) const OPENAI: Schema = Schema {
+    name: "tw.openai",
+    keys: &["url", "model", "api_key", "name", "verify", "first_token_timeout", "tokenizer"],
+};
 
 /// The functions by name.
 pub(crate) const SERVERS: [(&str, ReadOptions<TextServerSpec>); 3] = [
@@ -40,13 +45,23 @@ fn read(
         Dialect::OpenAi => "https://api.example.com",
     };
     let verify = verification(&fields, folder, schema.name, dialect)?;
+    let first_token_timeout = match fields.optional::<f64>("first_token_timeout", "a number of seconds")? {
+        None => DEFAULT_FIRST_TOKEN_TIMEOUT,
+        Some(seconds) if (1.0..=86_400.0).contains(&seconds) => Duration::from_secs_f64(seconds),
+        Some(_) => {
+            let name = schema.name;
+            let message = format!("'first_token_timeout' in {name} must be from 1 to 86400 seconds");
+            return Err(TableError::Refused(message));
+        }
+    };
     Ok(TextServerSpec {
         dialect,
         url: url(&fields, example)?,
         model: fields.optional("model", "a string")?,
         api_key: fields.token("api_key")?,
-        name: fields.optional("name", "a string")?,
+        name: fields.name()?,
         verify,
+        first_token_timeout,
     })
 }
 

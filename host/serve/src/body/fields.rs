@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tightwad_core::JsonSize;
 use tightwad_net::http::ApiError;
 
 use crate::body::format::{ResponseFormat, ToolBody, ToolChoiceBody};
@@ -41,7 +42,15 @@ pub(crate) struct RequestBody {
     pub grammar: Option<String>,
     pub tools: Option<Vec<ToolBody>>,
     pub tool_choice: Option<ToolChoiceBody>,
+    /// The size of the JSON so far: strings of the body can contain further JSON.
+    #[serde(skip)]
+    pub size: JsonSize,
 }
+
+/// The maximum length of a model's name in bytes.
+const MAX_MODEL_NAME_BYTES: usize = 256;
+/// The byte order mark, which some clients put before the JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// One string or a list of strings.
 #[derive(Debug, Deserialize)]
@@ -67,8 +76,20 @@ pub(crate) struct StreamOptions {
 }
 
 impl RequestBody {
-    /// Parses the JSON. An error names the field.
+    /// Parses the JSON, unless it has too many parts. An error names the field.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        let mut size = JsonSize::default();
+        size.add(bytes).map_err(|error| ApiError::invalid(None, error.to_string()))?;
+        let body = Self { size, ..Self::parse_json(bytes)? };
+        if body.model.len() > MAX_MODEL_NAME_BYTES {
+            let message = format!("'model' has more than {MAX_MODEL_NAME_BYTES} bytes");
+            return Err(ApiError::invalid(Some("model"), message));
+        }
+        Ok(body)
+    }
+
+    fn parse_json(bytes: &[u8]) -> Result<Self, ApiError> {
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();

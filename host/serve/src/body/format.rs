@@ -1,9 +1,12 @@
 //! The response format and the tools of a request.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use tightwad_core::{Format, Tool, ToolChoice};
 use tightwad_net::http::ApiError;
+
+/// The maximum length of a function's name in bytes.
+const MAX_TOOL_NAME_BYTES: usize = 256;
 
 /// `response_format`.
 #[derive(Debug, Deserialize)]
@@ -25,7 +28,7 @@ impl From<ResponseFormat> for Format {
             ResponseFormat::Text => Self::Text,
             ResponseFormat::JsonObject => Self::JsonObject,
             ResponseFormat::JsonSchema { json_schema } => {
-                json_schema.schema.map_or(Self::JsonObject, Self::JsonSchema)
+                json_schema.schema.map_or(Self::JsonObject, |schema| Self::JsonSchema(schema.into()))
             }
         }
     }
@@ -38,10 +41,9 @@ pub(crate) struct ToolBody {
     function: FunctionBody,
 }
 
-#[derive(Debug, Deserialize, serde::Serialize)]
+#[derive(Debug, Deserialize)]
 struct FunctionBody {
     name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     parameters: Option<Value>,
 }
@@ -67,6 +69,10 @@ pub(crate) fn tools(
     let bodies = bodies.unwrap_or_default();
     if let Some(tool) = bodies.iter().find(|tool| tool.r#type != "function") {
         let message = format!("'tools' supports functions only, not '{}'", tool.r#type);
+        return Err(ApiError::invalid(Some("tools"), message));
+    }
+    if bodies.iter().any(|tool| tool.function.name.len() > MAX_TOOL_NAME_BYTES) {
+        let message = format!("'tools' has a name of more than {MAX_TOOL_NAME_BYTES} bytes");
         return Err(ApiError::invalid(Some("tools"), message));
     }
     let tools: Vec<Tool> = bodies.into_iter().map(tool).collect();
@@ -98,11 +104,16 @@ pub(crate) fn tools(
     Ok((tools, choice))
 }
 
+/// Builds OpenAI's object. The parameters can be large, so they are moved.
 fn tool(body: ToolBody) -> Tool {
-    let parameters = body.function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}));
-    Tool {
-        name: body.function.name.clone(),
-        definition: json!({"type": "function", "function": body.function}),
-        parameters,
+    let FunctionBody { name, description, parameters } = body.function;
+    let mut function = Map::new();
+    function.insert("name".to_owned(), name.as_str().into());
+    if let Some(description) = description {
+        function.insert("description".to_owned(), description.into());
     }
+    function.insert("parameters".to_owned(), parameters.unwrap_or_default());
+    let fields = [("type", "function".into()), ("function", Value::Object(function))];
+    let definition = fields.map(|(key, value)| (key.to_owned(), value)).into_iter().collect();
+    Tool { name, definition: Value::Object(definition) }
 }

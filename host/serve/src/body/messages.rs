@@ -1,20 +1,23 @@
 //! Converts messages to the form that chat templates expect.
 
 use serde_json::{Map, Value};
-use tightwad_core::Message;
+use tightwad_core::{JsonSize, Message, TooMuchJson};
 use tightwad_net::http::ApiError;
 
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
-/// Checks the messages and converts them for chat templates.
-pub(crate) fn messages(objects: Vec<Map<String, Value>>) -> Result<Vec<Message>, ApiError> {
+/// Checks the messages and converts them for chat templates. Adds the JSON in strings to `size`.
+pub(crate) fn messages(
+    objects: Vec<Map<String, Value>>,
+    size: &mut JsonSize,
+) -> Result<Vec<Message>, ApiError> {
     if objects.is_empty() {
         return Err(ApiError::invalid(Some("messages"), "'messages' is empty"));
     }
-    objects.into_iter().enumerate().map(|(index, message)| convert(index, message)).collect()
+    objects.into_iter().enumerate().map(|(index, message)| convert(index, message, size)).collect()
 }
 
-fn convert(index: usize, mut message: Map<String, Value>) -> Result<Message, ApiError> {
+fn convert(index: usize, mut message: Map<String, Value>, size: &mut JsonSize) -> Result<Message, ApiError> {
     let invalid = |field: &str, message: String| {
         let field = format!("messages[{index}].{field}");
         Err(ApiError::invalid(Some(&field), format!("'{field}' {message}")))
@@ -43,8 +46,10 @@ fn convert(index: usize, mut message: Map<String, Value>) -> Result<Message, Api
     };
     message.insert("role".to_owned(), Value::String(role));
     message.insert("content".to_owned(), Value::String(content));
-    if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
-        calls.iter_mut().for_each(parse_arguments);
+    if let Some(Value::Array(calls)) = message.get_mut("tool_calls")
+        && let Err(error) = calls.iter_mut().try_for_each(|call| parse_arguments(call, size))
+    {
+        return invalid("tool_calls", format!("cannot be parsed: {error}"));
     }
     Ok(Message(message))
 }
@@ -66,12 +71,16 @@ fn join_text(parts: &[Value]) -> Result<String, UnknownPart> {
 }
 
 /// Parses the arguments of a tool call: OpenAI's API has them as a JSON string, templates expect an object.
-fn parse_arguments(call: &mut Value) {
+fn parse_arguments(call: &mut Value, size: &mut JsonSize) -> Result<(), TooMuchJson> {
     if let Some(arguments) = call.pointer_mut("/function/arguments")
-        && let Some(object) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
+        && let Some(text) = arguments.as_str()
     {
-        *arguments = object;
+        size.add(text.as_bytes())?;
+        if let Ok(object) = serde_json::from_str(text) {
+            *arguments = object;
+        }
     }
+    Ok(())
 }
 
 fn json_type(value: Option<&Value>) -> &'static str {

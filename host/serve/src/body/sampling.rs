@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use serde_json::Value;
-use tightwad_core::{Sampling, SamplingSpec, TokenId};
+use tightwad_core::{MAX_TOP_LOGPROBS, Sampling, SamplingSpec, TokenId};
 use tightwad_net::http::ApiError;
 
 use crate::body::fields::RequestBody;
@@ -28,6 +28,7 @@ pub(crate) fn samplings(
         logit_bias: logit_biases(body)?,
         // Without a seed, every request gets a random one.
         seed: body.seed.map_or_else(|| RandomState::new().hash_one(0_u8), i64::cast_unsigned),
+        seed_is_random: body.seed.is_none(),
         logprobs: logprob_count(body, endpoint)?,
     };
     let seeds = (0..count as u64).map(|index| spec.seed.wrapping_add(index));
@@ -40,9 +41,11 @@ pub(crate) fn samplings(
 }
 
 fn logit_biases(body: &RequestBody) -> Result<Vec<(TokenId, f32)>, ApiError> {
-    let entry = |(token, bias): (&String, &f32)| {
-        let token = token.parse::<TokenId>().map_err(|_| {
-            let message = format!("'logit_bias' has token ids as keys, not '{token}'");
+    let entry = |(key, bias): (&String, &f32)| {
+        // "01" and "+1" would be further names of token 1.
+        let token = key.parse::<TokenId>().ok().filter(|token| token.to_string() == *key);
+        let token = token.ok_or_else(|| {
+            let message = format!("'logit_bias' has token ids as keys, not '{key}'");
             ApiError::invalid(Some("logit_bias"), message)
         });
         token.map(|token| (token, *bias))
@@ -63,7 +66,7 @@ fn logprob_count(body: &RequestBody, endpoint: Endpoint) -> Result<Option<u8>, A
         (Endpoint::Chat, Some(_)) => invalid("'logprobs' is true or false here"),
         (Endpoint::Completion, None | Some(Value::Null)) => Ok(None),
         (Endpoint::Completion, Some(value)) => match value.as_u64() {
-            Some(n) if n <= 20 => Ok(u8::try_from(n).ok()),
+            Some(n) if n <= u64::from(MAX_TOP_LOGPROBS) => Ok(u8::try_from(n).ok()),
             _ => invalid("'logprobs' is a number from 0 to 20 here"),
         },
     }

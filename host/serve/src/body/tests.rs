@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use axum::response::IntoResponse;
-use tightwad_core::{Prompt, ToolChoice};
+use serde_json::{Map, Value, json};
+use tightwad_core::{Format, MAX_JSON_NUMBERS, Prompt, ToolChoice};
 use tightwad_net::http::ApiError;
 
 use crate::body::checked;
@@ -51,7 +54,11 @@ fn error_names_the_field() {
             "image_url",
         ),
         (r#"{"model": "m"}"#, "messages", "missing"),
-        (r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "stop": [""]}"#, "stop", "empty"),
+        (
+            r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "stop": [""]}"#,
+            "stop",
+            "1 to 1024",
+        ),
         (
             r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "top_p": 2}"#,
             "top_p",
@@ -89,4 +96,95 @@ fn tool_call_arguments_become_objects() {
     let Prompt::Chat(messages) = &checked.requests[0].prompt else { panic!("a chat") };
     assert_eq!(messages[0].0["tool_calls"][0]["function"]["arguments"]["x"], 1);
     assert_eq!(checked.requests[0].tool_choice, ToolChoice::Named("f".to_owned()));
+}
+
+#[test]
+fn choices_share_one_conversation() {
+    let checked = chat(
+        r#"{"model": "m", "n": 2, "messages": [{"role": "user", "content": "hi"}], "stop": "x",
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+            "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}}"#,
+    )
+    .unwrap();
+    let [first, second] = checked.requests.as_slice() else { panic!("two choices") };
+    let (Prompt::Chat(one), Prompt::Chat(other)) = (&first.prompt, &second.prompt) else { panic!("a chat") };
+    assert!(Arc::ptr_eq(one, other));
+    assert!(Arc::ptr_eq(&first.tools, &second.tools));
+    assert!(Arc::ptr_eq(&first.stop, &second.stop));
+    let (Format::JsonSchema(one), Format::JsonSchema(other)) = (&first.format, &second.format) else {
+        panic!("a schema")
+    };
+    assert!(Arc::ptr_eq(one, other));
+    assert_eq!(first.tools[0].parameters(), Some(&json!({"type": "object"})));
+}
+
+#[test]
+fn byte_order_mark_before_the_body_is_skipped() {
+    let body = b"\xEF\xBB\xBF{\"model\": \"m\"}";
+    assert_eq!(RequestBody::parse(body).unwrap().model, "m");
+}
+
+/// A chat request with a further field.
+fn chat_with(field: &str, value: &Value) -> String {
+    json!({"model": "m", "messages": [{"role": "user", "content": "x"}], field: value}).to_string()
+}
+
+#[test]
+fn biases_are_bounded_and_each_token_has_one_name() {
+    let valid = chat(&chat_with("logit_bias", &json!({"5": 1.5, "0": -100}))).unwrap();
+    assert_eq!(valid.requests[0].sampling.logit_bias, [(0, -100.0), (5, 1.5)]);
+    assert!(chat(&chat_with("logit_bias", &json!({}))).is_ok());
+    let many: Map<String, Value> = (0..1025).map(|token: u32| (token.to_string(), json!(1))).collect();
+    for (biases, words) in [
+        (json!({"1": 1, "01": 1}), "not '01'"),
+        (json!({"+1": 1}), "not '+1'"),
+        (json!({"hello": 1}), "not 'hello'"),
+        (json!({"5": 150}), "between -100 and 100, got 150"),
+        (json!(many), "at most 1024 tokens, got 1025"),
+        (json!([[5, 1.0]]), "invalid type"),
+    ] {
+        let refusal = refusal(&chat_with("logit_bias", &biases));
+        assert!(refusal.contains("\"param\":\"logit_bias\"") && refusal.contains(words), "{refusal}");
+    }
+}
+
+#[test]
+fn long_values_are_refused() {
+    assert!(chat(&chat_with("stop", &json!("x".repeat(1024)))).is_ok());
+    for (field, value) in [
+        ("stop", json!("x".repeat(1025))),
+        ("stop", json!(vec!["x"; 17])),
+        ("model", json!("x".repeat(257))),
+        ("grammar", json!("x".repeat((256 << 10) + 1))),
+        ("n", json!(u32::MAX)),
+        ("tools", json!([{"type": "function", "function": {"name": "x".repeat(257)}}])),
+        ("top_logprobs", json!(21)),
+    ] {
+        let mut body: Value = serde_json::from_str(&chat_with(field, &value)).unwrap();
+        body["logprobs"] = json!(true);
+        let refusal = refusal(&body.to_string());
+        assert!(refusal.contains(&format!("\"param\":\"{field}\"")), "{field}: {refusal}");
+    }
+}
+
+#[test]
+fn error_repeats_only_the_beginning_of_a_long_value() {
+    let refusal = refusal(&chat_with("tool_choice", &json!("x".repeat(1 << 20))));
+    assert!(refusal.len() < 3000 && refusal.contains("xxx..."), "{} bytes", refusal.len());
+}
+
+#[test]
+fn request_of_too_many_parts_is_refused_before_it_is_parsed() {
+    let zeros = "0,".repeat(MAX_JSON_NUMBERS);
+    let message = |content: &str| {
+        format!(r#"{{"model": "m", "messages": [{{"role": "user", "content": "x", "x": {content}}}]}}"#)
+    };
+    assert!(refusal(&message(&format!("[{zeros}0]"))).contains("numbers"));
+    // The JSON in the arguments of a call counts too.
+    let call = format!(
+        r#"{{"model": "m", "messages": [{{"role": "assistant", "tool_calls": [{{"function":
+            {{"name": "f", "arguments": "[{zeros}0]"}}}}]}}]}}"#
+    );
+    let refusal = refusal(&call);
+    assert!(refusal.contains("messages[0].tool_calls") && refusal.contains("numbers"), "{refusal}");
 }

@@ -11,6 +11,7 @@ pub(crate) struct ResponseMeta {
     pub created: u64,
     pub model: String,
     pub endpoint: Endpoint,
+    pub choices_per_prompt: usize,
     /// True if the text can contain tool calls.
     pub tools: bool,
     /// True if a stream ends with a chunk of usage.
@@ -18,6 +19,11 @@ pub(crate) struct ResponseMeta {
 }
 
 impl ResponseMeta {
+    /// The index of the prompt of a choice.
+    pub(crate) fn prompt_of(&self, choice: usize) -> usize {
+        choice / self.choices_per_prompt.max(1)
+    }
+
     /// A chunk of a stream.
     pub(crate) fn chunk(&self, choices: Value) -> Value {
         let mut object = self.object(match self.endpoint {
@@ -38,7 +44,7 @@ impl ResponseMeta {
             Endpoint::Completion => "text_completion",
         });
         object["choices"] = choices.into();
-        object["usage"] = usage(&totals.usage);
+        object["usage"] = usage(totals.usage());
         object["tightwad"] = totals.report();
         object
     }

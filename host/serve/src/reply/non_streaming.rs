@@ -33,25 +33,25 @@ pub(crate) async fn respond(mut context: ResponseContext) -> Result<Response, Ap
         let choice = &mut choices[index];
         match update {
             Update::Event(event) => {
-                context.measurement.record_first_text();
+                context.measurement.record_event(index);
                 choice.text.push_str(&event.text);
                 choice.logprobs.extend(event.logprobs);
             }
             Update::Done(Ok(outcome)) => {
-                context.metrics.record_choice(&context.measurement, &outcome);
+                context.measurement.record_outcome(index, &outcome);
                 choice.finish = Some(outcome.finish_reason);
-                totals.add(&outcome);
+                totals.add(context.meta.prompt_of(index), &outcome);
             }
             Update::Done(Err(error)) => {
                 let error = ApiError::from(error);
-                context.metrics.finish_request(&context.measurement, error.status().as_u16());
+                context.measurement.finish(error.status().as_u16());
                 return Err(error);
             }
         }
     }
     let choices =
         choices.iter().enumerate().map(|(index, choice)| object(&context.meta, index, choice)).collect();
-    context.metrics.finish_request(&context.measurement, 200);
+    context.measurement.finish(200);
     Ok(Json(context.meta.response(choices, &totals)).into_response())
 }
 

@@ -6,22 +6,37 @@ use std::hash::BuildHasher;
 use serde_json::{Value, json};
 use tightwad_core::{FinishReason, Outcome, Report, Usage};
 
-/// Usage and reports over all choices. Prompt tokens are the maximum, other counts are sums.
+/// Usage and reports over all choices. The tokens of a prompt count once, however many choices it has.
 #[derive(Default)]
 pub(crate) struct Totals {
-    pub usage: Usage,
+    /// Prompt tokens and cached tokens, by prompt.
+    prompts: Vec<(u32, u32)>,
+    completion_tokens: u32,
     report: Option<Report>,
 }
 
 impl Totals {
-    /// Adds a choice.
-    pub(crate) fn add(&mut self, outcome: &Outcome) {
-        self.usage.prompt_tokens = self.usage.prompt_tokens.max(outcome.usage.prompt_tokens);
-        self.usage.cached_tokens = self.usage.cached_tokens.max(outcome.usage.cached_tokens);
-        self.usage.completion_tokens += outcome.usage.completion_tokens;
+    /// Adds a choice of the prompt with the index `prompt`.
+    pub(crate) fn add(&mut self, prompt: usize, outcome: &Outcome) {
+        if self.prompts.len() <= prompt {
+            self.prompts.resize(prompt + 1, (0, 0));
+        }
+        let (prompt_tokens, cached_tokens) = &mut self.prompts[prompt];
+        *prompt_tokens = (*prompt_tokens).max(outcome.usage.prompt_tokens);
+        *cached_tokens = (*cached_tokens).max(outcome.usage.cached_tokens);
+        self.completion_tokens += outcome.usage.completion_tokens;
         match &mut self.report {
             None => self.report = Some(outcome.report.clone()),
             Some(report) => report.add(&outcome.report),
+        }
+    }
+
+    /// The usage of the request.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompts.iter().map(|(prompt_tokens, _)| prompt_tokens).sum(),
+            completion_tokens: self.completion_tokens,
+            cached_tokens: self.prompts.iter().map(|(_, cached_tokens)| cached_tokens).sum(),
         }
     }
 
@@ -36,7 +51,7 @@ impl Totals {
 }
 
 /// OpenAI's `usage`.
-pub(crate) fn usage(usage: &Usage) -> Value {
+pub(crate) fn usage(usage: Usage) -> Value {
     json!({
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

@@ -1,7 +1,7 @@
 //! Streamed responses: server-sent events.
 //!
-//! The server sends nothing before the first update, not even the status. A request that fails early
-//! therefore gets the right status.
+//! The server waits a short time for the first update before it sends the status. A request that fails early therefore
+//! gets the right status, and a client of a busy model still sees the headers and a comment soon.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -21,26 +21,32 @@ use crate::reply::objects::Totals;
 use crate::reply::tools::{Part, ToolCallParser};
 use crate::reply::{logprobs, objects};
 
-/// The interval of SSE comments, which keep proxies from closing an idle stream.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// The time to wait for the first update before the status is sent.
+const FIRST_UPDATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval of SSE comments, which keep clients and proxies from closing an idle stream.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Waits for the first update, then starts the stream.
+/// Waits a short time for the first update, then starts the stream.
 pub(crate) async fn respond(mut context: ResponseContext) -> Result<Response, ApiError> {
-    let first = context.choices.next().await;
-    if let Some((_, Update::Done(Err(error)))) = first {
+    let first = tokio::time::timeout(FIRST_UPDATE_TIMEOUT, context.choices.next()).await;
+    if let Ok(Some((_, Update::Done(Err(error))))) = first {
         let error = ApiError::from(error);
-        context.metrics.finish_request(&context.measurement, error.status().as_u16());
+        context.measurement.finish(error.status().as_u16());
         return Err(error);
     }
     let mut events = EventStream::new(context);
-    if let Some((index, update)) = first {
-        events.on_update(index, update);
+    match first {
+        Ok(Some((index, update))) => events.on_update(index, update),
+        Ok(None) => {}
+        Err(_) => events.ready.push_back(Sse::default().comment("waiting")),
     }
     let body = stream::unfold(events, |mut events| async {
         let event = events.next().await?;
         Some((Ok::<_, Infallible>(event), events))
     });
-    Ok(SseBody::new(body).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
+    let body = SseBody::new(body).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL));
+    // nginx collects a response before it passes it on, unless this header forbids it.
+    Ok(([("x-accel-buffering", "no")], body).into_response())
 }
 
 /// The state of one choice in the stream.
@@ -72,12 +78,25 @@ impl EventStream {
 
     async fn next(&mut self) -> Option<Sse> {
         while self.ready.is_empty() && !self.ended {
-            match self.context.choices.next().await {
-                Some((index, update)) => self.on_update(index, update),
-                None => self.finish(),
+            tokio::select! {
+                // The deadline comes first: a fast model always has a further update.
+                biased;
+                () = self.context.shutdown.deadline() => self.shut_down(),
+                update = self.context.choices.next() => match update {
+                    Some((index, update)) => self.on_update(index, update),
+                    None => self.finish(),
+                },
             }
         }
         self.ready.pop_front()
+    }
+
+    /// Ends the stream at the deadline of the shutdown. Dropping the choices then ends their work.
+    fn shut_down(&mut self) {
+        let error = ApiError::shutting_down();
+        self.context.measurement.finish(error.status().as_u16());
+        self.ready.push_back(Sse::default().data(error.object().to_string()));
+        self.end();
     }
 
     fn on_update(&mut self, index: usize, update: Update) {
@@ -86,15 +105,15 @@ impl EventStream {
             Update::Done(Ok(outcome)) => self.on_done(index, &outcome),
             Update::Done(Err(error)) => {
                 let error = ApiError::from(error);
-                self.context.metrics.finish_request(&self.context.measurement, error.status().as_u16());
+                self.context.measurement.finish(error.status().as_u16());
                 self.ready.push_back(Sse::default().data(error.object().to_string()));
-                self.ended = true;
+                self.end();
             }
         }
     }
 
     fn on_event(&mut self, index: usize, event: &Event) {
-        self.context.measurement.record_first_text();
+        self.context.measurement.record_event(index);
         let choice = self.choices.entry(index).or_default();
         let endpoint = self.context.meta.endpoint;
         let logprobs = logprobs::object(endpoint, &event.logprobs, choice.sent_characters);
@@ -143,7 +162,7 @@ impl EventStream {
     }
 
     fn on_done(&mut self, index: usize, outcome: &Outcome) {
-        self.context.metrics.record_choice(&self.context.measurement, outcome);
+        self.context.measurement.record_outcome(index, outcome);
         let last_parts = self.choices.entry(index).or_default().parser.finish();
         if self.context.meta.endpoint == Endpoint::Chat {
             self.send_parts(index, last_parts, Value::Null);
@@ -158,19 +177,24 @@ impl EventStream {
         };
         let mut chunk = self.context.meta.chunk(json!([choice]));
         let mut choice_totals = Totals::default();
-        choice_totals.add(outcome);
+        choice_totals.add(0, outcome);
         chunk["tightwad"] = choice_totals.report();
-        self.totals.add(outcome);
+        self.totals.add(self.context.meta.prompt_of(index), outcome);
         self.ready.push_back(Sse::default().data(chunk.to_string()));
     }
 
     fn finish(&mut self) {
-        self.context.metrics.finish_request(&self.context.measurement, 200);
+        self.context.measurement.finish(200);
         if self.context.meta.usage {
             let mut chunk = self.context.meta.chunk(json!([]));
-            chunk["usage"] = objects::usage(&self.totals.usage);
+            chunk["usage"] = objects::usage(self.totals.usage());
             self.ready.push_back(Sse::default().data(chunk.to_string()));
         }
+        self.end();
+    }
+
+    /// Ends the stream. Clients wait for `[DONE]` after an error too.
+    fn end(&mut self) {
         self.ready.push_back(Sse::default().data("[DONE]"));
         self.ended = true;
     }

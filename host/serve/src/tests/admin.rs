@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tightwad_core::BackendError;
+use tightwad_core::{BackendError, SharedBackend};
 
 use crate::control::Control;
+use crate::model_table::ServedModels;
 use crate::tests::fake::{FakeBackend, Server, state, text};
 
 /// A host with the model `m`, which loads, and `broken`, which does not.
@@ -70,11 +71,28 @@ async fn status_lists_served_and_loadable_models() {
     let status = json(&server, "/v1/tightwad/status").await;
     let expected = json!({
         "tightwad": env!("CARGO_PKG_VERSION"),
-        "serves": [{"name": "m", "backend": "fake", "active": 2, "waiting": 1}],
+        "serves": [{"name": "m", "backend": "fake", "active": 2, "waiting": 1, "health": "ready"}],
         "models": [{"model": "m", "state": "unloaded"}, {"model": "broken", "state": "unloaded"}],
         "modes": [{"mode": "plain", "name": "p"}], "plugins": [{"name": "filter"}],
+        "keys": [],
     });
     assert_eq!(status, expected);
+}
+
+#[tokio::test]
+async fn failing_model_has_its_reason_in_the_status_and_is_down_in_the_metrics() {
+    let failure = || BackendError::failed("fake", "its engine does not restart");
+    let server = Server::with_backend(FakeBackend::failing(failure())).await;
+    let status = json(&server, "/v1/tightwad/status").await;
+    assert_eq!(status["serves"][0]["health"], "failing");
+    assert_eq!(server.get("/ready").send().await.unwrap().status(), 503);
+    assert_eq!(status["serves"][0]["reason"], failure().to_string());
+    let metrics = server.get("/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("tightwad_model_up{model=\"m\"} 0"), "{metrics}");
+    let failing = Arc::new(FakeBackend::failing(failure())) as SharedBackend;
+    let ready = Arc::new(FakeBackend::sending(|_| Vec::new())) as SharedBackend;
+    assert!(ServedModels::new([("a".to_owned(), failing.clone()), ("b".to_owned(), ready)]).is_ready());
+    assert!(!ServedModels::new([("a".to_owned(), failing)]).is_ready());
 }
 
 #[tokio::test]

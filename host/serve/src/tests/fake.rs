@@ -1,17 +1,22 @@
 //! A server with a fake backend, and its client.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tightwad_core::{
-    Backend, BackendError, Event, FinishReason, Generator, Load, Outcome, Report, Request, Sink,
-    TextLogprobs, Token, Usage,
+    Backend, BackendError, Credentials, Event, FinishReason, Generator, Health, KeySpec, Load, Outcome,
+    Report, Request, Right, Sink, TextLogprobs, Token, Usage, parse_date, sync,
 };
+use tightwad_net::door::Shutdown;
+use time::{Duration, OffsetDateTime};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::keys::api_keys::ApiKeys;
+use crate::keys::new_key::hash;
+use crate::keys::utc_clock::UtcClock;
 use crate::metrics::Metrics;
 use crate::model_table::{ModelTable, ServedModels};
 use crate::server::serve;
@@ -46,6 +51,11 @@ impl Backend for FakeBackend {
 
     fn load(&self) -> Load {
         Load { active: 2, waiting: 1 }
+    }
+
+    /// A backend that fails every request is unhealthy.
+    fn health(&self) -> Health {
+        self.end.as_ref().map_or_else(|error| Health::Failing(error.to_string()), |_| Health::Ready)
     }
 
     fn as_generator(&self) -> Option<&dyn Generator> {
@@ -104,12 +114,21 @@ impl Server {
     }
 
     pub(crate) async fn start(state: ServerState) -> Self {
+        Self::start_until(state, Shutdown::never()).await
+    }
+
+    pub(crate) async fn start_until(state: ServerState, shutdown: Shutdown) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut serving = JoinSet::new();
-        serving.spawn(async move { serve(listener, state, std::future::pending()).await.unwrap() });
+        serving.spawn(async move { serve(listener, state, shutdown).await.unwrap_or_default() });
         let http = tightwad_net::machine_client().build().unwrap();
         Self { url, http, _serving: serving }
+    }
+
+    /// The address that the server listens on.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
@@ -186,4 +205,40 @@ fn mask(mut object: Value) -> Value {
         }
     }
     object
+}
+
+/// A key with the right to chat and the secret `SECRET-NAME`.
+pub(crate) fn key(name: &str) -> KeySpec {
+    KeySpec {
+        name: name.parse().unwrap(),
+        hash: hash(format!("SECRET-{name}").as_bytes()),
+        rights: [Right::Chat].into(),
+        models: None,
+        requests_per_minute: None,
+        tokens_per_day: None,
+        expires: None,
+    }
+}
+
+/// A clock that only tests move.
+#[derive(Clone)]
+pub(crate) struct TestClock(Arc<Mutex<OffsetDateTime>>);
+
+impl TestClock {
+    /// A clock at 2027-01-30, 22:00 UTC.
+    pub(crate) fn new() -> Self {
+        let day = parse_date("2027-01-30").unwrap();
+        Self(Arc::new(Mutex::new(day.midnight().assume_utc() + Duration::hours(22))))
+    }
+
+    pub(crate) fn advance(&self, time: Duration) {
+        *sync::lock(&self.0) += time;
+    }
+
+    /// The credentials `keys` with this clock.
+    pub(crate) fn api_keys(&self, keys: Vec<KeySpec>) -> Arc<ApiKeys> {
+        let now = self.0.clone();
+        let clock = UtcClock::from_fn(move || *sync::lock(&now));
+        Arc::new(ApiKeys::with_clock(Credentials { token: None, keys }, clock))
+    }
 }

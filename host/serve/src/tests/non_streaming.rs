@@ -54,8 +54,14 @@ async fn choices_have_indices_and_summed_usage() {
     let choice = |index: u32| json!({"index": index, "text": index.to_string(), "logprobs": null, "finish_reason": "stop"});
     let response = server.completion(json!({"n": 3})).await;
     assert_eq!(json_body(response).await, completion(json!([choice(0), choice(1), choice(2)]), 6));
-    let response = server.completion(json!({"prompt": ["a", "b"]})).await;
-    assert_eq!(json_body(response).await, completion(json!([choice(0), choice(1)]), 4));
+    let response = server.completion(json!({"prompt": ["a", "b"], "n": 2})).await;
+    let mut expected = completion(json!([choice(0), choice(1), choice(2), choice(3)]), 8);
+    // Each of the two prompts counts once.
+    expected["usage"] = json!({
+        "prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    });
+    assert_eq!(json_body(response).await, expected);
 }
 
 #[tokio::test]

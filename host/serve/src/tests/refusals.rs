@@ -6,13 +6,13 @@ use tightwad_net::http::MAX_BODY_BYTES;
 use crate::tests::fake::{FakeBackend, Server, state, text};
 
 /// The status and the error object of a response.
-async fn refusal(response: Response) -> (u16, Value) {
+pub(crate) async fn refusal(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let mut body: Value = response.json().await.unwrap();
     (status, body["error"].take())
 }
 
-fn error(kind: &str, message: &str, param: Option<&str>, code: Option<&str>) -> Value {
+pub(crate) fn error(kind: &str, message: &str, param: Option<&str>, code: Option<&str>) -> Value {
     json!({"message": message, "type": kind, "param": param, "code": code})
 }
 
@@ -28,7 +28,13 @@ async fn error_names_the_invalid_field() {
     assert_eq!(actual, invalid("temperature must be between 0 and 100, got 101", Some("temperature")));
     let actual = refusal(server.completion(json!({"echo": true})).await).await;
     assert_eq!(actual, invalid("'echo' is not supported", Some("echo")));
-    let body = server.post("/v1/completions").body("{\"model\":").send().await.unwrap();
+    let body = server
+        .post("/v1/completions")
+        .header("content-type", "application/json")
+        .body("{\"model\":")
+        .send()
+        .await
+        .unwrap();
     let (status, object) = refusal(body).await;
     assert_eq!((status, &object["param"]), (400, &Value::Null));
     let message = object["message"].as_str().unwrap();
@@ -61,7 +67,8 @@ async fn unknown_model_error_lists_the_models() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_errors() {
     let server = server().await;
-    let message = "the path /v1/nothing does not exist; try /v1/models";
+    let message = "the path /v1/nothing does not exist; this server has /v1/chat/completions, /v1/completions, /v1/models, \
+         /v1/tightwad/status, /health, /ready, /metrics";
     let actual = refusal(server.get("/v1/nothing").send().await.unwrap()).await;
     assert_eq!(actual, (404, error("invalid_request_error", message, None, None)));
     let message = "/v1/completions does not support this method";
@@ -73,9 +80,9 @@ async fn unknown_paths_and_methods_are_errors() {
 async fn token_guards_everything_but_health() {
     let token = Token::new("secret").unwrap();
     let state = state(FakeBackend::sending(|_| vec![text("Hi")]), Some(token));
-    let current = state.token().clone();
+    let keys = state.keys().clone();
     let server = Server::start(state).await;
-    let message = "this endpoint requires its token: send 'Authorization: Bearer TOKEN'";
+    let message = "the request has no API key; send 'Authorization: Bearer KEY'";
     let expected = error("invalid_request_error", message, None, Some("invalid_api_key"));
     assert_eq!(refusal(server.chat(json!({})).await).await, (401, expected));
     for path in ["/v1/models", "/metrics", "/v1/tightwad/status"] {
@@ -86,7 +93,7 @@ async fn token_guards_everything_but_health() {
         assert_eq!(right.status(), 200, "{path}");
     }
     assert_eq!(server.get("/health").send().await.unwrap().status(), 200);
-    current.replace(Some(Token::new("other").unwrap()));
+    keys.replace(Token::new("other").ok().into());
     let old = server.get("/v1/models").bearer_auth("secret").send().await.unwrap();
     assert_eq!(old.status(), 401);
 }
@@ -96,7 +103,13 @@ async fn large_body_is_refused() {
     let server = server().await;
     let body = vec![b' '; MAX_BODY_BYTES + 1];
     let expected = error("invalid_request_error", "the body is larger than 10 MB", None, None);
-    let sized = server.post("/v1/completions").body(body.clone()).send().await.unwrap();
+    let sized = server
+        .post("/v1/completions")
+        .header("content-type", "application/json")
+        .body(body.clone())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(refusal(sized).await, (413, expected));
 }
 

@@ -135,13 +135,13 @@ async fn each_choice_has_a_role_and_a_finish_reason() {
 }
 
 #[tokio::test]
-async fn stream_error_is_the_last_event() {
+async fn stream_error_comes_before_done() {
     let end = Err(BackendError::failed("fake", "out of luck"));
     let server = Server::with_backend(FakeBackend { events: |_| vec![text("Hi")], end }).await;
     let error = json!({"error": {
         "message": "fake failed: out of luck", "type": "server_error", "param": null, "code": null,
     }});
-    let expected = [role(), chunk(json!({"content": "Hi"}), None), error];
+    let expected = [role(), chunk(json!({"content": "Hi"}), None), error, "[DONE]".into()];
     assert_eq!(events(server.chat(json!({"stream": true})).await).await, expected);
 }
 
@@ -154,7 +154,7 @@ async fn error_before_the_first_event_sets_the_status() {
 }
 
 /// A backend that sends one event, and reports when it began and when the sink closed.
-struct EndlessBackend(mpsc::UnboundedSender<&'static str>);
+pub(crate) struct EndlessBackend(pub mpsc::UnboundedSender<&'static str>);
 
 impl Backend for EndlessBackend {
     fn name(&self) -> &str {

@@ -3,6 +3,7 @@
 //! Invariant: a piece's entry in `missing` is the number of its blocks that this machine lacks. The piece is
 //! complete when that number is 0.
 
+use crate::disk::digest::Digest;
 use crate::disk::error::StoreError;
 use crate::disk::manifest::Manifest;
 
@@ -24,6 +25,7 @@ pub(crate) struct BlockLocation {
     pub(crate) index: u32,
     pub(crate) offset: u64,
     pub(crate) length: u32,
+    pub(crate) digest: Digest,
 }
 
 impl BlockMap {
@@ -57,6 +59,7 @@ impl BlockMap {
             index: self.first_blocks[piece as usize] + block,
             offset: parent.offset + before.sum::<u64>(),
             length: entry.length,
+            digest: entry.digest,
         })
     }
 
@@ -103,6 +106,11 @@ impl BlockMap {
             return Vec::new();
         };
         (from..to).filter(|index| !self.blocks[*index as usize]).map(|index| index - from).collect()
+    }
+
+    /// The indexes of all blocks that this machine has.
+    pub(crate) fn indexes(&self) -> Vec<u32> {
+        (0..).zip(&self.blocks).filter_map(|(index, has)| has.then_some(index)).collect()
     }
 
     /// The complete pieces.

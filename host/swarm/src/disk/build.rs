@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
 
+use tightwad_gguf::GgufError;
+
 use crate::disk::facts::Facts;
 use crate::disk::file_io::was_modified;
-use crate::disk::format::{Content, MAX_BLOCK_SIZE, MAX_MANIFEST_BYTES, PIECE_SIZES};
-use crate::disk::gguf::Gguf;
-use crate::disk::gguf_error::GgufError;
+use crate::disk::format::{Content, MAX_BLOCK_SIZE, MAX_MANIFEST_BYTES, MAX_PIECES, PIECE_SIZES};
+use crate::disk::gguf::{Gguf, Split};
 use crate::disk::layout::{PieceLayout, piece_layouts};
 use crate::disk::manifest_error::ManifestError;
 use crate::disk::{hash, name};
@@ -30,7 +31,8 @@ pub(crate) fn content(
     if !before.is_file() {
         return Err(ManifestError::NotAFile(path.to_owned()));
     }
-    let (facts, layouts) = lay_out(&file, path, before.len(), largest_piece)?;
+    let Layout { facts, split, pieces: layouts } = lay_out(&file, path, before.len(), largest_piece)?;
+    let name = model_name(path, name, &facts, split)?;
     let pieces = match hash::pieces(&file, &layouts, progress) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
         pieces => Some(pieces.map_err(read_error)?),
@@ -39,18 +41,39 @@ pub(crate) fn content(
     let pieces = pieces
         .filter(|_| !was_modified(&before, &after))
         .ok_or_else(|| ManifestError::Changed(path.to_owned()))?;
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy());
-    let name = name::safe_name(name.or(facts.name.as_deref()).or(stem.as_deref()).unwrap_or_default());
     Ok(Content { name, size: before.len(), largest_piece, facts, pieces })
 }
 
-/// The facts in the file's header, and the layout of its pieces.
-fn lay_out(
-    file: &File,
+/// The name in the manifest: `name`, the model's own, or the file's. The part of a split model keeps the end
+/// of its file's name, because llama.cpp needs it.
+fn model_name(
     path: &Path,
-    size: u64,
-    largest_piece: u64,
-) -> Result<(Facts, Vec<PieceLayout>), ManifestError> {
+    name: Option<&str>,
+    facts: &Facts,
+    split: Option<Split>,
+) -> Result<String, ManifestError> {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let Some(Split { part, count }) = split else {
+        let name = name.map(str::to_owned).or_else(|| facts.model_name());
+        return Ok(name::safe_name(&name.unwrap_or(stem)));
+    };
+    let (name, suffix) = (name::safe_name(name.unwrap_or(&stem)), format!("-{part:05}-of-{count:05}"));
+    if name.ends_with(&suffix) {
+        Ok(name)
+    } else {
+        Err(ManifestError::SplitName { path: path.to_owned(), part, count, suffix })
+    }
+}
+
+/// The contents of a file's header that matter to its manifest.
+struct Layout {
+    facts: Facts,
+    split: Option<Split>,
+    pieces: Vec<PieceLayout>,
+}
+
+/// The facts in the file's header, and the layout of its pieces.
+fn lay_out(file: &File, path: &Path, size: u64, largest_piece: u64) -> Result<Layout, ManifestError> {
     if size == 0 {
         return Err(ManifestError::Empty(path.to_owned()));
     }
@@ -63,9 +86,13 @@ fn lay_out(
         }
         Err(source) => return Err(ManifestError::Gguf { path: path.to_owned(), source }),
     };
-    let layouts = piece_layouts(size, gguf.as_ref(), largest_piece);
-    check_json_size(layouts.iter().map(|piece| piece.blocks.len() as u64).sum(), layouts.len() as u64)?;
-    Ok((gguf.map(|gguf| gguf.facts).unwrap_or_default(), layouts))
+    let pieces = piece_layouts(size, gguf.as_ref(), largest_piece);
+    check_json_size(pieces.iter().map(|piece| piece.blocks.len() as u64).sum(), pieces.len() as u64)?;
+    if pieces.len() > MAX_PIECES {
+        return Err(ManifestError::TooManyPieces(pieces.len()));
+    }
+    let (facts, split) = gguf.map(|gguf| (gguf.facts, gguf.split)).unwrap_or_default();
+    Ok(Layout { facts, split, pieces })
 }
 
 /// Fails when the manifest's JSON would exceed the size that readers accept.

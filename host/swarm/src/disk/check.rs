@@ -1,6 +1,6 @@
 //! Checks the content of a manifest from an untrusted source.
 
-use crate::disk::format::{Content, MAX_BLOCK_SIZE, MAX_FILE_SIZE, PIECE_SIZES, Piece};
+use crate::disk::format::{Content, MAX_BLOCK_SIZE, MAX_FILE_SIZE, MAX_PIECES, PIECE_SIZES, Piece};
 use crate::disk::manifest_error::ManifestError;
 use crate::disk::name;
 
@@ -19,6 +19,9 @@ pub(crate) fn check(content: &Content) -> Result<(), ManifestError> {
     }
     if !PIECE_SIZES.contains(largest_piece) {
         return inconsistent(ManifestError::PieceSize(*largest_piece).to_string());
+    }
+    if pieces.len() > MAX_PIECES {
+        return inconsistent(ManifestError::TooManyPieces(pieces.len()).to_string());
     }
     for (index, piece) in pieces.iter().enumerate() {
         if let Err(error) = check_piece(piece, index, *largest_piece) {
@@ -58,5 +61,30 @@ fn check_piece(piece: &Piece, index: usize, largest_piece: u64) -> Result<(), Pi
         [] => Err(PieceError::Empty),
         [only] if only.digest != piece.digest => Err(PieceError::Digest),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::digest::Digest;
+    use crate::disk::facts::Facts;
+    use crate::disk::format::Block;
+
+    /// A hundred bytes of JSON per piece must not become megabytes of memory per peer.
+    #[test]
+    fn check_bounds_the_number_of_pieces() {
+        let digest = Digest([7; 32]);
+        let content = |count: usize| {
+            let piece = |offset| {
+                let blocks = vec![Block { length: 1, digest }];
+                Piece { offset: offset as u64, length: 1, digest, blocks }
+            };
+            let (name, facts, pieces) = ("m".to_owned(), Facts::default(), (0..count).map(piece).collect());
+            Content { name, size: count as u64, largest_piece: 4096, facts, pieces }
+        };
+        check(&content(100)).unwrap();
+        let error = check(&content(MAX_PIECES + 1)).unwrap_err().to_string();
+        assert!(error.contains("262145 pieces"), "{error}");
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tightwad_core::Size;
 
 use crate::disk::digest::Digest;
 
@@ -41,6 +42,22 @@ pub enum StoreError {
     /// The file exists already.
     #[error("{} exists already; move it, or pull with --replace", .0.display())]
     Exists(PathBuf),
+    /// The path is a link to a file that does not exist.
+    #[error("{} is a link to a missing file; remove the link, or pull with --replace", .0.display())]
+    DanglingLink(PathBuf),
+    /// The file system has too little room.
+    #[error("{} needs {}, but its file system has only {} free: free some, or choose another directory", path.display(), Size(*needed), Size(*free))]
+    NoRoom {
+        /// The final path of the file.
+        path: PathBuf,
+        /// The bytes that the pull still writes.
+        needed: u64,
+        /// The free bytes.
+        free: u64,
+    },
+    /// The file system does not support the name.
+    #[error("{}: its file system does not support a name like this, or of this length: choose another name", .0.display())]
+    InvalidName(PathBuf),
     /// Another pull of the same file runs.
     #[error("{} is being pulled already; wait for that pull, or stop it", .0.display())]
     Busy(PathBuf),
@@ -95,7 +112,14 @@ impl StoreError {
     /// The meaning of a system error for `path`.
     pub(crate) fn from_io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
+        #[cfg(unix)]
+        if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            // A link that no pull created.
+            return Self::Foreign(path);
+        }
         match source.kind() {
+            ErrorKind::AlreadyExists => Self::Exists(path),
+            ErrorKind::InvalidFilename => Self::InvalidName(path),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full(path),
             ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(path),
             ErrorKind::PermissionDenied => Self::Denied(path),
@@ -124,6 +148,8 @@ mod tests {
             (30, "m.part is on a read-only file system: choose"),
             (13, "no permission for m.part: change"),
             (27, "m.part would be larger than its file system allows"),
+            (36, "m.part: its file system does not support a name"),
+            (40, "m.part exists, and no pull created it"),
             (5, "m.part: Input/output error"),
         ] {
             let error = StoreError::from_io(Path::new("m.part"), io::Error::from_raw_os_error(code));

@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use tightwad_gguf::sanitize;
 
 use crate::disk::digest::Digest;
-
-/// Greatest length of a fact's text.
-pub(crate) const MAX_TEXT_BYTES: usize = 256;
 
 /// Facts about a model, from the header of its GGUF. Other files have none.
 ///
@@ -43,20 +41,22 @@ impl Facts {
         Some(name.map_or_else(|| Cow::Owned(format!("type {number}")), |(_, name)| Cow::Borrowed(*name)))
     }
 
+    /// The model's name with its quantization, so that two quantizations of a model have two names. `None`
+    /// when the header has no name.
+    pub(crate) fn model_name(&self) -> Option<String> {
+        let name = self.name.as_deref().filter(|name| !name.trim().is_empty())?;
+        match self.quantization() {
+            Some(kind) if !name.to_ascii_lowercase().contains(&kind.to_ascii_lowercase()) => {
+                Some(format!("{name}-{kind}"))
+            }
+            _ => Some(name.to_owned()),
+        }
+    }
+
     /// Whether [`sanitize`] would not change the texts.
     pub(crate) fn are_sanitized(&self) -> bool {
         [&self.architecture, &self.name].into_iter().flatten().all(|text| sanitize(text.as_bytes()) == *text)
     }
-}
-
-/// The text of a GGUF, safe for a terminal: bounded and without control characters.
-pub(crate) fn sanitize(bytes: &[u8]) -> String {
-    let bytes = &bytes[..bytes.len().min(MAX_TEXT_BYTES)];
-    let mut text: String =
-        String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // Invalid UTF-8 became longer by its replacement characters.
-    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
-    text
 }
 
 /// The names of `llama_ftype` in llama.cpp.
@@ -113,12 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn sanitize_bounds_texts_and_is_idempotent() {
-        assert_eq!(sanitize(b"a\x1b[31m\nb"), "a [31m b");
-        let twice = |bytes: &[u8]| sanitize(sanitize(bytes).as_bytes());
-        for bytes in [&[0xff; 1000][..], &[0xc3, 0xa4].repeat(400), b"x"] {
-            assert!(sanitize(bytes).len() <= MAX_TEXT_BYTES);
-            assert_eq!(sanitize(bytes), twice(bytes));
-        }
+    fn model_name_contains_the_quantization_once() {
+        let of = |name: &str, file_type| {
+            Facts { name: Some(name.to_owned()), file_type, ..Facts::default() }.model_name()
+        };
+        assert_eq!(of("Tiny", Some(15)).unwrap(), "Tiny-Q4_K_M");
+        assert_eq!(of("tiny.q4_k_m", Some(15)).unwrap(), "tiny.q4_k_m");
+        assert_eq!(of("Tiny", None).unwrap(), "Tiny");
+        assert_eq!(of(" ", Some(15)), None);
+        assert_eq!(Facts::default().model_name(), None);
     }
 }

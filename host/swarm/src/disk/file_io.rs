@@ -1,6 +1,6 @@
 //! File access at an offset, file identity, and durable directory changes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,61 @@ pub(crate) fn was_modified(before: &fs::Metadata, after: &fs::Metadata) -> bool 
     before.len() != after.len() || before.modified().ok() != after.modified().ok()
 }
 
+/// Options to open a file for reading and writing that is not a link: another user may place a link in a
+/// shared folder.
+pub(crate) fn open_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed(),
+    );
+    options
+}
+
+/// Renames `from` to `to`, which must not exist.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // NFS and some other file systems lack the flag. A hard link never replaces a file either.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(from, to) {
+                Ok(()) => return fs::remove_file(from),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                // FAT and some FUSE file systems lack hard links too: only the check below remains.
+                Err(_) => {}
+            },
+            result => return Ok(result?),
+        }
+    }
+    if to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
+}
+
+/// Bytes that this user can still write to the file system of `path`. `None` when the system does not say.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let file_system = rustix::fs::statvfs(parent(path)).ok()?;
+        Some(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// The directory of `path`.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// `path` with `suffix` appended to its file name.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -83,9 +138,5 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
         // Other systems cannot open directories, and their file systems journal such changes.
         return Ok(());
     }
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(directory)?.sync_all()
+    File::open(parent(path))?.sync_all()
 }

@@ -17,6 +17,8 @@ pub(crate) const MAX_FILE_SIZE: u64 = 16 << 40;
 /// The range of the largest piece's size, in bytes.
 pub(crate) const PIECE_SIZES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 
+/// Largest number of pieces: a pull keeps some bytes per piece and peer.
+pub(crate) const MAX_PIECES: usize = 1 << 18;
 /// Greatest length of a manifest's JSON.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 

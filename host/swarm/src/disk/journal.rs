@@ -4,7 +4,7 @@
 //! root. Records of a fixed size follow, each with a checksum over the root, its position and its block. The
 //! first torn or damaged record ends the journal: opening drops this record and all later ones.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -71,6 +71,12 @@ impl Journal {
         Ok(())
     }
 
+    /// Replaces all records, and returns when the disk has them.
+    pub(crate) fn rewrite(&mut self, blocks: &[u32]) -> io::Result<()> {
+        self.reset()?;
+        self.append(blocks)
+    }
+
     /// Removes all records, and returns when the disk has the empty journal.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
         self.records = 0;
@@ -129,13 +135,8 @@ impl Journal {
 /// Opens the file, and locks it until it is closed.
 fn open_locked(path: &Path) -> Result<File, StoreError> {
     for _ in 0..8 {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(StoreError::for_path(path))?;
+        let file = file_io::open_options().create(true).truncate(false).open(path);
+        let file = file.map_err(StoreError::for_path(path))?;
         match file.try_lock() {
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(path.to_owned())),

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use thiserror::Error;
+use tightwad_gguf::GgufError;
 
 use crate::disk::digest::Digest;
 use crate::disk::format::{Content, Piece};
 use crate::disk::gguf::{Gguf, Tensor};
-use crate::disk::gguf_error::GgufError;
 
 /// The pieces of layers cannot be determined.
 #[derive(Debug, Error)]
@@ -56,7 +56,7 @@ impl<'a> Layers<'a> {
 
     /// The number of layers.
     pub(crate) fn count(&self) -> u32 {
-        let last = self.gguf.tensors.iter().filter_map(Tensor::layer).max();
+        let last = self.gguf.tensors.iter().filter_map(|tensor| tensor.layer).max();
         last.map_or(0, |last| last.saturating_add(1))
     }
 
@@ -66,12 +66,12 @@ impl<'a> Layers<'a> {
         if layers.is_empty() || layers.end > count {
             return Err(LayersError::OutOfRange { wanted: layers, layers: count });
         }
-        Ok(self.pieces_with(|tensor| tensor.layer().is_some_and(|layer| layers.contains(&layer))))
+        Ok(self.pieces_with(|tensor| tensor.layer.is_some_and(|layer| layers.contains(&layer))))
     }
 
     /// The pieces of the tensors outside all layers, and the header's piece.
     pub(crate) fn pieces_outside_layers(&self) -> Vec<u32> {
-        self.pieces_with(|tensor| tensor.layer().is_none())
+        self.pieces_with(|tensor| tensor.layer.is_none())
     }
 
     fn pieces_with(&self, matches: impl Fn(&Tensor) -> bool) -> Vec<u32> {

@@ -26,7 +26,7 @@ pub(crate) fn piece_layouts(size: u64, gguf: Option<&Gguf>, largest_piece: u64) 
     // The header is one piece, however long: a peer that has this piece can locate every tensor.
     builder.push_piece(gguf.data_offset, split_into_blocks(gguf.data_offset).collect());
     for tensor in gguf.tensors.iter().filter(|tensor| tensor.bytes > 0) {
-        builder.push_tensor(tensor.bytes, tensor.layer());
+        builder.push_tensor(tensor.bytes, tensor.layer);
     }
     builder.close();
     builder.pieces
@@ -123,12 +123,13 @@ mod tests {
     fn block_lengths(tensors: &[(&str, u64)], largest_piece: u64) -> Vec<Vec<u64>> {
         let mut offset = 100;
         let mut place = |(name, bytes): &(&str, u64)| {
-            let tensor = Tensor { name: (*name).to_owned(), offset, bytes: *bytes };
+            let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
+            let tensor = Tensor { offset, bytes: *bytes, layer };
             offset += bytes;
             tensor
         };
         let tensors: Vec<Tensor> = tensors.iter().map(&mut place).collect();
-        let gguf = Gguf { facts: Facts::default(), data_offset: 100, tensors };
+        let gguf = Gguf { facts: Facts::default(), split: None, data_offset: 100, tensors };
         let pieces = piece_layouts(offset, Some(&gguf), largest_piece);
         let mut next = 0;
         for piece in &pieces {

@@ -6,12 +6,15 @@
 use std::ops::Range;
 use std::path::Path;
 
+use tightwad_core::user_cache_dir;
+
 use crate::disk::digest::Digest;
 use crate::disk::facts::Facts;
 use crate::disk::format::{Content, Piece};
 use crate::disk::layers::{Layers, LayersError};
 use crate::disk::manifest_error::ManifestError;
-use crate::disk::{build, check, json, merkle, sidecar};
+use crate::disk::stamp::FileStamp;
+use crate::disk::{build, check, json, merkle, name, sidecar};
 
 /// The pieces and blocks of a file, their digests, and a root digest over everything except the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,21 +55,41 @@ impl Manifest {
         json::write(&self.content)
     }
 
-    /// Reads the sidecar of the file at `path`. `None` when there is none, when its size differs from the
-    /// file's, or when the file changed later.
+    /// Reads the sidecar of the file at `path`. `None` when there is none, or when the file may have changed
+    /// since it was hashed.
     #[must_use]
     pub fn read_sidecar(path: &Path) -> Option<Self> {
-        let (json, size) = sidecar::read(path)?;
-        Self::parse(&json).ok().filter(|manifest| manifest.size() == size)
+        let sidecar = sidecar::read(path, user_cache_dir().as_deref())?;
+        if sidecar.is_current { Self::parse(&sidecar.json).ok() } else { None }
     }
 
-    /// Writes the manifest as the sidecar of the file at `path`.
+    /// Reads the sidecar of the file at `path`, even when the file may have changed since it was hashed.
+    #[must_use]
+    pub fn read_outdated_sidecar(path: &Path) -> Option<Self> {
+        Self::parse(&sidecar::read(path, user_cache_dir().as_deref())?.json).ok()
+    }
+
+    /// Writes the manifest as the sidecar of the file at `path`, or into the user's cache. `stamp` is the
+    /// file's, taken before the bytes were hashed.
     ///
     /// # Errors
     ///
     /// When the disk reports an error.
-    pub fn write_sidecar(&self, path: &Path) -> Result<(), ManifestError> {
-        sidecar::write(path, &self.to_json())
+    pub fn write_sidecar(&self, path: &Path, stamp: FileStamp) -> Result<(), ManifestError> {
+        sidecar::write(path, &self.to_json(), stamp, user_cache_dir().as_deref())
+    }
+
+    /// The same manifest under the name that `safe_name` makes of `name`.
+    #[must_use]
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.content.name = name::safe_name(name);
+        self
+    }
+
+    /// The model's name and quantization, as its header states them. The root covers both.
+    #[must_use]
+    pub fn model_name(&self) -> Option<String> {
+        self.content.facts.model_name()
     }
 
     /// The pieces of `layers`, and the header's piece. `header` is piece 0. Tensors outside all layers (token

@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use tightwad_gguf::GgufError;
 
-use crate::disk::format::{FORMAT_VERSION, MAX_MANIFEST_BYTES, PIECE_SIZES};
-use crate::disk::gguf_error::GgufError;
+use crate::disk::format::{FORMAT_VERSION, MAX_MANIFEST_BYTES, MAX_PIECES, PIECE_SIZES};
 
 /// A manifest cannot be built, parsed or written.
 #[derive(Debug, Error)]
@@ -48,6 +48,24 @@ pub enum ManifestError {
     /// The size of the largest piece is out of range.
     #[error("pieces of {0} bytes: the largest piece may be {min} to {max} bytes", min = PIECE_SIZES.start(), max = PIECE_SIZES.end())]
     PieceSize(u64),
+    /// The file is one part of a split model, and its name does not say so.
+    #[error(
+        "{} is part {part} of {count} of a split model: its name must end with '{suffix}'. Rename it, or merge the parts.",
+        path.display()
+    )]
+    SplitName {
+        /// The file.
+        path: PathBuf,
+        /// The number of the part, from 1.
+        part: u64,
+        /// The number of parts.
+        count: u64,
+        /// The end of the name that llama.cpp expects.
+        suffix: String,
+    },
+    /// The manifest has too many pieces.
+    #[error("{0} pieces; at most {MAX_PIECES} are possible: choose a larger piece size")]
+    TooManyPieces(usize),
     /// The manifest is too long.
     #[error(
         "the manifest would be {0} bytes long, more than {MAX_MANIFEST_BYTES}: split the model into several files"

@@ -1,7 +1,6 @@
 //! Files on this machine: manifests, and stores that hold a file completely or in part.
 
 pub(crate) mod block_map;
-pub(crate) mod bounded_reader;
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod digest;
@@ -12,7 +11,6 @@ pub(crate) mod file_io;
 pub(crate) mod fixture;
 pub(crate) mod format;
 pub(crate) mod gguf;
-pub(crate) mod gguf_error;
 pub(crate) mod hash;
 pub(crate) mod journal;
 pub(crate) mod json;
@@ -25,15 +23,18 @@ pub(crate) mod name;
 pub(crate) mod open;
 pub(crate) mod reuse;
 pub(crate) mod sidecar;
+pub(crate) mod stamp;
 pub(crate) mod store;
-pub(crate) mod value;
+pub(crate) mod verify;
 
 pub use digest::{Digest, DigestError};
 pub use error::StoreError;
 pub use facts::Facts;
 pub use format::{Block, DEFAULT_PIECE_SIZE, MAX_BLOCK_SIZE, Piece};
-pub use gguf_error::GgufError;
 pub use layers::LayersError;
 pub use manifest::Manifest;
 pub use manifest_error::ManifestError;
+pub use open::check_absent;
+pub use stamp::FileStamp;
 pub use store::Store;
+pub use tightwad_gguf::GgufError;

@@ -1,6 +1,6 @@
 //! Opens the files of a store: a complete file, or a new or existing part file with its journal.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::path::Path;
 use std::{io, slice};
 
@@ -11,6 +11,8 @@ use crate::disk::file_io;
 use crate::disk::format::Block;
 use crate::disk::journal::{Journal, OpenedJournal};
 use crate::disk::manifest::Manifest;
+use crate::disk::stamp::FileStamp;
+use crate::disk::verify;
 
 /// The parts of a store that come from its files.
 pub(crate) struct OpenedStore {
@@ -39,6 +41,46 @@ pub(crate) fn complete(path: &Path, manifest: &Manifest) -> Result<OpenedStore, 
     Ok(OpenedStore { file, blocks, journal: None, complete_metadata: Some(metadata) })
 }
 
+/// Opens a complete file that has all bytes of the manifest. Hashes the file unless its sidecar shows that it
+/// is unchanged since it was hashed.
+pub(crate) fn verified(
+    path: &Path,
+    manifest: &Manifest,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<OpenedStore, StoreError> {
+    if Manifest::read_sidecar(path).is_some_and(|sidecar| sidecar.root() == manifest.root()) {
+        return complete(path, manifest);
+    }
+    let stamp = FileStamp::of(path).map_err(StoreError::for_path(path))?;
+    let opened = complete(path, manifest)?;
+    if !verify::is_complete(&opened.file, manifest, progress).map_err(StoreError::for_path(path))? {
+        return Err(StoreError::Changed(path.to_owned()));
+    }
+    write_sidecar(path, manifest, stamp);
+    Ok(opened)
+}
+
+/// Writes the sidecar of a verified file. The file is as good without one.
+fn write_sidecar(path: &Path, manifest: &Manifest, stamp: FileStamp) {
+    if let Err(error) = manifest.write_sidecar(path, stamp) {
+        tracing::warn!(%error, "the next start hashes the file again");
+    }
+}
+
+/// Checks that a pull to `path` would replace nothing.
+///
+/// # Errors
+///
+/// [`StoreError::Exists`], [`StoreError::DanglingLink`].
+pub fn check_absent(path: &Path) -> Result<(), StoreError> {
+    match path.symlink_metadata() {
+        Ok(_) if path.exists() => Err(StoreError::Exists(path.to_owned())),
+        Ok(_) => Err(StoreError::DanglingLink(path.to_owned())),
+        // Another error ends the creation of the part file, which reports it.
+        Err(_) => Ok(()),
+    }
+}
+
 /// Fails when the bytes from `offset` do not match these blocks.
 fn check_blocks(path: &Path, file: &File, blocks: &[Block], mut offset: u64) -> Result<(), StoreError> {
     let mut bytes = Vec::new();
@@ -53,12 +95,17 @@ fn check_blocks(path: &Path, file: &File, blocks: &[Block], mut offset: u64) -> 
     Ok(())
 }
 
-/// Creates the part file and its journal, or opens them.
-pub(crate) fn resume(path: &Path, manifest: &Manifest) -> Result<OpenedStore, StoreError> {
+/// Creates the part file and its journal, or opens them. Hashes the blocks of the journal again: the part file
+/// may have changed since.
+pub(crate) fn resume(
+    path: &Path,
+    manifest: &Manifest,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<OpenedStore, StoreError> {
     let mut blocks = BlockMap::new(manifest, false);
     let (part, journal) = (file_io::with_suffix(path, ".part"), file_io::with_suffix(path, ".journal"));
     // A pull creates the journal first, so another program made a part file without a journal.
-    if part.exists() && !journal.exists() {
+    if part.symlink_metadata().is_ok() && !journal.exists() {
         return Err(StoreError::Foreign(part));
     }
     let OpenedJournal { mut journal, blocks: recorded, is_new } =
@@ -69,21 +116,25 @@ pub(crate) fn resume(path: &Path, manifest: &Manifest) -> Result<OpenedStore, St
         journal.remove().map_err(StoreError::for_path(path))?;
         return Err(StoreError::Foreign(part));
     }
-    if !is_new && size.is_none() && was_renamed(path, manifest) {
+    // The last pull may have renamed the part file without removing its journal. An older file may have the
+    // same size.
+    if !is_new
+        && size.is_none()
+        && let Ok(opened) = verified(path, manifest, progress)
+    {
         journal.remove().map_err(StoreError::for_path(path))?;
-        manifest.write_sidecar(path)?;
-        return complete(path, manifest);
+        return Ok(opened);
     }
     let file = if size == Some(manifest.size()) {
-        for index in recorded {
-            let location = blocks.locate_index(manifest, index)?;
-            blocks.insert(&location);
-        }
-        OpenOptions::new().read(true).write(true).open(&part)
+        let file = open_part(&part)?;
+        insert_intact(&file, manifest, &mut blocks, recorded, progress)
+            .and_then(|dropped| if dropped { journal.rewrite(&blocks.indexes()) } else { Ok(()) })
+            .map_err(StoreError::for_path(&part))?;
+        file
     } else {
-        journal.reset().and_then(|()| create_sparse(&part, manifest.size()))
+        let created = journal.reset().and_then(|()| create_sparse(&part, manifest.size()));
+        created.map_err(StoreError::for_path(&part))?
     };
-    let file = file.map_err(StoreError::for_path(&part))?;
     Ok(OpenedStore { file, blocks, journal: Some(journal), complete_metadata: None })
 }
 
@@ -105,17 +156,34 @@ fn open_journal(
     }
 }
 
-/// Whether the last pull renamed the part file but did not remove its journal. Hashes the complete file: an
-/// older file may have the same size.
-fn was_renamed(path: &Path, manifest: &Manifest) -> bool {
-    let same_size = file_size(path).is_ok_and(|size| size == Some(manifest.size()));
-    let built = || Manifest::build(path, manifest.largest_piece(), None, &|_| ());
-    same_size && built().is_ok_and(|built| built.root() == manifest.root())
+/// Adds the recorded blocks that the part file still has. True when one of them is damaged.
+fn insert_intact(
+    file: &File,
+    manifest: &Manifest,
+    blocks: &mut BlockMap,
+    recorded: Vec<u32>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> io::Result<bool> {
+    let located: Result<Vec<_>, StoreError> =
+        recorded.into_iter().map(|index| blocks.locate_index(manifest, index)).collect();
+    let located = located.map_err(io::Error::other)?;
+    let intact = verify::are_intact(file, &located, progress)?;
+    for (location, _) in located.iter().zip(&intact).filter(|(_, intact)| **intact) {
+        blocks.insert(location);
+    }
+    Ok(intact.contains(&false))
 }
 
-/// Bytes of a file. `None` when it does not exist.
+/// Opens an existing part file.
+fn open_part(part: &Path) -> Result<File, StoreError> {
+    let file = file_io::open_options().open(part).map_err(StoreError::for_path(part))?;
+    let is_file = file.metadata().map_err(StoreError::for_path(part))?.is_file();
+    if is_file { Ok(file) } else { Err(StoreError::Foreign(part.to_owned())) }
+}
+
+/// Bytes of a file or of a link. `None` when it does not exist.
 fn file_size(path: &Path) -> io::Result<Option<u64>> {
-    match fs::metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(file) => Ok(Some(file.len())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -124,7 +192,11 @@ fn file_size(path: &Path) -> io::Result<Option<u64>> {
 
 /// Creates a sparse file of `size` bytes.
 fn create_sparse(part: &Path, size: u64) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(part)?;
+    match fs::remove_file(part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = file_io::open_options().create_new(true).open(part)?;
     file.set_len(size)?;
     file.sync_all()?;
     file_io::sync_parent(part)?;

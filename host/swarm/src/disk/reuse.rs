@@ -55,11 +55,10 @@ pub(crate) fn copy(
 /// The locations of all missing blocks.
 pub(crate) fn missing_blocks(manifest: &Manifest, have: &BlockMap) -> MissingBlocks {
     let mut missing = MissingBlocks::new();
-    for (index, piece) in (0..).zip(manifest.pieces()) {
+    for (index, _) in (0..).zip(manifest.pieces()) {
         for block in have.missing_blocks(index) {
             if let Ok(location) = have.locate(manifest, index, block) {
-                let digest = piece.blocks[block as usize].digest;
-                missing.entry((location.length, digest)).or_default().push(location);
+                missing.entry((location.length, location.digest)).or_default().push(location);
             }
         }
     }

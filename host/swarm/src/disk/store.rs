@@ -21,6 +21,7 @@ use crate::disk::journal::Journal;
 use crate::disk::manifest::Manifest;
 use crate::disk::open::{self, OpenedStore};
 use crate::disk::reuse;
+use crate::disk::stamp::FileStamp;
 
 /// A write syncs the store when at least this many bytes are not in the journal.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 20;
@@ -83,21 +84,42 @@ impl Store {
         Ok(Self::new(path, manifest, opened))
     }
 
+    /// Opens a complete file that has all bytes of the manifest. Hashes the file unless its sidecar shows that
+    /// it is unchanged since it was hashed, and then renews the sidecar. Several threads call `progress` with
+    /// the number of bytes that they have hashed since their last call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_complete`].
+    pub fn open_verified(
+        path: &Path,
+        manifest: Arc<Manifest>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Self, StoreError> {
+        let opened = open::verified(path, &manifest, progress)?;
+        Ok(Self::new(path, manifest, opened))
+    }
+
     /// Whether an unfinished pull left its journal for the file at `path`.
     #[must_use]
     pub fn has_unfinished_pull(path: &Path) -> bool {
         file_io::with_suffix(path, ".journal").exists()
     }
 
-    /// Creates `PATH.part` and its journal, or opens them. The store then has the blocks of the journal. Only
-    /// one store can hold the journal at a time.
+    /// Creates `PATH.part` and its journal, or opens them. The store then has the blocks of the journal whose
+    /// bytes are intact. Only one store can hold the journal at a time. Several threads call `progress` with
+    /// the number of bytes that they have hashed since their last call.
     ///
     /// # Errors
     ///
     /// [`StoreError::Busy`] when another store holds it; [`StoreError::OtherRoot`] when it belongs to another
     /// file; [`StoreError::Foreign`] when no pull created the files; when the disk reports an error.
-    pub fn resume(path: &Path, manifest: Arc<Manifest>) -> Result<Self, StoreError> {
-        let opened = open::resume(path, &manifest)?;
+    pub fn resume(
+        path: &Path,
+        manifest: Arc<Manifest>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Self, StoreError> {
+        let opened = open::resume(path, &manifest, progress)?;
         Ok(Self::new(path, manifest, opened))
     }
 
@@ -137,19 +159,28 @@ impl Store {
             return Err(StoreError::Incomplete { path: self.path.clone(), missing });
         }
         self.sync_with(&mut journal)?;
-        if !replace && self.path.symlink_metadata().is_ok() {
-            return Err(StoreError::Exists(self.path.clone()));
-        }
         self.check_part_path()?;
-        // The sidecar of an older file must not count for this file.
-        let _ = fs::remove_file(file_io::with_suffix(&self.path, ".manifest"));
-        fs::rename(self.part_path(), &self.path)
-            .and_then(|()| file_io::sync_parent(&self.path))
-            .map_err(StoreError::for_path(&self.path))?;
-        *lock(&self.complete_metadata) = self.file.metadata().ok();
+        let part = self.part_path();
+        let renamed =
+            if replace { fs::rename(&part, &self.path) } else { file_io::rename_new(&part, &self.path) };
+        renamed.and_then(|()| file_io::sync_parent(&self.path)).map_err(StoreError::for_path(&self.path))?;
+        let metadata = self.file.metadata().map_err(StoreError::for_path(&self.path))?;
+        let stamp = FileStamp::from_metadata(&metadata);
+        *lock(&self.complete_metadata) = Some(metadata);
         let removed = journal.take().map_or(Ok(()), |journal| journal.remove());
         removed.map_err(|error| StoreError::from_io(&self.journal_path(), error))?;
-        Ok(self.manifest.write_sidecar(&self.path)?)
+        Ok(self.manifest.write_sidecar(&self.path, stamp)?)
+    }
+
+    /// Checks that the file system has room for `bytes` further bytes of this file.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoRoom`].
+    pub fn check_free_space(&self, bytes: u64) -> Result<(), StoreError> {
+        let free = file_io::free_bytes(&self.path).unwrap_or(u64::MAX);
+        let no_room = || StoreError::NoRoom { path: self.path.clone(), needed: bytes, free };
+        if free < bytes { Err(no_room()) } else { Ok(()) }
     }
 
     /// The manifest of the file.
@@ -219,8 +250,7 @@ impl Store {
     /// [`StoreError::Corrupt`] when `data` do not match the block's digest; when the disk reports an error.
     pub fn write(&self, piece: u32, block: u32, data: &[u8]) -> Result<bool, StoreError> {
         let location = self.state().blocks.locate(&self.manifest, piece, block)?;
-        let expected = &self.manifest.pieces()[piece as usize].blocks[block as usize];
-        if data.len() as u64 != u64::from(location.length) || Digest::of(data) != expected.digest {
+        if data.len() as u64 != u64::from(location.length) || Digest::of(data) != location.digest {
             return Err(StoreError::Corrupt { piece, block });
         }
         self.write_checked(&location, data)?;

@@ -1,13 +1,19 @@
 //! Looks up the models and manifests that peers have.
 
+use std::collections::HashMap;
+
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, FuturesUnordered};
 
 use crate::disk::digest::Digest;
 use crate::disk::manifest::Manifest;
 use crate::disk::manifest_error::ManifestError;
 use crate::net::client::{Client, RequestError};
 use crate::net::peer::Peer;
+use crate::net::wire::ModelListing;
+
+/// Manifests that arrive at the same time: each one may have 64 MiB.
+const MAX_CONCURRENT_MANIFESTS: usize = 4;
 
 /// No peer has the manifest.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +38,7 @@ pub struct AvailableModel {
     pub peers: Vec<Peer>,
 }
 
-/// Fetches the manifest of `root` from all seeders concurrently. The first manifest with that root wins.
+/// Fetches the manifest of `root` from the seeders, a few at a time. The first manifest with that root wins.
 ///
 /// # Errors
 ///
@@ -43,7 +49,9 @@ pub async fn fetch_manifest(
     root: Digest,
 ) -> Result<Manifest, ManifestUnavailable> {
     let seeders = peers.iter().filter(|peer| matches!(peer, Peer::Seeder(_)));
-    let mut replies: FuturesUnordered<_> = seeders.map(|peer| manifest_from(client, peer, root)).collect();
+    // A list, because an iterator with closures does not live across waits in a future that threads share.
+    let requests: Vec<_> = seeders.map(|peer| manifest_from(client, peer, root)).collect();
+    let mut replies = std::pin::pin!(stream::iter(requests).buffer_unordered(MAX_CONCURRENT_MANIFESTS));
     let mut reasons = Vec::new();
     while let Some(reply) = replies.next().await {
         match reply {
@@ -91,7 +99,7 @@ pub async fn find_models(
     let seeders = peers.iter().filter(|peer| matches!(peer, Peer::Seeder(_)));
     let requests = seeders.map(|peer| async move { (peer, client.list_models(peer).await) });
     let replies: Vec<_> = requests.collect::<FuturesUnordered<_>>().collect().await;
-    let (mut models, mut errors): (Vec<AvailableModel>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut models, mut errors): (HashMap<Digest, AvailableModel>, Vec<String>) = Default::default();
     for (peer, reply) in replies {
         let listed = match reply {
             Ok(listed) => listed,
@@ -101,17 +109,15 @@ pub async fn find_models(
             }
         };
         for model in listed.into_iter().filter(|model| name.is_none_or(|name| model.name == name)) {
-            match models.iter_mut().find(|known| known.root == model.root) {
-                Some(known) => known.peers.push(peer.clone()),
-                None => models.push(AvailableModel {
-                    root: model.root,
-                    name: model.name,
-                    size: model.size,
-                    peers: vec![peer.clone()],
-                }),
+            let ModelListing { root, name, size, .. } = model;
+            let known = models.entry(root).or_insert(AvailableModel { root, name, size, peers: Vec::new() });
+            // A peer counts once, however often it lists the model.
+            if known.peers.last() != Some(peer) {
+                known.peers.push(peer.clone());
             }
         }
     }
+    let mut models: Vec<_> = models.into_values().collect();
     models.sort_by_key(|model| (std::cmp::Reverse(model.peers.len()), model.root));
     (models, errors)
 }

@@ -1,7 +1,9 @@
 //! The HTTP client for peers. All replies are bounded in size and time.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -11,21 +13,48 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tightwad_core::Token;
 use tightwad_net::{authorized, is_local, machine_client, server_client};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::disk::digest::Digest;
+use crate::disk::format::MAX_MANIFEST_BYTES;
+use crate::disk::name::safe_name;
 use crate::net::peer::Peer;
-use crate::net::wire::{Announce, Have, ModelListing, PeerList};
+use crate::net::wire::{Announce, Have, ModelListing, PeerList, are_runs_of};
 
 /// Time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time limit of a short reply.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Greatest length of a short reply.
-const MAX_REPLY_BYTES: u64 = 4 << 20;
-/// Greatest length of a manifest's reply.
-const MAX_MANIFEST_REPLY_BYTES: u64 = 128 << 20;
+/// Greatest length of a list of models.
+const MAX_LIST_BYTES: u64 = 1 << 20;
+/// Greatest length of a reply to a peer exchange.
+const MAX_PEER_LIST_BYTES: u64 = 16 << 10;
+/// Greatest length of a reply about no pieces.
+const MAX_HAVE_BYTES: u64 = 4 << 10;
+/// Bytes per piece in a reply about pieces: each piece begins at most one run in one of two lists.
+const MAX_HAVE_BYTES_PER_PIECE: u64 = 32;
 /// Longest `Retry-After` that the client respects.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// The time limits of replies, except those of data.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplyLimits {
+    /// A short reply must be complete after this time. A manifest must begin, and must never pause for longer.
+    pub timeout: Duration,
+    /// A manifest must be complete after this time.
+    pub manifest_timeout: Duration,
+    /// Lowest mean rate of a manifest after `timeout`.
+    pub min_bytes_per_second: u32,
+}
+
+impl Default for ReplyLimits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            manifest_timeout: Duration::from_secs(600),
+            // The manifest of a model of 20 GB has 1.5 MB.
+            min_bytes_per_second: 4 << 10,
+        }
+    }
+}
 
 /// Sends requests to peers. Clones share one pool of connections.
 #[derive(Debug, Clone)]
@@ -36,6 +65,9 @@ pub struct Client {
     /// Web seeds on the internet, which may need a proxy.
     web_seeds: reqwest::Client,
     token: Option<Token>,
+    /// The peers that receive the token.
+    named: Arc<HashSet<Peer>>,
+    limits: ReplyLimits,
 }
 
 /// A request to a peer failed.
@@ -47,9 +79,17 @@ pub enum RequestError {
     /// The peer did not answer in time.
     #[error("{0} sent nothing for {1:?}")]
     Timeout(Peer, Duration),
+    /// The peer sent a reply too slowly.
+    #[error("{0} sent only {1} bytes of a reply in time")]
+    Slow(Peer, usize),
     /// The peer rejects this machine's token or address.
     #[error("{0} refuses this machine ({1}): give its token with --token, or this address in its allow list")]
     AccessDenied(Peer, StatusCode),
+    /// The peer needs a token, but the user did not name it.
+    #[error(
+        "{0} needs a token, and only peers that the user names receive the token: name this peer by --peer (or `peers` in a script)"
+    )]
+    TokenWithheld(Peer),
     /// The peer answered with another error status. The duration is its `Retry-After`.
     #[error("{0} answered {1}")]
     Status(Peer, StatusCode, Option<Duration>),
@@ -59,12 +99,13 @@ pub enum RequestError {
 }
 
 impl Client {
-    /// Creates a client. Requests to seeders carry `token`; requests to web seeds do not.
+    /// Creates a client. Requests to the seeders in `named` carry `token`. Requests to other seeders do not:
+    /// anyone can announce a seeder. Requests to web seeds do not either.
     ///
     /// # Errors
     ///
     /// The HTTP library's.
-    pub fn new(token: Option<Token>) -> Result<Self, reqwest::Error> {
+    pub fn new(token: Option<Token>, named: &[Peer]) -> Result<Self, reqwest::Error> {
         let web = |builder: reqwest::ClientBuilder| {
             builder.connect_timeout(CONNECT_TIMEOUT).redirect(Policy::limited(5)).build()
         };
@@ -73,41 +114,66 @@ impl Client {
             local_web_seeds: web(server_client("http://localhost"))?,
             web_seeds: web(server_client("https://example.com"))?,
             token,
+            named: Arc::new(named.iter().cloned().collect()),
+            limits: ReplyLimits::default(),
         })
     }
 
-    /// Lists the models that `peer` seeds.
+    /// Sets the time limits of replies.
+    #[must_use]
+    pub fn with_limits(mut self, limits: ReplyLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Lists the models that `peer` seeds. All names are safe.
     ///
     /// # Errors
     ///
     /// When the request fails.
     pub async fn list_models(&self, peer: &Peer) -> Result<Vec<ModelListing>, RequestError> {
-        self.json(peer, self.get(peer, "v1/swarm").timeout(REPLY_TIMEOUT)).await.map(|(listed, _)| listed)
+        let request = self.get(peer, "v1/swarm").timeout(self.limits.timeout);
+        let (listed, _) = self.json::<Vec<ModelListing>>(peer, request, MAX_LIST_BYTES).await?;
+        match listed.iter().find(|model| safe_name(&model.name) != model.name) {
+            Some(model) => Err(RequestError::InvalidReply(
+                peer.clone(),
+                format!("the name of {} is not a safe name", model.root),
+            )),
+            None => Ok(listed),
+        }
     }
 
     /// Fetches the manifest of `root` as JSON, unchecked.
     pub(crate) async fn manifest(&self, peer: &Peer, root: Digest) -> Result<Bytes, RequestError> {
         let request = self.get(peer, &format!("v1/swarm/{root}/manifest"));
-        let response = send(peer, request, REPLY_TIMEOUT).await?;
-        read_body(peer, response, MAX_MANIFEST_REPLY_BYTES).await
+        let response = self.send(peer, request, self.limits.timeout).await?;
+        self.read_body(peer, response, MAX_MANIFEST_BYTES).await
     }
 
-    /// Asks which pieces of `root` the peer has, and from which address the peer answers. With `since`, the
-    /// peer answers when its version differs from `since`, or after `wait`.
+    /// Asks which of the `pieces` pieces of `root` the peer has, and from which address the peer answers. With
+    /// `since`, the peer answers when its version differs from `since`, or after `wait`.
     pub(crate) async fn have(
         &self,
         peer: &Peer,
-        root: Digest,
+        (root, pieces): (Digest, u32),
         since: Option<u64>,
         wait: Duration,
     ) -> Result<(Have, Option<SocketAddr>), RequestError> {
         let mut url = peer.url(&format!("v1/swarm/{root}/have"));
-        let mut timeout = REPLY_TIMEOUT;
+        let mut timeout = self.limits.timeout;
         if let Some(since) = since {
             url.set_query(Some(&format!("since={since}&wait_ms={}", wait.as_millis())));
             timeout += wait;
         }
-        self.json(peer, self.authorized(self.seeders.get(url)).timeout(timeout)).await
+        let request = self.authorized(peer, self.seeders.get(url)).timeout(timeout);
+        let max_bytes = MAX_HAVE_BYTES + MAX_HAVE_BYTES_PER_PIECE * u64::from(pieces);
+        let (have, address) = self.json::<Have>(peer, request, max_bytes).await?;
+        if are_runs_of(&have.pieces, pieces) && are_runs_of(&have.in_progress, pieces) {
+            Ok((have, address))
+        } else {
+            let reason = format!("its runs are not ascending runs of {pieces} pieces");
+            Err(RequestError::InvalidReply(peer.clone(), reason))
+        }
     }
 
     /// Announces this machine's seeder to `peer`, and receives the addresses of other peers.
@@ -118,7 +184,8 @@ impl Client {
         announce: &Announce,
     ) -> Result<PeerList, RequestError> {
         let request = self.seeders.post(peer.url(&format!("v1/swarm/{root}/peers"))).json(announce);
-        self.json(peer, self.authorized(request).timeout(REPLY_TIMEOUT)).await.map(|(list, _)| list)
+        let request = self.authorized(peer, request).timeout(self.limits.timeout);
+        self.json(peer, request, MAX_PEER_LIST_BYTES).await.map(|(list, _)| list)
     }
 
     /// Requests a byte range of the file. The headers must arrive within `timeout`; the body is a stream.
@@ -135,7 +202,7 @@ impl Client {
             Peer::WebSeed(url) => self.web_seeds.get(url.clone()),
         };
         let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
-        let response = send(peer, request.header(RANGE, range), timeout).await?;
+        let response = self.send(peer, request.header(RANGE, range), timeout).await?;
         let expected = format!("bytes {}-", bytes.start);
         let received = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
         match received {
@@ -152,7 +219,7 @@ impl Client {
 
     /// The size of a web seed's file in bytes. Fails when the server does not support range requests.
     pub(crate) async fn file_size(&self, peer: &Peer, root: Digest) -> Result<u64, RequestError> {
-        let response = self.data(peer, root, 0..1, REPLY_TIMEOUT).await?;
+        let response = self.data(peer, root, 0..1, self.limits.timeout).await?;
         let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
         let size = range.and_then(|range| range.rsplit_once('/')).and_then(|(_, size)| size.parse().ok());
         size.ok_or_else(|| {
@@ -161,67 +228,84 @@ impl Client {
     }
 
     fn get(&self, peer: &Peer, path: &str) -> RequestBuilder {
-        self.authorized(self.seeders.get(peer.url(path)))
+        self.authorized(peer, self.seeders.get(peer.url(path)))
     }
 
-    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        authorized(request, self.token.as_ref())
+    fn authorized(&self, peer: &Peer, request: RequestBuilder) -> RequestBuilder {
+        authorized(request, self.token.as_ref().filter(|_| self.named.contains(peer)))
     }
 
     async fn json<T: DeserializeOwned>(
         &self,
         peer: &Peer,
         request: RequestBuilder,
+        max_bytes: u64,
     ) -> Result<(T, Option<SocketAddr>), RequestError> {
-        let response = check_status(peer, request.send().await)?;
+        let response = self.check_status(peer, request.send().await)?;
         let address = response.remote_addr();
-        let body = read_body(peer, response, MAX_REPLY_BYTES).await?;
+        let body = self.read_body(peer, response, max_bytes).await?;
         let value = serde_json::from_slice(&body)
             .map_err(|error| RequestError::InvalidReply(peer.clone(), error.to_string()))?;
         Ok((value, address))
     }
-}
 
-/// Sends `request`. The headers of the reply must arrive within `timeout`.
-async fn send(peer: &Peer, request: RequestBuilder, timeout: Duration) -> Result<Response, RequestError> {
-    match tokio::time::timeout(timeout, request.send()).await {
-        Ok(reply) => check_status(peer, reply),
-        Err(_) => Err(RequestError::Timeout(peer.clone(), timeout)),
-    }
-}
-
-fn check_status(peer: &Peer, reply: reqwest::Result<Response>) -> Result<Response, RequestError> {
-    let response = reply.map_err(|error| RequestError::Connection(peer.clone(), root_cause(&error)))?;
-    match response.status() {
-        status if status.is_success() => Ok(response),
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            Err(RequestError::AccessDenied(peer.clone(), status))
-        }
-        status => {
-            let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let retry_after = seconds.and_then(|value| value.parse().ok()).map(Duration::from_secs);
-            let retry_after = retry_after.map(|delay| delay.min(MAX_RETRY_AFTER));
-            Err(RequestError::Status(peer.clone(), status, retry_after))
+    /// Sends `request`. The headers of the reply must arrive within `limit`.
+    async fn send(
+        &self,
+        peer: &Peer,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Response, RequestError> {
+        match timeout(limit, request.send()).await {
+            Ok(reply) => self.check_status(peer, reply),
+            Err(_) => Err(RequestError::Timeout(peer.clone(), limit)),
         }
     }
-}
 
-/// Reads a body of at most `limit` bytes. Each chunk must arrive within [`REPLY_TIMEOUT`].
-async fn read_body(peer: &Peer, mut response: Response, limit: u64) -> Result<Bytes, RequestError> {
-    let too_long =
-        || RequestError::InvalidReply(peer.clone(), format!("the reply has more than {limit} bytes"));
-    let announced = response.content_length().unwrap_or(0);
-    if announced > limit {
-        return Err(too_long());
+    fn check_status(&self, peer: &Peer, reply: reqwest::Result<Response>) -> Result<Response, RequestError> {
+        let response = reply.map_err(|error| RequestError::Connection(peer.clone(), root_cause(&error)))?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            StatusCode::UNAUTHORIZED if !self.named.contains(peer) => {
+                Err(RequestError::TokenWithheld(peer.clone()))
+            }
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                Err(RequestError::AccessDenied(peer.clone(), status))
+            }
+            status => {
+                let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let retry_after = seconds.and_then(|value| value.parse().ok()).map(Duration::from_secs);
+                let retry_after = retry_after.map(|delay| delay.min(MAX_RETRY_AFTER));
+                Err(RequestError::Status(peer.clone(), status, retry_after))
+            }
+        }
     }
-    let mut body = Vec::new();
-    loop {
-        let chunk = tokio::time::timeout(REPLY_TIMEOUT, response.chunk()).await;
-        let chunk = chunk.map_err(|_| RequestError::Timeout(peer.clone(), REPLY_TIMEOUT))?;
-        match chunk.map_err(|error| RequestError::Connection(peer.clone(), root_cause(&error)))? {
-            Some(chunk) if (body.len() + chunk.len()) as u64 > limit => return Err(too_long()),
-            Some(chunk) => body.extend_from_slice(&chunk),
-            None => return Ok(body.into()),
+
+    /// Reads a body of at most `max_bytes` bytes. Each chunk must arrive within the time limits.
+    async fn read_body(
+        &self,
+        peer: &Peer,
+        mut response: Response,
+        max_bytes: u64,
+    ) -> Result<Bytes, RequestError> {
+        let too_long =
+            || RequestError::InvalidReply(peer.clone(), format!("the reply has more than {max_bytes} bytes"));
+        if response.content_length().unwrap_or(0) > max_bytes {
+            return Err(too_long());
+        }
+        let (started, limits, mut body) = (Instant::now(), self.limits, Vec::new());
+        loop {
+            let time_of_rate =
+                Duration::from_secs_f64(body.len() as f64 / f64::from(limits.min_bytes_per_second.max(1)));
+            let total = (limits.timeout + time_of_rate).min(limits.manifest_timeout);
+            let deadline = (started + total).min(Instant::now() + limits.timeout);
+            let chunk = timeout_at(deadline, response.chunk()).await;
+            let chunk = chunk.map_err(|_| RequestError::Slow(peer.clone(), body.len()))?;
+            match chunk.map_err(|error| RequestError::Connection(peer.clone(), root_cause(&error)))? {
+                Some(chunk) if (body.len() + chunk.len()) as u64 > max_bytes => return Err(too_long()),
+                Some(chunk) => body.extend_from_slice(&chunk),
+                None => return Ok(body.into()),
+            }
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The addresses of peers.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use reqwest::Url;
 
+/// Largest number of peers at one address that the user did not name: one machine with many ports must not push out
+/// the others.
+pub const MAX_PEERS_PER_ADDRESS: usize = 8;
+
 /// A source of a model: a seeder, or a web seed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A seeder: `http://HOST:PORT`.
     Seeder(Url),
@@ -23,6 +26,9 @@ pub enum PeerAddressError {
     /// The URL has an unsupported scheme.
     #[error("'{0}' is neither http:// nor https://")]
     UnsupportedScheme(String),
+    /// The URL of a seeder has a user name or a password.
+    #[error("'{0}' has a user name or a password: give the seeder's token instead")]
+    Credentials(String),
 }
 
 impl Peer {
@@ -34,6 +40,9 @@ impl Peer {
     pub fn seeder(text: &str) -> Result<Self, PeerAddressError> {
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let mut url = parse_url(&full)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(PeerAddressError::Credentials(without_credentials(&full)));
+        }
         url.set_query(None);
         url.set_fragment(None);
         let path = url.path().trim_end_matches('/').to_owned();
@@ -50,14 +59,11 @@ impl Peer {
         parse_url(text).map(Self::WebSeed)
     }
 
-    /// A seeder from peer exchange (PEX). Only a plain IP address and port count, because the sender is not
-    /// trusted.
-    pub(crate) fn from_exchange(text: &str) -> Option<Self> {
-        let Ok(Self::Seeder(url)) = Self::seeder(text) else { return None };
-        let host: IpAddr = url.host_str()?.trim_matches(['[', ']']).parse().ok()?;
-        let is_plain = url.path() == "/" && url.username().is_empty() && url.password().is_none();
-        let is_valid = url.scheme() == "http" && is_plain && !host.is_unspecified() && !host.is_multicast();
-        is_valid.then_some(Self::Seeder(url))
+    /// The name or the address of the machine.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        let (Self::Seeder(url) | Self::WebSeed(url)) = self;
+        url.host_str()
     }
 
     /// The URL of `path` at this seeder. For a web seed, the URL of its file.
@@ -81,18 +87,35 @@ impl fmt::Display for Peer {
                 // The query string of a web seed can contain a key.
                 let mut public_url = url.clone();
                 public_url.set_query(None);
-                f.write_str(public_url.as_str())
+                f.write_str(&without_credentials(public_url.as_str()))
             }
         }
     }
 }
 
+/// As [`fmt::Display`]: the fields of the URL can contain a password.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text of a URL without its user name and password. Works for invalid URLs too.
+fn without_credentials(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, public)| public))
+        }
+        None => url.rsplit_once('@').map_or(url, |(_, public)| public).to_owned(),
+    }
+}
+
 fn parse_url(text: &str) -> Result<Url, PeerAddressError> {
-    let url =
-        Url::parse(text).map_err(|error| PeerAddressError::InvalidUrl(text.into(), error.to_string()))?;
+    let url = Url::parse(text)
+        .map_err(|error| PeerAddressError::InvalidUrl(without_credentials(text), error.to_string()))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        _ => Err(PeerAddressError::UnsupportedScheme(text.into())),
+        _ => Err(PeerAddressError::UnsupportedScheme(without_credentials(text))),
     }
 }
 
@@ -114,18 +137,19 @@ mod tests {
     }
 
     #[test]
-    fn from_exchange_accepts_plain_addresses_only() {
-        assert!(Peer::from_exchange("http://10.0.0.1:7710").is_some());
-        assert!(Peer::from_exchange("http://[fd00::1]:7710").is_some());
+    fn addresses_never_show_credentials() {
+        let web_seed = Peer::web_seed("https://user:secret@host/m.gguf?key=secret").unwrap();
+        assert_eq!(web_seed.to_string(), "https://host/m.gguf");
+        assert_eq!(format!("{web_seed:?}"), "https://host/m.gguf");
         for wrong in [
-            "http://name:80",
-            "http://a:b@10.0.0.1:1",
-            "http://10.0.0.1:1/path",
-            "http://0.0.0.0:1",
-            "file:///etc/passwd",
-            "http://224.0.0.1:1",
+            "http://user:secret@host:7712",
+            "http://secret@host",
+            "user:secret@host:7712",
+            "ftp://user:secret@host/x",
+            "http://user:sec@ret@ho st/x",
         ] {
-            assert!(Peer::from_exchange(wrong).is_none(), "{wrong}");
+            let error = Peer::seeder(wrong).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("sec"), "{error}");
         }
     }
 }

@@ -65,9 +65,37 @@ pub(crate) fn piece_runs(pieces: &[u32]) -> Vec<(u32, u32)> {
     runs
 }
 
+/// Whether `runs` are ascending, disjoint runs within `pieces` pieces. Their number is then bounded too.
+pub(crate) fn are_runs_of(runs: &[(u32, u32)], pieces: u32) -> bool {
+    let mut end_before = 0;
+    runs.iter().all(|&(from, to)| {
+        let follows = end_before <= from && from < to && to <= pieces;
+        end_before = to;
+        follows
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_must_be_ascending_and_disjoint() {
+        for valid in [&[][..], &[(0, 9)], &[(0, 1), (1, 2), (8, 9)]] {
+            assert!(are_runs_of(valid, 9), "{valid:?}");
+        }
+        for invalid in [
+            &[(0, 10)][..],
+            &[(3, 3)],
+            &[(7, 3)],
+            &[(0, 2), (1, 3)],
+            &[(4, 5), (0, 1)],
+            &[(0, 9), (0, 9)],
+            &[(u32::MAX, u32::MAX)],
+        ] {
+            assert!(!are_runs_of(invalid, 9), "{invalid:?}");
+        }
+    }
 
     #[test]
     fn piece_runs_join_neighbours() {

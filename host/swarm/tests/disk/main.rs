@@ -11,11 +11,29 @@ mod trouble;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tightwad_swarm::disk::{Manifest, Store};
+use tightwad_swarm::disk::{FileStamp, Manifest, Store};
 
 /// The manifest of a file, with pieces of at most 2 MiB.
 fn manifest(path: &Path) -> Arc<Manifest> {
     Arc::new(Manifest::build(path, 2 << 20, None, &|_| ()).unwrap())
+}
+
+/// Waits until the clock of the file system, which may tick every few milliseconds only, is after the last
+/// write of the file.
+fn wait_for_clock_tick(path: &Path) {
+    let modified = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap();
+    let probe = path.with_extension("probe");
+    while !probe.exists() || modified(&probe) <= modified(path) {
+        std::fs::write(&probe, b"x").unwrap();
+    }
+}
+
+/// As [`manifest`], and writes the sidecar.
+fn hash_with_sidecar(path: &Path) -> Arc<Manifest> {
+    let stamp = FileStamp::of(path).unwrap();
+    let manifest = manifest(path);
+    manifest.write_sidecar(path, stamp).unwrap();
+    manifest
 }
 
 /// A directory with a model, and the pull of that model to `m.gguf` there.
@@ -38,7 +56,7 @@ impl Pull {
     }
 
     fn store(&self) -> Store {
-        Store::resume(&self.path("m.gguf"), Arc::clone(&self.manifest)).unwrap()
+        Store::resume(&self.path("m.gguf"), Arc::clone(&self.manifest), &|_| ()).unwrap()
     }
 
     /// The bytes of a block.

@@ -1,13 +1,14 @@
 //! Manifests: building, parsing, checking and sidecars.
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tightwad_swarm::disk::{Block, DEFAULT_PIECE_SIZE, Digest, LayersError, Manifest, ManifestError};
+use tightwad_swarm::disk::{Block, DEFAULT_PIECE_SIZE, Digest, LayersError, Manifest, ManifestError, Store};
 
 use super::fixture::{Model, random_bytes};
-use super::manifest;
+use super::{hash_with_sidecar, manifest, wait_for_clock_tick};
 
 #[test]
 fn equal_files_have_equal_manifests() {
@@ -21,7 +22,7 @@ fn equal_files_have_equal_manifests() {
     let first = Manifest::build(&a, DEFAULT_PIECE_SIZE, None, &progress).unwrap();
     let second = Manifest::build(&b, DEFAULT_PIECE_SIZE, None, &|_| ()).unwrap();
     assert_eq!(first.to_json(), second.to_json());
-    assert_eq!(first.name(), "Tiny-Test");
+    assert_eq!(first.name(), "Tiny-Test-Q4_K_M");
     assert_eq!(hashed.into_inner(), first.size());
     assert_eq!(Manifest::parse(&first.to_json()).unwrap(), first);
 
@@ -141,9 +142,8 @@ fn build_refuses_unusable_files() {
     fs::write(&path, b"").unwrap();
     assert!(matches!(of(DEFAULT_PIECE_SIZE), ManifestError::Empty(_)));
     fs::write(&path, &Model::layered("m", "t").bytes()[..5000]).unwrap();
-    assert!(
-        of(DEFAULT_PIECE_SIZE).to_string().contains("lies behind the end of the file; fetch the file again")
-    );
+    let error = of(DEFAULT_PIECE_SIZE).to_string();
+    assert!(error.contains("lies behind the end of the file: the file is incomplete"), "{error}");
     assert!(matches!(of(1000), ManifestError::PieceSize(1000)));
     let error = Manifest::build(directory.path(), DEFAULT_PIECE_SIZE, None, &|_| ()).unwrap_err();
     assert!(matches!(error, ManifestError::NotAFile(_)), "{error}");
@@ -161,8 +161,8 @@ fn parse_refuses_contradictory_manifests() {
     let first = format!("[{},", original.pieces()[0].blocks[0].length);
     for (from, to, message) in [
         (r#""version":1"#, r#""version":2"#, "format is 2"),
-        (r#""name":"m""#, r#""name":"../m""#, "not a safe name"),
-        (r#""name":"m""#, r#""name":".m""#, "not a safe name"),
+        (r#""name":"m-Q4_K_M""#, r#""name":"../m""#, "not a safe name"),
+        (r#""name":"m-Q4_K_M""#, r#""name":".m""#, "not a safe name"),
         (&size, "5", "a file of 5 bytes, but"),
         (&size, "0", "a file of 0 bytes, but"),
         (&size, "99999999999999999", "at most 17592186044416 are possible"),
@@ -174,7 +174,7 @@ fn parse_refuses_contradictory_manifests() {
         (r#""architecture":"llama""#, r#""architecture":"\u0007""#, "control characters"),
         (r#""pieces":[{"#, r#""pieces":[{"sha256":"00","blocks":[]},{"#, "not a manifest"),
         (r#""facts":"#, r#""fact":"#, "not a manifest"),
-        (r#""name":"m""#, r#""name":"m","name":"n""#, "not a manifest"),
+        (r#""name":"m-Q4_K_M""#, r#""name":"m","name":"n""#, "not a manifest"),
     ] {
         let wrong = json.replacen(from, to, 1);
         assert_ne!(wrong, json, "{from}");
@@ -219,18 +219,119 @@ fn damaged_manifest_is_refused_or_has_another_root() {
 fn sidecar_is_valid_until_its_file_changes() {
     let directory = tempfile::tempdir().unwrap();
     let path = Model::layered("m", "t").save(directory.path(), "m.gguf");
-    let original = manifest(&path);
     assert_eq!(Manifest::read_sidecar(&path), None);
-    original.write_sidecar(&path).unwrap();
+    let original = hash_with_sidecar(&path);
     assert_eq!(Manifest::read_sidecar(&path).as_ref(), Some(&*original));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
 
+    // Another file of the same size and modification time, as `rsync -t --inplace` leaves it.
+    let (bytes, modified) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap());
+    wait_for_clock_tick(&path);
     let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+    std::io::Write::write_all(&mut &file, &random_bytes(9, bytes.len())).unwrap();
+    file.set_modified(modified).unwrap();
     assert_eq!(Manifest::read_sidecar(&path), None);
-    file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
-    assert!(Manifest::read_sidecar(&path).is_some());
+    assert_eq!(Manifest::read_outdated_sidecar(&path).as_ref(), Some(&*original));
+    let open = || Store::open_verified(&path, Arc::clone(&original), &|_| ());
+    assert!(open().is_err(), "the file was hashed again");
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(open().unwrap().have_bytes(), original.size());
+    assert_eq!(Manifest::read_sidecar(&path).as_ref(), Some(&*original), "the sidecar is new");
     file.set_len(100).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
     assert_eq!(Manifest::read_sidecar(&path), None);
+}
+
+/// A wrong clock, or a file system with local times.
+#[test]
+fn file_with_a_future_date_is_hashed_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = Model::layered("m", "t").save(directory.path(), "m.gguf");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(300_000_000)).unwrap();
+    let original = hash_with_sidecar(&path);
+    assert_eq!(Manifest::read_sidecar(&path).as_ref(), Some(&*original));
+}
+
+/// A copy of a folder has the sidecars of the original files.
+#[test]
+fn copied_file_is_hashed_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = Model::layered("m", "t").save(directory.path(), "m.gguf");
+    let original = hash_with_sidecar(&path);
+    let copy = directory.path().join("copy.gguf");
+    fs::copy(&path, &copy).unwrap();
+    fs::copy(directory.path().join("m.gguf.manifest"), directory.path().join("copy.gguf.manifest")).unwrap();
+    assert_eq!(Manifest::read_sidecar(&copy), None);
+    let hashed = AtomicU64::new(0);
+    for _ in 0..2 {
+        let progress = |bytes| {
+            hashed.fetch_add(bytes, Ordering::Relaxed);
+        };
+        Store::open_verified(&copy, Arc::clone(&original), &progress).unwrap();
+    }
+    assert_eq!(hashed.into_inner(), original.size());
+}
+
+/// Names and sizes that a malicious seeder could choose.
+#[test]
+fn parse_refuses_malicious_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let original = manifest(&Model::layered("m", "t").save(directory.path(), "m.gguf"));
+    let json = String::from_utf8(original.to_json()).unwrap();
+    let long = "x".repeat(300);
+    let names =
+        ["../../x", "a/b", "a\\\\b", "NUL", "com1.gguf", &long, "a\\u202eb", "x.gguf\\u0000", "..", "", " a"];
+    for name in names {
+        let wrong = json.replacen(r#""name":"m-Q4_K_M""#, &format!(r#""name":"{name}""#), 1);
+        let error = Manifest::parse(wrong.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("not a safe name") && error.len() < 400, "{name}: {error}");
+    }
+    let size = format!(r#""size":{}"#, original.size());
+    for wrong_size in ["9223372036854775808", "18446744073709551615", "18446744073709551616", "-1", "1e3"] {
+        let wrong = json.replacen(&size, &format!(r#""size":{wrong_size}"#), 1);
+        assert!(Manifest::parse(wrong.as_bytes()).is_err(), "{wrong_size}");
+    }
+    let fact = format!(r#""architecture":"{}""#, "x".repeat(257));
+    let wrong = json.replacen(r#""architecture":"llama""#, &fact, 1);
+    assert!(Manifest::parse(wrong.as_bytes()).is_err());
+    for open in ["[", r#"{"version":"#, r#"{"version":1,"pieces":["#] {
+        assert!(Manifest::parse(open.repeat(100_000).as_bytes()).is_err());
+    }
+}
+
+#[test]
+fn two_quantizations_have_two_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = |file_type: u32| {
+        let model = Model::default()
+            .text("general.name", "Tiny Test")
+            .number("general.file_type", file_type)
+            .tensor("output.weight", random_bytes(3, 700));
+        manifest(&model.save(directory.path(), "m.gguf"))
+    };
+    assert_eq!(named(2).name(), "Tiny-Test-Q4_0");
+    assert_eq!(named(7).name(), "Tiny-Test-Q8_0");
+    assert_eq!(named(7).model_name().unwrap(), "Tiny Test-Q8_0");
+}
+
+/// llama.cpp finds the parts of a split model by the ends of their names.
+#[test]
+fn part_of_a_split_model_keeps_the_end_of_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let part = Model::new("Big Model")
+        .pair("split.no", 2, &1_u16.to_le_bytes())
+        .pair("split.count", 2, &3_u16.to_le_bytes())
+        .tensor("output.weight", random_bytes(3, 700));
+    let build = |file: &str, name| {
+        Manifest::build(&part.save(directory.path(), file), DEFAULT_PIECE_SIZE, name, &|_| ())
+    };
+    assert_eq!(build("big-00002-of-00003.gguf", None).unwrap().name(), "big-00002-of-00003");
+    let named = build("big-00002-of-00003.gguf", Some("mine-00002-of-00003")).unwrap();
+    assert_eq!(named.name(), "mine-00002-of-00003");
+    for (file, name) in
+        [("big.gguf", None), ("big-00001-of-00003.gguf", None), ("big-00002-of-00003.gguf", Some("big"))]
+    {
+        let error = build(file, name).unwrap_err().to_string();
+        assert!(error.contains("part 2 of 3") && error.contains("'-00002-of-00003'"), "{error}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tightwad_swarm::disk::FileStamp;
+
 use super::Pull;
 use super::fixture::{Model, random_bytes};
 
@@ -18,7 +20,7 @@ fn reuse_copies_tensors_of_an_older_file() {
     let old = save_older_file(&pull);
     for has_sidecar in [false, true] {
         if has_sidecar {
-            super::manifest(&old).write_sidecar(&old).unwrap();
+            super::hash_with_sidecar(&old);
         }
         let store = pull.store();
         let copied = store.reuse(&old).unwrap();
@@ -40,7 +42,7 @@ fn reuse_copies_tensors_of_an_older_file() {
 fn update_reuses_the_file_that_it_replaces() {
     let pull = Pull::new();
     fs::rename(save_older_file(&pull), pull.path("m.gguf")).unwrap();
-    super::manifest(&pull.path("m.gguf")).write_sidecar(&pull.path("m.gguf")).unwrap();
+    super::hash_with_sidecar(&pull.path("m.gguf"));
     let store = pull.store();
     assert!(store.reuse(&pull.path("m.gguf")).unwrap() > 0);
     pull.pieces().for_each(|piece| pull.fill(&store, piece));
@@ -55,7 +57,7 @@ fn reuse_ignores_a_wrong_sidecar() {
     let pull = Pull::new();
     let old = pull.path("old.gguf");
     fs::write(&old, random_bytes(5, pull.source.len())).unwrap();
-    pull.manifest.write_sidecar(&old).unwrap();
+    pull.manifest.write_sidecar(&old, FileStamp::of(&old).unwrap()).unwrap();
     let store = pull.store();
     assert_eq!(store.reuse(&old).unwrap(), 0);
     assert_eq!(store.have_bytes(), 0);

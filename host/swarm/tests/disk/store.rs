@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use tightwad_swarm::disk::{Manifest, Store, StoreError};
@@ -133,6 +134,37 @@ fn torn_journal_costs_one_block() {
             "{torn} of {blocks} blocks"
         );
     }
+}
+
+/// A disk fault, or a program that wrote to the part file between two pulls.
+#[test]
+fn resume_hashes_the_recorded_blocks_again() {
+    let pull = Pull::new();
+    let store = pull.store();
+    [0, 2, 3].into_iter().for_each(|piece| pull.fill(&store, piece));
+    store.sync().unwrap();
+    drop(store);
+    let part = pull.path("m.gguf.part");
+    let mut bytes = fs::read(&part).unwrap();
+    bytes[usize::try_from(pull.manifest.pieces()[2].offset).unwrap() + 7] ^= 1;
+    fs::write(&part, &bytes).unwrap();
+    let hashed = AtomicU64::new(0);
+    let progress = |bytes| {
+        hashed.fetch_add(bytes, Ordering::Relaxed);
+    };
+    let resume = || Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest), &progress).unwrap();
+    let store = resume();
+    assert_eq!((store.have_pieces(), store.missing_blocks(2)), (vec![0, 3], vec![0]));
+    let recorded: u64 = [0, 2, 3].iter().map(|piece: &usize| pull.manifest.pieces()[*piece].length).sum();
+    assert_eq!(hashed.load(Ordering::Relaxed), recorded);
+    pull.pieces().for_each(|piece| pull.fill(&store, piece));
+    store.sync().unwrap();
+    drop(store);
+    // The journal has each block once more, and no record of the damaged one before it.
+    let store = resume();
+    assert_eq!(store.have_bytes(), pull.manifest.size());
+    store.finish(false).unwrap();
+    assert_eq!(fs::read(pull.path("m.gguf")).unwrap(), pull.source);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use tightwad_swarm::disk::{Store, StoreError};
+use tightwad_swarm::disk::{Store, StoreError, check_absent};
 
 use super::Pull;
 use super::fixture::Model;
@@ -13,7 +15,7 @@ use super::fixture::Model;
 fn resume_refuses_a_concurrent_pull() {
     let pull = Pull::new();
     let store = pull.store();
-    let resume = || Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest));
+    let resume = || Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest), &|_| ());
     let error = resume().unwrap_err();
     assert!(matches!(error, StoreError::Busy(_)), "{error}");
     drop(store);
@@ -29,12 +31,12 @@ fn resume_keeps_a_pull_of_another_version() {
     drop(store);
     let path = Model::layered("Other", "t").save(pull.directory.path(), "other.gguf");
     let other = super::manifest(&path);
-    let error = Store::resume(&pull.path("m.gguf"), Arc::clone(&other)).unwrap_err();
+    let error = Store::resume(&pull.path("m.gguf"), Arc::clone(&other), &|_| ()).unwrap_err();
     assert!(error.to_string().contains("finish that pull, or remove the journal"), "{error}");
     assert_eq!(pull.store().have_pieces(), [0]);
     // Without the part file there is nothing to keep.
     fs::remove_file(pull.path("m.gguf.part")).unwrap();
-    assert_eq!(Store::resume(&pull.path("m.gguf"), other).unwrap().have_bytes(), 0);
+    assert_eq!(Store::resume(&pull.path("m.gguf"), other, &|_| ()).unwrap().have_bytes(), 0);
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn resume_keeps_a_part_file_of_another_program() {
         if let Some(journal) = journal {
             fs::write(pull.path("m.gguf.journal"), journal).unwrap();
         }
-        let error = Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest)).unwrap_err();
+        let error = Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest), &|_| ()).unwrap_err();
         assert!(error.to_string().contains("no pull created it"), "{error}");
         assert_eq!(fs::read(&part).unwrap(), b"a browser's download");
         assert!(!pull.path("m.gguf.journal").exists());
@@ -123,9 +125,94 @@ fn resume_reports_a_read_only_directory() {
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o555)).unwrap();
     // Root may write to every directory.
     if fs::write(directory.join("probe"), b"").is_err() {
-        let error = Store::resume(&directory.join("m.gguf"), Arc::clone(&pull.manifest)).unwrap_err();
+        let error =
+            Store::resume(&directory.join("m.gguf"), Arc::clone(&pull.manifest), &|_| ()).unwrap_err();
         assert!(matches!(error, StoreError::Denied(_)), "{error}");
     }
-    let error = Store::resume(&pull.path("none/m.gguf"), Arc::clone(&pull.manifest)).unwrap_err();
+    let error = Store::resume(&pull.path("none/m.gguf"), Arc::clone(&pull.manifest), &|_| ()).unwrap_err();
     assert!(error.to_string().contains("none/m.gguf"), "{error}");
+}
+
+#[test]
+fn long_name_is_one_sentence() {
+    let pull = Pull::new();
+    let path = pull.path(&"x".repeat(300));
+    let error = Store::resume(&path, Arc::clone(&pull.manifest), &|_| ()).unwrap_err();
+    assert!(matches!(error, StoreError::InvalidName(_)), "{error}");
+    assert!(error.to_string().contains("xxx.journal: its file system does not support"), "{error}");
+}
+
+#[test]
+fn check_absent_sees_files_and_links() {
+    let pull = Pull::new();
+    check_absent(&pull.path("m.gguf")).unwrap();
+    check_absent(&pull.path("none/m.gguf")).unwrap();
+    let error = check_absent(&pull.path("source.gguf")).unwrap_err();
+    assert!(error.to_string().contains("exists already"), "{error}");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/nowhere/x.gguf", pull.path("m.gguf")).unwrap();
+        let error = check_absent(&pull.path("m.gguf")).unwrap_err();
+        assert!(error.to_string().contains("m.gguf is a link to a missing file"), "{error}");
+    }
+}
+
+/// In a shared folder, another user can place links under the names of the working files.
+#[cfg(unix)]
+#[test]
+fn resume_follows_no_links() {
+    for name in ["m.gguf.part", "m.gguf.journal"] {
+        let pull = Pull::new();
+        let victim = pull.path("victim");
+        fs::write(&victim, b"precious").unwrap();
+        std::os::unix::fs::symlink(&victim, pull.path(name)).unwrap();
+        let error = Store::resume(&pull.path("m.gguf"), Arc::clone(&pull.manifest), &|_| ()).unwrap_err();
+        assert!(matches!(error, StoreError::Foreign(_)), "{name}: {error}");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+    // The journal is right, and the part file became a link.
+    let pull = Pull::new();
+    let store = pull.store();
+    pull.fill(&store, 0);
+    store.sync().unwrap();
+    drop(store);
+    let (part, victim) = (pull.path("m.gguf.part"), pull.path("victim"));
+    fs::rename(&part, &victim).unwrap();
+    let before = fs::read(&victim).unwrap();
+    std::os::unix::fs::symlink(&victim, &part).unwrap();
+    let store = pull.store();
+    assert_eq!(store.have_bytes(), 0, "the link is replaced");
+    pull.fill(&store, 1);
+    assert_eq!(fs::read(&victim).unwrap(), before);
+}
+
+/// Another program creates the file after the last check.
+#[test]
+fn finish_never_replaces_a_new_file() {
+    let pull = Pull::new();
+    let store = pull.store();
+    pull.pieces().for_each(|piece| pull.fill(&store, piece));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                if fs::File::create_new(pull.path("m.gguf")).is_ok() {
+                    break;
+                }
+            }
+        });
+        let finished = store.finish(false);
+        stop.store(true, Ordering::Relaxed);
+        let is_ours = fs::metadata(pull.path("m.gguf")).unwrap().len() == pull.manifest.size();
+        assert_eq!(finished.is_ok(), is_ours, "{finished:?}");
+    });
+}
+
+#[test]
+fn too_little_room_is_one_sentence() {
+    let pull = Pull::new();
+    let store = pull.store();
+    store.check_free_space(1).unwrap();
+    let error = store.check_free_space(1 << 62).unwrap_err().to_string();
+    assert!(error.contains("m.gguf needs 4194304.0 TiB, but its file system has only"), "{error}");
 }

@@ -139,7 +139,7 @@ async fn pull_uses_peers_from_peer_exchange() {
     let lab = Lab::new(6, MIB);
     let seeds = seeds(lab.partial("a", [0]));
     let complete = seeder_of(lab.complete()).await;
-    seeds.add_peer(lab.manifest.root(), &format!("http://{complete}"));
+    seeds.add_peer(lab.manifest.root(), complete);
     let from = seeder(SeedState::new(seeds)).await;
     let summary = run(pull(lab.empty("b"), &[from])).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
@@ -165,7 +165,7 @@ async fn pull_uses_a_web_seed() {
     let address = seeder_of(lab.complete()).await;
     let url = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
     let from = vec![Peer::web_seed(&url).unwrap()];
-    let client_with_token = Client::new(Token::new("secret").ok()).unwrap();
+    let client_with_token = Client::new(Token::new("secret").ok(), &[]).unwrap();
     let summary =
         run(Pull::new(client_with_token, lab.empty("b"), Box::new(InOrder::default()), from)).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));

@@ -56,6 +56,23 @@ async fn seeder_reports_its_pieces_and_sends_ranges() {
 }
 
 #[tokio::test]
+async fn seeder_stands_behind_the_door() {
+    let lab = Lab::new(1, MIB);
+    let address = seeder_of(lab.complete()).await;
+    let http = tightwad_net::machine_client().build().unwrap();
+    let url = |path: &str| format!("http://{address}{path}");
+    let get = |path: &str| http.get(url(path));
+    assert_eq!(get("/ready").send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(get("/v1/swarm/").send().await.unwrap().status(), StatusCode::OK);
+    let rebound = get("/v1/swarm").header("host", "evil.example").send().await.unwrap();
+    assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
+    let foreign = get("/v1/swarm").header("origin", "http://evil.example").send().await.unwrap();
+    assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
+    let form = http.post(url(&format!("/v1/swarm/{}/peers", lab.manifest.root()))).body(r#"{"port": 7001}"#);
+    assert_eq!(form.send().await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
 async fn find_models_filters_by_name() {
     let lab = Lab::new(3, MIB);
     let (first, second) = (seeder_of(lab.complete()).await, seeder_of(lab.partial("a", [1])).await);
@@ -138,6 +155,86 @@ async fn uploads_per_address_are_bounded() {
     }
 }
 
+/// A client at another address of this machine.
+#[cfg(target_os = "linux")]
+async fn get_from(source: [u8; 4], url: &str) -> reqwest::Response {
+    let client = tightwad_net::machine_client().local_address(IpAddr::from(source)).build().unwrap();
+    client.get(url).header("range", "bytes=0-").send().await.unwrap()
+}
+
+/// The readers read the headers, and then nothing.
+#[tokio::test]
+async fn stalled_readers_lose_their_turns() {
+    let lab = Lab::new(32, 32 * MIB);
+    let state = SeedState::new(seeds(lab.complete())).upload_slots(2);
+    let address = seeder(state.upload_stall_timeout(Duration::from_millis(200))).await;
+    let data = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
+    let mut stalled = [get(&data, "bytes=0-").await, get(&data, "bytes=0-").await];
+    let served = get(&data, "bytes=0-").await;
+    assert_eq!(served.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(served.bytes().await.unwrap().len(), lab.bytes.len());
+    // One of the stalled uploads ended before its last byte.
+    let mut lengths = Vec::new();
+    for reader in &mut stalled {
+        let mut length = 0;
+        while let Ok(Some(chunk)) = reader.chunk().await {
+            length += chunk.len();
+        }
+        lengths.push(length);
+    }
+    assert_eq!(lengths.iter().filter(|length| **length < lab.bytes.len()).count(), 1, "{lengths:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_address_does_not_hold_all_turns() {
+    let lab = Lab::new(32, 32 * MIB);
+    // The readers take their data slowly, but never stall.
+    let limit = Some(Arc::new(RateLimit::new(4 * MIB)));
+    let state = SeedState::new(seeds(lab.complete())).upload_slots(2).rate_limit(limit);
+    let address = seeder(state.upload_stall_timeout(Duration::from_millis(300))).await;
+    let data = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
+    let greedy = [get(&data, "bytes=0-").await, get(&data, "bytes=0-").await];
+    let reading = greedy.map(|upload| tokio::spawn(upload.bytes()));
+    let other = get_from([127, 0, 0, 2], &data).await;
+    assert_eq!(other.status(), StatusCode::PARTIAL_CONTENT);
+    reading.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn rate_limit_is_not_a_stall() {
+    let lab = Lab::new(1, MIB);
+    // Each chunk of 4 KiB waits for 500 ms, longer than the stall timeout.
+    let limit = Some(Arc::new(RateLimit::new(8 << 10)));
+    let state = SeedState::new(seeds(lab.complete())).upload_slots(1).rate_limit(limit);
+    let address = seeder(state.upload_stall_timeout(Duration::from_millis(400))).await;
+    let data = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
+    let first = tokio::spawn(get(&data, "bytes=0-8191").await.bytes());
+    let second = get(&data, "bytes=0-").await;
+    assert_eq!(first.await.unwrap().unwrap(), lab.bytes[..8192]);
+    assert_eq!(second.status(), StatusCode::PARTIAL_CONTENT);
+}
+
+/// Other programs change the file while its seeder runs.
+#[tokio::test]
+async fn seeder_withdraws_a_changed_file() {
+    let lab = Lab::new(1, MIB);
+    let seeds = seeds(lab.complete());
+    let address = seeder(SeedState::new(seeds.clone())).await;
+    let root = lab.manifest.root();
+    let data = format!("http://{address}/v1/swarm/{root}/data");
+    // A deleted or renamed file stays readable.
+    let moved = lab.path("moved");
+    std::fs::rename(&lab.file, &moved).unwrap();
+    assert_eq!(get(&data, "bytes=0-99").await.bytes().await.unwrap(), lab.bytes[..100]);
+    let file = std::fs::File::options().write(true).open(&moved).unwrap();
+    file.set_len(1000).unwrap();
+    assert!(get(&data, "bytes=0-99").await.bytes().await.is_err());
+    assert!(seeds.store(root).is_none());
+    assert_eq!(get(&data, "bytes=0-99").await.status(), StatusCode::NOT_FOUND);
+    assert!(find_models(&client(), &[peer(address)], None).await.0.is_empty());
+}
+
 #[tokio::test]
 async fn uploads_keep_the_rate_limit() {
     let lab = Lab::new(2, MIB);
@@ -158,7 +255,8 @@ async fn peer_exchange_reports_senders_only() {
     let address = seeder_of(lab.complete()).await;
     let url = format!("http://{address}/v1/swarm/{}/peers", lab.manifest.root());
     let ask = async |body: &str| {
-        let request = tightwad_net::machine_client().build().unwrap().post(&url).body(body.to_owned());
+        let request = tightwad_net::machine_client().build().unwrap().post(&url);
+        let request = request.header("content-type", "application/json").body(body.to_owned());
         let list: PeerList = request.send().await.unwrap().json().await.unwrap();
         list.peers
     };

@@ -50,13 +50,13 @@ impl Lab {
 
     /// An empty store for a machine of that name.
     pub(crate) fn empty(&self, machine: &str) -> Arc<Store> {
-        Arc::new(Store::resume(&self.path(machine), self.manifest.clone()).unwrap())
+        Arc::new(Store::resume(&self.path(machine), self.manifest.clone(), &|_| ()).unwrap())
     }
 
     /// Opens the machine's store again, as soon as its last pull has released it.
     pub(crate) async fn reopen(&self, machine: &str) -> Arc<Store> {
         loop {
-            match Store::resume(&self.path(machine), self.manifest.clone()) {
+            match Store::resume(&self.path(machine), self.manifest.clone(), &|_| ()) {
                 Err(StoreError::Busy(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
                 store => return Arc::new(store.unwrap()),
             }
@@ -121,7 +121,7 @@ pub(crate) fn peer(address: SocketAddr) -> Peer {
 }
 
 pub(crate) fn client() -> Client {
-    Client::new(None).unwrap()
+    Client::new(None, &[]).unwrap()
 }
 
 /// A pull with the picker [`InOrder`].

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tightwad_core::Token;
-use tightwad_swarm::disk::StoreError;
+use tightwad_swarm::disk::{Manifest, Store, StoreError};
 use tightwad_swarm::net::{Client, Pull, PullError, RateLimit, SeedState};
 use tightwad_swarm::{Event, Fault};
 
@@ -116,7 +116,7 @@ async fn wrong_token_ends_the_pull_at_once() {
     let with_token = SeedState::new(seeds(lab.complete())).access(Token::new("secret").ok(), |_| true);
     let from = vec![peer(seeder(with_token).await)];
     let pull_with_token = |token: Option<&str>| {
-        let client = Client::new(token.and_then(|token| Token::new(token).ok())).unwrap();
+        let client = Client::new(token.and_then(|token| Token::new(token).ok()), &from).unwrap();
         let store = lab.empty(token.unwrap_or("none"));
         run(Pull::new(client, store, Box::new(InOrder::default()), from.clone()))
     };
@@ -175,4 +175,25 @@ async fn moved_part_file_ends_the_pull() {
     std::fs::rename(lab.dir.path().join("b.bin.part"), lab.dir.path().join("elsewhere")).unwrap();
     let error = run(pull(store, &[from])).await.unwrap_err();
     assert!(matches!(error, PullError::Store(StoreError::Moved(_))), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn pull_without_room_fetches_nothing() {
+    // The file system of this folder is in memory, so it is smaller than the largest manifest.
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let free = rustix::fs::statvfs(folder.path()).unwrap();
+    let pieces = ((free.f_bavail * free.f_frsize) >> 26) + 8;
+    let digest = "0".repeat(64);
+    let blocks = vec![format!(r#"[1048576,"{digest}"]"#); 64].join(",");
+    let piece = format!(r#"{{"sha256":"{digest}","blocks":[{blocks}]}}"#);
+    let list = vec![piece; usize::try_from(pieces).unwrap()].join(",");
+    let json = format!(
+        r#"{{"version":1,"name":"m","size":{},"largest_piece":67108864,"facts":{{}},"pieces":[{list}]}}"#,
+        pieces << 26
+    );
+    let manifest = Arc::new(Manifest::parse(json.as_bytes()).unwrap());
+    let store = Arc::new(Store::resume(&folder.path().join("m"), manifest, &|_| ()).unwrap());
+    let error = run(pull(store, &[])).await.unwrap_err();
+    assert!(matches!(error, PullError::Store(StoreError::NoRoom { .. })), "{error}");
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tightwad_core::{Fallback, Lookup, PluginSpec, PoolSpec, PromptReader, SharedBackend, sync};
+use tightwad_core::{
+    Backend as _, Fallback, Lookup, PluginSpec, PoolSpec, PromptReader, SharedBackend, sync,
+};
 use tightwad_engine::pool::PoolConfig;
 use tightwad_engine::{Engine, EngineConfig, Llama, LoadError, Vocabulary, Weights};
 use tightwad_modes::swarm::PulledModel;
@@ -60,6 +62,16 @@ impl HostFactory {
         &self.pools
     }
 
+    /// The loaded models that refuse chat requests, with their reasons.
+    pub(crate) fn template_errors(&self) -> Vec<String> {
+        let models = sync::read(&self.sources).models.iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        let models = models.iter().map(|model| (model.name().to_owned(), model.template_error()));
+        let pools = self.pools.all();
+        let pools =
+            pools.iter().map(|pool| (pool.spec().name.clone(), pool.template_error().map(str::to_owned)));
+        models.chain(pools).filter_map(|(name, error)| Some(format!("{name}: {}", error?))).collect()
+    }
+
     /// The running pulls.
     pub(crate) fn pulls(&self) -> &Arc<Pulls> {
         &self.pulls
@@ -74,9 +86,9 @@ impl HostFactory {
         Ok(slot.current())
     }
 
-    /// The piece picker `name`.
-    pub(crate) async fn piece_picker(&self, name: &str) -> Result<Arc<PiecePicker>, String> {
-        let slot: Arc<ReloadablePlugin<PiecePicker>> = self.plugin(&plugin_named(name)).await?;
+    /// The piece picker.
+    pub(crate) async fn piece_picker(&self, plugin: &PluginSpec) -> Result<Arc<PiecePicker>, String> {
+        let slot: Arc<ReloadablePlugin<PiecePicker>> = self.plugin(plugin).await?;
         Ok(slot.current())
     }
 
@@ -87,7 +99,8 @@ impl HostFactory {
         to: &Path,
         seeding: Option<Seeding>,
     ) -> Result<PulledModel, String> {
-        pulls::pull((&self.piece_picker("swarm").await?, &self.pulls), source, to, seeding).await
+        pulls::pull((&self.piece_picker(&plugin_named("swarm")).await?, &self.pulls), source, to, seeding)
+            .await
     }
 
     /// Loads a model with its layers on workers. The process aborts when a worker is lost.

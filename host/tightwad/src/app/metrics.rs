@@ -36,7 +36,7 @@ enum Read<T> {
 }
 
 /// Metrics with the label `engine`: the model's name.
-const ENGINE: [Metric<Llama>; 7] = [
+const ENGINE: [Metric<Llama>; 8] = [
     gauge("engine_queued_requests", "Requests that wait for a slot", |model| {
         model.engine().stats().queued_requests() as u64
     }),
@@ -49,6 +49,7 @@ const ENGINE: [Metric<Llama>; 7] = [
     counter("engine_reused_tokens", "Prompt tokens that the KV cache already held", |model| {
         model.engine().stats().reused_tokens()
     }),
+    counter("engine_restarts", "Restarts after a panic", |model| model.engine().stats().restarts()),
     counter("engine_tied_positions", "Positions that the one-token path decided again", |model| {
         model.engine().stats().tied_positions()
     }),

@@ -6,4 +6,3 @@ pub(crate) mod metrics;
 pub(crate) mod plugin_folders;
 pub(crate) mod progress;
 pub(crate) mod pulls;
-pub(crate) mod watch;

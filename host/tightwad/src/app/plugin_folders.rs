@@ -5,12 +5,9 @@ use std::sync::{Arc, RwLock};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use tightwad_core::{sync, user_cache_dir, user_data_dir};
+use tightwad_core::{WatchTiming, WatchedFiles, sync, user_cache_dir, user_data_dir};
 use tightwad_modes::KINDS;
 use tightwad_sandbox::{CallCounts, Library, Limits, ListedPlugin, PluginEngine, list};
-
-use crate::app::watch;
-use crate::app::watch::folder_of;
 
 /// The library of built-in plugins and of plugins in `folder`. Without a `folder`, it uses `plugins` beside the `script`
 /// and the user's folder.
@@ -36,20 +33,23 @@ fn default_folders(script: Option<&Path>) -> Vec<PathBuf> {
         |folder: &PathBuf| folder.is_dir() || (script.is_some() && std::fs::create_dir_all(folder).is_ok());
     let user_folder = user_folder.filter(exists_or_is_created);
     let script_folder =
-        script.map(|script| folder_of(script).join("plugins")).filter(|folder| folder.is_dir());
+        script.map(|script| script.with_file_name("plugins")).filter(|folder| folder.is_dir());
     script_folder.into_iter().chain(user_folder).collect()
 }
 
 /// The plugins of the folders. [`follow`](Self::follow) keeps the list current.
 pub(crate) struct PluginFolders {
     library: Arc<Library>,
+    files: Arc<WatchedFiles>,
     listed: RwLock<Vec<ListedPlugin>>,
 }
 
 impl PluginFolders {
     /// Reads the folders. Invalid files are logged.
     pub(crate) async fn open(library: Arc<Library>) -> Arc<Self> {
-        let folders = Arc::new(Self { library, listed: RwLock::default() });
+        let files = Arc::new(WatchedFiles::in_folders(library.folders().to_vec(), "wasm"));
+        files.record_folders();
+        let folders = Arc::new(Self { library, files, listed: RwLock::default() });
         folders.read().await;
         folders
     }
@@ -72,21 +72,12 @@ impl PluginFolders {
 
     /// Watches the folders, and applies each change.
     pub(crate) async fn follow(self: Arc<Self>) {
-        let folders: Vec<&Path> = self.library.folders().iter().map(PathBuf::as_path).collect();
-        if folders.is_empty() {
-            return;
-        }
-        match watch::watch(folders, "wasm") {
-            Ok(mut changes) => {
-                while changes.next().await {
-                    // Plugins in use are replaced before the list is read.
-                    self.library.refresh().await;
-                    self.read().await;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot watch the plugin folders. Restart the host after a change.")
-            }
+        loop {
+            self.files.changed(WatchTiming::default()).await;
+            self.files.record_folders();
+            // Plugins in use are replaced before the list is read.
+            self.library.refresh().await;
+            self.read().await;
         }
     }
 
@@ -100,6 +91,7 @@ impl PluginFolders {
                         plugin = plugin.name,
                         label = plugin.label,
                         sha256 = plugin.sha256,
+                        replaces_built_in = plugin.replaces_built_in,
                         "ready"
                     );
                 }

@@ -4,19 +4,26 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use futures_util::StreamExt;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tightwad_core::{Token, root_cause};
-use tightwad_net::{authorized, machine_client, server_client};
+use tightwad_net::{
+    Lines, Reply, ReplyError, ReplyLimits, ServerUrl, authorized, machine_client, server_client,
+};
 
 use crate::cli::token::TokenParser;
+
+/// The limits of a reply. The user ends a reply that takes too long.
+const LIMITS: ReplyLimits = ReplyLimits::bytes(1 << 30);
+/// The longest line of a reply in bytes.
+const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// Talks to an endpoint.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Chat {
     /// Address of the endpoint.
     #[arg(long, default_value = "http://127.0.0.1:8088")]
-    url: String,
+    url: ServerUrl,
     /// Model name. Default: the first one that the endpoint lists.
     #[arg(long)]
     model: Option<String>,
@@ -37,7 +44,7 @@ pub(crate) struct Chat {
 impl Chat {
     /// Runs until the question is answered or standard input ends.
     pub(crate) async fn run(self) -> Result<()> {
-        let client = client(&self.url).connect_timeout(Duration::from_secs(5)).build()?;
+        let client = client(self.url.base()).connect_timeout(Duration::from_secs(5)).build()?;
         let model = match &self.model {
             Some(model) => model.clone(),
             None => self.first_model(&client).await?,
@@ -66,9 +73,10 @@ impl Chat {
     }
 
     async fn first_model(&self, client: &reqwest::Client) -> Result<String> {
-        let request = self.authorized(client.get(format!("{}/v1/models", self.url)));
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let listed: Value = response.json().await.context("the endpoint's model list is not JSON")?;
+        let request = self.authorized(self.url.request(client, Method::GET, "/v1/models"));
+        let reply = Reply::send(request, LIMITS).await.map_err(|error| self.unreachable(&error))?;
+        let listed = serde_json::from_slice::<Value>(&reply.bytes().await?);
+        let listed = listed.context("the endpoint's model list is not JSON")?;
         let first = listed["data"][0]["id"].as_str().map(str::to_owned);
         first.with_context(|| format!("{} lists no model: {listed}", self.url))
     }
@@ -79,23 +87,19 @@ impl Chat {
             "model": model, "messages": messages, "stream": true, "max_tokens": self.max_tokens,
             "temperature": self.temperature, "stream_options": {"include_usage": true},
         });
-        let request = self.authorized(client.post(format!("{}/v1/chat/completions", self.url)));
+        let request = self.authorized(self.url.request(client, Method::POST, "/v1/chat/completions"));
         let start = Instant::now();
-        let response = request.json(&body).send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
+        let sent = Reply::send(request.json(&body), LIMITS).await;
+        let reply = sent.map_err(|error| self.unreachable(&error))?;
+        let status = reply.status();
         if !status.is_success() {
-            let body: Value = response.json().await.unwrap_or_default();
+            let body: Value = serde_json::from_slice(&reply.bytes().await?).unwrap_or_default();
             bail!("{status}: {}", body["error"]["message"].as_str().unwrap_or("no message"));
         }
         let mut answer = Answer::new(start);
-        let mut stream = response.bytes_stream();
-        let mut buffer = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            buffer.extend_from_slice(&chunk.context("the connection to the endpoint broke")?);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = buffer.drain(..=end).collect();
-                answer.add_line(&line)?;
-            }
+        let mut lines = Lines::new(reply, MAX_LINE_BYTES);
+        while let Some(line) = lines.next().await.context("the connection to the endpoint broke")? {
+            answer.add_line(&line)?;
         }
         println!();
         eprintln!("{}", answer.figures());
@@ -106,7 +110,7 @@ impl Chat {
         authorized(request, self.token.as_ref())
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
+    fn unreachable(&self, error: &ReplyError) -> anyhow::Error {
         anyhow!(
             "no endpoint answers at {}: {}. Start `tightwad run SCRIPT`, or name another address with --url.",
             self.url,

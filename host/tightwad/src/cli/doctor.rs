@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::json;
 use tightwad_core::Token;
-use tightwad_net::{DiscoveredNode, discover_nodes};
+use tightwad_net::{DiscoveredNode, ServerUrl, discover_nodes};
 use tightwad_node::{NodeHealth, probe};
 use tightwad_script::{Factory, load};
 
@@ -32,7 +32,7 @@ pub(crate) struct Doctor {
     plugins_dir: Option<PathBuf>,
     /// Node to check, in addition to the nodes on the local network. Repeatable.
     #[arg(long = "node", value_name = "URL")]
-    nodes: Vec<String>,
+    nodes: Vec<ServerUrl>,
     /// Bearer token of the nodes.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
@@ -109,14 +109,14 @@ impl Doctor {
                     "script",
                     &format!("{script_path} serves {}", names.join(", ")),
                 );
+                for error in factory.template_errors() {
+                    findings.add(Verdict::Warning, "chat template", &error);
+                }
                 let address = script.listen.as_deref().unwrap_or(run::DEFAULT_LISTEN);
-                let token_source = "`token` in tw.serve or TIGHTWAD_TOKEN";
-                let bound = crate::cli::listen::bind(
-                    address,
-                    script.token.is_some() || self.token.is_some(),
-                    token_source,
-                );
-                let bound = bound.await.map(|_| format!("{address} is free"));
+                let source = "`token` or `keys` in tw.serve, or TIGHTWAD_TOKEN";
+                let has_key = !script.credentials.accepts_everyone() || self.token.is_some();
+                let bound = crate::cli::listen::bind(address, has_key, source).await;
+                let bound = bound.map(|_| format!("{address} is free"));
                 findings.check("address", bound.map_err(|error| format!("{error:#}")));
             }
         }
@@ -129,8 +129,9 @@ impl Doctor {
             findings.add(Verdict::Warning, "local network", &format!("discovery failed: {error}"));
             Vec::new()
         });
-        let is_undiscovered = |url: &&String| !discovered.iter().any(|node| &node.url == *url);
-        let undiscovered: Vec<&String> = self.nodes.iter().filter(is_undiscovered).collect();
+        let named = self.nodes.iter().map(ToString::to_string);
+        let undiscovered: Vec<String> =
+            named.filter(|url| !discovered.iter().any(|node| node.url == *url)).collect();
         if discovered.is_empty() && undiscovered.is_empty() {
             let detail = "no node is announced. Start one with `tightwad node --listen ADDR --token T --model NAME=PATH`, or name one with --node URL.";
             findings.add(Verdict::Passed, "nodes", detail);
@@ -139,7 +140,7 @@ impl Doctor {
             self.node(&format!("node {name} at {url}"), url, findings).await;
         }
         for url in undiscovered {
-            self.node(&format!("node {url}"), url, findings).await;
+            self.node(&format!("node {url}"), &url, findings).await;
         }
     }
 

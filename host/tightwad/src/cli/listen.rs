@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use tightwad_net::door::Shutdown;
 use tightwad_net::{Announcement, DiscoveryError};
 use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Builder;
@@ -46,7 +47,16 @@ pub(crate) struct Drain {
     seconds: u64,
 }
 
+/// Streams end this long before the process does, but not before three quarters of the drain timeout.
+const STREAM_END_TIME: Duration = Duration::from_millis(500);
+
 impl Drain {
+    /// The shutdown of a server with requests to finish. Its deadline is shortly before the end of the process.
+    pub(crate) fn shutdown(self) -> Result<Shutdown> {
+        let timeout = Duration::from_secs(self.seconds);
+        Ok(Shutdown::after(self.shutdown_signal()?, timeout - STREAM_END_TIME.min(timeout / 4)))
+    }
+
     /// Completes at the first SIGTERM or SIGINT. The process ends at the second one, or after the drain timeout. A
     /// separate thread waits for both, so that a blocked runtime cannot delay the end.
     pub(crate) fn shutdown_signal(self) -> Result<impl Future<Output = ()>> {

@@ -5,6 +5,7 @@ pub(crate) mod args;
 mod chat;
 mod doctor;
 mod gate;
+mod key;
 mod listen;
 mod node;
 mod plugin;
@@ -51,6 +52,8 @@ enum Command {
     Swarm(swarm::Swarm),
     /// Serves a quality gate without a script file.
     Gate(gate::Gate),
+    /// Makes API keys for clients of a host.
+    Key(key::Key),
     /// Creates, checks and lists plugins.
     Plugin(plugin::Plugin),
     /// Loads and unloads the pools of a running host.
@@ -65,6 +68,9 @@ enum Command {
     Bench(tightwad_bench::Bench),
     /// Makes a smaller copy of a model, for drafting.
     Quantize(quantize::Quantize),
+    /// Loads a model file for another process, which would not survive a crash of llama.cpp.
+    #[command(hide = true)]
+    TryModel { request: String },
     /// Prints a reference page of the book.
     #[command(hide = true)]
     Reference { page: Page },
@@ -111,6 +117,9 @@ pub fn main() -> i32 {
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {
+    tightwad_net::door::raise_descriptor_limit();
+    let checked_models = tightwad_core::user_cache_dir().map(|cache| cache.join("checked-models"));
+    tightwad_engine::enable_trials(vec![std::env::current_exe()?.into(), "try-model".into()], checked_models);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let result = runtime.block_on(async {
@@ -121,6 +130,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Pool(pool) => pool.run().await,
             Command::Gate(gate) => gate.run().await,
             Command::Swarm(swarm) => swarm.run().await,
+            Command::Key(key) => key.run(),
             Command::Plugin(plugin) => plugin.run().await,
             Command::Model(model) => model.run().await,
             Command::Status(status) => status.run().await,
@@ -128,6 +138,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Doctor(doctor) => doctor.run().await,
             Command::Bench(bench) => bench.run(&bench_factory()?).await,
             Command::Quantize(quantize) => quantize.run(),
+            Command::TryModel { request } => tightwad_engine::exit(tightwad_engine::try_model(&request)),
             Command::Reference { page } => {
                 println!("{}", page.text().trim_end());
                 Ok(())

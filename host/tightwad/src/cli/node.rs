@@ -39,8 +39,8 @@ pub(crate) struct Node {
     /// Seeder of the models with `swarm:`. Repeatable. Default: all seeders found on the local network.
     #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
-    /// Bearer token of the seeders.
-    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    /// Bearer token of the seeders that --peer names. Other seeders never receive it.
+    #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     peer_token: Option<Token>,
     /// Folder for pulled models. Default: the user's models.
     #[arg(long, value_name = "DIR")]
@@ -144,7 +144,7 @@ impl Node {
         let _seeder = (!self.no_announce && seeding)
             .then(|| optional_announcement("seeder", Announcement::seeder(address)))
             .flatten();
-        serve(listener, state, self.drain.shutdown_signal()?).await?;
+        serve(listener, state, self.drain.shutdown()?).await?;
         seed_task.abort();
         Ok(())
     }

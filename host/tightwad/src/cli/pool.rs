@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use serde_json::json;
 use tightwad_core::{PluginSpec, PoolSpec, Size, Token, WorkerSpec, parse_context_length};
+use tightwad_net::ServerUrl;
 use tightwad_pool::{PoolPlan, plan_pool};
 
 use crate::app::factory::HostFactory;
@@ -92,7 +93,8 @@ impl Plan {
 
     fn spec(&self) -> Result<PoolSpec> {
         let worker = |url: &String| {
-            WorkerSpec::new(url, self.token.as_ref(), None)
+            let url = url.parse::<ServerUrl>().map_err(|error| anyhow!("--worker {error}"))?.to_string();
+            WorkerSpec::new(&url, self.token.as_ref(), None)
                 .ok_or_else(|| anyhow!("--worker {url} is not an address. Write http://HOST:PORT, such as http://192.168.1.21:7711."))
         };
         Ok(PoolSpec {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use tightwad_core::{Token, root_cause};
-use tightwad_net::{authorized, machine_client};
+use tightwad_net::{ServerUrl, authorized, machine_client};
 
 use crate::cli::token::TokenParser;
 
@@ -14,7 +14,7 @@ use crate::cli::token::TokenParser;
 pub(crate) struct Host {
     /// Address of the host.
     #[arg(long, default_value = "http://127.0.0.1:8088")]
-    url: String,
+    url: ServerUrl,
     /// Bearer token of the host.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
@@ -23,9 +23,8 @@ pub(crate) struct Host {
 impl Host {
     async fn call(&self, method: reqwest::Method, path: &str) -> Result<Value> {
         let client = machine_client().connect_timeout(Duration::from_secs(5)).build()?;
-        let url = self.url.trim_end_matches('/').trim_end_matches("/v1");
-        let request = client.request(method, format!("{url}{path}"));
-        let request = authorized(request, self.token.as_ref());
+        let url = &self.url;
+        let request = authorized(url.request(&client, method, path), self.token.as_ref());
         let sent = request.send().await;
         let response = sent.map_err(|error| {
             let cause = root_cause(&error);

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use tightwad_core::Token;
+use tightwad_core::{Credentials, Token, WatchTiming, WatchedFiles};
+use tightwad_net::door::WebNames;
 use tightwad_sandbox::Library;
-use tightwad_script::{Factory, Script, argument_table, declared_arguments, load, load_text};
-use tightwad_serve::{CurrentToken, Metrics, ModelTable, ServedModels, ServerState, serve};
+use tightwad_script::{Factory, Script, argument_table, declared_arguments, load_text, load_watched};
+use tightwad_serve::{ApiKeys, Metrics, ModelTable, ServedModels, ServerState, UsageFile, UsageSaver, serve};
 
 use crate::app::control::HostControl;
 use crate::app::factory::HostFactory;
 use crate::app::metrics::MetricsCollector;
+use crate::app::plugin_folders;
 use crate::app::plugin_folders::PluginFolders;
-use crate::app::watch::Changes;
-use crate::app::{plugin_folders, watch};
 use crate::cli::args::key_value;
 use crate::cli::listen;
 use crate::cli::token::TokenParser;
@@ -111,7 +111,9 @@ impl ScriptServer {
     }
 
     async fn check(self) -> Result<()> {
-        let script = self.load(&self.factory()?.0).await?;
+        let (factory, _) = self.factory()?;
+        let script = self.load(&factory, &Arc::default()).await?;
+        factory.template_errors().iter().for_each(|error| println!("warning: {error}"));
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
         println!("{} is valid. It serves {}.", self.source_name(), names.join(", "));
         Ok(())
@@ -127,13 +129,13 @@ impl ScriptServer {
     /// Serves until a signal ends the process.
     pub(crate) async fn run(self) -> Result<()> {
         let (factory, library) = self.factory()?;
-        let script = self.load(&factory).await?;
+        let files = Arc::default();
+        let script = self.load(&factory, &files).await?;
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
-        let (token, script_listen) = (self.token.clone().or(script.token), script.listen.clone());
+        let (credentials, script_listen) = (self.credentials(script.credentials), script.listen.clone());
         let address = self.listen.as_deref().or(script.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
-        let listener =
-            listen::bind(address, token.is_some(), "`token` in tw.serve, --token or TIGHTWAD_TOKEN").await?;
-        let changes = self.source.file().map(|script| watch::watch([watch::folder_of(script)], "lua"));
+        let source = "`token` or `keys` in tw.serve, --token or TIGHTWAD_TOKEN";
+        let listener = listen::bind(address, !credentials.accepts_everyone(), source).await?;
         let folders = PluginFolders::open(library).await;
         eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
         let table = Arc::new(ModelTable::new(ServedModels::new(script.models)));
@@ -144,19 +146,36 @@ impl ScriptServer {
         let control = Arc::new(HostControl { pools, pulls, sources, folders: folders.clone() });
         let watch_task = tokio::spawn(folders.follow());
         let (address, drain) = (listener.local_addr()?, self.drain);
-        let state = ServerState::new(table.clone(), metrics, token).with_control(control);
-        let live = LiveState { table, token: state.token().clone(), address, listen: script_listen };
-        let reload_task = tokio::spawn(self.reload(factory, live, changes));
-        serve(listener, state, drain.shutdown_signal()?).await?;
+        let state = ServerState::new(table.clone(), metrics, credentials)
+            .with_control(control)
+            .with_web(script.web.clone());
+        let (keys, web) = (state.keys().clone(), script.web);
+        let usage_saver = UsageSaver::start(keys.clone(), UsageFile::of_user());
+        let live = LiveState { table, keys, web, address, listen: script_listen };
+        let (pools, shutdown) = (factory.pools().clone(), drain.shutdown()?);
+        let reload_task = tokio::spawn(self.reload(factory, live, files));
+        let shutdown_started = shutdown.clone();
+        tokio::spawn(async move {
+            shutdown_started.started().await;
+            pools.drain();
+        });
+        let served = serve(listener, state, shutdown).await;
         reload_task.abort();
         watch_task.abort();
-        Ok(())
+        usage_saver.finish().await;
+        Ok(served?)
     }
 
-    async fn load(&self, factory: &Arc<HostFactory>) -> Result<Script> {
+    /// The credentials of the script. A token of the command line replaces the script's.
+    fn credentials(&self, script: Credentials) -> Credentials {
+        Credentials { token: self.token.clone().or(script.token), ..script }
+    }
+
+    /// Loads the script. `files` receives its files.
+    async fn load(&self, factory: &Arc<HostFactory>, files: &Arc<WatchedFiles>) -> Result<Script> {
         let factory: Arc<dyn Factory> = factory.clone();
         Ok(match &self.source {
-            Source::File(path) => load(path, factory, &self.arguments).await?,
+            Source::File(path) => load_watched(path, factory, &self.arguments, files).await?,
             Source::Preset(name, text) => {
                 let (source, here) = (text.as_bytes().to_vec(), Path::new("."));
                 load_text(name, source, here, factory, &self.arguments).await?
@@ -166,22 +185,11 @@ impl ScriptServer {
 
     /// Loads the script again after each change. A script with an error changes nothing. Running requests keep their
     /// backends.
-    async fn reload(
-        self,
-        factory: Arc<HostFactory>,
-        mut live: LiveState,
-        changes: Option<notify::Result<Changes>>,
-    ) {
-        let mut changes = match changes {
-            None => return,
-            Some(Ok(changes)) => changes,
-            Some(Err(error)) => {
-                tracing::warn!(%error, "cannot watch the script. Restart the host after a change.");
-                return;
-            }
-        };
-        while changes.next().await {
-            match self.load(&factory).await {
+    async fn reload(self, factory: Arc<HostFactory>, mut live: LiveState, files: Arc<WatchedFiles>) {
+        // A preset has no files, so it never changes.
+        loop {
+            files.changed(WatchTiming::default()).await;
+            match self.load(&factory, &files).await {
                 Ok(script) => {
                     self.apply(&mut live, script);
                     tracing::info!(script = self.source_name(), "reloaded");
@@ -196,6 +204,7 @@ impl ScriptServer {
     /// Applies a changed script, and logs the changes that need a restart.
     fn apply(&self, live: &mut LiveState, script: Script) {
         live.table.replace(ServedModels::new(script.models));
+        live.web.replace(&script.web);
         if self.listen.is_none() && script.listen != live.listen {
             let address = script.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
             tracing::warn!(
@@ -204,27 +213,28 @@ impl ScriptServer {
             );
             live.listen = script.listen;
         }
-        let token = self.token.clone().or(script.token);
-        if token == live.token.current() {
+        let credentials = self.credentials(script.credentials);
+        if credentials == live.keys.credentials() {
             return;
         }
-        if token.is_none() && !live.address.ip().is_loopback() {
+        if credentials.accepts_everyone() && !live.address.ip().is_loopback() {
             tracing::warn!(
-                "the script has no `token`, and other machines can reach {}. The old token stays valid. Set a new token, or \
-                 restart on a loopback address.",
+                "the script has neither `token` nor `keys`, and other machines can reach {}. The old ones stay valid. \
+                 Set new ones, or restart on a loopback address.",
                 live.address
             );
             return;
         }
-        live.token.replace(token);
-        tracing::info!("`token` has changed. The host refuses the old one.");
+        live.keys.replace(credentials);
+        tracing::info!("`token` or `keys` have changed. The host refuses the old ones.");
     }
 }
 
 /// The state of the running server that a reload changes.
 struct LiveState {
     table: Arc<ModelTable>,
-    token: Arc<CurrentToken>,
+    keys: Arc<ApiKeys>,
+    web: Arc<WebNames>,
     address: SocketAddr,
     /// `listen` of the script.
     listen: Option<String>,

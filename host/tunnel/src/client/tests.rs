@@ -4,11 +4,16 @@ use tokio::time::{Instant, pause};
 use super::*;
 use crate::cache::TensorCache;
 use crate::protocol::HEARTBEAT_INTERVAL;
-use crate::server::{MemoryQuota, serve_tunnel};
+use crate::quota::MemoryQuota;
+use crate::rpc;
+use crate::server::serve_tunnel;
 use crate::testing::{
-    GET_TENSOR, RpcServer, WorkerPort, alloc_command, command, noise, rpc_server, switch_protocols, tensor,
-    worker_port,
+    RpcServer, WorkerPort, alloc_command, get_tensor, graph, noise, rpc_server, stored_data,
+    switch_protocols, tensor, worker_port,
 };
+
+/// The memory of the fake worker. It holds all tensors of the tests.
+const QUOTA_BYTES: u64 = 1 << 20;
 
 /// A connection of llama.cpp through both ends of a tunnel.
 struct Connection {
@@ -27,7 +32,7 @@ impl Connection {
             let cache = cache.clone();
             async move {
                 switch_protocols(&mut host).await;
-                let _ = serve_tunnel(host, connection, cache, Arc::new(MemoryQuota::new(1000))).await;
+                let _ = serve_tunnel(host, connection, cache, Arc::new(MemoryQuota::new(QUOTA_BYTES))).await;
             }
         });
         let port = port.await;
@@ -36,8 +41,16 @@ impl Connection {
         Self { llama, server, tunnel, _port: port }
     }
 
-    async fn send(&mut self, kind: u8, body: &[u8]) {
-        self.llama.write_all(&command(kind, body)).await.unwrap();
+    async fn send(&mut self, command: RpcCommand, body: &[u8]) {
+        self.llama.write_all(&rpc::encode(command, body)).await.unwrap();
+    }
+
+    /// Allocates a buffer for the tensors of a test.
+    async fn allocate(&mut self) {
+        self.llama.write_all(&alloc_command(QUOTA_BYTES)).await.unwrap();
+        assert_eq!(self.reply().await, [1, QUOTA_BYTES].map(u64::to_le_bytes).concat());
+        let received = self.server.commands.recv().await.unwrap();
+        assert_eq!(rpc::encode(received.command, &received.body), alloc_command(QUOTA_BYTES));
     }
 
     async fn reply(&mut self) -> Vec<u8> {
@@ -47,12 +60,11 @@ impl Connection {
         body
     }
 
-    /// Sends a tensor. Returns the body that the server received.
-    async fn set_tensor(&mut self, body: &[u8]) -> Vec<u8> {
-        self.send(command::SET_TENSOR, body).await;
-        let received = self.server.commands.recv().await.unwrap();
-        assert_eq!(received.kind, command::SET_TENSOR);
-        received.body
+    /// Sends a tensor, which the server must receive.
+    async fn set_tensor(&mut self, body: &[u8]) {
+        self.send(RpcCommand::SetTensor, body).await;
+        let data = &body[TENSOR_HEADER_BYTES..];
+        assert!(self.server.tensor(data.len()).await.1 == data);
     }
 
     fn sent_bytes(&self) -> u64 {
@@ -82,19 +94,15 @@ where
 #[tokio::test]
 async fn tunnel_relays_bytes_unchanged_in_both_directions() {
     let mut connection = Connection::open(None, false).await;
-    connection.llama.write_all(&alloc_command(500)).await.unwrap();
-    assert_eq!(connection.reply().await, [1, 500].map(u64::to_le_bytes).concat());
-    assert_eq!(connection.server.commands.recv().await.unwrap().encode(), alloc_command(500));
-    for size in [0, 1, 2 * READ_BUFFER_BYTES + 1] {
-        let body = noise(5, size);
-        connection.send(GET_TENSOR, &body).await;
-        assert!(connection.reply().await == body, "a reply of {size} bytes");
-        assert!(connection.server.commands.recv().await.unwrap().body == body, "a command of {size} bytes");
+    connection.allocate().await;
+    for bytes in [1, 2 * READ_BUFFER_BYTES + 1, 1 << 20] {
+        connection.set_tensor(&tensor(&noise(5, bytes))).await;
+        connection.send(RpcCommand::GetTensor, &get_tensor(3, bytes as u64)).await;
+        assert!(connection.reply().await == stored_data(3, bytes as u64), "a reply of {bytes} bytes");
+        connection.server.commands.recv().await.unwrap();
     }
     let received = connection.tunnel.stats().received_bytes.load(Ordering::Relaxed);
-    assert!(
-        connection.sent_bytes() > 2 * READ_BUFFER_BYTES as u64 && received > 2 * READ_BUFFER_BYTES as u64
-    );
+    assert!(connection.sent_bytes() > 1 << 20 && received > 1 << 20);
     assert_eq!(connection.tunnel.error(), None);
 }
 
@@ -106,11 +114,11 @@ async fn second_load_sends_digests_instead_of_tensors() {
     let mut sent = Vec::new();
     for _ in 0..2 {
         let mut connection = Connection::open(Some(cache.clone()), false).await;
+        connection.allocate().await;
         for tensor in &tensors {
-            let received = connection.set_tensor(tensor).await;
-            assert!(received[TENSOR_HEADER_BYTES..] == tensor[TENSOR_HEADER_BYTES..]);
+            connection.set_tensor(tensor).await;
         }
-        connection.send(GET_TENSOR, &[]).await;
+        connection.send(RpcCommand::DeviceCount, &[]).await;
         connection.reply().await;
         sent.push((connection.sent_bytes(), connection.tunnel.stats().cached_bytes.load(Ordering::Relaxed)));
     }
@@ -123,26 +131,24 @@ async fn small_tensors_and_tensors_after_the_first_pass_are_not_cached() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Arc::new(TensorCache::new(folder.path().to_owned(), 1 << 30).unwrap());
     let mut connection = Connection::open(Some(cache.clone()), false).await;
-    let (small, large) =
-        (tensor(&noise(1, MIN_CACHED_TENSOR_BYTES - 1)), tensor(&noise(2, MIN_CACHED_TENSOR_BYTES)));
-    assert_eq!(connection.set_tensor(&small).await, small);
-    connection.send(command::GRAPH_RECOMPUTE, &[]).await;
+    connection.allocate().await;
+    connection.set_tensor(&tensor(&noise(1, MIN_CACHED_TENSOR_BYTES - 1))).await;
+    connection.send(RpcCommand::GraphRecompute, &[0; 4]).await;
     connection.server.commands.recv().await.unwrap();
-    assert_eq!(connection.set_tensor(&large).await, large);
+    connection.set_tensor(&tensor(&noise(2, MIN_CACHED_TENSOR_BYTES))).await;
     assert_eq!(cache.bytes(), 0);
 }
 
 #[tokio::test]
 async fn similar_graph_is_sent_as_a_difference() {
     let mut connection = Connection::open(None, false).await;
-    let mut graph = noise(9, 100_000);
     let mut sent = Vec::new();
     for round in 0..3 {
         let before = connection.sent_bytes();
-        graph[500] = round;
-        connection.send(command::GRAPH_COMPUTE, &graph).await;
+        let graph = graph(5, 300, round);
+        connection.send(RpcCommand::GraphCompute, &graph).await;
         let received = connection.server.commands.recv().await.unwrap();
-        assert!(received.kind == command::GRAPH_COMPUTE && received.body == graph, "round {round}");
+        assert!(received.command == RpcCommand::GraphCompute && received.body == graph, "round {round}");
         sent.push(connection.sent_bytes() - before);
     }
     assert!(sent[0] > 50_000 && sent[1] < 200 && sent[2] < 200, "{sent:?}");
@@ -151,20 +157,34 @@ async fn similar_graph_is_sent_as_a_difference() {
 #[tokio::test]
 async fn host_answers_some_requests_itself() {
     let mut connection = Connection::open(None, true).await;
-    connection.send(command::SET_TENSOR_HASH, &[7; 32]).await;
+    connection.send(RpcCommand::SetTensorHash, &[7; 312]).await;
     assert_eq!(connection.reply().await, [0], "the worker does not have the tensor");
     // A tensor with one value of type F32.
-    let mut request = vec![0; 3300];
+    let mut request = vec![0; 3260];
     request[24..56].copy_from_slice(&[1_u32, 1, 1, 1, 4, 4, 4, 4].map(u32::to_le_bytes).concat());
-    connection.send(command::GET_ALLOC_SIZE, &request).await;
+    connection.send(RpcCommand::GetAllocSize, &request).await;
     assert_eq!(connection.reply().await, 4_u64.to_le_bytes());
-    connection.send(GET_TENSOR, b"the next").await;
-    assert_eq!(connection.server.commands.recv().await.unwrap().body, b"the next");
+    connection.send(RpcCommand::DeviceCount, &[]).await;
+    assert_eq!(connection.server.commands.recv().await.unwrap().command, RpcCommand::DeviceCount);
+}
+
+#[tokio::test]
+async fn invalid_command_of_llama_is_an_error() {
+    let connection = Connection::open(None, false).await;
+    let watch = connection.tunnel.watch();
+    let mut llama = connection.llama;
+    llama.write_all(&Header { number: 14, body_bytes: 1 << 31 }.encode()).await.unwrap();
+    let TunnelError(reason) = watch.wait_for_failure().await;
+    assert_eq!(reason, "the command Hello has 2147483648 bytes instead of 24");
 }
 
 #[tokio::test]
 async fn end_of_llama_is_not_an_error() {
-    let Connection { llama, mut server, tunnel, _port } = Connection::open(None, false).await;
+    let mut connection = Connection::open(None, false).await;
+    connection.send(RpcCommand::DeviceCount, &[]).await;
+    connection.reply().await;
+    let Connection { llama, mut server, tunnel, _port } = connection;
+    server.commands.recv().await.unwrap();
     drop(llama);
     assert!(server.commands.recv().await.is_none());
     assert_eq!(tunnel.error(), None);
@@ -182,41 +202,80 @@ async fn refusal_of_the_worker_is_quoted() {
 }
 
 #[tokio::test]
+async fn long_refusal_of_the_worker_is_cut() {
+    let reason = tunnel_error(|mut host| async move {
+        let _ = host.write_all(b"HTTP/1.1 500 Internal Server Error\r\n\r\n").await;
+        // Ends when the host has read enough.
+        while host.write_all(&[b'x'; 1024]).await.is_ok() {}
+    });
+    assert_eq!(reason.await, "500 Internal Server Error: no reason given");
+    let reason = tunnel_error(|mut host| async move {
+        let body = format!("{{\"error\": {{\"message\": \"\\u001b[31m{}\"}}}}", "x".repeat(2000));
+        let response = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        host.write_all(response.as_bytes()).await.unwrap();
+    });
+    let reason = reason.await;
+    assert!(reason.starts_with("403 Forbidden: \\u{1b}[31mxxx") && reason.len() < 600, "{reason}");
+}
+
+/// Accepts the tunnel and sends `bytes`.
+async fn send_bytes(mut host: TcpStream, bytes: &[u8]) {
+    switch_protocols(&mut host).await;
+    host.write_all(bytes).await.unwrap();
+    // Waits until the host disconnects.
+    let _ = host.read_to_end(&mut Vec::new()).await;
+}
+
+/// The header of a frame.
+fn header(kind: FrameKind, body_bytes: u64) -> Vec<u8> {
+    Header { number: kind as u8, body_bytes }.encode().to_vec()
+}
+
+#[tokio::test]
 async fn wrong_frame_of_the_worker_is_an_error() {
-    async fn script(mut host: TcpStream, frames: &[(FrameKind, &[u8])]) {
-        switch_protocols(&mut host).await;
-        for (kind, body) in frames {
-            write_frame(&mut host, *kind, &[body]).await.unwrap();
-        }
-        // Waits until the host disconnects.
-        let _ = host.read_to_end(&mut Vec::new()).await;
-    }
-    let reason = tunnel_error(|host| script(host, &[(FrameKind::Heartbeat, &[])])).await;
-    assert_eq!(reason, "the worker's first frame is not its list of cached tensors");
+    let not_cached = "the worker's first frame is not its list of cached tensors";
+    let reason = tunnel_error(|host| async move {
+        send_bytes(host, &[header(FrameKind::Heartbeat, 0), header(FrameKind::Reply, 0)].concat()).await;
+    });
+    assert_eq!(reason.await, not_cached);
+    let reason = tunnel_error(|host| async move {
+        send_bytes(host, &[header(FrameKind::Cached, 0), header(FrameKind::Tensor, 0)].concat()).await;
+    });
+    assert_eq!(reason.await, "the worker sent a frame that only hosts send");
+    let reason = tunnel_error(|host| async move {
+        let error = [header(FrameKind::Error, 11), b"out of\nluck".to_vec()].concat();
+        send_bytes(host, &[header(FrameKind::Cached, 0), error].concat()).await;
+    });
+    assert_eq!(reason.await, "out of\\nluck");
+}
+
+#[tokio::test]
+async fn oversized_frame_of_the_worker_is_an_error() {
     let reason =
-        tunnel_error(|host| script(host, &[(FrameKind::Cached, &[]), (FrameKind::Tensor, &[1])])).await;
-    assert_eq!(reason, "the worker sent a frame that only hosts send");
-    let reason =
-        tunnel_error(|host| script(host, &[(FrameKind::Cached, &[]), (FrameKind::Error, b"out of luck")]))
+        tunnel_error(|host| async move { send_bytes(host, &header(FrameKind::Cached, u64::MAX)).await })
             .await;
-    assert_eq!(reason, "out of luck");
+    assert!(reason.contains("Cached of 18446744073709551615 bytes"), "{reason}");
+    let reason = tunnel_error(|host| async move {
+        send_bytes(host, &[header(FrameKind::Cached, 0), header(FrameKind::Reply, 1 << 31)].concat()).await;
+    });
+    let reason = reason.await;
+    assert!(reason.contains("Reply of 2147483648 bytes"), "{reason}");
+    let reason = tunnel_error(|host| async move {
+        send_bytes(host, &[header(FrameKind::Cached, 0), header(FrameKind::Error, 1 << 31)].concat()).await;
+    });
+    let reason = reason.await;
+    assert!(reason.contains("Error of 2147483648 bytes"), "{reason}");
 }
 
 #[tokio::test]
 async fn closed_connection_of_the_worker_is_an_error() {
     let reason = tunnel_error(|mut host| async move {
         switch_protocols(&mut host).await;
-        write_frame(&mut host, FrameKind::Cached, &[]).await.unwrap();
+        host.write_all(&header(FrameKind::Cached, 0)).await.unwrap();
         host.shutdown().await.unwrap();
         let _ = host.read_to_end(&mut Vec::new()).await;
     });
     assert_eq!(reason.await, "the worker closed the connection");
-    let reason = tunnel_error(|mut host| async move {
-        switch_protocols(&mut host).await;
-        host.write_all(&[&[FrameKind::Cached as u8][..], &u64::MAX.to_le_bytes()].concat()).await.unwrap();
-        let _ = host.read_to_end(&mut Vec::new()).await;
-    });
-    assert_eq!(reason.await, "a message of 18446744073709551615 bytes exceeds the limit of 64 GiB");
 }
 
 #[tokio::test]
@@ -227,9 +286,9 @@ async fn missing_heartbeats_of_the_worker_are_an_error() {
         let start_setter = start_setter.clone();
         async move {
             switch_protocols(&mut host).await;
-            write_frame(&mut host, FrameKind::Cached, &[]).await.unwrap();
+            host.write_all(&header(FrameKind::Cached, 0)).await.unwrap();
             // The first command shows that the tunnel is open.
-            Message::read(&mut host).await.unwrap();
+            Header::read(&mut host).await.unwrap();
             pause();
             start_setter.set(Instant::now()).unwrap();
             let _ = host.read_to_end(&mut Vec::new()).await;
@@ -238,7 +297,7 @@ async fn missing_heartbeats_of_the_worker_are_an_error() {
     let port = port.await;
     let tunnel = tunnel(&port, false).await;
     let mut llama = TcpStream::connect(tunnel.address()).await.unwrap();
-    llama.write_all(&command(GET_TENSOR, &[])).await.unwrap();
+    llama.write_all(&rpc::encode(RpcCommand::DeviceCount, &[])).await.unwrap();
     assert_eq!(
         tunnel.watch().wait_for_failure().await,
         TunnelError("the worker sent no heartbeat within 12 s".to_owned())

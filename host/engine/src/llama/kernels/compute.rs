@@ -2,6 +2,9 @@
 
 use std::ffi::{c_int, c_void};
 
+#[cfg(target_arch = "x86_64")]
+use llama_cpp_sys_2 as sys;
+
 /// `struct ggml_compute_params` of `ggml-cpu-impl.h`.
 #[repr(C)]
 pub(crate) struct ComputeParams {
@@ -37,6 +40,18 @@ impl ComputeParams {
             next.filter(|next| *next < count)
         })
     }
+}
+
+/// True if the position of the last value of `tensor` is a number of type `usize`. The sizes of a hostile tensor can
+/// wrap `ggml_nbytes` around to a small number.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_valid_size(tensor: &sys::ggml_tensor) -> bool {
+    let mut dimensions = tensor.ne.iter().zip(tensor.nb);
+    let end = dimensions.try_fold(size_of::<f32>(), |end, (size, stride)| {
+        let last = usize::try_from(*size).ok()?.saturating_sub(1);
+        end.checked_add(last.checked_mul(stride)?)
+    });
+    end.is_some()
 }
 
 unsafe extern "C" {

@@ -5,7 +5,7 @@ use std::slice;
 use llama_cpp_sys_2 as sys;
 
 use crate::llama::kernels::activations::{ActivationBlock, BLOCK_SIZE};
-use crate::llama::kernels::compute::ComputeParams;
+use crate::llama::kernels::compute::{ComputeParams, has_valid_size};
 use crate::llama::kernels::dot::PANEL_ROWS;
 use crate::llama::kernels::panel::{Panel, WeightFormat};
 use crate::llama::kernels::simd::InstructionSet;
@@ -43,15 +43,19 @@ impl<'a> MulMat<'a> {
         let [width, rows, 1, 1] = weights.ne.map(|size| usize::try_from(size).unwrap_or(0)) else {
             return None;
         };
-        let whole_blocks =
-            width.is_multiple_of(format.block_weights()) && rows.is_multiple_of(PANEL_ROWS) && width > 0;
+        let whole_blocks = width.is_multiple_of(format.block_weights())
+            && rows.is_multiple_of(PANEL_ROWS)
+            && width > 0
+            && rows > 0;
         let contiguous = is_evenly_strided(activations) && is_evenly_strided(operation);
-        // On a worker, the shapes come from another machine.
+        // On a worker, the shapes come from another machine. ggml checks only that `ggml_nbytes` of each tensor
+        // fits in its buffer, so that size must cover all that the kernels read.
         let shapes_match = activations.ne[0] == weights.ne[0]
             && operation.ne[0] == weights.ne[1]
             && operation.ne[1..] == activations.ne[1..]
-            && weights.nb[1] >= width / format.block_weights() * format.block_bytes();
-        let columns: i64 = activations.ne[1..].iter().product();
+            && weights.nb[0] == format.block_bytes()
+            && weights.nb[1] >= width / format.block_weights() * format.block_bytes()
+            && [weights, activations, operation].iter().all(|tensor| has_valid_size(tensor));
         (whole_blocks && contiguous && shapes_match).then(|| Self {
             isa,
             format,
@@ -59,7 +63,7 @@ impl<'a> MulMat<'a> {
             activations,
             result: operation,
             blocks: width / BLOCK_SIZE,
-            columns: usize::try_from(columns).unwrap_or(0),
+            columns: activations.ne[1..].iter().map(|size| *size as usize).product(),
         })
     }
 
@@ -129,11 +133,69 @@ impl<'a> MulMat<'a> {
 fn is_evenly_strided(tensor: &sys::ggml_tensor) -> bool {
     let (sizes, strides) = (tensor.ne.map(|size| size as usize), tensor.nb);
     // The stride of a dimension of size 1 is meaningless.
-    let stride_is = |dimension: usize, bytes: usize| sizes[dimension] == 1 || strides[dimension] == bytes;
+    let stride_is =
+        |dimension: usize, bytes: Option<usize>| sizes[dimension] == 1 || Some(strides[dimension]) == bytes;
+    let plane = sizes[1].checked_mul(strides[1]);
     tensor.type_ == sys::GGML_TYPE_F32
         && strides[0] == size_of::<f32>()
         && strides[1].is_multiple_of(size_of::<f32>())
-        && strides[1] >= sizes[0] * size_of::<f32>()
-        && stride_is(2, sizes[1] * strides[1])
-        && stride_is(3, sizes[2] * sizes[1] * strides[1])
+        && sizes[0].checked_mul(size_of::<f32>()).is_some_and(|row| strides[1] >= row)
+        && stride_is(2, plane)
+        && stride_is(3, plane.and_then(|plane| plane.checked_mul(sizes[2])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TYPE: sys::ggml_type = sys::GGML_TYPE_Q8_0;
+    /// 32 values of Q8_0.
+    const BLOCK_BYTES: usize = 34;
+
+    fn tensor(type_: sys::ggml_type, ne: [i64; 4], nb: [usize; 4]) -> sys::ggml_tensor {
+        // SAFETY: zeros and null pointers are valid for all fields.
+        let empty = unsafe { std::mem::zeroed::<sys::ggml_tensor>() };
+        sys::ggml_tensor { type_, ne, nb, ..empty }
+    }
+
+    /// True if the kernels accept the product after `change` to its weights, activations and result.
+    fn is_accepted(change: impl FnOnce(&mut [sys::ggml_tensor; 3])) -> bool {
+        let row = 2 * BLOCK_BYTES;
+        let mut tensors = [
+            tensor(TYPE, [64, 16, 1, 1], [BLOCK_BYTES, row, 16 * row, 16 * row]),
+            tensor(sys::GGML_TYPE_F32, [64, 3, 1, 1], [4, 256, 768, 768]),
+            tensor(sys::GGML_TYPE_F32, [16, 3, 1, 1], [4, 64, 192, 192]),
+        ];
+        change(&mut tensors);
+        let [mut weights, mut activations, mut result] = tensors;
+        result.op = sys::GGML_OP_MUL_MAT;
+        result.src[0] = &raw mut weights;
+        result.src[1] = &raw mut activations;
+        // SAFETY: the operands are live.
+        unsafe { MulMat::from_op(&result) }.is_some()
+    }
+
+    #[test]
+    fn product_refuses_strides_that_leave_the_buffer() {
+        if InstructionSet::selected_set().is_none() {
+            return;
+        }
+        assert!(is_accepted(|_| {}));
+        // With a smaller stride, ggml counts fewer bytes than a row has.
+        assert!(!is_accepted(|[weights, ..]| weights.nb[0] = 1));
+        assert!(!is_accepted(|[weights, ..]| weights.nb[1] = BLOCK_BYTES));
+        assert!(!is_accepted(|[weights, _, result]| {
+            weights.ne[1] = 0;
+            result.ne[0] = 0;
+        }));
+        assert!(!is_accepted(|[_, activations, _]| activations.nb[1] = 128));
+        // Sizes whose products wrap around.
+        assert!(!is_accepted(|[_, activations, result]| {
+            for tensor in [activations, result] {
+                tensor.ne[1..].copy_from_slice(&[1 << 31, 1 << 31, 2]);
+                tensor.nb[1..].copy_from_slice(&[1 << 31, 1 << 62, 0]);
+            }
+        }));
+        assert!(!is_accepted(|[weights, ..]| weights.nb[1] = usize::MAX / 4));
+    }
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use tightwad_core::{Sampling, SamplingSpec, StepResult};
+use tightwad_core::{Sampling, SamplingSpec, StepResult, TokenId};
 use tightwad_zoo::{Kind, Zoo};
 use tokio::sync::mpsc;
 

@@ -67,6 +67,13 @@ async fn call_out_of_range_is_refused_with_the_range() {
     let long = vec![1; 257];
     assert!(refusal(state.verify(handle(), long.clone()).await).contains("at most 256 tokens, not 257"));
     assert!(refusal(state.verify_tree(handle(), vec![long]).await).contains("at most 256"));
+    let empty_paths = vec![Vec::new(); 1_000_000];
+    assert!(
+        refusal(state.verify_tree(handle(), empty_paths).await).contains("at most 256 paths, not 1000000")
+    );
+    let limits = RaceLimits { quorum: 1, grace_period: 0, timeout: 0 };
+    let race = state.race(handle(), vec![0; 1_000_000], 4, 0.0, limits).await;
+    assert!(refusal(race).contains("at most the 1 drafters of the script, not 1000000"));
     assert!(refusal(state.propose(handle(), 0, Vec::new(), 0, 0.0).await).contains("1 to 256"));
     assert!(refusal(state.propose(handle(), 7, Vec::new(), 1, 0.0).await).contains("no drafter 7"));
     assert!(refusal(state.decode(handle(), 0).await).contains("at least one token"));
@@ -107,4 +114,21 @@ async fn guest_is_stopped_after_too_many_calls() {
     state.remaining(handle()).unwrap();
     let error = state.remaining(handle()).unwrap_err();
     assert_eq!(error.to_string(), "out of host calls");
+}
+
+#[tokio::test]
+async fn ruling_over_too_many_ballots_ends_the_instance() {
+    use crate::bindings::tightwad::plugin::active_policy::Host as HostPolicy;
+    use crate::bindings::tightwad::plugin::ballots::Ballot;
+    let (mut state, _events) = state(Limits::default());
+    let ballot = |proposals: usize| Ballot {
+        drafter: 0,
+        weight: 1.0,
+        proposals: vec![Proposal { token: 1, probability: 0.5 }; proposals],
+    };
+    assert!(state.rule(vec![ballot(256); 256], 1).await.unwrap().is_none());
+    for ballots in [vec![ballot(1); 257], vec![ballot(257)]] {
+        let error = state.rule(ballots, 1).await.unwrap_err();
+        assert_eq!(error.to_string(), "a ruling has at most 256 ballots of 256 proposals");
+    }
 }

@@ -32,7 +32,7 @@ fn task_with(spec: TaskSpec) -> (ReviewTask, Events) {
 async fn task_with_candidate(answer: &str) -> (ReviewTask, Events) {
     let member = FakeModel::new("small", answer);
     let (mut task, events) = task_with(spec(&[member], &FakeModel::new("big", RIGHT)));
-    assert_eq!(task.generate(&[0], 1).await, 0..1);
+    assert_eq!(task.generate(&[0], 1).await, Ok(0..1));
     (task, events)
 }
 
@@ -70,7 +70,7 @@ async fn rejected_candidate_is_replaced_by_the_reviewers_answer() {
 async fn released_prefix_stays_in_the_answer() {
     let fleet = [FakeModel::new("small", WRONG), FakeModel::new("other", "no idea")];
     let (mut task, mut events) = task_with(spec(&fleet, &FakeModel::new("big", RIGHT)));
-    task.generate(&[0, 1], 2).await;
+    task.generate(&[0, 1], 2).await.unwrap();
     let wrong = (0..2).find(|index| task.candidates[*index].text == WRONG).unwrap();
     task.score(wrong, 100).await.unwrap();
     assert!(release_prefix(&mut task, wrong, 100).await.is_err(), "the candidate has fewer than 100 tokens");
@@ -86,7 +86,7 @@ async fn released_prefix_stays_in_the_answer() {
 async fn lost_member_writes_no_candidate() {
     let fleet = [FakeModel::new("lost", "x").failing_after(0), FakeModel::new("small", RIGHT)];
     let (mut task, _events) = task_with(spec(&fleet, &FakeModel::new("big", RIGHT)));
-    assert_eq!(task.generate(&[0, 1, 7], 3).await, 0..1);
+    assert_eq!(task.generate(&[0, 1], 3).await, Ok(0..1));
     assert_eq!(task.candidates[0].member, 1);
 }
 
@@ -96,7 +96,7 @@ async fn lost_reviewer_ends_the_request_as_the_script_says() {
     for (on_reviewer_lost, text) in [(OnReviewerLost::Error, ""), (OnReviewerLost::PassUnreviewed, WRONG)] {
         let spec = TaskSpec { on_reviewer_lost, ..spec(&[FakeModel::new("small", WRONG)], &lost) };
         let (mut task, mut events) = task_with(spec);
-        task.generate(&[0], 1).await;
+        task.generate(&[0], 1).await.unwrap();
         assert!(task.score(0, 4).await.is_err());
         task.pass_unreviewed().await;
         let result = finish(task).await;
@@ -112,7 +112,7 @@ async fn judgement_is_the_requested_object_or_none() {
     for (reply, judgement) in [("{\"verdict\": \"approve\"}", Some("approve")), ("I approve", None)] {
         let fleet = [FakeModel::new("small", WRONG)];
         let (mut task, _events) = task_with(spec(&fleet, &FakeModel::new("judge", reply)));
-        task.generate(&[0], 1).await;
+        task.generate(&[0], 1).await.unwrap();
         assert_eq!(task.ask_reviewer(0).await.unwrap().as_deref(), judgement, "{reply}");
     }
 }
@@ -129,7 +129,7 @@ async fn equal_answer_is_reviewed_once() {
         let spec =
             TaskSpec { cache: Some(cache.clone()), ..spec(&[FakeModel::new("small", WRONG)], &reviewer) };
         let (mut task, _events) = task_with(spec);
-        task.generate(&[0], 1).await;
+        task.generate(&[0], 1).await.unwrap();
         task.score(0, 100).await.unwrap();
         assert_eq!(task.tally.cached_reviews, cached_reviews);
     }
@@ -141,4 +141,32 @@ async fn disconnected_client_cancels_the_task() {
     drop(events);
     task.approve(0).await;
     assert!(matches!(finish(task).await, Err(BackendError::Cancelled)));
+}
+
+#[tokio::test]
+async fn members_are_distinct_and_write_a_limited_number_of_answers() {
+    let fleet = [FakeModel::new("small", RIGHT), FakeModel::new("other", WRONG)];
+    let (mut task, _events) = task_with(spec(&fleet, &FakeModel::new("big", RIGHT)));
+    assert_eq!(task.generate(&[0, 7], 1).await, Err(GenerateError::UnknownMember(7)));
+    assert_eq!(task.generate(&vec![1; 1_000_000], 1).await, Err(GenerateError::DuplicateMember(1)));
+    assert_eq!(task.candidates.len(), 0);
+    for _ in 0..8 {
+        task.generate(&[0, 1], 2).await.unwrap();
+    }
+    assert_eq!(task.generate(&[0], 1).await, Err(GenerateError::TooMany { max: 16 }));
+    assert_eq!(task.candidates.len(), 16);
+}
+
+#[tokio::test]
+async fn reviewer_is_asked_once_about_a_candidate() {
+    let fleet = [FakeModel::new("small", WRONG)];
+    let judge = FakeModel::new("judge", "{\"verdict\": \"approve\"}");
+    let (mut task, _events) = task_with(spec(&fleet, &judge));
+    task.generate(&[0], 1).await.unwrap();
+    task.ask_reviewer(0).await.unwrap();
+    let generated = task.tally.generated_tokens;
+    assert_eq!(task.ask_reviewer(0).await.unwrap().as_deref(), Some("approve"));
+    assert_eq!(task.tally.generated_tokens, generated);
+    let calls = std::iter::repeat_with(|| task.count_policy_call(0)).take_while(|allowed| *allowed).count();
+    assert_eq!(calls, 8);
 }

@@ -3,12 +3,13 @@
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
+use crate::net::exchange;
 use crate::net::peer::Peer;
 use crate::net::pull::event::{Address, PeerEvent};
 use crate::net::pull::fetch::PullContext;
 use crate::net::pull::limits::{PullLimits, Seeding};
 use crate::net::pull::order::PieceOrder;
-use crate::net::pull::peer_table::{PeerEntry, PeerState};
+use crate::net::pull::peer_table::{PeerEntry, PeerOrigin, PeerState};
 use crate::net::pull::progress_meter::ProgressMeter;
 use crate::net::pull::report::{Progress, PullCounters, PullError, PullSummary};
 use crate::net::pull::scheduler::Scheduler;
@@ -18,8 +19,8 @@ use crate::picker::{Event, Fault, Picker, Task};
 
 /// Capacity of the queue of peer events.
 const EVENT_QUEUE_CAPACITY: usize = 256;
-/// Largest number of addresses that the driver accepts from one peer exchange.
-const MAX_EXCHANGED_PEERS: usize = 64;
+/// Largest number of addresses that the driver reads in one peer exchange.
+const MAX_ADDRESSES_PER_EXCHANGE: usize = 64;
 
 /// The driver of one pull.
 pub(crate) struct Driver {
@@ -67,11 +68,18 @@ impl Driver {
                 break;
             }
             self.check_stalled()?;
+            self.transfers.end_slow_fetches()?;
             self.wait_for_event().await?;
             while self.transfers.tasks.try_join_next().is_some() {}
         }
         self.publish_progress();
         Ok(self.summary())
+    }
+
+    /// The bytes that the pull still has to fetch.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        let Transfers { context, remaining, .. } = &self.transfers;
+        remaining.iter().map(|piece| context.store.missing_bytes(*piece)).sum()
     }
 
     async fn start_picker(&mut self) {
@@ -98,7 +106,7 @@ impl Driver {
         tokio::select! {
             Some(event) = self.event_rx.recv() => self.on_event(event)?,
             peer = discovered => match peer {
-                Some(peer) => self.add_peer(peer, false),
+                Some(peer) => self.add_peer(peer, PeerOrigin::Discovery),
                 None => self.discovered = None,
             },
             () = sleep_until(wake_at) => {}
@@ -111,16 +119,13 @@ impl Driver {
     }
 
     /// Adds `peer` and starts its watcher, unless the peer table has it already or refuses it.
-    pub(crate) fn add_peer(&mut self, peer: Peer, user_supplied: bool) {
+    pub(crate) fn add_peer(&mut self, peer: Peer, origin: PeerOrigin) {
         let manifest = self.transfers.context.store.manifest().clone();
-        let pieces = manifest.pieces().len();
-        let Some(peer_index) = self.transfers.peers.add(peer.clone(), user_supplied, pieces) else {
-            return;
-        };
+        let Some(peer_index) = self.transfers.peers.add(peer.clone(), origin) else { return };
         let watcher = PeerWatcher {
             peer_index,
             peer,
-            user_supplied: self.transfers.peers.entries[peer_index].user_supplied,
+            user_supplied: self.transfers.peers.entries[peer_index].origin == PeerOrigin::User,
             client: self.transfers.context.client.clone(),
             manifest,
             port: self.transfers.seeding.as_ref().and_then(|seeding| seeding.port),
@@ -130,20 +135,20 @@ impl Driver {
         self.transfers.peers.entries[peer_index].watcher = Some(watcher);
     }
 
-    /// Fails when the pull has received nothing for too long, or when no peer is left.
+    /// Fails when the pull has received too little for too long, or when no peer is left.
     fn check_stalled(&mut self) -> Result<(), PullError> {
         let transfers = &self.transfers;
-        let idle_time = self.meter.idle_time(&transfers.context.counters);
+        let min_bytes = self.limits.effective_min_rate() * self.limits.timeout.as_secs();
+        let idle_time = self.meter.idle_time(&transfers.context.counters, min_bytes);
         let has_source =
             transfers.peers.has_active_peer() || self.discovered.is_some() || transfers.in_flight() > 0;
         if has_source && idle_time < self.limits.timeout {
             return Ok(());
         }
-        let store = &transfers.context.store;
         Err(PullError::NoPeer {
-            name: store.manifest().name().to_owned(),
+            name: transfers.context.store.manifest().name().to_owned(),
             pieces: transfers.remaining.len(),
-            bytes: transfers.remaining.iter().map(|piece| store.missing_bytes(*piece)).sum(),
+            bytes: self.missing_bytes(),
             reason: transfers.peers.failure_summary(),
         })
     }
@@ -179,26 +184,15 @@ impl Driver {
             PeerEvent::Rejected { peer_index, reason } => {
                 self.transfers.close_peer(peer_index, PeerState::Rejected, &reason);
             }
-            PeerEvent::Exchanged(peers) => {
-                for peer in peers.iter().take(MAX_EXCHANGED_PEERS).filter_map(|url| Peer::from_exchange(url))
-                {
-                    self.add_peer(peer, false);
-                }
-            }
+            PeerEvent::Exchanged { peer_index, addresses } => self.on_exchanged(peer_index, &addresses),
             PeerEvent::FetchEnded(fetch, end) => return self.transfers.on_fetch_ended(fetch, end),
         }
         Ok(())
     }
 
     fn on_have(&mut self, peer_index: usize, address: Address, [have, in_progress]: [&[(u32, u32)]; 2]) {
-        if self.transfers.peers.entries[peer_index].id.is_none() {
-            if self.transfers.peers.is_duplicate(peer_index, address) {
-                let reason = "this pull uses the same machine by another address";
-                return self.transfers.close_peer(peer_index, PeerState::Rejected, reason);
-            }
-            self.transfers.peers.entries[peer_index].address = address;
-            let id = self.transfers.peers.connect(peer_index);
-            self.transfers.events.push(Event::Joined(id));
+        if self.transfers.peers.entries[peer_index].id.is_none() && !self.connect_peer(peer_index, address) {
+            return;
         }
         self.share_peer(peer_index);
         let entry = &mut self.transfers.peers.entries[peer_index];
@@ -214,13 +208,44 @@ impl Driver {
         }
     }
 
+    /// Connects a peer. False when the pull uses the same machine by another address. Of two addresses, the
+    /// one that the user named stays.
+    fn connect_peer(&mut self, peer_index: usize, address: Address) -> bool {
+        let peers = &mut self.transfers.peers;
+        let pieces = self.transfers.context.store.manifest().pieces().len();
+        if let Some(other) = peers.duplicate_of(peer_index, address) {
+            let is_named = |index: usize| peers.entries[index].origin == PeerOrigin::User;
+            let closed = if is_named(peer_index) && !is_named(other) { other } else { peer_index };
+            let reason = "this pull uses the same machine by another address";
+            self.transfers.close_peer(closed, PeerState::Rejected, reason);
+            if closed == peer_index {
+                return false;
+            }
+        }
+        let peers = &mut self.transfers.peers;
+        peers.entries[peer_index].address = address;
+        let id = peers.connect(peer_index, pieces);
+        self.transfers.events.push(Event::Joined(id));
+        true
+    }
+
+    /// Adds the told peers that the teller may know.
+    fn on_exchanged(&mut self, teller_index: usize, addresses: &[String]) {
+        let Some(teller) = self.transfers.peers.entries[teller_index].address else { return };
+        let teller = teller.ip().to_canonical();
+        let told = addresses.iter().take(MAX_ADDRESSES_PER_EXCHANGE);
+        for peer in told.filter_map(|address| exchange::accept(address, teller)) {
+            self.add_peer(peer, PeerOrigin::Exchange(teller));
+        }
+    }
+
     /// Adds the peer to the peers that this machine's own seeder reports in peer exchange.
     fn share_peer(&self, peer_index: usize) {
         let PeerEntry { peer, address, .. } = &self.transfers.peers.entries[peer_index];
         if let (Some(seeding), Peer::Seeder(url), Some(address)) = (&self.transfers.seeding, peer, address)
             && url.path() == "/"
         {
-            seeding.seeds.add_peer(self.transfers.context.root, &format!("http://{address}"));
+            seeding.seeds.add_peer(self.transfers.context.root, *address);
         }
     }
 

@@ -30,8 +30,8 @@ pub(crate) enum PeerEvent {
     },
     /// A peer refuses to serve this machine, or cannot serve the file.
     Rejected { peer_index: usize, reason: String },
-    /// Addresses from peer exchange.
-    Exchanged(Vec<String>),
+    /// A peer told addresses by peer exchange.
+    Exchanged { peer_index: usize, addresses: Vec<String> },
     /// A fetch ended.
     FetchEnded(FetchId, FetchEnd),
 }

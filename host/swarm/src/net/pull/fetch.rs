@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -48,11 +48,15 @@ pub(crate) enum FetchEnd {
     Store(StoreError),
 }
 
-/// Kept bytes of one fetch, and of its peer.
+/// Kept bytes of one fetch and of its peer, and the activity of the fetch.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ByteCounters {
     pub(crate) fetch: Arc<AtomicU64>,
     pub(crate) peer: Arc<AtomicU64>,
+    /// Bytes that the fetch received, also those of incomplete blocks.
+    pub(crate) received: Arc<AtomicU64>,
+    /// Whether the fetch waits for blocks of other fetches.
+    pub(crate) waits: Arc<AtomicBool>,
 }
 
 /// The task of one fetch.
@@ -96,7 +100,9 @@ impl FetchTask {
             match self.blocks.claim(self.id, self.from_end) {
                 Claim::Complete => return FetchEnd::Fault(Fault::Cancelled, None),
                 Claim::Wait => {
+                    self.counters.waits.store(true, Ordering::Relaxed);
                     let _ = timeout(CLAIM_RETRY_INTERVAL, self.blocks.changed()).await;
+                    self.counters.waits.store(false, Ordering::Relaxed);
                 }
                 Claim::Run(blocks) => match self.fetch_run(blocks).await {
                     Ok(true) => return FetchEnd::Complete,
@@ -144,7 +150,9 @@ impl FetchTask {
                 Ok(Err(_) | Ok(None)) => return Err(FetchEnd::Fault(Fault::Lost, None)),
                 Ok(Ok(Some(chunk))) => chunk,
             };
-            PullCounters::add(&counters.received_bytes, chunk.len() as u64);
+            for counter in [&counters.received_bytes, &*self.counters.received] {
+                PullCounters::add(counter, chunk.len() as u64);
+            }
             if let Some(rate_limit) = rate_limit {
                 rate_limit.acquire(chunk.len() as u64).await;
             }
@@ -225,9 +233,9 @@ impl FetchTask {
 fn end_of_error(error: RequestError) -> FetchEnd {
     match error {
         RequestError::Connection(..) => FetchEnd::Fault(Fault::Lost, None),
-        RequestError::Timeout(..) => FetchEnd::Fault(Fault::Stalled, None),
+        RequestError::Timeout(..) | RequestError::Slow(..) => FetchEnd::Fault(Fault::Stalled, None),
         RequestError::Status(_, _, retry_after) => FetchEnd::Fault(Fault::Refused, retry_after),
-        RequestError::AccessDenied(..) | RequestError::InvalidReply(..) => {
+        RequestError::AccessDenied(..) | RequestError::TokenWithheld(..) | RequestError::InvalidReply(..) => {
             FetchEnd::Fault(Fault::Refused, None)
         }
     }

@@ -3,19 +3,26 @@
 //! Invariant: a peer has an id exactly while it is connected. An id is used once. A banned or rejected peer
 //! never gets an id again, and is not added again.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tightwad_core::Backoff;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::net::peer::Peer;
+use crate::net::peer::{MAX_PEERS_PER_ADDRESS, Peer};
 use crate::net::pull::fetch::ByteCounters;
 use crate::picker::{Fault, PeerId, Slot};
 
-/// Largest number of active peers from discovery and peer exchange. Peers of the user do not count.
+/// Largest number of active peers from discovery and peer exchange. Peers of the user do not count in any
+/// limit, and are never refused.
 const MAX_PEERS: usize = 64;
+/// Largest number of peers from discovery, over the whole pull.
+const MAX_DISCOVERED_PEERS: usize = 64;
+/// Largest number of peers from peer exchange, over the whole pull. Entries of banned peers stay.
+const MAX_EXCHANGED_PEERS: usize = 192;
+/// Largest number of peers that one peer may tell.
+const MAX_PEERS_PER_TELLER: usize = 16;
 /// Backoff of a peer whose fetch failed.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 /// Consecutive fetches without data after which a peer is rejected.
@@ -36,16 +43,26 @@ pub(crate) enum PeerState {
     Rejected,
 }
 
+/// The party that named a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerOrigin {
+    /// The user.
+    User,
+    /// Discovery on the local network.
+    Discovery,
+    /// The peer at this address, by peer exchange.
+    Exchange(IpAddr),
+}
+
 /// A peer that the pull knows.
 pub(crate) struct PeerEntry {
     pub(crate) peer: Peer,
-    /// Whether the user named the peer.
-    pub(crate) user_supplied: bool,
+    pub(crate) origin: PeerOrigin,
     pub(crate) state: PeerState,
     pub(crate) id: Option<PeerId>,
-    /// The pieces that the peer has.
+    /// The pieces that the peer has. Empty while the peer is not connected.
     pub(crate) have: Vec<bool>,
-    /// The pieces that the peer fetched at some time.
+    /// The pieces that the peer fetched at some time. Empty while the peer is not connected.
     pub(crate) in_progress: Vec<bool>,
     /// The number of running fetches from the peer.
     pub(crate) in_flight: u32,
@@ -72,30 +89,28 @@ pub(crate) struct PeerTable {
 
 impl PeerTable {
     /// Adds `peer`, or reactivates it. Returns its index when it needs a new watcher.
-    pub(crate) fn add(&mut self, peer: Peer, user_supplied: bool, pieces: usize) -> Option<usize> {
+    pub(crate) fn add(&mut self, peer: Peer, origin: PeerOrigin) -> Option<usize> {
         if let Some(index) = self.entries.iter().position(|entry| entry.peer == peer) {
             let entry = &mut self.entries[index];
-            entry.user_supplied |= user_supplied;
+            if origin == PeerOrigin::User {
+                entry.origin = origin;
+            }
             let reactivates = entry.state == PeerState::Disconnected;
             if reactivates {
                 entry.state = PeerState::Active;
             }
             return reactivates.then_some(index);
         }
-        let is_active = |entry: &&PeerEntry| entry.state == PeerState::Active && !entry.user_supplied;
-        let active = self.entries.iter().filter(is_active).count();
-        // Entries of banned peers stay, so their total is bounded too: a malicious peer can send many
-        // addresses.
-        if !user_supplied && (active >= MAX_PEERS || self.entries.len() >= 4 * MAX_PEERS) {
+        if !self.has_room(&peer, origin) {
             return None;
         }
         self.entries.push(PeerEntry {
             peer,
-            user_supplied,
+            origin,
             state: PeerState::Active,
             id: None,
-            have: vec![false; pieces],
-            in_progress: vec![false; pieces],
+            have: Vec::new(),
+            in_progress: Vec::new(),
             in_flight: 0,
             max_in_flight: u32::MAX,
             fetches_since_change: 0,
@@ -109,20 +124,41 @@ impl PeerTable {
         Some(self.entries.len() - 1)
     }
 
-    /// Whether another connected peer answers from `address`. Both entries are then one machine.
-    pub(crate) fn is_duplicate(&self, index: usize, address: Option<SocketAddr>) -> bool {
-        let mut others = self.entries.iter().enumerate().filter(|(other, _)| *other != index);
-        address.is_some() && others.any(|(_, entry)| entry.id.is_some() && entry.address == address)
+    /// Whether the limits admit a further peer.
+    fn has_room(&self, peer: &Peer, origin: PeerOrigin) -> bool {
+        let count = |counts: &dyn Fn(&PeerEntry) -> bool| {
+            let others = self.entries.iter().filter(|entry| entry.origin != PeerOrigin::User);
+            others.filter(|entry| counts(entry)).count()
+        };
+        let is_exchanged = |entry: &PeerEntry| matches!(entry.origin, PeerOrigin::Exchange(_));
+        let has_room_of_origin = match origin {
+            PeerOrigin::User => return true,
+            PeerOrigin::Discovery => count(&|entry| entry.origin == origin) < MAX_DISCOVERED_PEERS,
+            PeerOrigin::Exchange(_) => {
+                count(&|entry| entry.origin == origin) < MAX_PEERS_PER_TELLER
+                    && count(&is_exchanged) < MAX_EXCHANGED_PEERS
+            }
+        };
+        has_room_of_origin
+            && count(&|entry| entry.state == PeerState::Active) < MAX_PEERS
+            && count(&|entry| entry.peer.host() == peer.host()) < MAX_PEERS_PER_ADDRESS
     }
 
-    /// Connects the peer at `index`: gives it a new id.
-    pub(crate) fn connect(&mut self, index: usize) -> PeerId {
+    /// The index of another connected peer that answers from `address`. Both entries are then one machine.
+    pub(crate) fn duplicate_of(&self, index: usize, address: Option<SocketAddr>) -> Option<usize> {
+        let mut others = self.entries.iter().enumerate().filter(|(other, _)| *other != index);
+        let duplicate = others
+            .find(|(_, entry)| entry.id.is_some() && entry.address.is_some() && entry.address == address);
+        duplicate.map(|(other, _)| other)
+    }
+
+    /// Connects the peer at `index` of a file with `pieces` pieces: gives it a new id.
+    pub(crate) fn connect(&mut self, index: usize, pieces: usize) -> PeerId {
         let id = PeerId(u32::try_from(self.index_by_id.len()).unwrap_or(u32::MAX));
         self.index_by_id.push(index);
         let entry = &mut self.entries[index];
         entry.id = Some(id);
-        entry.have.fill(false);
-        entry.in_progress.fill(false);
+        (entry.have, entry.in_progress) = (vec![false; pieces], vec![false; pieces]);
         (entry.backoff_until, entry.consecutive_failures, entry.last_error) = (None, 0, None);
         (entry.max_in_flight, entry.fetches_since_change) = (u32::MAX, 0);
         id
@@ -238,31 +274,58 @@ mod tests {
     #[test]
     fn peer_is_added_once_and_each_connection_has_a_new_id() {
         let mut peers = PeerTable::default();
-        assert_eq!(peers.add(peer(1), true, 3), Some(0));
-        assert_eq!(peers.add(peer(1), false, 3), None);
-        let first = peers.connect(0);
+        assert_eq!(peers.add(peer(1), PeerOrigin::User), Some(0));
+        assert_eq!(peers.add(peer(1), PeerOrigin::Discovery), None);
+        let first = peers.connect(0, 3);
         assert_eq!(peers.index_of(first), Some(0));
         peers.entries[0].id = None;
-        let second = peers.connect(0);
+        let second = peers.connect(0, 3);
         assert_ne!(first, second);
         assert_eq!((peers.index_of(first), peers.index_of(second)), (None, Some(0)));
         peers.entries[0].state = PeerState::Banned;
-        assert_eq!(peers.add(peer(1), true, 3), None, "a banned peer stays banned");
+        assert_eq!(peers.add(peer(1), PeerOrigin::User), None, "a banned peer stays banned");
+    }
+
+    /// A peer at the address `10.0.NETWORK.MACHINE`.
+    fn peer_at(network: u8, machine: u8) -> Peer {
+        Peer::seeder(&format!("10.0.{network}.{machine}:7712")).unwrap()
     }
 
     #[test]
-    fn exchanged_peers_are_bounded() {
+    fn one_address_gets_few_entries() {
         let mut peers = PeerTable::default();
-        let added = (1..200).filter(|port| peers.add(peer(*port), false, 1).is_some()).count();
-        assert_eq!(added, MAX_PEERS);
-        assert!(peers.add(peer(300), true, 1).is_some());
+        let added = (1..200).filter(|port| peers.add(peer(*port), PeerOrigin::Discovery).is_some());
+        assert_eq!(added.count(), MAX_PEERS_PER_ADDRESS);
+        assert!(peers.add(peer_at(1, 1), PeerOrigin::Discovery).is_some());
+        assert!(peers.add(peer(300), PeerOrigin::User).is_some());
+    }
+
+    #[test]
+    fn one_teller_gets_few_entries() {
+        let mut peers = PeerTable::default();
+        let mut add = |network, machine, origin| {
+            let index = peers.add(peer_at(network, machine), origin);
+            // Dead peers free their places among the active ones, but stay in the table.
+            index.map(|index| peers.entries[index].state = PeerState::Disconnected).is_some()
+        };
+        let mut tell = |teller: u8| {
+            let origin = PeerOrigin::Exchange(IpAddr::from([10, 0, 0, teller]));
+            (0..200).filter(|machine| add(teller, *machine, origin)).count()
+        };
+        assert_eq!(tell(1), MAX_PEERS_PER_TELLER);
+        assert_eq!(tell(2), MAX_PEERS_PER_TELLER);
+        let all: usize = (3..100).map(&mut tell).sum();
+        assert_eq!(all, MAX_EXCHANGED_PEERS - 2 * MAX_PEERS_PER_TELLER);
+        let discovered = (0..200).filter(|machine| add(200, *machine, PeerOrigin::Discovery)).count();
+        assert_eq!(discovered, MAX_DISCOVERED_PEERS);
+        assert!(add(201, 1, PeerOrigin::User));
     }
 
     #[test]
     fn failed_peer_backs_off() {
         let mut peers = PeerTable::default();
-        peers.add(peer(1), true, 1);
-        peers.connect(0);
+        peers.add(peer(1), PeerOrigin::User);
+        peers.connect(0, 1);
         assert_eq!(peers.slots(4, 10).len(), 1);
         assert!(!peers.entries[0].record_fetch(0, Some(Fault::Lost), None));
         assert!(peers.slots(4, 10).is_empty() && peers.next_retry().is_some());
@@ -274,8 +337,8 @@ mod tests {
     #[test]
     fn busy_peer_gets_fewer_fetches() {
         let mut peers = PeerTable::default();
-        peers.add(peer(1), true, 1);
-        peers.connect(0);
+        peers.add(peer(1), PeerOrigin::User);
+        peers.connect(0, 1);
         let entry = &mut peers.entries[0];
         entry.in_flight = 3;
         assert!(!entry.record_fetch(0, Some(Fault::Refused), Some(Duration::from_secs(1))));

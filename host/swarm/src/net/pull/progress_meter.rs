@@ -18,7 +18,7 @@ pub(crate) struct ProgressMeter {
     initial_bytes: u64,
     /// Bytes received until the last measurement of the rate, and its time.
     last_measured: (u64, Instant),
-    /// Bytes received until the last new byte was seen, and the time.
+    /// Bytes received until the last progress was seen, and the time.
     last_received: (u64, Instant),
 }
 
@@ -34,10 +34,10 @@ impl ProgressMeter {
         self.last_measured.1 + RATE_INTERVAL
     }
 
-    /// The time since the last received byte.
-    pub(crate) fn idle_time(&mut self, counters: &PullCounters) -> Duration {
+    /// The time since the last progress: `min_bytes` further bytes.
+    pub(crate) fn idle_time(&mut self, counters: &PullCounters, min_bytes: u64) -> Duration {
         let received = PullCounters::get(&counters.received_bytes);
-        if received > self.last_received.0 {
+        if received - self.last_received.0 >= min_bytes.max(1) {
             self.last_received = (received, Instant::now());
         }
         self.last_received.1.elapsed()

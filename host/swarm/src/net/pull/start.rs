@@ -12,6 +12,7 @@ use crate::net::pull::driver::Driver;
 use crate::net::pull::fetch::PullContext;
 use crate::net::pull::limits::{PullLimits, Seeding};
 use crate::net::pull::order::PieceOrder;
+use crate::net::pull::peer_table::PeerOrigin;
 use crate::net::pull::report::{Progress, PullCounters, PullError, PullSummary};
 use crate::net::seed::seeds::Seeds;
 use crate::picker::Picker;
@@ -73,7 +74,10 @@ impl Pull {
         {
             cleanup.temporary_seed = Some(seeding.seeds.clone());
         }
-        let pulled = self.driver(progress)?.run().await;
+        let driver = self.driver(progress)?;
+        let missing = driver.missing_bytes();
+        run_blocking(&store, move |store| store.check_free_space(missing)).await?;
+        let pulled = driver.run().await;
         let finish = pulled.is_ok() && store.is_complete();
         let ended =
             run_blocking(&store, move |store| if finish { store.finish(replace) } else { store.sync() })
@@ -99,7 +103,7 @@ impl Pull {
         };
         let mut driver = Driver::new(context, picker, order, limits, seeding, discovered, progress);
         for peer in peers {
-            driver.add_peer(peer, true);
+            driver.add_peer(peer, PeerOrigin::User);
         }
         Ok(driver)
     }

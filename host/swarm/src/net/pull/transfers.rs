@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -28,7 +29,24 @@ struct ActiveFetch {
     from_end: bool,
     started: Instant,
     counters: ByteCounters,
+    /// The start of the last measurement of the fetch's rate, and the bytes received until then.
+    measured: (Instant, u64),
     task: AbortHandle,
+}
+
+impl ActiveFetch {
+    /// Whether the fetch received less than `min_bytes_per_second` during the last `window`. A fetch that
+    /// waits for others is not slow.
+    fn is_slow(&mut self, window: Duration, min_bytes_per_second: u64) -> bool {
+        let (since, before) = self.measured;
+        let (elapsed, received) = (since.elapsed(), PullCounters::get(&self.counters.received));
+        let waits = self.counters.waits.load(Ordering::Relaxed);
+        if elapsed < window && !waits {
+            return false;
+        }
+        self.measured = (Instant::now(), received);
+        !waits && ((received - before) as f64) < min_bytes_per_second as f64 * elapsed.as_secs_f64()
+    }
 }
 
 /// The fetches of a pull.
@@ -44,8 +62,7 @@ pub(crate) struct Transfers {
     /// Watchers and fetches. Dropping the set aborts them.
     pub(crate) tasks: JoinSet<()>,
     pub(crate) event_tx: mpsc::Sender<PeerEvent>,
-    max_requests_per_peer: u32,
-    max_requests: u32,
+    limits: PullLimits,
     piece_blocks: HashMap<u32, Arc<PieceBlocks>>,
     active: HashMap<FetchId, ActiveFetch>,
     last_fetch_id: FetchId,
@@ -68,8 +85,7 @@ impl Transfers {
             events: Vec::new(),
             tasks: JoinSet::new(),
             event_tx,
-            max_requests_per_peer: limits.max_requests_per_peer,
-            max_requests: limits.max_requests,
+            limits: limits.clone(),
             piece_blocks: HashMap::new(),
             active: HashMap::new(),
             last_fetch_id: 0,
@@ -78,8 +94,8 @@ impl Transfers {
 
     /// The free slots of all peers.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        let free = self.max_requests.saturating_sub(self.in_flight());
-        self.peers.slots(self.max_requests_per_peer, free)
+        let free = self.limits.max_requests.saturating_sub(self.in_flight());
+        self.peers.slots(self.limits.max_requests_per_peer, free)
     }
 
     /// Handles the end of a fetch's task. Fails only when the file cannot be written.
@@ -105,6 +121,35 @@ impl Transfers {
         Ok(())
     }
 
+    /// Ends fetches that receive too little while another peer could send their piece: otherwise, peers that
+    /// drip could hold the last pieces for ever.
+    pub(crate) fn end_slow_fetches(&mut self) -> Result<(), PullError> {
+        let (window, min_rate) = (self.limits.stall_timeout, self.limits.effective_min_rate());
+        let slow = self
+            .active
+            .iter_mut()
+            .filter_map(|(fetch, active)| active.is_slow(window, min_rate).then_some((*fetch, active.piece)));
+        for (fetch, piece) in slow.collect::<Vec<_>>() {
+            if self.has_alternative(piece) {
+                self.on_fetch_ended(fetch, FetchEnd::Fault(Fault::Stalled, None))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a peer that has `piece` waits for its blocks, or has a free slot for it.
+    fn has_alternative(&self, piece: u32) -> bool {
+        let mut fetches = self.active.values().filter(|active| active.piece == piece);
+        let is_idle = |slot: &Slot| {
+            self.peers.index_of(slot.peer).is_some_and(|peer_index| {
+                self.peers.entries[peer_index].have.get(piece as usize) == Some(&true)
+                    && !self.is_fetched_from(piece, peer_index)
+            })
+        };
+        fetches.any(|active| active.counters.waits.load(Ordering::Relaxed))
+            || self.slots().iter().any(is_idle)
+    }
+
     /// Disconnects a peer permanently. `state` is [`PeerState::Banned`] or [`PeerState::Rejected`].
     pub(crate) fn close_peer(&mut self, peer_index: usize, state: PeerState, reason: &str) {
         tracing::info!(peer = %self.peers.entries[peer_index].peer, reason, "a peer is not used any more");
@@ -125,6 +170,7 @@ impl Transfers {
         }
         let entry = &mut self.peers.entries[peer_index];
         entry.in_flight = 0;
+        (entry.have, entry.in_progress) = (Vec::new(), Vec::new());
         if let Some(id) = entry.id.take() {
             self.events.push(Event::Left(id));
         }
@@ -195,7 +241,7 @@ impl Transfers {
             blocks: blocks.clone(),
             from_end: balance > 0,
             context: self.context.clone(),
-            counters: ByteCounters { fetch: Arc::default(), peer: entry.counters.peer.clone() },
+            counters: ByteCounters { peer: entry.counters.peer.clone(), ..ByteCounters::default() },
         };
         let (id, from_end, counters) = (fetch.id, fetch.from_end, fetch.counters.clone());
         let event_tx = self.event_tx.clone();
@@ -204,7 +250,9 @@ impl Transfers {
             let _ = event_tx.send(PeerEvent::FetchEnded(id, end)).await;
         });
         let started = Instant::now();
-        self.active.insert(id, ActiveFetch { peer_index, piece, from_end, started, counters, task });
+        let measured = (started, 0);
+        self.active
+            .insert(id, ActiveFetch { peer_index, piece, from_end, started, counters, measured, task });
         if let Some(seed) = self.seed() {
             seed.start_piece(piece);
         }
@@ -231,8 +279,8 @@ impl Transfers {
         let Some(peer_index) = self.peers.index_of(pick.peer).filter(|_| offered) else { return };
         let entry = &self.peers.entries[peer_index];
         let has_piece = entry.have.get(pick.piece as usize).copied().unwrap_or(false);
-        let has_slot =
-            entry.free_slots(self.max_requests_per_peer) > 0 && self.in_flight() < self.max_requests;
+        let has_slot = entry.free_slots(self.limits.max_requests_per_peer) > 0
+            && self.in_flight() < self.limits.max_requests;
         let is_new = self.remaining.contains(&pick.piece) && !self.is_fetched_from(pick.piece, peer_index);
         if has_piece && has_slot && is_new {
             self.start_fetch(peer_index, pick.piece);
@@ -264,7 +312,9 @@ impl Transfers {
     pub(crate) fn next_piece_for(&self, slot: &Slot) -> Option<(usize, u32)> {
         let peer_index = self.peers.index_of(slot.peer)?;
         let entry = &self.peers.entries[peer_index];
-        if entry.free_slots(self.max_requests_per_peer) == 0 || self.in_flight() >= self.max_requests {
+        if entry.free_slots(self.limits.max_requests_per_peer) == 0
+            || self.in_flight() >= self.limits.max_requests
+        {
             return None;
         }
         let is_open =

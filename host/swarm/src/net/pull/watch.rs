@@ -58,7 +58,8 @@ impl PeerWatcher {
         let (mut since, mut failures) = (None, 0);
         loop {
             let started = Instant::now();
-            let reply = self.client.have(&self.peer, self.root(), since, LONG_POLL_TIME).await;
+            let wanted = (self.root(), self.piece_count());
+            let reply = self.client.have(&self.peer, wanted, since, LONG_POLL_TIME).await;
             match reply {
                 Ok((have, address)) => {
                     (since, failures) = (Some(have.version), 0);
@@ -91,8 +92,7 @@ impl PeerWatcher {
         loop {
             match self.client.file_size(&self.peer, self.root()).await {
                 Ok(size) if size == self.manifest.size() => {
-                    let piece_count = u32::try_from(self.manifest.pieces().len()).unwrap_or(u32::MAX);
-                    let (pieces, in_progress) = (vec![(0, piece_count)], Vec::new());
+                    let (pieces, in_progress) = (vec![(0, self.piece_count())], Vec::new());
                     let event =
                         PeerEvent::Have { peer_index, address: None, seeder: None, pieces, in_progress };
                     let _ = self.event_tx.send(event).await;
@@ -120,7 +120,7 @@ impl PeerWatcher {
         // An invalid reply of a web server is permanent, such as missing support for range requests.
         let is_permanent =
             matches!(error, RequestError::InvalidReply(..)) && matches!(self.peer, Peer::WebSeed(_));
-        if is_permanent || matches!(error, RequestError::AccessDenied(..)) {
+        if is_permanent || matches!(error, RequestError::AccessDenied(..) | RequestError::TokenWithheld(_)) {
             let _ = self.event_tx.send(PeerEvent::Rejected { peer_index, reason }).await;
             return ControlFlow::Break(());
         }
@@ -139,14 +139,19 @@ impl PeerWatcher {
         let mut interval = FIRST_EXCHANGE_INTERVAL;
         loop {
             // Errors are ignored here: `poll_have` meets and reports them too.
-            if let Ok(list) = self.client.exchange_peers(&self.peer, self.root(), &announce).await
-                && self.event_tx.send(PeerEvent::Exchanged(list.peers)).await.is_err()
-            {
-                return;
+            if let Ok(list) = self.client.exchange_peers(&self.peer, self.root(), &announce).await {
+                let event = PeerEvent::Exchanged { peer_index: self.peer_index, addresses: list.peers };
+                if self.event_tx.send(event).await.is_err() {
+                    return;
+                }
             }
             sleep(interval).await;
             interval = (2 * interval).min(MAX_EXCHANGE_INTERVAL);
         }
+    }
+
+    fn piece_count(&self) -> u32 {
+        u32::try_from(self.manifest.pieces().len()).unwrap_or(u32::MAX)
     }
 
     fn root(&self) -> Digest {

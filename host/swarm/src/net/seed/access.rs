@@ -19,6 +19,11 @@ impl Access {
         Self { token, allows: Some(Box::new(allows)) }
     }
 
+    /// Whether the seeder asks for a token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Whether the header carries the token. True when the seeder has no token.
     pub(crate) fn admits_token(&self, header: Option<&[u8]>) -> bool {
         self.token.as_ref().is_none_or(|token| token.admits(header))

@@ -11,21 +11,24 @@ use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_T
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use crate::disk::error::StoreError;
 use crate::disk::manifest::Manifest;
 use crate::disk::store::Store;
 use crate::net::rate_limit::RateLimit;
 use crate::net::seed::access::address_of;
 use crate::net::seed::refusal::Refusal;
+use crate::net::seed::seeds::Seeds;
 use crate::net::seed::state::SeedState;
-use crate::net::seed::uploads::UploadPermit;
+use crate::net::seed::uploads::Upload;
 
 /// Longest wait of an upload for a slot.
 const UPLOAD_SLOT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The bytes that an upload reads in one step and holds in memory.
 const READ_CHUNK_BYTES: u64 = 512 << 10;
+/// The bytes that an upload offers to its reader in one step: a reader that takes this much is not stalled.
+const OFFER_BYTES: usize = 64 << 10;
 
 /// Sends one byte range, or the complete file without a `Range` header. The store must have all its pieces.
 pub(crate) async fn data(
@@ -42,9 +45,9 @@ pub(crate) async fn data(
         return Err(Refusal::RangeUnavailable);
     }
     let address = address_of(&request).unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    let permit = state.uploads.begin(address).ok_or(Refusal::TooManyUploads)?;
-    let slot = timeout(UPLOAD_SLOT_TIMEOUT, state.upload_slots.clone().acquire_owned()).await;
-    let slot = slot.ok().and_then(Result::ok).ok_or(Refusal::TooManyUploads)?;
+    let upload = state.uploads.begin(address).ok_or(Refusal::TooManyUploads)?;
+    let turn = timeout(UPLOAD_SLOT_TIMEOUT, upload.wait_for_turn()).await;
+    turn.map_err(|_| Refusal::TooManyUploads)?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_LENGTH, (bytes.end - bytes.start).into());
     let content = [(CONTENT_TYPE, "application/octet-stream"), (ACCEPT_RANGES, "bytes")];
@@ -52,14 +55,15 @@ pub(crate) async fn data(
         let range = format!("bytes {}-{}/{size}", bytes.start, bytes.end - 1);
         headers.insert(CONTENT_RANGE, range.parse().map_err(|_| Refusal::RangeUnavailable)?);
     }
-    let upload = Upload {
+    let body = UploadBody {
         store: seed.store.clone(),
+        seeds: state.seeds.clone(),
         bytes,
+        chunk: Bytes::new(),
         rate_limit: state.rate_limit.clone(),
-        _permit: permit,
-        _slot: slot,
+        upload,
     };
-    let body = Body::from_stream(stream::try_unfold(upload, Upload::next_chunk));
+    let body = Body::from_stream(stream::try_unfold(body, UploadBody::next_offer));
     Ok((status, content, headers, body).into_response())
 }
 
@@ -92,24 +96,44 @@ fn overlapping_pieces(manifest: &Manifest, bytes: &Range<u64>) -> impl Iterator<
     (first..end).filter_map(|piece| u32::try_from(piece).ok())
 }
 
-/// The body of an upload. Dropping it frees the upload slot.
-struct Upload {
+/// The body of an upload. Dropping it frees the upload's turn.
+struct UploadBody {
     store: Arc<Store>,
+    seeds: Arc<Seeds>,
+    /// The bytes that are not read yet.
     bytes: Range<u64>,
+    /// The bytes that are read, but not offered to the reader yet.
+    chunk: Bytes,
     rate_limit: Option<Arc<RateLimit>>,
-    _permit: UploadPermit,
-    _slot: OwnedSemaphorePermit,
+    upload: Upload,
 }
 
-impl Upload {
-    /// The next chunk. The body asks for it only after it has sent the last one.
-    async fn next_chunk(mut self) -> std::io::Result<Option<(Bytes, Self)>> {
-        let remaining = self.bytes.end - self.bytes.start;
-        if remaining == 0 {
+impl UploadBody {
+    /// The next bytes for the reader. The server asks for them only after the reader took the last ones.
+    async fn next_offer(mut self) -> std::io::Result<Option<(Bytes, Self)>> {
+        let mut has_turn = self.upload.set_offered(false);
+        if has_turn && self.chunk.is_empty() {
+            self.chunk = self.next_chunk().await?;
+        }
+        if self.chunk.is_empty() && has_turn {
             return Ok(None);
         }
+        let offer = self.chunk.split_to(self.chunk.len().min(OFFER_BYTES));
+        has_turn = has_turn && self.upload.set_offered(true);
+        if has_turn {
+            Ok(Some((offer, self)))
+        } else {
+            Err(std::io::Error::other("the upload lost its turn"))
+        }
+    }
+
+    /// Reads the next chunk, as fast as the rate limit allows. Empty at the end of the range.
+    async fn next_chunk(&mut self) -> std::io::Result<Bytes> {
         let max = self.rate_limit.as_ref().map_or(READ_CHUNK_BYTES, |rate| rate.chunk_size(READ_CHUNK_BYTES));
-        let length = remaining.min(max);
+        let length = (self.bytes.end - self.bytes.start).min(max);
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
         if let Some(rate_limit) = &self.rate_limit {
             rate_limit.acquire(length).await;
         }
@@ -118,12 +142,19 @@ impl Upload {
             let mut buffer = vec![0; usize::try_from(length).unwrap_or_default()];
             store.read(offset, &mut buffer).map(|()| Bytes::from(buffer))
         });
-        let bytes = read.await.map_err(std::io::Error::other)?.map_err(|error| {
-            tracing::warn!(%error, "a seeded file cannot be read");
-            std::io::Error::other(error.to_string())
-        })?;
+        let chunk = read.await.map_err(std::io::Error::other)?.map_err(|error| self.on_read_error(&error))?;
         self.bytes.start += length;
-        Ok(Some((bytes, self)))
+        Ok(chunk)
+    }
+
+    /// Withdraws a file that changed: its other bytes may be wrong too.
+    fn on_read_error(&self, error: &StoreError) -> std::io::Error {
+        let withdrawn = matches!(error, StoreError::Changed(_));
+        if withdrawn {
+            self.seeds.remove(self.store.manifest().root());
+        }
+        tracing::warn!(%error, withdrawn, "a seeded file cannot be read");
+        std::io::Error::other(error.to_string())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Handlers that report a seeder's models, pieces and peers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json;
@@ -93,10 +93,10 @@ pub(crate) async fn peers(
     let seed = state.seed(&root)?;
     let address = address_of(&request);
     let body = axum::body::to_bytes(request.into_body(), MAX_ANNOUNCE_BYTES).await.unwrap_or_default();
-    let sender = address.zip(announced_port(&body)).map(|(address, port)| seeder_url(address, port));
-    let peers = seed.peers_for(sender.as_deref(), address.is_some_and(|address| address.is_loopback()));
+    let sender = address.zip(announced_port(&body)).map(SocketAddr::from);
+    let peers = seed.peers_for(sender, address.is_some_and(|address| address.is_loopback()));
     if let Some(sender) = sender {
-        seed.add_peer(&sender);
+        seed.add_peer(sender);
     }
     Ok(Json(PeerList { peers }))
 }
@@ -105,10 +105,6 @@ pub(crate) async fn peers(
 fn announced_port(body: &Bytes) -> Option<u16> {
     let announce: Announce = serde_json::from_slice(body).ok()?;
     announce.port.filter(|&port| port > 0)
-}
-
-fn seeder_url(address: IpAddr, port: u16) -> String {
-    format!("http://{}", SocketAddr::new(address, port))
 }
 
 fn count(pieces: usize) -> u32 {

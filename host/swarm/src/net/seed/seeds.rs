@@ -3,17 +3,21 @@
 //! Invariant: each root maps to the store and the JSON of the manifest with that root.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use tightwad_core::sync;
+use tightwad_core::{random_hex, sync};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::disk::digest::Digest;
 use crate::disk::store::Store;
+use crate::net::peer::MAX_PEERS_PER_ADDRESS;
 
+/// Random bytes of a seeder's id.
+const SEEDER_ID_BYTES: usize = 8;
 /// Largest number of remembered peers of a model.
 const MAX_PEERS_PER_MODEL: usize = 64;
 /// Time after which a peer that does not announce itself again is forgotten.
@@ -31,8 +35,8 @@ pub(crate) struct Seed {
     pub(crate) manifest: Bytes,
     changed: watch::Sender<()>,
     in_progress: Mutex<InProgress>,
-    /// The time of each peer's last announce, by URL.
-    peers: Mutex<HashMap<String, Instant>>,
+    /// The time of each peer's last announce.
+    peers: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 /// The pieces in flight, and the number of pieces that began so far.
@@ -44,7 +48,7 @@ struct InProgress {
 
 impl Default for Seeds {
     fn default() -> Self {
-        Self { id: format!("{:016x}", fastrand::u64(..)), seeds: RwLock::default() }
+        Self { id: random_hex::<SEEDER_ID_BYTES>(), seeds: RwLock::default() }
     }
 }
 
@@ -97,8 +101,8 @@ impl Seeds {
         stores
     }
 
-    /// Remembers that `peer` (`http://ADDRESS:PORT`) seeds the model `root`, for peer exchange.
-    pub fn add_peer(&self, root: Digest, peer: &str) {
+    /// Remembers that the seeder at `peer` has the model `root`, for peer exchange.
+    pub fn add_peer(&self, root: Digest, peer: SocketAddr) {
         if let Some(seed) = self.get(root) {
             seed.add_peer(peer);
         }
@@ -144,25 +148,57 @@ impl Seed {
         self.changed.subscribe()
     }
 
-    /// Remembers `peer`. Above the limit, forgets the peer with the oldest announce.
-    pub(crate) fn add_peer(&self, peer: &str) {
+    /// Remembers `peer`. Above a limit, forgets the oldest announce of the address with the most peers.
+    pub(crate) fn add_peer(&self, peer: SocketAddr) {
         let mut peers = sync::lock(&self.peers);
-        peers.insert(peer.to_owned(), Instant::now());
-        if peers.len() > MAX_PEERS_PER_MODEL {
-            let oldest = peers.iter().min_by_key(|(_, announced)| **announced).map(|(peer, _)| peer.clone());
-            if let Some(oldest) = oldest {
-                peers.remove(&oldest);
-            }
+        peers.insert(peer, Instant::now());
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for peer in peers.keys() {
+            *counts.entry(peer.ip()).or_default() += 1;
+        }
+        let (most, count) = counts.into_iter().max_by_key(|(_, count)| *count).unwrap_or((peer.ip(), 1));
+        if count > MAX_PEERS_PER_ADDRESS || peers.len() > MAX_PEERS_PER_MODEL {
+            let of_address = peers.iter().filter(|(peer, _)| peer.ip() == most);
+            let oldest = of_address.min_by_key(|(_, announced)| **announced).map(|(peer, _)| *peer);
+            oldest.map(|oldest| peers.remove(&oldest));
         }
     }
 
-    /// The remembered peers without `requester`. Loopback addresses are included only for a requester on this
-    /// machine (`is_local`).
-    pub(crate) fn peers_for(&self, requester: Option<&str>, is_local: bool) -> Vec<String> {
+    /// The URLs of the remembered peers without `requester`. Loopback addresses are included only for a
+    /// requester on this machine (`is_local`).
+    pub(crate) fn peers_for(&self, requester: Option<SocketAddr>, is_local: bool) -> Vec<String> {
         let mut peers = sync::lock(&self.peers);
         peers.retain(|_, announced| announced.elapsed() < PEER_TTL);
-        let is_hidden =
-            |peer: &str| !is_local && (peer.starts_with("http://127.") || peer.starts_with("http://[::1]"));
-        peers.keys().filter(|peer| Some(peer.as_str()) != requester && !is_hidden(peer)).cloned().collect()
+        let shown =
+            peers.keys().filter(|peer| Some(**peer) != requester && (is_local || !peer.ip().is_loopback()));
+        shown.map(|peer| format!("http://{peer}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::fixture::Model;
+    use crate::disk::manifest::Manifest;
+
+    #[test]
+    fn one_address_does_not_push_out_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Model::new("m").save(folder.path(), "m.gguf");
+        let manifest = Arc::new(Manifest::build(&path, 1 << 20, None, &|_| ()).unwrap());
+        let (seeds, root) = (Seeds::new(), manifest.root());
+        seeds.add(Arc::new(Store::open_complete(&path, manifest).unwrap()));
+        let honest: SocketAddr = "10.0.0.1:7712".parse().unwrap();
+        seeds.add_peer(root, honest);
+        for port in 1..200 {
+            seeds.add_peer(root, SocketAddr::from(([10, 0, 0, 2], port)));
+        }
+        let peers = seeds.get(root).unwrap().peers_for(None, false);
+        assert_eq!(peers.len(), 1 + MAX_PEERS_PER_ADDRESS);
+        assert!(peers.contains(&format!("http://{honest}")));
+        for machine in 3..100 {
+            seeds.add_peer(root, SocketAddr::from(([10, 0, 0, machine], 1)));
+        }
+        assert_eq!(seeds.get(root).unwrap().peers_for(None, false).len(), MAX_PEERS_PER_MODEL);
     }
 }

@@ -1,20 +1,20 @@
 //! The server of a seeder. `host/book/src/protocols/seeder.md` explains every field.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
-use tokio::net::{TcpListener, TcpStream};
+use tightwad_net::door::{self, DoorConfig, Shutdown};
+use tokio::net::TcpListener;
 
 use crate::net::seed::state::SeedState;
 use crate::net::seed::{data, guard, refusal, routes};
 
-/// The routes below `/v1/swarm`. The server must use `into_make_service_with_connect_info` with
-/// [`SocketAddr`]: without addresses, an allow list refuses every request.
+/// The routes below `/v1/swarm`. The server must be [`tightwad_net::door::serve`], which records the addresses of
+/// clients: without addresses, an allow list refuses every request.
 pub fn router(state: SeedState) -> Router {
     Router::new()
         .route("/v1/swarm", get(routes::list))
@@ -30,7 +30,7 @@ pub fn router(state: SeedState) -> Router {
         .with_state(state)
 }
 
-/// Serves until `shutdown` completes. Does not wait for running uploads.
+/// Serves until `shutdown` completes. Does not wait for running uploads: peers continue their downloads at other seeders.
 ///
 /// # Errors
 ///
@@ -40,17 +40,13 @@ pub async fn serve(
     state: SeedState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    // Requests and replies are small, and Nagle's algorithm would delay them.
-    let listener = listener.tap_io(|connection: &mut TcpStream| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY cannot be set for a connection");
-        }
-    });
-    let service = router(state).route("/health", get(async || "ok")).fallback(refusal::unknown_path);
-    let serving = axum::serve(listener, service.into_make_service_with_connect_info::<SocketAddr>());
-    // Not a graceful shutdown: peers continue their downloads at other seeders.
-    tokio::select! {
-        done = serving => done,
-        () = shutdown => Ok(()),
-    }
+    let access = state.access.clone();
+    let config = DoorConfig::new(move || access.has_token());
+    let router = router(state.clone())
+        .route("/health", get(async || "ok"))
+        .route("/ready", get(async || "ok"))
+        .fallback(refusal::unknown_path)
+        // Outside of all routes: an address that is not allowed learns nothing, not even which paths exist.
+        .layer(from_fn_with_state(state, guard::require_address));
+    door::serve(listener, router, config, Shutdown::after(shutdown, Duration::ZERO)).await.map(drop)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
-use tightwad_core::{Size, Token};
+use tightwad_core::{PluginSpec, Size, Token};
 use tightwad_modes::swarm::{PullSpec, PulledModel};
 use tightwad_modes::{Settings, swarm};
 use tightwad_net::AllowedNetwork;
@@ -27,7 +27,8 @@ use crate::cli::token::TokenParser;
 pub(crate) struct Pull {
     /// NAME, NAME@DIGEST or DIGEST. Only a complete digest pins the file.
     model: ModelRef,
-    /// File or folder to write to. Default: the user's models.
+    /// File or folder to write to. Default: the user's models. In a folder, the file gets the NAME. Without a NAME, it
+    /// gets the model's own name and the start of the digest.
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Address of a peer. Repeatable. Default: all seeders found on the local network.
@@ -43,8 +44,8 @@ pub(crate) struct Pull {
     /// Fetches only the pieces of these layers, such as 0..16. The rest of the file stays empty.
     #[arg(long, value_name = "A..B", value_parser = parse_layers)]
     layers: Option<Range<u32>>,
-    /// Bearer token of the peers.
-    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    /// Bearer token of the peers that --peer names. Other peers never receive it.
+    #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Download limit in bytes per second, such as 10M.
     #[arg(long, value_name = "SIZE")]
@@ -56,7 +57,7 @@ pub(crate) struct Pull {
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// Bearer token that other machines must send to this seeder.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     seed_token: Option<Token>,
     /// Seeds only to this address or network. Repeatable.
     #[arg(long, value_name = "ADDR")]
@@ -73,15 +74,18 @@ pub(crate) struct Pull {
     /// Seconds without data after which a request is given up.
     #[arg(long, value_name = "SECONDS", default_value_t = PullLimits::default().stall_timeout.as_secs())]
     stall_timeout: u64,
-    /// Seconds without data from any peer after which the pull ends.
+    /// Seconds below 1 KiB per second from all peers after which the pull ends.
     #[arg(long, value_name = "SECONDS", default_value_t = PullLimits::default().timeout.as_secs())]
     timeout: u64,
-    /// Replaces a different file of the same name.
+    /// Replaces a different file that --output or NAME names.
     #[arg(long)]
     replace: bool,
     /// Piece picker: a plugin's name or .wasm file.
     #[arg(long, default_value = "swarm")]
     picker: String,
+    /// SHA-256 that the piece picker must have.
+    #[arg(long, value_name = "DIGEST")]
+    picker_sha256: Option<String>,
     /// Setting of the piece picker, such as order=random. Repeatable.
     #[arg(long = "picker-setting", value_name = "KEY=VALUE", value_parser = crate::cli::args::key_value)]
     picker_settings: Vec<(String, String)>,
@@ -102,7 +106,8 @@ fn parse_layers(text: &str) -> Result<Range<u32>, String> {
 impl Pull {
     pub(crate) async fn run(self) -> Result<()> {
         let factory = HostFactory::new(plugin_folders::library(None, None)?);
-        let picker = factory.piece_picker(&self.picker).await.map_err(anyhow::Error::msg)?;
+        let picker = PluginSpec { name: self.picker.clone(), sha256: self.picker_sha256.clone() };
+        let picker = factory.piece_picker(&picker).await.map_err(anyhow::Error::msg)?;
         let (seeding, seeder_task) = self.start_seeder().await?;
         let output = match self.output.clone() {
             Some(path) => path,
@@ -151,7 +156,7 @@ impl Pull {
         &self,
     ) -> Result<(Option<Seeding>, Option<tokio::task::JoinHandle<std::io::Result<()>>>)> {
         let Some(listen) = &self.listen else { return Ok((None, None)) };
-        let token_source = "--seed-token or TIGHTWAD_TOKEN";
+        let token_source = "--seed-token or TIGHTWAD_SWARM_TOKEN";
         let listener = listen::bind(listen, self.seed_token.is_some(), token_source).await?;
         let seeds = Arc::new(Seeds::new());
         let seeding = Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) };

@@ -24,7 +24,7 @@ pub(crate) struct Seed {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7712")]
     listen: String,
     /// Bearer token that other machines must send.
-    #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Seeds only to this address or network, such as 192.168.1.0/24. Repeatable.
     #[arg(long, value_name = "ADDR")]
@@ -45,7 +45,8 @@ pub(crate) struct Seed {
 
 impl Seed {
     pub(crate) async fn run(self) -> Result<()> {
-        let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
+        let listener =
+            listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_SWARM_TOKEN").await?;
         let seeds = Arc::new(Seeds::new());
         for file in &self.files {
             let seeded = seed_file(&seeds, file, None, self.piece_size.map(|size| size.0)).await?;

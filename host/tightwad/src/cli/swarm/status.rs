@@ -16,8 +16,8 @@ pub(crate) struct Status {
     /// Address of a seeder or node. Repeatable. Default: all seeders found on the local network.
     #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
-    /// Bearer token of the seeders.
-    #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
+    /// Bearer token of the seeders that --peer names. Other seeders never receive it.
+    #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Seconds to look for seeders on the local network.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
@@ -36,7 +36,7 @@ impl Status {
         if peers.is_empty() {
             bail!("no seeder is announced on this network. Name one with --peer.");
         }
-        let client = Client::new(self.token.clone())?;
+        let client = Client::new(self.token.clone(), &self.peer)?;
         let (models, errors) = find_models(&client, &peers, None).await;
         for error in &errors {
             eprintln!("{error}");

@@ -7,7 +7,7 @@ use std::slice;
 use llama_cpp_sys_2 as sys;
 
 use crate::llama::kernels::attention::kernel::{Head, MAX_HEAD_SIZE, QueryRow, attend, visible_cells};
-use crate::llama::kernels::compute::ComputeParams;
+use crate::llama::kernels::compute::{ComputeParams, has_valid_size};
 use crate::llama::kernels::simd::{InstructionSet, LANES};
 
 /// The maximum number of query rows that share a load of the cache.
@@ -144,7 +144,8 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// True if the shapes are those of attention. On a worker, the shapes come from another machine.
+/// True if the shapes are those of attention. On a worker, the shapes come from another machine. ggml checks only that
+/// `ggml_nbytes` of each tensor fits in its buffer.
 fn shapes_match(
     queries: &sys::ggml_tensor,
     keys: &sys::ggml_tensor,
@@ -165,6 +166,7 @@ fn shapes_match(
         && result.ne == [values.ne[0], heads, tokens, batches]
         && (0..3).all(|next| result.nb[next + 1] == result.ne[next] as usize * result.nb[next])
         && result.nb[0] == size_of::<f32>()
+        && [queries, keys, values, mask, result].iter().all(|tensor| has_valid_size(tensor))
 }
 
 /// The address of a row of a tensor.
@@ -172,4 +174,34 @@ unsafe fn row_pointer(tensor: &sys::ggml_tensor, second: usize, third: usize, fo
     let offset = second * tensor.nb[1] + third * tensor.nb[2] + fourth * tensor.nb[3];
     // SAFETY: the caller ensures that the tensor has this row.
     unsafe { tensor.data.cast::<u8>().add(offset) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(ne: [i64; 4], nb: [usize; 4]) -> sys::ggml_tensor {
+        // SAFETY: zeros and null pointers are valid for all fields.
+        let empty = unsafe { std::mem::zeroed::<sys::ggml_tensor>() };
+        sys::ggml_tensor { ne, nb, ..empty }
+    }
+
+    #[test]
+    fn attention_refuses_sizes_that_wrap_around() {
+        let queries = tensor([64, 3, 4, 1], [4, 256, 768, 3072]);
+        let values = tensor([64, 32, 2, 1], [2, 128, 4096, 8192]);
+        let mask = tensor([32, 3, 1, 1], [2, 64, 192, 192]);
+        let result = tensor([64, 4, 3, 1], [4, 256, 1024, 3072]);
+        let accepts = |keys: &sys::ggml_tensor, mask: &sys::ggml_tensor| {
+            shapes_match(&queries, keys, &values, mask, &result)
+        };
+        let keys = tensor([64, 32, 2, 1], [2, 128, 4096, 8192]);
+        assert!(accepts(&keys, &mask));
+        assert!(
+            !accepts(&tensor(keys.ne, [2, usize::MAX / 31 - 4, 4096, 8192]), &mask),
+            "the last key wraps"
+        );
+        assert!(!accepts(&keys, &tensor(mask.ne, [2, usize::MAX / 2, 192, 192])), "the last mask wraps");
+        assert!(!accepts(&keys, &tensor([31, 3, 1, 1], mask.nb)), "the mask is too short");
+    }
 }
