@@ -229,7 +229,13 @@ async fn seeder_withdraws_a_changed_file() {
     assert_eq!(get(&data, "bytes=0-99").await.bytes().await.unwrap(), lab.bytes[..100]);
     let file = std::fs::File::options().write(true).open(&moved).unwrap();
     file.set_len(1000).unwrap();
-    assert!(get(&data, "bytes=0-99").await.bytes().await.is_err());
+    // The connection ends before or after the header.
+    let http = tightwad_net::machine_client().build().unwrap();
+    let answer = http.get(&data).header("range", "bytes=0-99").send().await;
+    assert!(match answer {
+        Ok(answer) => answer.bytes().await.is_err(),
+        Err(_) => true,
+    });
     assert!(seeds.store(root).is_none());
     assert_eq!(get(&data, "bytes=0-99").await.status(), StatusCode::NOT_FOUND);
     assert!(find_models(&client(), &[peer(address)], None).await.0.is_empty());
