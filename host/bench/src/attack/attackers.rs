@@ -43,9 +43,9 @@ impl Attack {
     /// Number of the attacker's requests that the host works on at the same time, as it does for honest clients.
     pub(crate) fn admitted(self) -> usize {
         match self {
-            Self::HalfOpen | Self::LargeBodies | Self::HostilePeer => 0,
+            Self::HalfOpen | Self::LargeBodies => 0,
             Self::StalledReaders => STALLED_READERS,
-            Self::FrozenScript | Self::LoopingPlugin => 1,
+            Self::FrozenScript | Self::LoopingPlugin | Self::HostilePeer => 1,
         }
     }
 }
