@@ -85,6 +85,20 @@ impl ToolCallParser {
     }
 }
 
+/// The parts of a whole text that arrives in pieces. Adjacent texts are joined.
+pub(crate) fn joined_parts<'a>(pieces: impl Iterator<Item = &'a str>) -> Vec<Part> {
+    let mut parser = ToolCallParser::default();
+    let mut parts: Vec<Part> = pieces.flat_map(|piece| parser.push(piece)).collect();
+    parts.extend(parser.finish());
+    parts.into_iter().fold(Vec::new(), |mut joined, part| {
+        match (joined.last_mut(), part) {
+            (Some(Part::Text(before)), Part::Text(text)) => before.push_str(&text),
+            (_, part) => joined.push(part),
+        }
+        joined
+    })
+}
+
 /// Number of bytes at the end of `text` that can begin a tool call.
 fn partial_tag_bytes(text: &str) -> usize {
     (1..OPEN_TAG.len()).rev().find(|length| text.ends_with(&OPEN_TAG[..*length])).unwrap_or(0)
@@ -105,17 +119,7 @@ mod tests {
     use super::*;
 
     fn split(pieces: &[&str]) -> Vec<Part> {
-        let mut parser = ToolCallParser::default();
-        let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
-        parts.extend(parser.finish());
-        // Adjacent texts are joined.
-        parts.into_iter().fold(Vec::new(), |mut joined, part| {
-            match (joined.last_mut(), part) {
-                (Some(Part::Text(before)), Part::Text(text)) => before.push_str(&text),
-                (_, part) => joined.push(part),
-            }
-            joined
-        })
+        joined_parts(pieces.iter().copied())
     }
 
     #[test]
