@@ -1,10 +1,7 @@
 //! Sampling settings with OpenAI's defaults.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-
 use serde_json::Value;
-use tightwad_core::{MAX_TOP_LOGPROBS, Sampling, SamplingSpec, TokenId};
+use tightwad_core::{MAX_TOP_LOGPROBS, Sampling, SamplingSpec, TokenId, random_bytes};
 use tightwad_net::http::ApiError;
 
 use crate::body::fields::RequestBody;
@@ -27,7 +24,7 @@ pub(crate) fn samplings(
         frequency_penalty: body.frequency_penalty.unwrap_or(0.0),
         logit_bias: logit_biases(body)?,
         // Without a seed, every request gets a random one.
-        seed: body.seed.map_or_else(|| RandomState::new().hash_one(0_u8), i64::cast_unsigned),
+        seed: body.seed.map_or_else(|| u64::from_ne_bytes(random_bytes()), i64::cast_unsigned),
         seed_is_random: body.seed.is_none(),
         logprobs: logprob_count(body, endpoint)?,
     };

@@ -1,10 +1,7 @@
 //! The JSON objects of both endpoints.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-
 use serde_json::{Value, json};
-use tightwad_core::{FinishReason, Outcome, Report, Usage};
+use tightwad_core::{FinishReason, Outcome, Report, Usage, random_hex};
 
 /// Usage and reports over all choices. The tokens of a prompt count once, however many choices it has.
 #[derive(Default)]
@@ -69,8 +66,11 @@ pub(crate) fn finish_reason(finish: FinishReason, calls: usize) -> &'static str 
     }
 }
 
+/// The random bytes of a tool call's id.
+const CALL_ID_BYTES: usize = 8;
+
 /// One tool call in a message.
 pub(crate) fn tool_call(name: &str, arguments: &str) -> Value {
-    let id = RandomState::new().hash_one(name);
-    json!({"id": format!("call_{id:016x}"), "type": "function", "function": {"name": name, "arguments": arguments}})
+    let id = random_hex::<CALL_ID_BYTES>();
+    json!({"id": format!("call_{id}"), "type": "function", "function": {"name": name, "arguments": arguments}})
 }
