@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use tightwad_engine::{Engine, EngineConfig, LoadError, Weights};
 use tightwad_zoo::GgufFile;
@@ -10,6 +11,18 @@ use crate::support::{folder, load_error, model, vocabulary};
 
 /// An edit of a model without weights, and the message.
 type Case = (fn(&mut GgufFile), &'static str);
+
+/// Writes each edited file to `path`, and checks the message of its load.
+fn check_refusals(path: &Path, cases: &[Case], after: impl Fn(&str)) {
+    for (edit, expected) in cases {
+        let mut file = vocabulary();
+        edit(&mut file);
+        file.write(path).unwrap();
+        let message = load_error(path);
+        assert!(message.contains(expected), "{message}");
+        after(expected);
+    }
+}
 
 #[test]
 fn each_kind_of_file_that_generates_no_text_has_its_own_message() {
@@ -32,13 +45,7 @@ fn each_kind_of_file_that_generates_no_text_has_its_own_message() {
         (|file| file.set_text("tokenizer.ggml.model", "no_vocab"), "it contains no tokenizer"),
     ];
     let path = folder("kinds").join("model.gguf");
-    for (edit, expected) in cases {
-        let mut file = vocabulary();
-        edit(&mut file);
-        file.write(&path).unwrap();
-        let message = load_error(&path);
-        assert!(message.contains(expected), "{message}");
-    }
+    check_refusals(&path, &cases, |_| ());
 }
 
 #[test]
@@ -56,14 +63,7 @@ fn vocabulary_lists_of_wrong_length_or_type_are_refused_before_llama_cpp_reads_t
         (|file| file.set_number("tokenizer.ggml.merges", 1), "tokenizer.ggml.merges has a wrong type"),
     ];
     let path = folder("lists").join("model.gguf");
-    for (edit, expected) in cases {
-        let mut file = vocabulary();
-        edit(&mut file);
-        file.write(&path).unwrap();
-        let message = load_error(&path);
-        assert!(message.contains(expected), "{message}");
-        assert!(Weights::load_vocabulary(&path).is_err(), "{expected}");
-    }
+    check_refusals(&path, &cases, |expected| assert!(Weights::load_vocabulary(&path).is_err(), "{expected}"));
 }
 
 #[test]
