@@ -51,14 +51,15 @@ impl JsonSize {
                 _ => {}
             }
             inside_word = is_word;
+            // The rest of a text that will be refused costs no time.
+            if self.parts > MAX_JSON_PARTS {
+                return Err(TooMuchJson::Parts);
+            }
+            if self.numbers > MAX_JSON_NUMBERS {
+                return Err(TooMuchJson::Numbers);
+            }
         }
-        if self.parts > MAX_JSON_PARTS {
-            Err(TooMuchJson::Parts)
-        } else if self.numbers > MAX_JSON_NUMBERS {
-            Err(TooMuchJson::Numbers)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,9 @@
 //! Modes drive sessions. A [`TargetSource`] opens a [`Target`], which verifies and decodes. A [`DrafterSource`] opens a
 //! [`Drafter`], which proposes.
 
+/// The name of threads that run scripts. The engine counts their CPU time like that of another program.
+pub const SCRIPT_THREAD_NAME: &str = "lua";
+
 mod api_key;
 mod backend;
 mod backoff;

@@ -1,12 +1,18 @@
 //! Reads replies of other machines with limits on bytes and time.
 //!
-//! Invariant: a [`Reply`] keeps no byte beyond `max_bytes`, and no read outlives the limits of time.
+//! Invariant: a [`Reply`] keeps no byte beyond `max_bytes`, and no read outlives the limits of time. Bytes are read at a
+//! limited rate: a machine that sends as fast as the network carries must not take the processors from the models.
 
 use std::time::Duration;
 
 use axum::body::Bytes;
 use reqwest::{RequestBuilder, Response, StatusCode};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+
+/// The rate at which the body of a reply is read. Text in JSON needs a small part of it.
+const MAX_BYTES_PER_SECOND: f64 = (32 << 20) as f64;
+/// Bytes worth this time are read at once.
+const MAX_BURST: Duration = Duration::from_millis(10);
 
 /// Limits of one reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +94,31 @@ pub struct Reply {
     limits: ReplyLimits,
     start: Instant,
     received: u64,
+    pace: Pace,
+}
+
+/// Limits the rate of reads.
+#[derive(Debug)]
+struct Pace {
+    /// The time that the bytes read until `last` take at the limited rate, as far as it has not passed.
+    debt: Duration,
+    last: Instant,
+}
+
+impl Pace {
+    /// Waits until the next bytes can be read.
+    async fn wait(&self) {
+        let excess = self.debt.saturating_sub(self.last.elapsed()).saturating_sub(MAX_BURST);
+        if !excess.is_zero() {
+            sleep(excess).await;
+        }
+    }
+
+    fn add(&mut self, bytes: usize) {
+        let time = Duration::from_secs_f64(bytes as f64 / MAX_BYTES_PER_SECOND);
+        self.debt = self.debt.saturating_sub(self.last.elapsed()) + time;
+        self.last = Instant::now();
+    }
 }
 
 impl Reply {
@@ -100,7 +131,8 @@ impl Reply {
         let start = Instant::now();
         let (wait, late) = limits.next_wait(Duration::ZERO, false);
         let response = timeout(wait, request.send()).await.map_err(|_| late)??;
-        Ok(Self { response, limits, start, received: 0 })
+        let pace = Pace { debt: Duration::ZERO, last: start };
+        Ok(Self { response, limits, start, received: 0, pace })
     }
 
     /// The status of the reply.
@@ -115,9 +147,12 @@ impl Reply {
     ///
     /// [`ReplyError`] if the connection fails or a limit is reached.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ReplyError> {
+        self.pace.wait().await;
         let (wait, late) = self.limits.next_wait(self.start.elapsed(), self.received > 0);
         let chunk = timeout(wait, self.response.chunk()).await.map_err(|_| late)??;
-        self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        let bytes = chunk.as_ref().map_or(0, Bytes::len);
+        self.received += bytes as u64;
+        self.pace.add(bytes);
         if self.received > self.limits.max_bytes {
             Err(ReplyError::TooLong(self.limits.max_bytes))
         } else {
@@ -211,6 +246,17 @@ mod tests {
         assert_eq!(reply.beginning(12, LIMITS.idle).await, b"012345678901");
         let reply = endless("x", Duration::from_secs(3600), LIMITS).await.unwrap();
         assert_eq!(reply.beginning(12, Duration::from_millis(20)).await, b"");
+    }
+
+    #[tokio::test]
+    async fn bytes_are_read_at_a_limited_rate() {
+        const BYTES: usize = 4 << 20;
+        let router = axum::Router::new().fallback(|| async { "x".repeat(BYTES) });
+        let start = Instant::now();
+        let reply = serve(router, ReplyLimits { max_bytes: BYTES as u64, ..LIMITS }).await.unwrap();
+        assert_eq!(reply.bytes().await.unwrap().len(), BYTES);
+        let least = Duration::from_secs_f64(BYTES as f64 / MAX_BYTES_PER_SECOND) / 2;
+        assert!(start.elapsed() > least, "{:?}", start.elapsed());
     }
 
     #[tokio::test]

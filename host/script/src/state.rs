@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use mlua::{Function, Lua, Value};
-use tightwad_core::{BackendError, Credentials, Outcome, SharedBackend};
+use tightwad_core::{BackendError, Credentials, Outcome, SCRIPT_THREAD_NAME, SharedBackend};
 use tightwad_net::door::WebNames;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -120,7 +120,8 @@ impl LuaState {
             runtime.block_on(serve(&own, stopwatch, inbox, loaded));
             drop(thread_life);
         };
-        let spawned = thread::Builder::new().name("lua".to_owned()).stack_size(STACK_BYTES).spawn(run);
+        let spawned =
+            thread::Builder::new().name(SCRIPT_THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(run);
         spawned
             .map_err(|error| ScriptError::new(format!("cannot start a thread for the script: {error}")))?;
         match state.wait_unless_stuck(&mut answer).await {

@@ -1,23 +1,30 @@
-//! Measures the CPU load of other programs and limits the threads of a pass to the free cores.
+//! Measures the CPU load of other programs and scripts, and limits the threads of a pass to the free cores.
 //!
 //! The threads of a pass wait for each other after every operation. If one thread shares its core with
 //! another program, all threads wait for complete time slices, hundreds of times per pass. With one of two
 //! cores busy with another program, a token of SmolLM2 took one second instead of 12 ms. So a pass gets no
 //! more threads than there are free cores.
+//!
+//! Lua functions run in this process, but compute like another program. Abandoned ones do not count: their threads have the
+//! lowest priority and take next to nothing from a pass.
 
+use std::collections::HashMap;
 use std::fs;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use tightwad_core::sync;
+use tightwad_core::{SCRIPT_THREAD_NAME, sync};
 
 /// The time between two samples of the load.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// The load of other programs, in cores, that does not count as a busy core.
 const IGNORED_LOAD: f64 = 0.4;
 
+/// Threads with this `nice` value or more do not count as load.
+const LOW_PRIORITY: i64 = 10;
+
 /// CPU times in clock ticks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct CpuTimes {
     /// Busy time of all processes on all cores.
     busy_ticks: u64,
@@ -25,6 +32,8 @@ struct CpuTimes {
     total_ticks: u64,
     /// Busy time of this process.
     process_ticks: u64,
+    /// Busy times of the threads that run scripts, by their ids.
+    script_ticks: HashMap<u32, u64>,
 }
 
 /// The last sample and its results.
@@ -59,22 +68,28 @@ pub(crate) fn thread_count(max_threads: i32) -> i32 {
 impl LoadMonitor {
     fn sample(&mut self) {
         let Some((now, cores)) = cpu_times() else { return };
-        if let Some(before) = self.last.replace(now) {
-            self.foreign_load = foreign_load(before, now, cores);
+        if let Some(before) = &self.last {
+            self.foreign_load = foreign_load(before, &now, cores);
         }
+        self.last = Some(now);
         self.cores = cores;
     }
 }
 
-/// The number of cores that other processes kept busy between two samples.
-fn foreign_load(before: CpuTimes, after: CpuTimes, cores: usize) -> f64 {
-    let increase = |of: fn(&CpuTimes) -> u64| of(&after).saturating_sub(of(&before)) as f64;
+/// The number of cores that other processes and scripts kept busy between two samples.
+fn foreign_load(before: &CpuTimes, after: &CpuTimes, cores: usize) -> f64 {
+    let increase = |of: fn(&CpuTimes) -> u64| of(after).saturating_sub(of(before)) as f64;
     let total = increase(|times| times.total_ticks);
     if total < 1.0 {
         return 0.0;
     }
-    (increase(|times| times.busy_ticks) - increase(|times| times.process_ticks)).max(0.0) / total
-        * cores as f64
+    let other_processes =
+        (increase(|times| times.busy_ticks) - increase(|times| times.process_ticks)).max(0.0);
+    let scripts = after.script_ticks.iter().map(|(thread, ticks)| {
+        // A new thread has computed all of its time since the last sample.
+        ticks.saturating_sub(before.script_ticks.get(thread).copied().unwrap_or_default())
+    });
+    (other_processes + scripts.sum::<u64>() as f64) / total * cores as f64
 }
 
 /// The number of threads that fit beside the load of other processes.
@@ -88,7 +103,31 @@ fn free_threads(max_threads: i32, cores: usize, foreign_load: f64) -> i32 {
 fn cpu_times() -> Option<(CpuTimes, usize)> {
     let (system_stat, process_stat) =
         (fs::read_to_string("/proc/stat").ok()?, fs::read_to_string("/proc/self/stat").ok()?);
-    parse(&system_stat, &process_stat)
+    let (times, cores) = parse(&system_stat, &process_stat)?;
+    let threads = fs::read_dir("/proc/self/task").ok()?.flatten();
+    let script_ticks = threads.filter_map(|thread| {
+        // A thread that has ended meanwhile has no file.
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        Some((thread.file_name().to_str()?.parse().ok()?, script_ticks(&stat)?))
+    });
+    Some((CpuTimes { script_ticks: script_ticks.collect(), ..times }, cores))
+}
+
+/// The busy time of a thread that runs a script; `None` for other threads and for threads with a low priority.
+fn script_ticks(thread_stat: &str) -> Option<u64> {
+    let (name, fields) = thread_stat.split_once(" (")?.1.rsplit_once(") ")?;
+    if name != SCRIPT_THREAD_NAME {
+        return None;
+    }
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let niceness: i64 = fields.get(19 - 3)?.parse().ok()?;
+    if niceness < LOW_PRIORITY { ticks(&fields) } else { None }
+}
+
+/// User and system time from the fields after the name (proc_pid_stat(5)).
+fn ticks(fields: &[&str]) -> Option<u64> {
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some(field(14)? + field(15)?)
 }
 
 fn parse(system_stat: &str, process_stat: &str) -> Option<(CpuTimes, usize)> {
@@ -102,9 +141,9 @@ fn parse(system_stat: &str, process_stat: &str) -> Option<(CpuTimes, usize)> {
     // The second field is the name of the program in parentheses. This name may contain any character.
     let (_, fields) = process_stat.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    let process_ticks = ticks(14)? + ticks(15)?;
-    Some((CpuTimes { busy_ticks, total_ticks: busy_ticks + idle + waiting, process_ticks }, cores))
+    let process_ticks = ticks(&fields)?;
+    let total_ticks = busy_ticks + idle + waiting;
+    Some((CpuTimes { busy_ticks, total_ticks, process_ticks, script_ticks: HashMap::new() }, cores))
 }
 
 #[cfg(test)]
@@ -119,11 +158,24 @@ mod tests {
     #[test]
     fn foreign_load_excludes_own_ticks() {
         let (before, cores) = parse(SYSTEM_BEFORE, PROCESS_BEFORE).expect("as Linux writes it");
-        assert_eq!((before, cores), (CpuTimes { busy_ticks: 136, total_ticks: 1186, process_ticks: 35 }, 2));
-        let (after, _) = parse(SYSTEM_AFTER, PROCESS_AFTER).expect("as Linux writes it");
+        assert_eq!((before.busy_ticks, before.total_ticks, before.process_ticks, cores), (136, 1186, 35, 2));
+        let (mut after, _) = parse(SYSTEM_AFTER, PROCESS_AFTER).expect("as Linux writes it");
         // Two cores ran for 50 ticks: 40 were busy, 20 of them with this process.
-        assert!((foreign_load(before, after, cores) - 0.8).abs() < 1e-9);
+        assert!((foreign_load(&before, &after, cores) - 0.8).abs() < 1e-9);
+        // Half of this process's time was a script's.
+        after.script_ticks.insert(9, 10);
+        assert!((foreign_load(&before, &after, cores) - 1.2).abs() < 1e-9);
         assert!(parse("", PROCESS_BEFORE).is_none() && parse(SYSTEM_BEFORE, "").is_none());
+    }
+
+    #[test]
+    fn only_script_threads_of_normal_priority_count() {
+        let stat =
+            |name: &str, nice: &str| format!("8 ({name}) R 1 1 1 0 -1 64 100 0 0 0 30 5 0 0 20 {nice} 12 0");
+        assert_eq!(script_ticks(&stat("lua", "0")), Some(35));
+        assert_eq!(script_ticks(&stat("lua", "19")), None);
+        assert_eq!(script_ticks(&stat("engine", "0")), None);
+        assert_eq!(script_ticks(""), None);
     }
 
     #[test]
