@@ -50,7 +50,10 @@ impl Fuzz {
         let queue = Mutex::new(if self.targets.is_empty() { known } else { self.targets });
         let failures = Mutex::new(Vec::new());
         let work = || {
-            while let Some(name) = lock(&queue).pop() {
+            loop {
+                // In the head of a `while let`, the lock would last as long as the run.
+                let next = lock(&queue).pop();
+                let Some(name) = next else { return };
                 let run = Run { fuzzer: &fuzzer, name: &name };
                 if let Err(error) = run.fuzz(self.seconds, self.keep) {
                     lock(&failures).push(format!("{name}: {error:#}"));
