@@ -18,7 +18,7 @@ pub struct WireRequest {
     /// The conversation or text to continue.
     pub prompt: Prompt,
     /// The sampling settings. Settings with default values are left out.
-    #[serde(default, serialize_with = "serialize_non_defaults")]
+    #[serde(default, serialize_with = "serialize_non_defaults", deserialize_with = "deserialize_finite")]
     pub sampling: SamplingSpec,
     /// The maximum number of generated tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +48,25 @@ fn serialize_non_defaults<S: serde::Serializer>(
         fields.retain(|key, value| default.get(key) != Some(value));
     }
     own.serialize(serializer)
+}
+
+/// Reads settings. A number such as `1e118` is infinite as `f32`, and could not be written again.
+fn deserialize_finite<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SamplingSpec, D::Error> {
+    let spec = SamplingSpec::deserialize(deserializer)?;
+    let settings = [
+        spec.temperature,
+        spec.top_p,
+        spec.min_p,
+        spec.repeat_penalty,
+        spec.presence_penalty,
+        spec.frequency_penalty,
+    ];
+    let biases = spec.logit_bias.iter().map(|(_, bias)| *bias);
+    if settings.into_iter().chain(biases).all(f32::is_finite) {
+        Ok(spec)
+    } else {
+        Err(serde::de::Error::custom("a number of the sampling settings is too large"))
+    }
 }
 
 impl From<&Request> for WireRequest {

@@ -221,24 +221,22 @@ async fn dropped_sessions_free_slots_and_full_queue_rejects() {
     let engine = load(EngineConfig { slots: 1, max_queue: 1, ..config() });
     let mut busy = engine.open(params(&engine, PROMPTS[0], 0.0, 400).await).await.unwrap();
     let steps = busy.decode(400).unwrap();
-    let waiting = {
+    // The queue holds `max_queue` requests, and one for each slot.
+    let wait = || {
         let engine = engine.clone();
         tokio::spawn(async move { engine.open(params(&engine, PROMPTS[1], 0.0, 4).await).await.map(drop) })
     };
-    while engine.stats().queued_requests() == 0 {
+    let waiting = [wait(), wait()];
+    while engine.stats().queued_requests() < waiting.len() {
         tokio::task::yield_now().await;
     }
-    let mut refused = None;
-    for _ in 0..2 {
-        let attempt = engine.open(params(&engine, PROMPTS[2], 0.0, 4).await);
-        if let Ok(Err(error)) = tokio::time::timeout(std::time::Duration::from_millis(200), attempt).await {
-            refused = Some(error);
-        }
-    }
-    assert!(matches!(refused, Some(SessionError::Overloaded { .. })), "{refused:?}");
+    let refused = engine.open(params(&engine, PROMPTS[2], 0.0, 4).await).await.map(drop);
+    assert!(matches!(refused, Err(SessionError::Overloaded { .. })), "{refused:?}");
     drop(steps);
     drop(busy);
-    waiting.await.unwrap().unwrap();
+    for request in waiting {
+        request.await.unwrap().unwrap();
+    }
     while engine.stats().active_sequences() > 0 {
         tokio::task::yield_now().await;
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tightwad_core::{Draft, FinishReason, TokenScore, WireRequest, is_default};
 
+use crate::protocol::finite;
 use crate::protocol::hash::TokenHash;
 use crate::protocol::tree::{InvalidDraft, flatten, unflatten};
 
@@ -132,7 +133,7 @@ pub(crate) struct ProposeCall {
     /// The maximum number of tokens to propose.
     pub max_tokens: u32,
     /// The drafter stops before a token with a lower probability.
-    #[serde(default)]
+    #[serde(default, with = "finite")]
     pub min_probability: f32,
 }
 
@@ -140,6 +141,7 @@ pub(crate) struct ProposeCall {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProposeReply {
     /// Proposed tokens with the drafter's probability for each.
+    #[serde(with = "finite::pairs")]
     pub proposals: Vec<(u32, f32)>,
     /// Microseconds that the node spent on the call.
     #[serde(default)]
@@ -230,9 +232,10 @@ fn microseconds(time: Duration) -> u64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WireLogprobs {
     /// The natural logarithm of the probability.
+    #[serde(with = "finite")]
     pub logprob: f32,
     /// Token, text and log-probability of each alternative.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "finite::alternatives")]
     pub top: Vec<(u32, Piece, f32)>,
 }
 
@@ -268,12 +271,14 @@ pub struct ScoredToken {
     /// The token's text.
     pub text: Piece,
     /// Natural logarithm of the model's probability for it.
+    #[serde(with = "finite")]
     pub logprob: f32,
     /// Number of tokens that are more probable.
     pub rank: u32,
     /// The most probable token at this position.
     pub best: u32,
     /// The log-probability of `best`.
+    #[serde(with = "finite")]
     pub best_logprob: f32,
 }
 

@@ -3,5 +3,6 @@
 pub(crate) mod calls;
 pub(crate) mod checksum;
 pub(crate) mod facts;
+pub(crate) mod finite;
 pub(crate) mod hash;
 pub(crate) mod tree;
