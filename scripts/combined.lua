@@ -6,7 +6,7 @@
 -- On this machine:
 --
 --   tightwad run scripts/combined.lua --set model=PATH.gguf --set token=SECRET \
---     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711 [--set drafter=SMALL.gguf]
+--     --set workers=tightwad://192.168.1.21:7711,tightwad://192.168.1.22:7711 [--set drafter=SMALL.gguf]
 
 local tw = require "tightwad"
 
@@ -17,7 +17,7 @@ local args = tw.arg {
     help = "The GGUF file of the model, on this machine.",
   },
   drafter = { type = "path", help = "The GGUF file of a smaller model of the same family, to draft beside lookup." },
-  workers = { type = "list", help = "Addresses http://HOST:PORT of machines that run `tightwad worker`." },
+  workers = { type = "list", help = "Addresses such as tightwad://HOST:PORT#FINGERPRINT of machines that run `tightwad worker`." },
   token = { type = "string", help = "The bearer token of the workers." },
   include_host = { type = "boolean", default = true, help = "Whether this machine holds layers too." },
 }

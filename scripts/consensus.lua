@@ -7,7 +7,7 @@
 -- On this machine:
 --
 --   tightwad run scripts/consensus.lua --set model=BIG.gguf --set token=SECRET \
---     --set drafters=http://192.168.1.21:7710,http://192.168.1.22:7710,http://192.168.1.23:7710 \
+--     --set drafters=tightwad://192.168.1.21:7710,tightwad://192.168.1.22:7710,tightwad://192.168.1.23:7710 \
 --     [--set rule=majority] [--set policy=NAME]
 
 local tw = require "tightwad"
@@ -21,7 +21,7 @@ local args = tw.arg {
   drafters = {
     type = "list",
     required = true,
-    help = "The drafters: addresses http://HOST:PORT of nodes, or GGUF files.",
+    help = "The drafters: addresses of nodes, such as tightwad://HOST:PORT, or GGUF files.",
   },
   token = { type = "string", help = "The bearer token of the nodes." },
   rule = {

@@ -2,7 +2,7 @@
 -- first bad token, or answers itself. `tightwad gate start --fleet URL --reviewer FILE` runs this file too.
 --
 --   tightwad run scripts/gate.lua --set reviewer=BIG.gguf --set token=SECRET \
---     --set fleet=http://192.168.1.21:7710,http://192.168.1.22:7710 [--set review=score|judge|both] [--set policy=NAME]
+--     --set fleet=tightwad://192.168.1.21:7710,tightwad://192.168.1.22:7710 [--set review=score|judge|both] [--set policy=NAME]
 --
 -- Good thresholds depend on the models: `tightwad bench gate --fleet SMALL.gguf --reviewer BIG.gguf` suggests
 -- `min_mean_logprob` and `min_token_logprob` for tw.gate. A copy of this file can set them.
@@ -13,12 +13,12 @@ local args = tw.arg {
   fleet = {
     type = "list",
     required = true,
-    help = "The backends that write answers: addresses http://HOST:PORT of nodes, or GGUF files.",
+    help = "The backends that write answers: addresses of nodes, such as tightwad://HOST:PORT, or GGUF files.",
   },
   reviewer = {
     type = "string",
     required = true,
-    help = "The backend that reviews answers: the address http://HOST:PORT of a node, or a GGUF file.",
+    help = "The backend that reviews answers: the address of a node, such as tightwad://HOST:PORT, or a GGUF file.",
   },
   token = { type = "string", help = "The bearer token of the nodes." },
   review = {

@@ -4,14 +4,14 @@
 --
 -- On this machine:
 --
---   tightwad run scripts/nodes.lua --set url=http://192.168.1.20:7710 --set token=SECRET [--set drafter=PATH.gguf]
+--   tightwad run scripts/nodes.lua --set url=tightwad://192.168.1.20:7710 --set token=SECRET [--set drafter=PATH.gguf]
 
 local tw = require "tightwad"
 
 local args = tw.arg {
   url = {
     type = "string",
-    help = "The address http://HOST:PORT of the node. Default: the first node that discovery finds.",
+    help = "The address tightwad://HOST:PORT#FINGERPRINT of the node. Default: the first node that discovery finds.",
   },
   token = { type = "string", help = "The bearer token of the node." },
   model = { type = "string", help = "The model's name on the node. Default: the only model of the node." },
@@ -25,7 +25,7 @@ if not url then
     tw.log.info(node.name .. " at " .. node.url .. " has " .. table.concat(node.models, ", "))
   end
   if not found[1] then
-    error("no node announces itself on the local network; give an address with --set url=http://HOST:7710", 0)
+    error("no node announces itself on the local network; give an address with --set url=tightwad://HOST:7710", 0)
   end
   url = found[1].url
 end

@@ -5,7 +5,7 @@
 -- On this machine:
 --
 --   tightwad run scripts/pooling.lua --set model=PATH.gguf --set token=SECRET \
---     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711 [--set include_host=false]
+--     --set workers=tightwad://192.168.1.21:7711,tightwad://192.168.1.22:7711 [--set include_host=false]
 
 local tw = require "tightwad"
 
@@ -15,7 +15,7 @@ local args = tw.arg {
     default = "../models/smollm2-135m-instruct.gguf",
     help = "The GGUF file of the model, on this machine.",
   },
-  workers = { type = "list", help = "Addresses http://HOST:PORT of machines that run `tightwad worker`." },
+  workers = { type = "list", help = "Addresses such as tightwad://HOST:PORT#FINGERPRINT of machines that run `tightwad worker`." },
   token = { type = "string", help = "The bearer token of the workers." },
   include_host = { type = "boolean", default = true, help = "Whether this machine holds layers too." },
 }

@@ -6,7 +6,7 @@
 -- On this machine:
 --
 --   tightwad run scripts/swarm.lua --set model=NAME@DIGEST --set token=SECRET \
---     --set peers=http://192.168.1.20:7712,http://192.168.1.21:7712
+--     --set peers=tightwad://192.168.1.20:7712,tightwad://192.168.1.21:7712
 
 local tw = require "tightwad"
 
@@ -18,7 +18,7 @@ local args = tw.arg {
   },
   peers = {
     type = "list",
-    help = "Addresses http://HOST:PORT of machines that have the model. Default: the machines that discovery finds.",
+    help = "Addresses such as tightwad://HOST:PORT#FINGERPRINT of machines that have the model. Default: the machines that discovery finds.",
   },
   token = { type = "string", help = "The bearer token of the peers in `peers`. Other machines never receive it." },
 }

@@ -6,6 +6,7 @@
 mod book;
 mod clients;
 mod consensus;
+mod encryption;
 mod endpoint;
 mod exact;
 mod faults;

@@ -122,19 +122,19 @@ async fn node_behind_delays_returns_the_same_tokens_in_few_bytes() {
     set_environment(&mut command).args(["node", "--no-announce", "--token", "t", "--context", "1024"]);
     command.args(["--listen", &node_address.to_string(), "--threads", "1"]);
     command.arg("--model").arg(format!("smollm2={}", small_model().display()));
-    let _node = Process::start(&mut command);
+    let node = Process::start(&mut command);
     let link = Proxy::start(SocketAddr::new(host.gateway().into(), 0), node_address).await.unwrap();
     let script = format!(
         r#"local tw = require "tightwad"
 local here = tw.model {{ path = "{}", name = "here", context = 1024, threads = 1 }}
-local away = tw.node {{ url = "http://{}", token = "t" }}
+local away = tw.node {{ url = "{}", token = "t" }}
 return tw.serve {{ token = "t", models = {{
   here = here, away = away,
   lookup = tw.speculation {{ target = away, drafters = tw.lookup {{}} }},
   overlapping = tw.speculation {{ target = away, drafters = here }},
 }} }}"#,
         small_model().display(),
-        link.address()
+        node.url_at(link.address())
     );
     let listen = SocketAddr::new(host.address().into(), 8088).to_string();
     let mut server = Server::start_command(host.command(BINARY), &listen, &script, &[]);

@@ -181,7 +181,7 @@ async fn unusable_text_server_is_refused_with_advice() {
         ),
         ("tw.openai { url = \"http://127.0.0.1:1\" }", "127.0.0.1:1 does not reply"),
         ("tw.openai { url = \"127.0.0.1:1/v1\" }", "127.0.0.1:1 does not reply"),
-        ("tw.openai { url = \"gpu-box\" }", "'url' must begin with http://"),
+        ("tw.openai { url = \"gpu-box\" }", "'url' must begin with tightwad://, http://"),
         (
             "tw.ollama { url = \"http://127.0.0.1:1\", verify = \"guess\" }",
             "'verify' in tw.ollama can be \"replay\"",

@@ -30,7 +30,10 @@ async fn pool_errors_name_the_remedy() {
     assert!(error.contains("does not accept this token"), "{error}");
     assert!(check("\"http://127.0.0.1:1\"", "").contains("`tightwad worker` runs there"));
     assert!(check("", "").contains("no machine can hold the layers"));
-    assert!(check("\"nonsense\"", "").contains("'url' must begin with http:// or https://, not 'nonsense'"));
+    assert!(
+        check("\"nonsense\"", "")
+            .contains("'url' must begin with tightwad://, http:// or https://, not 'nonsense'")
+    );
     assert!(check(&own, ", wokers = {}").contains("did you mean 'workers'"));
     let twice = check(&format!("{own}, {own}"), "");
     assert!(twice.contains("appears twice"), "{twice}");

@@ -7,7 +7,7 @@
 -- On this machine:
 --
 --   tightwad run examples/pipelines/swap-models.lua --set token=SECRET \
---     --set workers=http://192.168.1.21:7711,http://192.168.1.22:7711
+--     --set workers=tightwad://192.168.1.21:7711,tightwad://192.168.1.22:7711
 
 local tw = require "tightwad"
 
@@ -15,7 +15,7 @@ local args = tw.arg {
   workers = {
     type = "list",
     required = true,
-    help = "Addresses http://HOST:PORT of machines that run `tightwad worker`.",
+    help = "Addresses such as tightwad://HOST:PORT#FINGERPRINT of machines that run `tightwad worker`.",
   },
   token = { type = "string", help = "The bearer token of the workers." },
   idle_timeout = {

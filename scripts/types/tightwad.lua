@@ -93,8 +93,9 @@ function tw.arg(arguments) end
 ---@class (exact) tightwad.ModelOptions
 ---@field path? string The GGUF file. With `swarm`: the file, or a folder (a path without an extension), that receives the download. Default with `swarm`: the user's models folder. Required without `swarm`.
 ---@field swarm? string The model to download from other machines if this machine lacks it: "NAME@DIGEST", "DIGEST" or "NAME". Only a complete digest pins the file. Default: no download.
----@field peers? string[] Addresses http://HOST:PORT of machines that may have the model. Needs `swarm`. Default: the machines that discovery finds on the local network.
----@field token? string The bearer token of the machines in `peers`. Other machines never receive it. Needs `swarm`. Default: no token.
+---@field peers? string[] Addresses of machines that may have the model, as their seeders print them: tightwad://HOST:PORT#FINGERPRINT. Needs `swarm`. Default: the machines that discovery finds on the local network.
+---@field token? string The token of the seeders. Encrypted ones get a proof of it; only plain ones in `peers` receive it. Needs `swarm`. Default: no token.
+---@field insecure? boolean Allows plain `peers` on other machines: the token and the model cross the network in clear. Default: false.
 ---@field name? string The name in reports and metrics. Default: the file name without its extension.
 ---@field context? integer|string The context length in tokens per sequence, such as 32768 or "32k". Default: the model's training length, or less if memory is short.
 ---@field slots? integer The number of sequences that run at the same time. Default: 8, or fewer so that each has room for 32,768 tokens.
@@ -119,9 +120,10 @@ function tw.lookup(options) end
 
 ---Options of tw.node.
 ---@class (exact) tightwad.NodeOptions
----@field url string The node's address http://HOST:PORT.
+---@field url string The node's address, as the node prints it: tightwad://HOST:PORT#FINGERPRINT. Or http://HOST:PORT for a node on this machine.
 ---@field model? string The model's name on the node. Default: the only model of the node.
----@field token? string The bearer token of the node. Default: no token.
+---@field token? string The token that the node was started with. Both machines prove that they know it. Default: no token, for paired machines.
+---@field insecure? boolean Allows http:// to another machine: the token and all texts cross the network in clear. Default: false.
 ---@field name? string The name in reports and metrics. Default: the model's name on the node.
 ---@field fallback? tightwad.Backend|tightwad.Backend[] Standby backends for the time when the node is lost, in order. Each needs the same vocabulary. Default: none.
 ---@field wait_timeout? number The time in seconds that a request waits for a lost node, 0 to 3600. Default: 30, or 2 with `fallback`.
@@ -181,7 +183,7 @@ function tw.openai(options) end
 ---A node that discovery found.
 ---@class (exact) tightwad.DiscoveredNode
 ---@field name string The machine's name.
----@field url string The address http://HOST:PORT for tw.node.
+---@field url string The address for tw.node: tightwad://HOST:PORT, or http://HOST:PORT of a node without encryption.
 ---@field version string The node's version.
 ---@field models string[] The names of the node's models.
 
@@ -192,15 +194,17 @@ function tw.discover(options) end
 
 ---A machine that runs `tightwad worker`.
 ---@class (exact) tightwad.Worker
----@field url string The worker's address http://HOST:PORT.
----@field token? string The bearer token of the worker. Default: the pool's `token`.
+---@field url string The worker's address, as the worker prints it: tightwad://HOST:PORT#FINGERPRINT. Or http://HOST:PORT for a worker on this machine.
+---@field token? string The token that the worker was started with. Default: the pool's `token`.
+---@field insecure? boolean Allows http:// to another machine. Default: the pool's `insecure`.
 ---@field name? string The name in plans, errors and `override_tensors`. Default: HOST:PORT.
 
 ---Options of tw.pooling.
 ---@class (exact) tightwad.PoolingOptions
 ---@field model string The GGUF file on this machine. The workers do not need the file.
 ---@field workers? (string|tightwad.Worker)[] The machines that run `tightwad worker`: addresses or tables, at most 16. Default: none.
----@field token? string The bearer token of the workers that have no `token` of their own. Default: no token.
+---@field token? string The token of the workers that have no `token` of their own. Default: no token, for paired machines.
+---@field insecure? boolean Allows http:// to other machines: weights and the states of the model cross the network in clear. Default: false.
 ---@field include_host? boolean True: this machine may hold layers too. False: it may still hold the output head. Default: true.
 ---@field name? string The name in reports, `tightwad status` and `tightwad model`. Default: the file name without its extension.
 ---@field context? integer|string The context length in tokens per sequence, such as 32768 or "32k". Default: the model's training length, or the largest half of it (at least 4,096) that fits.
@@ -301,12 +305,18 @@ function tw.gate(options) end
 ---@field tokens_per_day? integer The maximum number of prompt and completion tokens per day, UTC. The request that reaches it finishes. Default: no limit.
 ---@field expires? string The last day of the key, UTC, such as "2027-01-31". Default: the key does not expire.
 
+---The certificate of an endpoint with https://, in PEM files. The host uses renewed files without a restart.
+---@class (exact) tightwad.Tls
+---@field cert string The file of the certificate, with the certificates between it and the authority.
+---@field key string The file of its private key.
+
 ---Options of tw.serve.
 ---@class (exact) tightwad.ServeOptions
 ---@field models table<string, tightwad.Backend|fun(req: tightwad.Request): any, string?> The served models by the names that clients use. A model is a backend, or a function (a pipeline) that answers a request: it streams with `Backend:generate` or `Request:emit`, and a returned string is sent too. A returned nil with a reason fails the request.
 ---@field listen? string The address HOST:PORT to listen on. `--listen` takes precedence. Default: "127.0.0.1:8088".
 ---@field token? string The bearer token that clients must send. `--token` takes precedence. Default: no token. Addresses beyond loopback need a token or keys.
 ---@field keys? table<string, tightwad.Key> The keys of clients, by name. A client sends its key as a bearer token. Default: no keys.
+---@field tls? tightwad.Tls The certificate. Clients of other machines must then use https://. Default: none, plain http://.
 ---@field hosts? string[] Further host names, such as "box.lan", by which clients reach a host without a token. Default: loopback addresses and "localhost".
 ---@field origins? string[] Origins of web pages, such as "http://localhost:5173", that may use the host from a browser (CORS). Default: none.
 

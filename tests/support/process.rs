@@ -1,6 +1,7 @@
 //! A process of the real binary that reports its address.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,6 +11,8 @@ pub struct Process {
     child: Child,
     /// Host and port of the address that the process reports.
     pub address: String,
+    /// The fingerprint in that address, of an encrypted process.
+    pub fingerprint: Option<String>,
     /// The standard error of the process so far.
     pub log: Arc<Mutex<String>>,
 }
@@ -20,18 +23,20 @@ impl Process {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
-        let mut address = None;
-        while address.is_none() {
+        let mut url = None;
+        while url.is_none() {
             let Some(Ok(line)) = lines.next() else { break };
-            address = line
-                .split("at http://")
-                .nth(1)
-                .filter(|_| line.starts_with("tightwad "))
-                .map(|rest| rest.trim_end_matches("/v1").to_owned());
+            let reported = line.strip_prefix("tightwad ").and_then(|line| line.rsplit_once(" at "));
+            url = reported
+                .and_then(|(_, url)| Some(url.split_once("://")?.1.trim_end_matches("/v1").to_owned()));
             log.lock().unwrap().push_str(&format!("{line}\n"));
         }
-        let Some(address) = address else {
+        let Some(url) = url else {
             panic!("the process did not report its address: {}", log.lock().unwrap())
+        };
+        let (address, fingerprint) = match url.split_once('#') {
+            Some((address, fingerprint)) => (address.to_owned(), Some(fingerprint.to_owned())),
+            None => (url, None),
         };
         let thread_log = log.clone();
         std::thread::spawn(move || {
@@ -39,7 +44,15 @@ impl Process {
                 thread_log.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
-        Self { child, address, log }
+        Self { child, address, fingerprint, log }
+    }
+
+    /// The URL of this process behind a link at `address`.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        match &self.fingerprint {
+            Some(fingerprint) => format!("tightwad://{address}#{fingerprint}"),
+            None => format!("http://{address}"),
+        }
     }
 
     pub fn id(&self) -> u32 {

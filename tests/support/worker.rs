@@ -25,8 +25,13 @@ impl Worker {
 
     /// Starts a worker with the token `t` on `machine`.
     pub fn start_on(machine: Machine, arguments: &[&str]) -> Self {
+        Self::start_with_token(machine, "t", arguments)
+    }
+
+    /// Starts a worker with `token` on `machine`.
+    pub fn start_with_token(machine: Machine, token: &str, arguments: &[&str]) -> Self {
         let address = SocketAddr::new(machine.address().into(), 7711);
-        Self::start_at(address, Some(machine), &[&["--token", "t"], arguments].concat())
+        Self::start_at(address, Some(machine), &[&["--token", token], arguments].concat())
     }
 
     fn start_at(address: SocketAddr, machine: Option<Machine>, arguments: &[&str]) -> Self {
@@ -62,7 +67,12 @@ impl Worker {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url_at(self.address)
+    }
+
+    /// The URL of the worker behind a link at `address`.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        self.process.as_ref().unwrap().url_at(address)
     }
 }
 
@@ -86,8 +96,9 @@ pub async fn start_workers(count: u8, arguments: &[&str]) -> Vec<(Worker, Proxy)
 
 /// The elements of the list `workers` of `tw.pooling`. The workers are named `w1`, `w2` and so on.
 pub fn lua_workers(workers: &[(Worker, Proxy)]) -> String {
-    let lua_worker = |(index, (_, link)): (usize, &(Worker, Proxy))| {
-        format!("{{ url = \"http://{}\", token = \"t\", name = \"w{}\" }}", link.address(), index + 1)
+    let lua_worker = |(index, (worker, link)): (usize, &(Worker, Proxy))| {
+        let url = worker.url_at(link.address());
+        format!("{{ url = \"{url}\", token = \"t\", name = \"w{}\" }}", index + 1)
     };
     workers.iter().enumerate().map(lua_worker).collect::<Vec<_>>().join(", ")
 }

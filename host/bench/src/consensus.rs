@@ -114,7 +114,10 @@ impl Consensus {
         for (index, path) in self.drafter.iter().enumerate() {
             let (node, address) = self.start_node(path)?;
             nodes.push(node);
-            drafters.push(connect(factory, address, None, Some(&format!("drafter {}", index + 1))).await?);
+            drafters.push(
+                connect(factory, format!("http://{address}"), None, Some(&format!("drafter {}", index + 1)))
+                    .await?,
+            );
         }
         // The proxy must live until the end.
         let proxy;
@@ -126,7 +129,7 @@ impl Consensus {
                 proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), address).await?;
                 // The connection measures the round trip, so the delay is set first.
                 proxy.faults().delay(Duration::from_millis(delay));
-                connect(factory, proxy.address(), None, Some("target")).await?
+                connect(factory, format!("http://{}", proxy.address()), None, Some("target")).await?
             }
         };
         let mut ways = vec![Way::new("target alone", target.clone())];

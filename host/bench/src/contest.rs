@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 use tightwad_core::{Outcome, Prompt, Request, Sampling, SamplingSpec, SharedBackend, Token, relay};
+use tightwad_net::tls::Identity;
 use tightwad_node::NodeSpec;
 use tightwad_script::{Factory, FactoryError, LookupSpec, ModelSpec, NodeBackendSpec, SpeculationSpec};
 
@@ -219,15 +220,20 @@ pub(crate) async fn stack_all(
     into_anyhow(factory.speculation(spec).await)
 }
 
+/// The encrypted address of a process of this program. All its processes here have this user's key.
+pub(crate) fn encrypted_url(address: SocketAddr) -> Result<String> {
+    Ok(format!("tightwad://{address}#{}", Identity::of_user()?.fingerprint()))
+}
+
 /// Waits for the node at `address`, and returns its only model.
 pub(crate) async fn connect(
     factory: &dyn Factory,
-    address: SocketAddr,
+    url: String,
     token: Option<&str>,
     name: Option<&str>,
 ) -> Result<SharedBackend> {
     let spec = NodeSpec {
-        url: format!("http://{address}"),
+        url,
         model: None,
         token: token.and_then(|token| Token::new(token).ok()),
         name: name.map(str::to_owned),
@@ -247,14 +253,10 @@ pub(crate) async fn connect(
 
 /// The only model of the node with the URL `text`, or the model of the GGUF file `text`.
 pub(crate) async fn connect_or_load(factory: &dyn Factory, text: &str, name: &str) -> Result<SharedBackend> {
-    let Some(address) = text.strip_prefix("http://") else {
+    if !text.contains("://") {
         return load_model(factory, Path::new(text), None).await;
-    };
-    let address = address
-        .trim_end_matches('/')
-        .parse()
-        .map_err(|error| anyhow!("'{text}' is not an address: {error}. Write http://HOST:PORT."))?;
-    connect(factory, address, None, Some(name)).await
+    }
+    connect(factory, text.to_owned(), None, Some(name)).await
 }
 
 /// A temporary folder. Dropping the value removes the folder.

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tightwad_netlab::{Machine, Proxy};
 use tightwad_script::Factory;
 
-use crate::contest::{ChildProcess, Contest, Contestant, connect, load_model, lookup_backend, stack};
+use crate::contest::{
+    ChildProcess, Contest, Contestant, connect, encrypted_url, load_model, lookup_backend, stack,
+};
 use crate::prompts::{SETS, prompt_set};
 
 /// Measures a target on another machine, over links of growing delay.
@@ -74,19 +76,21 @@ impl Network {
     }
 
     fn start_node(&self, mut command: Command, node_address: SocketAddr) -> Result<ChildProcess> {
-        command.args(["node", "--no-announce", "--token", "bench", "--context", "2048"]);
+        command.args(["node", "--no-announce", "--token", "bench", "--context", "2048", "--insecure"]);
         command.args(["--listen", &node_address.to_string(), "--threads", &self.threads.to_string()]);
         command.arg("--model").arg(format!("target={}", self.model.display()));
         Ok(ChildProcess(command.stderr(Stdio::null()).spawn()?))
     }
 
     async fn contestants(&self, factory: &dyn Factory, link: &Proxy) -> Result<Vec<Contestant>> {
-        let plain = connect(factory, link.address(), Some("bench"), None).await?;
+        let plain = connect(factory, encrypted_url(link.address())?, Some("bench"), None).await?;
+        let clear = connect(factory, format!("http://{}", link.address()), Some("bench"), None).await?;
         let lookup = lookup_backend(factory).await?;
         let per_token = stack(factory, &plain, lookup.clone(), json!({"fixed_draft": 0})).await?;
         let mut contestants = vec![
             Contestant::new("plain, streamed", plain.clone()),
             Contestant::new("plain, one call per token", per_token),
+            Contestant::new("plain, not encrypted", clear),
             Contestant::new("lookup", stack(factory, &plain, lookup, Value::Null).await?),
         ];
         if let Some(path) = &self.drafter {

@@ -16,7 +16,9 @@ use tightwad_pool::{Phase, PoolBackend, Pools, pool_memory};
 use tightwad_sandbox::{Library, Limits, PluginEngine};
 use tightwad_script::Factory;
 
-use crate::contest::{ChildProcess, Contest, Contestant, Folder, load_model, lookup_backend, stack};
+use crate::contest::{
+    ChildProcess, Contest, Contestant, Folder, encrypted_url, load_model, lookup_backend, stack,
+};
 use crate::passes::{DEFAULT_PROMPT_WORDS, Passes};
 use crate::plot::{Line, plot};
 use crate::prompts::{SETS, prompt_set};
@@ -64,6 +66,8 @@ pub(crate) struct Pool {
 
 /// Context length of the pool.
 const CONTEXT_TOKENS: u32 = 2048;
+/// Comparisons of pools with and without encryption, per delay.
+const ENCRYPTION_ROUNDS: u32 = 2;
 /// Slots of the pool.
 const SLOTS: u32 = 2;
 /// Greatest time that a worker takes to start.
@@ -85,7 +89,7 @@ impl Pool {
         }
         let workers = self.start_workers().await?;
         for name in ["cold", "warm"] {
-            let pool = self.start_pool(&workers).await?;
+            let pool = self.start_pool(&workers, true).await?;
             self.report_load(name, &pool);
             // The workers must have freed the memory before the next pool starts.
             pool.unload().await;
@@ -93,9 +97,10 @@ impl Pool {
         let mut lines: Vec<Line> = Vec::new();
         for delay in &self.delays {
             workers.iter().for_each(|worker| worker.link.faults().delay(Duration::from_millis(*delay)));
-            let pool = self.start_pool(&workers).await?;
+            let pool = self.start_pool(&workers, true).await?;
             self.measure_delay(*delay, factory, &pool, &workers, &mut lines).await?;
             pool.unload().await;
+            self.compare_encryption(*delay, &workers).await?;
         }
         if let Some(file) = &self.svg {
             let title = "speculation over a pool against the pool alone";
@@ -134,6 +139,37 @@ impl Pool {
         Ok(())
     }
 
+    /// Compares pools with and without encryption, in turn. The workers' memory holds one pool at a time.
+    async fn compare_encryption(&self, delay: u64, workers: &[Worker]) -> Result<()> {
+        let (mut load_times, mut answer_times) = ([Duration::ZERO; 2], [Duration::ZERO; 2]);
+        for _ in 0..ENCRYPTION_ROUNDS {
+            for encrypted in [false, true] {
+                let pool = self.start_pool(workers, encrypted).await?;
+                if let Phase::Ready(running) = pool.phase() {
+                    load_times[usize::from(encrypted)] += running.load_time;
+                }
+                let target: SharedBackend = Arc::new(PoolBackend(pool.clone()));
+                let mut contestants = [Contestant::new("pool alone", target)];
+                let contest = Contest { tokens: self.tokens, temperature: self.temperature };
+                for prompt in prompt_set(SETS[0], self.prompts) {
+                    contest.round(&mut contestants, &[prompt], || 0).await?;
+                }
+                answer_times[usize::from(encrypted)] += contestants[0].total_time();
+                pool.unload().await;
+            }
+        }
+        let ratio = |times: [Duration; 2]| times[0].as_secs_f64() / times[1].as_secs_f64();
+        let (load, answers) = (ratio(load_times), ratio(answer_times));
+        if self.json {
+            println!("{}", json!({"delay_ms": delay, "encrypted_load": load, "encrypted_answers": answers}));
+        } else {
+            println!(
+                "{delay} ms each way, encrypted against plain: load {load:.2}x, answers {answers:.2}x as fast"
+            );
+        }
+        Ok(())
+    }
+
     fn spec(&self, workers: Vec<WorkerSpec>) -> PoolSpec {
         PoolSpec {
             path: self.model.clone(),
@@ -163,7 +199,7 @@ impl Pool {
             let address = SocketAddr::new(machine.address().into(), 7711);
             let cache = Folder::new(&number.to_string())?;
             let mut command = machine.command(&std::env::current_exe()?.display().to_string());
-            command.args(["worker", "--token", "bench", "--listen", &address.to_string()]);
+            command.args(["worker", "--token", "bench", "--insecure", "--listen", &address.to_string()]);
             command.args(["--threads", &self.threads.to_string(), "--max-memory", &max_memory.to_string()]);
             command.arg("--cache-dir").arg(&cache.0);
             let process = ChildProcess(command.stderr(Stdio::null()).spawn()?);
@@ -173,11 +209,13 @@ impl Pool {
         Ok(workers)
     }
 
-    async fn start_pool(&self, workers: &[Worker]) -> Result<Arc<tightwad_pool::Pool>> {
+    async fn start_pool(&self, workers: &[Worker], encrypted: bool) -> Result<Arc<tightwad_pool::Pool>> {
         let worker_spec = |worker: &Worker| {
-            WorkerSpec::new(&worker.link.address().to_string(), Token::new("bench").ok().as_ref(), None)
+            let address = worker.link.address();
+            let url = if encrypted { encrypted_url(address)? } else { format!("http://{address}") };
+            WorkerSpec::new(&url, Token::new("bench").ok().as_ref(), None).context("the address is not valid")
         };
-        let spec = self.spec(workers.iter().filter_map(worker_spec).collect());
+        let spec = self.spec(workers.iter().map(worker_spec).collect::<Result<_>>()?);
         let engine =
             Arc::new(PluginEngine::new(None, Limits::default()).map_err(|error| anyhow!("{error:#}"))?);
         let library = Library::new(engine, KINDS, Vec::new());

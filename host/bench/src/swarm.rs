@@ -12,7 +12,7 @@ use tightwad_core::Size;
 use tightwad_modes::swarm;
 use tightwad_netlab::{Forwarding, Machine};
 
-use crate::contest::{ChildProcess, Folder};
+use crate::contest::{ChildProcess, Folder, encrypted_url};
 
 const PORT: u16 = 7712;
 const TOKEN: &str = "bench";
@@ -157,7 +157,8 @@ impl Swarm {
         let start = Instant::now();
         let mut waiters = Vec::new();
         for (index, machine) in machines[1..=usize::from(pullers)].iter().enumerate() {
-            let mut pull = self.puller(machine, &seeder, root, &folder.join(format!("{pullers}-{index}")))?;
+            let peer = encrypted_url(seeder.parse()?)?;
+            let mut pull = self.puller(machine, &peer, root, &folder.join(format!("{pullers}-{index}")))?;
             waiters.push(std::thread::spawn(move || {
                 let result = wait_for_summary(&mut pull.0);
                 // The puller seeds until all pulls are complete.
@@ -304,10 +305,14 @@ impl Swarm {
         server.args(["-m", "http.server", &web_port, "--bind", "127.0.0.1", "--directory"]).arg(folder);
         let _web = ChildProcess(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
         for round in 0..3 {
-            let output = root_folder.join(format!("loopback-{round}")).join("model.gguf");
-            let start = Instant::now();
-            let result = wait_for_summary(&mut self.pull(root, &address, &output)?.0)?;
-            let pull_seconds = start.elapsed().as_secs_f64();
+            let pull = |peer: &str, name: &str| -> Result<(f64, Value)> {
+                let output = root_folder.join(format!("{name}-{round}")).join("model.gguf");
+                let start = Instant::now();
+                let result = wait_for_summary(&mut self.pull(root, peer, &output)?.0)?;
+                Ok((start.elapsed().as_secs_f64(), result))
+            };
+            let (pull_seconds, result) = pull(&address, "loopback")?;
+            let (encrypted_seconds, _) = pull(&encrypted_url(address.parse()?)?, "encrypted")?;
             let start = Instant::now();
             let url = format!("http://127.0.0.1:{web_port}/model.gguf");
             let copy = root_folder.join("curl.gguf");
@@ -320,7 +325,7 @@ impl Swarm {
             let hash_seconds = start.elapsed().as_secs_f64();
             println!(
                 "{}",
-                json!({"pulled": pull_seconds, "curl": curl_seconds, "sha256sum": hash_seconds, "against_curl_and_hash": (curl_seconds + hash_seconds) / pull_seconds,
+                json!({"pulled": pull_seconds, "encrypted": encrypted_seconds, "encrypted_ratio": pull_seconds / encrypted_seconds, "curl": curl_seconds, "sha256sum": hash_seconds, "against_curl_and_hash": (curl_seconds + hash_seconds) / pull_seconds,
                     "mib_per_second": size as f64 / pull_seconds / f64::from(1 << 20), "fetched_bytes": result["fetched_bytes"],
                     "ok": curl.success() && sha256sum.success()})
             );

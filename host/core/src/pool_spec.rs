@@ -42,9 +42,9 @@ pub struct PoolSpec {
 /// The configuration of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkerSpec {
-    /// The address: `http://HOST:PORT`.
+    /// The address: `tightwad://HOST:PORT#FINGERPRINT` or `http://HOST:PORT`.
     pub url: String,
-    /// The bearer token of the worker.
+    /// The token of the worker.
     pub token: Option<Token>,
     /// The name in plans and errors.
     pub name: String,
@@ -56,13 +56,18 @@ impl WorkerSpec {
     #[must_use]
     pub fn new(url: &str, token: Option<&Token>, name: Option<String>) -> Option<Self> {
         let url = url.trim_end_matches('/');
-        let address = url.strip_prefix("http://").unwrap_or(url);
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme @ ("http" | "tightwad"), rest)) => (scheme, rest),
+            None => ("http", url),
+            Some(_) => return None,
+        };
+        let address = rest.split('#').next().unwrap_or_default();
         let (host, port) = address.rsplit_once(':')?;
         if host.is_empty() || host.contains(['/', '%']) || port.parse::<u16>().is_err() {
             return None;
         }
         Some(Self {
-            url: format!("http://{address}"),
+            url: format!("{scheme}://{rest}"),
             token: token.cloned(),
             name: name.unwrap_or_else(|| address.to_owned()),
         })
@@ -78,6 +83,11 @@ mod tests {
         let worker = WorkerSpec::new("10.0.0.2:7711/", Token::new("t").ok().as_ref(), None).unwrap();
         assert_eq!((worker.url.as_str(), worker.name.as_str()), ("http://10.0.0.2:7711", "10.0.0.2:7711"));
         assert!(WorkerSpec::new("http://[::1]:7711", None, None).is_some());
+        let worker = WorkerSpec::new("tightwad://10.0.0.2:7711#ab", None, None).unwrap();
+        assert_eq!(
+            (worker.url.as_str(), worker.name.as_str()),
+            ("tightwad://10.0.0.2:7711#ab", "10.0.0.2:7711")
+        );
         for invalid in ["", "10.0.0.2", "ftp://10.0.0.2:1", "10.0.0.2:port", ":7711", "[fe80::1%eth0]:7711"] {
             assert_eq!(WorkerSpec::new(invalid, None, None), None, "{invalid}");
         }

@@ -14,6 +14,8 @@ const MAX_BYTES_PER_SECOND: f64 = (32 << 20) as f64;
 /// Bytes worth this time are read at once.
 const MAX_BURST: Duration = Duration::from_millis(10);
 
+use crate::machine_client::{MachineRequest, SendError};
+
 /// Limits of one reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyLimits {
@@ -57,7 +59,7 @@ impl ReplyLimits {
 pub enum ReplyError {
     /// The connection failed.
     #[error(transparent)]
-    Connection(reqwest::Error),
+    Connection(SendError),
     /// The body is longer than the limit in bytes.
     #[error("the reply has more than {0} bytes")]
     TooLong(u64),
@@ -72,10 +74,9 @@ pub enum ReplyError {
     Slow(Duration),
 }
 
-impl From<reqwest::Error> for ReplyError {
-    /// Drops the URL, which an error message must not repeat to a client.
-    fn from(error: reqwest::Error) -> Self {
-        Self::Connection(error.without_url())
+impl<E: Into<SendError>> From<E> for ReplyError {
+    fn from(error: E) -> Self {
+        Self::Connection(error.into())
     }
 }
 
@@ -128,9 +129,25 @@ impl Reply {
     ///
     /// [`ReplyError`] if the connection fails or no header arrives in time.
     pub async fn send(request: RequestBuilder, limits: ReplyLimits) -> Result<Self, ReplyError> {
+        Self::wait(request.send(), limits).await
+    }
+
+    /// As [`Self::send`], for a request to a machine of tightwad.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError`] if the connection fails or no header arrives in time.
+    pub async fn send_to_machine(request: MachineRequest, limits: ReplyLimits) -> Result<Self, ReplyError> {
+        Self::wait(request.send(), limits).await
+    }
+
+    async fn wait<E: Into<SendError>>(
+        response: impl Future<Output = Result<Response, E>>,
+        limits: ReplyLimits,
+    ) -> Result<Self, ReplyError> {
         let start = Instant::now();
         let (wait, late) = limits.next_wait(Duration::ZERO, false);
-        let response = timeout(wait, request.send()).await.map_err(|_| late)??;
+        let response = timeout(wait, response).await.map_err(|_| late)??;
         let pace = Pace { debt: Duration::ZERO, last: start };
         Ok(Self { response, limits, start, received: 0, pace })
     }

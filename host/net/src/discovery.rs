@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 use crate::excerpt::excerpt;
+use crate::tls::MACHINE_SCHEME;
 
 /// The DNS-SD service type of nodes.
 const NODE_SERVICE: &str = "_tightwad._tcp.local.";
@@ -17,6 +18,11 @@ const MAX_DISCOVERED_NODES: usize = 256;
 /// The keys of the TXT record.
 const VERSION_KEY: &str = "version";
 const MODELS_KEY: &str = "models";
+/// `tls`: the service is encrypted. Its fingerprint is not announced: anyone can announce, so a client that trusted it
+/// would trust anyone.
+const ENCRYPTION_KEY: &str = "encryption";
+const TLS: &str = "tls";
+const PLAIN: &str = "none";
 
 /// The reason why this machine cannot send or receive multicasts.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +46,7 @@ pub enum DiscoveryError {
 pub struct DiscoveredNode {
     /// The machine's name.
     pub name: String,
-    /// `http://HOST:PORT`, for `tw.node{}`.
+    /// `tightwad://HOST:PORT` or `http://HOST:PORT`, for `tw.node{}`.
     pub url: String,
     /// The node's version of tightwad.
     pub version: String,
@@ -61,12 +67,16 @@ impl Announcement {
     /// # Errors
     ///
     /// [`DiscoveryError`] if this machine cannot send multicasts.
-    pub fn node(address: SocketAddr, models: &[String]) -> Result<Self, DiscoveryError> {
+    pub fn node(address: SocketAddr, encrypted: bool, models: &[String]) -> Result<Self, DiscoveryError> {
         let models = models.join(",");
         Self::register(
             NODE_SERVICE,
             address,
-            &[(VERSION_KEY, env!("CARGO_PKG_VERSION")), (MODELS_KEY, models.as_str())],
+            &[
+                (VERSION_KEY, env!("CARGO_PKG_VERSION")),
+                (MODELS_KEY, models.as_str()),
+                (ENCRYPTION_KEY, if encrypted { TLS } else { PLAIN }),
+            ],
         )
     }
 
@@ -75,8 +85,10 @@ impl Announcement {
     /// # Errors
     ///
     /// [`DiscoveryError`] if this machine cannot send multicasts.
-    pub fn seeder(address: SocketAddr) -> Result<Self, DiscoveryError> {
-        Self::register(SEEDER_SERVICE, address, &[(VERSION_KEY, env!("CARGO_PKG_VERSION"))])
+    pub fn seeder(address: SocketAddr, encrypted: bool) -> Result<Self, DiscoveryError> {
+        let encryption = if encrypted { TLS } else { PLAIN };
+        let properties = [(VERSION_KEY, env!("CARGO_PKG_VERSION")), (ENCRYPTION_KEY, encryption)];
+        Self::register(SEEDER_SERVICE, address, &properties)
     }
 
     fn register(
@@ -145,7 +157,7 @@ pub struct SeederDiscovery {
 }
 
 impl SeederDiscovery {
-    /// The URL of the next seeder, `http://HOST:PORT`; `None` after the multicast DNS daemon has ended.
+    /// The URL of the next seeder, `tightwad://HOST:PORT` or `http://HOST:PORT`; `None` after the multicast DNS daemon has ended.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             if let ServiceEvent::ServiceResolved(service) = self.events.recv_async().await.ok()?
@@ -186,10 +198,11 @@ fn parse_node(service: &ResolvedService) -> Option<DiscoveredNode> {
     let host = best_host(addresses)?;
     let property = |key| service.get_property_val_str(key).unwrap_or_default();
     let printable = |text: &str| excerpt(text, None);
+    let scheme = if property(ENCRYPTION_KEY) == TLS { MACHINE_SCHEME } else { "http" };
     let name = service.get_hostname().trim_end_matches('.').trim_end_matches(".local");
     Some(DiscoveredNode {
         name: printable(name),
-        url: format!("http://{host}:{}", service.get_port()),
+        url: format!("{scheme}://{host}:{}", service.get_port()),
         version: printable(property(VERSION_KEY)),
         models: property(MODELS_KEY).split(',').filter(|name| !name.is_empty()).map(printable).collect(),
     })
@@ -223,7 +236,7 @@ fn best_host(addresses: impl Iterator<Item = (IpAddr, String)>) -> Option<String
 }
 
 /// This machine's name, restricted to letters, digits and `-`, at most 40 characters.
-fn hostname() -> String {
+pub fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let name = name.trim_matches('-');

@@ -10,16 +10,19 @@ pub mod door;
 mod excerpt;
 pub mod http;
 mod lines;
+mod machine_client;
 mod roots;
 mod scoped_host;
 mod server_url;
+pub mod tls;
 
 pub use allowed_network::{AllowedNetwork, InvalidNetwork};
 pub use bounded::{Reply, ReplyError, ReplyLimits};
 pub use client::{authorized, is_local, machine_client, server_client};
 pub use discovery::{
-    Announcement, DiscoveredNode, DiscoveryError, SeederDiscovery, discover_nodes, discover_seeders,
+    Announcement, DiscoveredNode, DiscoveryError, SeederDiscovery, discover_nodes, discover_seeders, hostname,
 };
 pub use excerpt::{MAX_EXCERPT_CHARACTERS, excerpt, is_invisible};
 pub use lines::{LineError, Lines};
+pub use machine_client::{ClientError, MachineClient, MachineRequest, RemoteMachine, SendError};
 pub use server_url::{InvalidUrl, ServerUrl};

@@ -4,6 +4,7 @@
 //! therefore ask for a name such as `fe80--1s2.ipv6-literal.net`, in Microsoft's notation: `-` for `:`, and
 //! `s2` for interface 2. [`Resolver`] translates such a name without a name server.
 
+use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -36,13 +37,15 @@ pub(crate) struct Resolver;
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = match scoped_address(name.as_str()) {
-                Some(address) => vec![address],
-                None => tokio::net::lookup_host((name.as_str(), 0)).await?.collect(),
-            };
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
+        Box::pin(async move { Ok(Box::new(resolve(name.as_str()).await?.into_iter()) as Addrs) })
+    }
+}
+
+/// The addresses of `name`, with port 0.
+pub(crate) async fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
+    match scoped_address(name) {
+        Some(address) => Ok(vec![address]),
+        None => Ok(tokio::net::lookup_host((name, 0)).await?.collect()),
     }
 }
 

@@ -1,23 +1,34 @@
 //! The addresses of other machines' servers.
 //!
 //! Invariant: a [`ServerUrl`] has a scheme, a host, perhaps a port, and a path that does not end with `/` or
-//! `/v1`. It has no user name, password, query or fragment, so that it can be shown.
+//! `/v1`. It has no user name, password, query or fragment, so that it can be shown. The fragment of `tightwad://` is the
+//! fingerprint, which is kept apart.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use reqwest::header::HOST;
 use reqwest::{Client, Method, RequestBuilder, Url};
 
 use crate::scoped_host;
+use crate::tls::{Fingerprint, InvalidFingerprint, MACHINE_SCHEME};
 
 /// The text is not the address of a server. A message reads like `the address MESSAGE`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     /// The scheme is missing or unknown.
-    #[error("must begin with http:// or https://, not '{0}'")]
+    #[error("must begin with tightwad://, http:// or https://, not '{0}'")]
     Scheme(String),
+    /// The address is that of a machine, where a text server is expected.
+    #[error("'{0}' is that of a node, worker or seeder")]
+    Machine(String),
+    /// The address of a machine has no port.
+    #[error("needs a port, such as tightwad://HOST:7710, not '{0}'")]
+    Port(String),
+    /// The fragment of a machine's address is not a fingerprint.
+    #[error("has '#' without a fingerprint: {0}. Copy the whole address")]
+    Fingerprint(#[from] InvalidFingerprint),
     /// The text has a user name or a password. The value is the part after them.
     #[error("must not have a user name or a password before '{0}': set a token or an API key instead")]
     Credentials(String),
@@ -46,37 +57,29 @@ pub struct ServerUrl {
     shown: String,
     /// The `Host` header, if it differs from the host of `base`.
     host_header: Option<String>,
+    /// The fingerprint of the machine's key, if the address names it.
+    fingerprint: Option<Fingerprint>,
 }
 
 impl FromStr for ServerUrl {
     type Err = InvalidUrl;
 
-    /// Parses `http://HOST:PORT`, with or without scheme, trailing slash and `/v1`. A link-local host can
-    /// name its network interface, as in `http://[fe80::1%eth0]:7710` (RFC 6874: `%25eth0`).
+    /// Parses `tightwad://HOST:PORT#FINGERPRINT`, or `http://HOST:PORT`, with or without scheme, trailing slash
+    /// and `/v1`. A link-local host can name its network interface, as in `http://[fe80::1%eth0]:7710` (RFC 6874:
+    /// `%25eth0`).
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let text = text.trim();
-        let (scheme, rest) =
-            text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
-        let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
-        // Secrets are looked for first, because the other errors repeat the text.
-        if let Some((_, host)) = authority.rsplit_once('@') {
-            return Err(InvalidUrl::Credentials(host.to_owned()));
-        }
-        if let Some((before, _)) = text.split_once(['?', '#']) {
-            return Err(InvalidUrl::Query(before.to_owned()));
-        }
-        let scheme = match scheme.map(str::to_ascii_lowercase) {
-            None if ends_with_port(authority) => "http".to_owned(),
-            Some(scheme) if matches!(scheme.as_str(), "http" | "https") => scheme,
-            _ => return Err(InvalidUrl::Scheme(text.to_owned())),
-        };
+        let Parts { scheme, authority, path, fingerprint } = Parts::split(text.trim())?;
         let zone = split_zone(authority);
-        let authority = zone.as_ref().map_or(authority.to_owned(), |zone| zone.authority.clone());
-        let syntax = |reason: String| InvalidUrl::Syntax { url: text.to_owned(), reason };
+        let authority = zone.as_ref().map_or(authority, |zone| &zone.authority);
+        // The URL parser does this for http only.
+        let authority = authority.to_ascii_lowercase();
+        let syntax = |reason: String| InvalidUrl::Syntax { url: text.trim().to_owned(), reason };
         let url = Url::parse(&format!("{scheme}://{authority}{path}"));
         let url = url.map_err(|error| syntax(error.to_string()))?;
         let shown = without_version(url.as_str()).to_owned();
-        let Some(zone) = zone else { return Ok(Self { base: shown.clone(), shown, host_header: None }) };
+        let Some(zone) = zone else {
+            return Ok(Self { base: shown.clone(), shown, host_header: None, fingerprint });
+        };
         let literal = url.host_str().unwrap_or_default();
         let address: Result<Ipv6Addr, _> = literal.trim_matches(['[', ']']).parse();
         let address = address.map_err(|error| syntax(error.to_string()))?;
@@ -87,7 +90,49 @@ impl FromStr for ServerUrl {
             base: shown.replacen(literal, &host, 1),
             shown: shown.replacen(literal, &format!("[{address}%25{}]", zone.interface), 1),
             host_header: Some(format!("{literal}{port}")),
+            fingerprint,
         })
+    }
+}
+
+/// The parts of an address.
+struct Parts<'a> {
+    scheme: String,
+    authority: &'a str,
+    path: &'a str,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl<'a> Parts<'a> {
+    fn split(text: &'a str) -> Result<Self, InvalidUrl> {
+        let (scheme, rest) = text
+            .split_once("://")
+            .map_or((None, text), |(scheme, rest)| (Some(scheme.to_ascii_lowercase()), rest));
+        let (authority, path) = rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
+        // Secrets are looked for first, because the other errors repeat the text.
+        if let Some((_, host)) = authority.rsplit_once('@') {
+            return Err(InvalidUrl::Credentials(host.to_owned()));
+        }
+        let is_machine = scheme.as_deref() == Some(MACHINE_SCHEME);
+        let (text, path, fingerprint) = match (text.split_once('#'), path.split_once('#')) {
+            (Some((text, fingerprint)), Some((path, _))) if is_machine => {
+                (text, path, Some(fingerprint.parse()?))
+            }
+            _ => (text, path, None),
+        };
+        if let Some((before, _)) = text.split_once(['?', '#']) {
+            return Err(InvalidUrl::Query(before.to_owned()));
+        }
+        match scheme {
+            None if ends_with_port(authority) => {
+                Ok(Self { scheme: "http".to_owned(), authority, path, fingerprint })
+            }
+            Some(_) if is_machine && !ends_with_port(authority) => Err(InvalidUrl::Port(text.to_owned())),
+            Some(scheme) if matches!(scheme.as_str(), "http" | "https" | MACHINE_SCHEME) => {
+                Ok(Self { scheme, authority, path, fingerprint })
+            }
+            _ => Err(InvalidUrl::Scheme(text.to_owned())),
+        }
     }
 }
 
@@ -106,6 +151,49 @@ impl ServerUrl {
             Some(host) => request.header(HOST, host),
             None => request,
         }
+    }
+
+    /// The fingerprint of the machine's key; `None` if the address does not name it.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
+    /// True if connections cross a network without encryption.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let host = self.authority().rsplit_once(':').map_or(self.authority(), |(host, _)| host);
+        let host = host.trim_matches(['[', ']']);
+        let is_loopback =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.base.starts_with("http://") && !is_loopback
+    }
+
+    /// True if this program encrypts the connections.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.base.split_once("://").is_some_and(|(scheme, _)| scheme == MACHINE_SCHEME)
+    }
+
+    /// The `Host` header, if it differs from the host of the URL.
+    pub(crate) fn host_header(&self) -> Option<&str> {
+        self.host_header.as_deref()
+    }
+
+    /// The address with the fingerprint, as a user writes it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self.fingerprint {
+            Some(fingerprint) => format!("{self}#{fingerprint}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// HOST:PORT.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        let rest = self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
     }
 
     /// The URL for requests, without a trailing slash.
@@ -131,7 +219,7 @@ impl ServerUrl {
             let trimmed = url.strip_suffix(segment).and_then(|url| url.strip_suffix('/'));
             trimmed.map(str::to_owned).unwrap_or(url)
         };
-        Self { base: trim(self.base), shown: trim(self.shown), host_header: self.host_header }
+        Self { base: trim(self.base), shown: trim(self.shown), ..self }
     }
 }
 
@@ -193,11 +281,49 @@ mod tests {
     }
 
     #[test]
+    fn address_of_a_machine_has_a_fingerprint() {
+        let fingerprint = "ab".repeat(32);
+        let text = format!("tightwad://Attic:7710#{fingerprint}");
+        let url: ServerUrl = text.parse().unwrap();
+        assert_eq!((url.base(), url.authority()), ("tightwad://attic:7710", "attic:7710"));
+        assert_eq!(url.fingerprint(), Some(fingerprint.parse().unwrap()));
+        assert_eq!(url.address().parse(), Ok(url.clone()));
+        assert_eq!(url.to_string(), "tightwad://attic:7710");
+        assert_eq!("tightwad://[::1]:80/v1".parse::<ServerUrl>().unwrap().base(), "tightwad://[::1]:80");
+        for (text, expected) in [
+            ("tightwad://h", "needs a port, such as tightwad://HOST:7710, not 'tightwad://h'"),
+            (
+                "tightwad://h:1#ab",
+                "has '#' without a fingerprint: a fingerprint has 64 hexadecimal digits, not 2 characters",
+            ),
+            ("tightwad://h:1?pw", "must end after 'tightwad://h:1'"),
+        ] {
+            assert!(shown(text).starts_with(expected), "{text}: {}", shown(text));
+        }
+    }
+
+    #[test]
+    fn only_plain_connections_to_other_machines_are_exposed() {
+        for (text, exposed) in [
+            ("http://10.0.0.2:7710", true),
+            ("attic:7710", true),
+            ("http://[fd00::1]:1", true),
+            ("http://127.0.0.1:7710", false),
+            ("http://[::1]:7710", false),
+            ("localhost:7710", false),
+            ("https://attic", false),
+            ("tightwad://10.0.0.2:7710", false),
+        ] {
+            assert_eq!(text.parse::<ServerUrl>().unwrap().is_exposed(), exposed, "{text}");
+        }
+    }
+
+    #[test]
     fn unusable_address_is_refused_without_its_secrets() {
         for (text, expected) in [
-            ("x", "must begin with http:// or https://, not 'x'"),
-            ("", "must begin with http:// or https://, not ''"),
-            ("ftp://h:1", "must begin with http:// or https://, not 'ftp://h:1'"),
+            ("x", "must begin with tightwad://, http:// or https://, not 'x'"),
+            ("", "must begin with tightwad://, http:// or https://, not ''"),
+            ("ftp://h:1", "must begin with tightwad://, http:// or https://, not 'ftp://h:1'"),
             (
                 "http://user:pw@h:1/v1",
                 "must not have a user name or a password before 'h:1': set a token or an API key instead",

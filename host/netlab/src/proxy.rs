@@ -1,11 +1,11 @@
-//! A TCP link with a delay, faults and byte counters.
+//! A TCP link with a delay, faults, byte counters and a capture.
 //!
 //! Invariant: without faults each byte arrives in order, and not before its delay has passed.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +33,7 @@ pub struct Faults {
     reply_chunks: AtomicU32,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
+    capture: Mutex<Option<Vec<u8>>>,
 }
 
 impl Faults {
@@ -65,6 +66,21 @@ impl Faults {
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         (self.sent_bytes.load(Ordering::Relaxed), self.received_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Starts to keep all bytes of the link.
+    pub fn start_capture(&self) {
+        *self.lock_capture() = Some(Vec::new());
+    }
+
+    /// Ends the capture and returns its bytes.
+    #[must_use]
+    pub fn end_capture(&self) -> Vec<u8> {
+        self.lock_capture().take().unwrap_or_default()
+    }
+
+    fn lock_capture(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.capture.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if the fault hits chunk number `chunk`.
@@ -164,6 +180,9 @@ async fn read_chunks(
             return;
         }
         counter.fetch_add(count as u64, Ordering::Relaxed);
+        if let Some(capture) = &mut *faults.lock_capture() {
+            capture.extend_from_slice(&buffer[..count]);
+        }
         let due = Instant::now() + Duration::from_micros(faults.delay_us.load(Ordering::Relaxed));
         if chunks.send((due, buffer[..count].to_vec())).await.is_err() {
             return;

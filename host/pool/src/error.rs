@@ -1,6 +1,7 @@
 //! Errors of planning and starting a pool.
 
 use tightwad_engine::LoadError;
+use tightwad_net::{ClientError, InvalidUrl};
 use tightwad_node::ConnectError;
 use tightwad_sandbox::PluginError;
 use tokio::task::JoinError;
@@ -20,7 +21,10 @@ pub enum PoolError {
     Thread(#[from] JoinError),
     /// An HTTP client cannot be built.
     #[error(transparent)]
-    Client(#[from] reqwest::Error),
+    Client(#[from] ClientError),
+    /// The address of a worker is not valid.
+    #[error("the address of a worker {0}")]
+    Address(#[from] InvalidUrl),
     /// A worker cannot be used.
     #[error(transparent)]
     Worker(#[from] WorkerError),

@@ -11,7 +11,7 @@ use tightwad_core::{Device, PoolSpec, Token, WorkerSpec};
 use tightwad_engine::cpu_count;
 use tightwad_engine::pool::{self as pool, ModelShape, PoolConfig};
 use tightwad_modes::{Machine, PlacementPolicy, Plan, Refusal, Shape};
-use tightwad_net::machine_client;
+use tightwad_net::RemoteMachine;
 use tightwad_node::{ConnectError, Node, NodeSpec};
 use tightwad_sandbox::{Plugin, PluginError};
 use tightwad_tunnel::{Tunnel, WorkerEndpoint};
@@ -44,7 +44,8 @@ pub(crate) struct PoolLauncher {
     pub plugin: Arc<PlacementPolicy>,
     /// True when the chat template supports tools.
     pub tools: bool,
-    pub http: reqwest::Client,
+    /// The workers, in the order of the specification.
+    machines: Vec<RemoteMachine>,
     /// The file with the last plan.
     pub plan_file: PlanFile,
     /// The memory bandwidth of the host in bytes per second. The first launch measures it.
@@ -144,7 +145,10 @@ impl PoolLauncher {
         plugin: Arc<PlacementPolicy>,
         tools: bool,
     ) -> Result<Self, PoolError> {
-        let http = machine_client().connect_timeout(CONNECT_TIMEOUT).build()?;
+        let machine = |worker: &WorkerSpec| {
+            Ok(RemoteMachine::new(worker.url.parse()?, worker.token.clone(), CONNECT_TIMEOUT)?)
+        };
+        let machines = spec.workers.iter().map(machine).collect::<Result<_, PoolError>>()?;
         for pattern in layout::unused_overrides(&spec.override_tensors, &model) {
             tracing::warn!(
                 model = spec.name,
@@ -158,7 +162,7 @@ impl PoolLauncher {
             model,
             plugin,
             tools,
-            http,
+            machines,
             host_bandwidth: tokio::sync::OnceCell::new(),
             first_context: AtomicU32::new(0),
             last_context: AtomicU32::new(0),
@@ -176,7 +180,8 @@ impl PoolLauncher {
 
     /// Probes all workers at the same time.
     pub(crate) async fn probe_workers(&self) -> ProbeResults {
-        let probes = self.spec.workers.iter().map(|worker| probe_worker(&self.http, worker));
+        let workers = self.machines.iter().zip(&self.spec.workers);
+        let probes = workers.map(|(machine, worker)| probe_worker(machine, worker));
         let mut results = ProbeResults { usable: Vec::new(), failed: Vec::new() };
         for (index, result) in join_all(probes).await.into_iter().enumerate() {
             match result {
@@ -300,12 +305,10 @@ impl PoolLauncher {
         for assignment in &planned.plan.assignments {
             let machine = assignment.machine as usize;
             let Some((worker, uses_cpu)) = planned.workers[machine] else { continue };
-            let worker = &self.spec.workers[worker];
-            let (url, token) = (worker.url.clone(), worker.token.clone());
-            let endpoint = WorkerEndpoint { url, token, uses_cpu };
-            let tunnel = Tunnel::open(self.http.clone(), endpoint).await.map_err(retry)?;
+            let endpoint = WorkerEndpoint { machine: self.machines[worker].clone(), uses_cpu };
+            let tunnel = Tunnel::open(endpoint).await.map_err(retry)?;
             addresses[machine] = Some(tunnel.address());
-            tunnels.push((worker.name.clone(), tunnel));
+            tunnels.push((self.spec.workers[worker].name.clone(), tunnel));
         }
         let (plan, machines) = (&planned.plan, &planned.machines);
         let config =
@@ -380,6 +383,8 @@ impl Launcher for PoolLauncher {
     }
 
     async fn is_usable(&self, worker: &WorkerSpec) -> bool {
-        worker_info(&self.http, worker).await.is_ok()
+        let index = self.spec.workers.iter().position(|known| known == worker);
+        let Some(machine) = index.and_then(|index| self.machines.get(index)) else { return false };
+        worker_info(machine, worker).await.is_ok()
     }
 }

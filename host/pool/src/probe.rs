@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tightwad_core::{WorkerSpec, printable, root_cause};
 use tightwad_engine::pool::RPC_PROTOCOL_VERSION;
-use tightwad_net::{Reply, ReplyError, ReplyLimits, authorized};
+use tightwad_net::{MachineRequest, RemoteMachine, Reply, ReplyError, ReplyLimits, SendError};
 
 use crate::worker::info::{WORKER_PROTOCOL, WorkerInfo};
 
@@ -55,19 +55,19 @@ pub enum WorkerError {
 /// # Errors
 ///
 /// Returns a [`WorkerError`] whose message names the remedy.
-pub async fn probe_worker(http: &Client, worker: &WorkerSpec) -> Result<ProbedWorker, WorkerError> {
-    let info = worker_info(http, worker).await?;
+pub async fn probe_worker(machine: &RemoteMachine, worker: &WorkerSpec) -> Result<ProbedWorker, WorkerError> {
+    let info = worker_info(machine, worker).await?;
     let mut round_trip = Duration::MAX;
     for _ in 0..ROUND_TRIP_SAMPLES {
         let start = Instant::now();
-        let response = request(http, worker, Method::GET, "/health").send().await;
+        let response = request(machine, Method::GET, "/health").send().await;
         response.map_err(|error| failure(worker, &error))?;
         round_trip = round_trip.min(start.elapsed());
     }
     let mut bandwidth = 0;
     for bytes in BANDWIDTH_SAMPLES {
         let start = Instant::now();
-        let sample = request(http, worker, Method::POST, "/v1/worker/sink");
+        let sample = request(machine, Method::POST, "/v1/worker/sink");
         let sample = sample.header(CONTENT_TYPE, "application/octet-stream").body(vec![0; bytes]);
         let response = sample.timeout(SAMPLE_TIMEOUT).send().await;
         response.map_err(|error| failure(worker, &error))?;
@@ -81,17 +81,26 @@ pub async fn probe_worker(http: &Client, worker: &WorkerSpec) -> Result<ProbedWo
 }
 
 /// Requests the description of `worker` and checks its version. Does not measure the link.
-pub(crate) async fn worker_info(http: &Client, worker: &WorkerSpec) -> Result<WorkerInfo, WorkerError> {
+pub(crate) async fn worker_info(
+    machine: &RemoteMachine,
+    worker: &WorkerSpec,
+) -> Result<WorkerInfo, WorkerError> {
     let unusable = |problem: String| {
         WorkerError::Unusable(format!("worker '{}' at {} {problem}", worker.name, worker.url))
     };
-    let request = request(http, worker, Method::GET, "/v1/worker");
+    let request = request(machine, Method::GET, "/v1/worker");
     let limits = ReplyLimits::quick(MAX_INFO_BYTES, REQUEST_TIMEOUT);
-    let reply = Reply::send(request, limits).await.map_err(|error| reply_failure(worker, &error))?;
+    let reply =
+        Reply::send_to_machine(request, limits).await.map_err(|error| reply_failure(worker, &error))?;
     match reply.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => {
             return Err(unusable("does not accept this token: set `token` to the worker's token".into()));
+        }
+        StatusCode::UPGRADE_REQUIRED => {
+            return Err(unusable(
+                "is encrypted: use the address that it prints, which begins with tightwad://".into(),
+            ));
         }
         StatusCode::FORBIDDEN => {
             return Err(unusable(
@@ -146,9 +155,8 @@ fn parse_info(body: &[u8]) -> Result<WorkerInfo, String> {
     Ok(info)
 }
 
-fn request(http: &Client, worker: &WorkerSpec, method: Method, path: &str) -> RequestBuilder {
-    let request = http.request(method, format!("{}{path}", worker.url)).timeout(REQUEST_TIMEOUT);
-    authorized(request, worker.token.as_ref())
+fn request(machine: &RemoteMachine, method: Method, path: &str) -> MachineRequest {
+    machine.request(method, path).timeout(REQUEST_TIMEOUT)
 }
 
 /// The error of a worker whose reply cannot be read.
@@ -164,8 +172,11 @@ fn reply_failure(worker: &WorkerSpec, error: &ReplyError) -> WorkerError {
 }
 
 /// The error of a worker whose request failed.
-fn failure(worker: &WorkerSpec, error: &reqwest::Error) -> WorkerError {
+fn failure(worker: &WorkerSpec, error: &SendError) -> WorkerError {
     let (name, url, reason) = (&worker.name, &worker.url, root_cause(error));
+    if error.is_refusal() {
+        return WorkerError::Unusable(format!("worker '{name}' at {url}: {reason}"));
+    }
     if is_not_http(error) {
         return WorkerError::Unusable(format!(
             "worker '{name}' at {url} is not a worker ({reason}): run `tightwad worker` there, not llama.cpp's own rpc-server"
@@ -182,7 +193,7 @@ fn unreachable_worker(worker: &WorkerSpec, reason: &str) -> WorkerError {
 }
 
 /// True when the response is not HTTP.
-fn is_not_http(error: &reqwest::Error) -> bool {
+fn is_not_http(error: &SendError) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
@@ -248,8 +259,8 @@ mod tests {
             sent
         });
         let worker = WorkerSpec::new(&url, None, None).unwrap();
-        let http = tightwad_net::machine_client().build().unwrap();
-        let error = worker_info(&http, &worker).await.unwrap_err();
+        let machine = RemoteMachine::new(worker.url.parse().unwrap(), None, REQUEST_TIMEOUT).unwrap();
+        let error = worker_info(&machine, &worker).await.unwrap_err();
         assert!(matches!(&error, WorkerError::Unusable(text) if text.contains("65536 bytes")), "{error}");
         assert!(serving.await.unwrap() < 64 << 20);
     }

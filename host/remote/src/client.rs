@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tightwad_core::{BackendError, Backoff, Device, Request, Token, root_cause, sync};
-use tightwad_net::{Reply, ReplyError, ReplyLimits, ServerUrl, authorized, excerpt, server_client};
+use tightwad_net::{
+    InvalidUrl, Reply, ReplyError, ReplyLimits, ServerUrl, authorized, excerpt, server_client,
+};
 
 use crate::dialect::Dialect;
 use crate::error::ConnectError;
@@ -64,6 +66,9 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn connect(spec: &TextServerSpec) -> Result<Self, ConnectError> {
         let url: ServerUrl = spec.url.parse()?;
+        if url.is_encrypted() {
+            return Err(InvalidUrl::Machine(url.to_string()).into());
+        }
         // Ollama's own documentation names the address with `/api`.
         let url = if spec.dialect == Dialect::Ollama { url.without_segment("api") } else { url };
         let http = server_client(url.base()).connect_timeout(CONNECT_TIMEOUT).build();

@@ -111,6 +111,11 @@ impl<'a> Fields<'a> {
         Ok(Some(texts))
     }
 
+    /// The flag `key`; false if it is missing.
+    pub(crate) fn flag(&self, key: &str) -> Result<bool, TableError> {
+        Ok(self.optional(key, "true or false")?.unwrap_or(false))
+    }
+
     /// The name under `name`, if there is one.
     pub(crate) fn name(&self) -> Result<Option<String>, TableError> {
         let name: Option<String> = self.optional("name", "a string")?;

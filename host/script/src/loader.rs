@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tightwad_core::{Credentials, SharedBackend, WatchedFiles};
 use tightwad_net::door::WebNames;
+use tightwad_net::tls::CertificatePaths;
 
 use crate::api::arg::Listing;
 use crate::argument::Argument;
@@ -23,6 +24,8 @@ pub struct Script {
     pub credentials: Credentials,
     /// The host names and web origins that may use the server.
     pub web: Arc<WebNames>,
+    /// The certificate of the endpoint, if the script gives one.
+    pub tls: Option<CertificatePaths>,
     /// Backends by the names that clients use, sorted.
     pub models: Vec<(String, SharedBackend)>,
 }
@@ -91,6 +94,7 @@ async fn run(source: Source) -> Result<Script, ScriptError> {
         listen: loaded.listen,
         credentials: loaded.credentials,
         web: loaded.web,
+        tls: loaded.tls,
         models: models.collect(),
     })
 }

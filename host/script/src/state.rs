@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use mlua::{Function, Lua, Value};
 use tightwad_core::{BackendError, Credentials, Outcome, SCRIPT_THREAD_NAME, SharedBackend};
 use tightwad_net::door::WebNames;
+use tightwad_net::tls::CertificatePaths;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +41,7 @@ pub(crate) struct LoadedScript {
     pub listen: Option<String>,
     pub credentials: Credentials,
     pub web: Arc<WebNames>,
+    pub tls: Option<CertificatePaths>,
     /// Backends by name; `None`: a function of the script.
     pub models: Vec<(String, Option<SharedBackend>)>,
 }
@@ -268,8 +270,13 @@ impl Script {
             };
             models.push((name, backend));
         }
-        let loaded =
-            LoadedScript { listen: spec.listen, credentials: spec.credentials, web: spec.web, models };
+        let loaded = LoadedScript {
+            listen: spec.listen,
+            credentials: spec.credentials,
+            web: spec.web,
+            tls: spec.tls,
+            models,
+        };
         Ok((Self { name: display_name.clone(), functions, limits, lua }, loaded))
     }
 

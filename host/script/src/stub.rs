@@ -7,7 +7,7 @@ use tightwad_core::{FinishReason, Outcome, Report, Usage};
 use tightwad_net::DiscoveredNode;
 
 use crate::api::nodes::NodeTable;
-use crate::api::{FUNCTIONS, arg, client_keys, gate, pooling, table};
+use crate::api::{FUNCTIONS, arg, client_keys, gate, pooling, serve, table};
 use crate::changes::CHANGES;
 use crate::keys::Schema;
 use crate::loader;
@@ -17,11 +17,12 @@ use crate::source::Purpose;
 const STUB: &str = include_str!("../../../scripts/types/tightwad.lua");
 
 /// Tables that are not the options of a function, by their classes in the stub.
-const TABLES: [(&str, &Schema); 5] = [
+const TABLES: [(&str, &Schema); 6] = [
     ("tightwad.Argument", &arg::ARGUMENT),
     ("tightwad.Changes", &CHANGES),
     ("tightwad.Key", &client_keys::KEY),
     ("tightwad.ReviewCache", &gate::REVIEW_CACHE),
+    ("tightwad.Tls", &serve::TLS),
     ("tightwad.Worker", &pooling::WORKER),
 ];
 

@@ -15,7 +15,11 @@ use crate::state::ServerState;
 /// The error of the listener, or [`io::ErrorKind::TimedOut`] when requests had not ended at the deadline of `shutdown`.
 pub async fn serve(listener: TcpListener, state: ServerState, shutdown: Shutdown) -> io::Result<()> {
     let keys = state.keys.clone();
-    let config = DoorConfig { web: state.web.clone(), ..DoorConfig::new(move || !keys.accepts_everyone()) };
+    let config = DoorConfig {
+        web: state.web.clone(),
+        encryption: state.encryption.clone(),
+        ..DoorConfig::new(move || !keys.accepts_everyone())
+    };
     let state = ServerState { shutdown: shutdown.clone(), ..state };
     match door::serve(listener, routes::router(state), config, shutdown).await? {
         Ended::Complete => Ok(()),

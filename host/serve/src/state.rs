@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tightwad_core::Credentials;
-use tightwad_net::door::{Shutdown, WebNames};
+use tightwad_net::door::{Encryption, Shutdown, WebNames};
 
 use crate::admission::Admission;
 use crate::control::Control;
@@ -25,6 +25,8 @@ pub struct ServerState {
     pub(crate) extra_routes: Option<axum::Router>,
     /// The host names and web origins that may use the server.
     pub(crate) web: Arc<WebNames>,
+    /// Which connections are encrypted.
+    pub(crate) encryption: Encryption,
     /// Streams end at its deadline.
     pub(crate) shutdown: Shutdown,
 }
@@ -42,6 +44,7 @@ impl ServerState {
             control: None,
             extra_routes: None,
             web: Arc::default(),
+            encryption: Encryption::default(),
             shutdown: Shutdown::never(),
         }
     }
@@ -68,6 +71,12 @@ impl ServerState {
     #[must_use]
     pub fn with_web(self, web: Arc<WebNames>) -> Self {
         Self { web, ..self }
+    }
+
+    /// Encrypts connections.
+    #[must_use]
+    pub fn with_encryption(self, encryption: Encryption) -> Self {
+        Self { encryption, ..self }
     }
 
     /// Also serves `routes`, which have their own authorization.

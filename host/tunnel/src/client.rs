@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{CONNECTION, UPGRADE};
-use reqwest::{Response, StatusCode, Upgraded};
+use reqwest::{Method, Response, StatusCode, Upgraded};
 use sha2::{Digest, Sha256};
-use tightwad_core::{Token, printable, root_cause};
-use tightwad_net::authorized;
+use tightwad_core::{printable, root_cause};
+use tightwad_net::RemoteMachine;
 use tokio::io::{AsyncRead, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,17 +61,14 @@ pub struct Tunnel {
 /// The worker at the other end of a tunnel.
 #[derive(Debug, Clone)]
 pub struct WorkerEndpoint {
-    /// The address: `http://HOST:PORT`.
-    pub url: String,
-    /// The bearer token of the worker.
-    pub token: Option<Token>,
+    /// The machine.
+    pub machine: RemoteMachine,
     /// True when the worker computes on its CPU. The host then calculates some of its replies.
     pub uses_cpu: bool,
 }
 
 /// Opens connections to the worker.
 struct Connector {
-    http: reqwest::Client,
     worker: WorkerEndpoint,
     stats: Arc<TrafficStats>,
 }
@@ -82,12 +79,12 @@ impl Tunnel {
     /// # Errors
     ///
     /// Returns the operating system's error if no port can be opened.
-    pub async fn open(http: reqwest::Client, worker: WorkerEndpoint) -> io::Result<Self> {
+    pub async fn open(worker: WorkerEndpoint) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let stats = Arc::new(TrafficStats::default());
         let (error_sender, error) = watch::channel(None);
-        let connector = Arc::new(Connector { http, worker, stats: stats.clone() });
+        let connector = Arc::new(Connector { worker, stats: stats.clone() });
         let mut serving = JoinSet::new();
         serving.spawn(accept(listener, connector, Arc::new(error_sender)));
         Ok(Self { address, stats, error, _serving: serving })
@@ -192,9 +189,8 @@ impl Connector {
 
     /// Opens a connection to the worker and upgrades it to a tunnel.
     async fn connect(&self) -> io::Result<Upgraded> {
-        let request = self.http.get(format!("{}/v1/worker/rpc", self.worker.url));
+        let request = self.worker.machine.request(Method::GET, "/v1/worker/rpc");
         let request = request.header(CONNECTION, "upgrade").header(UPGRADE, UPGRADE_PROTOCOL);
-        let request = authorized(request, self.worker.token.as_ref());
         let response = request.send().await.map_err(|error| io::Error::other(root_cause(&error)))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status();

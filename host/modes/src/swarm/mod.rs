@@ -7,5 +7,5 @@ pub(crate) mod pull;
 pub(crate) mod spec;
 
 pub use files::open_complete;
-pub use pull::{find_seeders, pull};
+pub use pull::{find_seeders, machine_key, pull};
 pub use spec::{PullSpec, PulledModel, SwarmError};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tightwad_net::tls::Identity;
 use tightwad_net::{SeederDiscovery, discover_seeders};
 use tightwad_swarm::ModelRef;
 use tightwad_swarm::disk::{Manifest, Store};
@@ -41,8 +42,8 @@ pub async fn pull(
     {
         return Ok(model);
     }
-    let client =
-        Client::new(spec.token.clone(), &spec.peers).map_err(|error| SwarmError::Local(error.to_string()))?;
+    let client = Client::new(spec.token.clone(), &spec.peers, machine_key());
+    let client = client.map_err(|error| SwarmError::Local(error.to_string()))?;
     let mut discovery = Discovery::search_unless_named(&spec.peers).await?;
     let manifest = match find_manifest(&client, &spec, &discovery.found).await {
         Ok(manifest) => with_local_name(manifest, &spec.wanted),
@@ -159,6 +160,12 @@ impl Discovery {
         });
         Some(receiver)
     }
+}
+
+/// The key of this machine. Without it, a pull reaches plain seeders only.
+pub fn machine_key() -> Option<Identity> {
+    let key = Identity::of_user();
+    key.inspect_err(|error| tracing::warn!(%error, "encrypted seeders cannot be used")).ok()
 }
 
 /// Returns the seeders that announce themselves within `duration`, and the announcements that come later.

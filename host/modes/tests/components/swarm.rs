@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tightwad_modes::swarm::{PullSpec, PulledModel, SwarmError, open_complete, pull};
 use tightwad_modes::{KINDS, PiecePicker, Settings};
+use tightwad_net::door::Encryption;
 use tightwad_sandbox::{Library, Limits, Plugin, PluginEngine, PluginError};
 use tightwad_swarm::net::{Peer, PullLimits, SeedState, Seeds, serve};
 use tightwad_swarm::{Event, Fetch, FetchResult, PeerId, Picker, Slot, Task};
@@ -33,7 +34,12 @@ impl Swarm {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (seeder, seeds) = (listener.local_addr().unwrap(), Arc::new(Seeds::new()));
-        tokio::spawn(serve(listener, SeedState::new(seeds.clone()), std::future::pending()));
+        tokio::spawn(serve(
+            listener,
+            SeedState::new(seeds.clone()),
+            Encryption::default(),
+            std::future::pending(),
+        ));
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("models")).unwrap();
         Self { folder, seeder, seeds, picker: picker().await }

@@ -62,6 +62,8 @@ pub(crate) struct Activity {
     blocked: AtomicU64,
     /// True when the client of the current request understands interim responses (HTTP/1.1).
     interim: AtomicBool,
+    /// False for encrypted connections: raw bytes would break them.
+    interim_possible: AtomicBool,
     /// A stream of events must send a comment.
     comment: AtomicBool,
     /// Asks the connection's task to close the connection.
@@ -75,6 +77,7 @@ impl Activity {
             phase: AtomicU64::new(Phase::Header as u64),
             blocked: AtomicU64::new(0),
             interim: AtomicBool::new(false),
+            interim_possible: AtomicBool::new(true),
             comment: AtomicBool::new(false),
             closing: Notify::new(),
         }
@@ -98,9 +101,15 @@ impl Activity {
         self.phase.store(self.now() << Phase::BITS | phase as u64, Ordering::Relaxed);
     }
 
+    /// Sets whether the server can write raw bytes between responses.
+    pub(crate) fn set_interim_possible(&self, possible: bool) {
+        self.interim_possible.store(possible, Ordering::Relaxed);
+    }
+
     /// A request begins. `interim`: its client understands interim responses.
     pub(crate) fn begin_request(&self, interim: bool) {
-        self.interim.store(interim, Ordering::Relaxed);
+        let possible = self.interim_possible.load(Ordering::Relaxed);
+        self.interim.store(interim && possible, Ordering::Relaxed);
         self.enter(Phase::Handling);
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::door::web::WebNames;
 use crate::http::body_limit::MAX_BODY_BYTES;
+use crate::tls::ServerTls;
 
 /// Time limits and maximum counts of connections.
 #[derive(Debug, Clone)]
@@ -45,6 +46,27 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// Which connections may be plain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlainAccess {
+    /// All.
+    #[default]
+    Everywhere,
+    /// Those of this machine.
+    Loopback,
+    /// None.
+    Nowhere,
+}
+
+/// Which connections of a server are encrypted. The default server understands plain HTTP only.
+#[derive(Clone, Default)]
+pub struct Encryption {
+    /// Encrypts connections that begin with a handshake. `None`: the server understands plain HTTP only.
+    pub tls: Option<ServerTls>,
+    /// Which connections may be plain.
+    pub plain: PlainAccess,
+}
+
 /// True while a server asks its clients for a token or a key.
 type IsAuthenticated = dyn Fn() -> bool + Send + Sync;
 
@@ -59,6 +81,8 @@ pub struct DoorConfig {
     pub binary_paths: &'static [&'static str],
     /// The host names and web origins that may use the server, beside its own.
     pub web: Arc<WebNames>,
+    /// Which connections are encrypted.
+    pub encryption: Encryption,
     /// True while the server asks for a token. The `Host` of a request is then free, because a web page does not know
     /// the token.
     pub is_authenticated: Arc<IsAuthenticated>,
@@ -72,6 +96,7 @@ impl DoorConfig {
             max_body_bytes: MAX_BODY_BYTES,
             binary_paths: &[],
             web: Arc::default(),
+            encryption: Encryption::default(),
             is_authenticated: Arc::new(is_authenticated),
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{ConnectInfo, Request};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{StatusCode, Version};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -20,10 +20,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::sleep;
+use tokio_util::either::Either;
 use tower::Service;
 
 use crate::door::activity::{Activity, Phase};
-use crate::door::config::ConnectionLimits;
+use crate::door::config::{ConnectionLimits, Encryption};
+use crate::door::encryption::{self, Client};
 use crate::door::io::DoorStream;
 use crate::door::shutdown::Shutdown;
 use crate::door::socket;
@@ -44,19 +46,44 @@ const COMMENT: &[u8] = b":\n\n";
 pub(crate) struct ConnectionContext {
     pub router: Router,
     pub limits: ConnectionLimits,
+    pub encryption: Encryption,
     pub shutdown: Shutdown,
 }
 
 /// Serves one connection until it ends, until a time limit passes, or until the door asks it to close. Dropping the
 /// connection drops the handler and its response body, which ends their work.
 pub(crate) async fn serve(context: ConnectionContext, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let ConnectionContext { router, limits, shutdown } = context;
     let (stream, activity) = (Arc::new(stream), place.activity().clone());
+    let opened = tokio::select! {
+        opened = encryption::open(&context.encryption, DoorStream::new(stream.clone(), place), peer) => opened,
+        _ = activity.expired(&context.limits) => return,
+        () = activity.closing() => return,
+        () = context.shutdown.started() => return,
+    };
+    match opened {
+        Ok(client) => serve_requests(context, client, (stream, peer), activity).await,
+        Err(error) => tracing::debug!(%peer, %error, "closed a connection before its first request"),
+    }
+}
+
+/// Serves the requests of a client.
+async fn serve_requests(
+    context: ConnectionContext,
+    client: Client,
+    (stream, peer): (Arc<TcpStream>, SocketAddr),
+    activity: Arc<Activity>,
+) {
+    let ConnectionContext { router, limits, shutdown, .. } = context;
+    // Bytes of another kind would break an encrypted connection.
+    activity.set_interim_possible(matches!(client.stream, Either::Left(_)));
     let service = service_fn({
         let (activity, shutdown) = (activity.clone(), shutdown.clone());
-        move |request| respond(router.clone(), request, peer, activity.clone(), shutdown.clone())
+        move |request| {
+            let request = authorize(request, client.authorization.as_ref());
+            respond(router.clone(), request, peer, activity.clone(), shutdown.clone())
+        }
     });
-    let io = TokioIo::new(DoorStream::new(stream.clone(), place));
+    let io = TokioIo::new(client.stream);
     let mut builder = http1::Builder::new();
     // Time limits are the activity's: hyper's header timeout would also end idle connections.
     builder.half_close(true).header_read_timeout(None).max_header_size(limits.max_header_bytes);
@@ -84,6 +111,14 @@ pub(crate) async fn serve(context: ConnectionContext, stream: TcpStream, peer: S
         () = &mut watch => {}
         () = header_timeout(&activity, limits.drain_header_timeout) => {}
     }
+}
+
+/// Gives a request the authorization of its connection.
+fn authorize(mut request: Request<Incoming>, authorization: Option<&HeaderValue>) -> Request<Incoming> {
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+    }
+    request
 }
 
 /// Completes if no request begins within `limit`.

@@ -25,6 +25,12 @@ impl DoorStream {
         Self { stream, place }
     }
 
+    /// The first byte that the client sends, which the next read returns again. `None`: the client sends nothing more.
+    pub(crate) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.stream.peek(&mut byte).await? > 0).then_some(byte[0]))
+    }
+
     fn activity(&self) -> &Activity {
         self.place.activity()
     }

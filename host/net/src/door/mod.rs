@@ -7,6 +7,7 @@ pub(crate) mod activity;
 pub(crate) mod body;
 pub(crate) mod config;
 pub(crate) mod connection;
+pub(crate) mod encryption;
 pub(crate) mod io;
 pub(crate) mod layers;
 pub(crate) mod server;
@@ -15,7 +16,7 @@ pub(crate) mod socket;
 pub(crate) mod table;
 pub(crate) mod web;
 
-pub use config::{ConnectionLimits, DoorConfig};
+pub use config::{ConnectionLimits, DoorConfig, Encryption, PlainAccess};
 pub use server::{Ended, serve};
 pub use shutdown::Shutdown;
 pub use socket::{descriptor_limit, raise_descriptor_limit};

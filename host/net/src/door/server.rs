@@ -74,8 +74,9 @@ impl Door {
         let limits = config.limits.clone();
         let max_total = limits.max_connections.min(socket::descriptor_limit() / DESCRIPTOR_SHARE).max(1);
         let table = Arc::new(ConnectionTable::new(max_total, limits.max_connections_per_address));
+        let encryption = config.encryption.clone();
         let router = layers::apply(router, config, bound, shutdown.clone());
-        let context = ConnectionContext { router, limits, shutdown };
+        let context = ConnectionContext { router, limits, encryption, shutdown };
         Self { table, context, connections: JoinSet::new(), warnings: Warnings::default() }
     }
 
@@ -115,14 +116,7 @@ impl Door {
 
 /// The response to a connection without a place.
 fn busy_response() -> String {
-    let body = ApiError::unavailable("the server has its maximum of connections; try again later")
-        .object()
-        .to_string();
-    let length = body.len();
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
-         retry-after: 1\r\nconnection: close\r\n\r\n{body}"
-    )
+    ApiError::unavailable("the server has its maximum of connections; try again later").closing_response()
 }
 
 /// Makes room after a failed accept, and waits for the next attempt. The usual reason is a lack of descriptors: the

@@ -136,6 +136,27 @@ impl ApiError {
         Self { code: Some(SHUTTING_DOWN), ..Self::unavailable(message) }
     }
 
+    /// 426: the connection must be encrypted.
+    pub(crate) fn not_encrypted() -> Self {
+        let message = "this server is encrypted: use the address that it prints, which begins with tightwad:// or https://";
+        Self::new(StatusCode::UPGRADE_REQUIRED, "invalid_request_error", message)
+    }
+
+    /// The response as text, for a connection that closes before HTTP begins.
+    pub(crate) fn closing_response(&self) -> String {
+        let (status, body) = (self.status, self.object().to_string());
+        let extra = match status {
+            // RFC 9110, 15.5.22.
+            StatusCode::UPGRADE_REQUIRED => "upgrade: TLS/1.3\r\n".to_owned(),
+            _ => format!("retry-after: {}\r\n", self.retry_after),
+        };
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+             {extra}connection: close\r\n\r\n{body}",
+            body.len(),
+        )
+    }
+
     /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {

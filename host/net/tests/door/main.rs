@@ -4,6 +4,8 @@
 
 mod bodies;
 mod connections;
+mod pairing;
 mod shutdown;
 mod support;
+mod tls;
 mod web;

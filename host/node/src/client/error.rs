@@ -1,7 +1,7 @@
 //! Errors of connecting to a node.
 
 use tightwad_core::BackendError;
-use tightwad_net::InvalidUrl;
+use tightwad_net::{ClientError, InvalidUrl};
 
 use crate::protocol::facts::PROTOCOL_VERSION;
 
@@ -13,7 +13,7 @@ pub enum ConnectError {
     Address(#[from] InvalidUrl),
     /// The HTTP client cannot be built.
     #[error("the HTTP client does not start: {0}")]
-    Client(reqwest::Error),
+    Client(ClientError),
     /// The node does not reply, or its reply is not valid.
     #[error("{reason}; is `tightwad node` running there, and can this machine reach it?")]
     NoReply {

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tightwad_core::{BackendError, Backoff, CircuitBreaker, Clock, Device, Token, root_cause, sync};
-use tightwad_net::{Reply, ReplyLimits, ServerUrl, authorized, excerpt, machine_client};
+use tightwad_net::{
+    ClientError, MachineRequest, RemoteMachine, Reply, ReplyError, ReplyLimits, ServerUrl, excerpt,
+};
 
 use crate::protocol::checksum::{from_checked_json, to_checked_json};
 use crate::protocol::facts::NodeFacts;
@@ -68,13 +70,13 @@ pub(crate) struct Link {
     pub name: String,
     /// The device that the node computes on.
     pub device: Device,
-    pub url: ServerUrl,
+    pub machine: RemoteMachine,
+    /// The token, which errors must not repeat.
     token: Option<Token>,
     pub clock: Clock,
     /// True if a supervisor of this process watches the node. Calls then need no timeouts and no health
     /// checks.
     supervised: bool,
-    http: reqwest::Client,
     breaker: CircuitBreaker,
     /// The network round trip, estimated from calls.
     round_trip: Mutex<Option<Duration>>,
@@ -87,18 +89,16 @@ impl Link {
         url: ServerUrl,
         token: Option<Token>,
         supervised_device: Option<Device>,
-    ) -> Result<Self, reqwest::Error> {
-        let http = machine_client()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(15))
-            .pool_idle_timeout(Duration::from_secs(50))
-            .build()?;
+    ) -> Result<Self, ClientError> {
+        let machine = RemoteMachine::new(url, token.clone(), CONNECT_TIMEOUT)?;
         let (breaker, round_trip, counters) =
             (CircuitBreaker::new(MAX_FAILURES, COOLDOWN), Mutex::default(), NodeCounters::default());
-        let (supervised, device) =
-            (supervised_device.is_some(), supervised_device.unwrap_or_else(|| Device::from_url(url.base())));
+        let (supervised, device) = (
+            supervised_device.is_some(),
+            supervised_device.unwrap_or_else(|| Device::from_url(machine.url.base())),
+        );
         let clock = Clock::default();
-        Ok(Self { name, device, url, token, clock, supervised, http, breaker, round_trip, counters })
+        Ok(Self { name, device, machine, token, clock, supervised, breaker, round_trip, counters })
     }
 
     /// Fetches the node's facts.
@@ -239,20 +239,25 @@ impl Link {
         )))
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        authorized(self.url.request(&self.http, method, path), self.token.as_ref())
+    fn request(&self, method: Method, path: &str) -> MachineRequest {
+        self.machine.request(method, path)
     }
 
-    fn post<Q: Serialize>(&self, path: &str, call: &Q) -> Result<RequestBuilder, CallError> {
+    fn post<Q: Serialize>(&self, path: &str, call: &Q) -> Result<MachineRequest, CallError> {
         let body = to_checked_json(call)
             .map_err(|error| CallError::Refused(BackendError::failed(&self.name, error)))?;
         Ok(self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(body))
     }
 
     /// Sends a request. The caller limits the time. Converts an error status to a [`CallError`].
-    async fn send(&self, request: RequestBuilder, max_bytes: u64) -> Result<Reply, CallError> {
-        let reply = Reply::send(request, ReplyLimits::bytes(max_bytes)).await;
-        let reply = reply.map_err(|error| self.transport_error(&error))?;
+    async fn send(&self, request: MachineRequest, max_bytes: u64) -> Result<Reply, CallError> {
+        let reply = Reply::send_to_machine(request, ReplyLimits::bytes(max_bytes)).await;
+        let reply = reply.map_err(|error| match &error {
+            ReplyError::Connection(cause) if cause.is_refusal() => {
+                CallError::Refused(BackendError::failed(&self.name, root_cause(cause)))
+            }
+            error => self.transport_error(error),
+        })?;
         let status = reply.status();
         if status.is_success() {
             return Ok(reply);
@@ -353,7 +358,7 @@ impl Retries {
         if Instant::now() + delay > self.deadline || (self.has_standby && !link.is_up()) {
             return Err(CallError::Transient(reason));
         }
-        tracing::info!(node = link.name, url = %link.url, reason, "retrying a call");
+        tracing::info!(node = link.name, url = %link.machine.url, reason, "retrying a call");
         tokio::time::sleep(delay).await;
         self.failures += 1;
         Ok(())

@@ -107,7 +107,7 @@ impl NodeTarget {
         self.link.counters.session_resyncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::info!(
             node = self.link.name,
-            url = %self.link.url,
+            url = %self.link.machine.url,
             request = self.request.id,
             committed = self.output.len(),
             cached = opened.cached,

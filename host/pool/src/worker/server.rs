@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use tightwad_net::door::{self, DoorConfig, Shutdown};
+use tightwad_net::door::{self, DoorConfig, Encryption, Shutdown};
 use tightwad_net::http::{ApiError, method_not_allowed};
 use tokio::net::TcpListener;
 
@@ -42,12 +42,14 @@ fn router(state: WorkerState) -> Router {
 pub async fn serve_worker(
     listener: TcpListener,
     state: WorkerState,
+    encryption: Encryption,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let has_token = state.token.is_some();
     let config = DoorConfig {
         max_body_bytes: MAX_SAMPLE_BYTES,
         binary_paths: &[SINK],
+        encryption,
         ..DoorConfig::new(move || has_token)
     };
     let shutdown = Shutdown::after(shutdown, Duration::ZERO);
@@ -83,7 +85,9 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let mut serving = JoinSet::new();
-            serving.spawn(async { serve_worker(listener, state, std::future::pending()).await.unwrap() });
+            serving.spawn(async {
+                serve_worker(listener, state, Encryption::default(), std::future::pending()).await.unwrap()
+            });
             Self { http: tightwad_net::machine_client().build().unwrap(), url, _serving: serving }
         }
 

@@ -25,6 +25,7 @@ pub(crate) const MODEL: Schema = Schema {
         "swarm",
         "peers",
         "token",
+        "insecure",
     ],
 };
 
@@ -60,7 +61,7 @@ pub(crate) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec
     })
 }
 
-/// Reads `swarm`, `peers` and `token`.
+/// Reads `swarm`, `peers`, `token` and `insecure`.
 fn swarm(fields: &Fields<'_>) -> Result<Option<SwarmSource>, TableError> {
     let model: Option<String> = fields.optional("swarm", "a string, as in \"NAME@DIGEST\"")?;
     let peers: Option<Vec<String>> = fields.optional("peers", "a list of addresses")?;
@@ -73,8 +74,14 @@ fn swarm(fields: &Fields<'_>) -> Result<Option<SwarmSource>, TableError> {
     };
     let model = model.parse().map_err(|error: ModelRefError| format!("'swarm' in tw.model: {error}"))?;
     let peers = peers.unwrap_or_default();
+    let insecure = fields.flag("insecure")?;
     for peer in &peers {
-        Peer::seeder(peer).map_err(|error| format!("'peers' in tw.model: {error}"))?;
+        let peer = Peer::seeder(peer).map_err(|error| format!("'peers' in tw.model: {error}"))?;
+        if peer.is_exposed() && !insecure {
+            return Err(TableError::Refused(format!(
+                "'peers' in tw.model: {peer} would not be encrypted: use the address that the seeder prints, which begins with tightwad://, or set insecure = true"
+            )));
+        }
     }
     Ok(Some(SwarmSource { model, peers, token }))
 }

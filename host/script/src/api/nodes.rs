@@ -16,11 +16,15 @@ use crate::table_error::TableError;
 const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The default time that a request waits for a lost node if a standby can take over.
 const DEFAULT_WAIT_TIMEOUT_WITH_FALLBACK: Duration = Duration::from_secs(2);
+/// An address in error messages.
+const NODE_EXAMPLE: &str = "tightwad://192.168.1.20:7710";
 /// The default time to wait for the announcements of nodes.
 const DEFAULT_DISCOVERY_TIME: Duration = Duration::from_secs(1);
 
-pub(crate) const NODE: Schema =
-    Schema { name: "tw.node", keys: &["url", "model", "token", "name", "fallback", "wait_timeout"] };
+pub(crate) const NODE: Schema = Schema {
+    name: "tw.node",
+    keys: &["url", "model", "token", "insecure", "name", "fallback", "wait_timeout"],
+};
 
 pub(crate) const DISCOVER: Schema = Schema { name: "tw.discover", keys: &["seconds"] };
 
@@ -45,7 +49,7 @@ pub(crate) fn node(lua: &Lua, table: &Table, _: &Path) -> Result<NodeBackendSpec
         None => DEFAULT_WAIT_TIMEOUT_WITH_FALLBACK,
     };
     let node = NodeSpec {
-        url: url(&fields, "http://192.168.1.20:7710")?,
+        url: machine_url(&url(&fields, NODE_EXAMPLE)?, NODE_EXAMPLE, fields.flag("insecure")?)?,
         model: fields.optional("model", "a string")?,
         token: fields.token("token")?,
         name: fields.name()?,
@@ -65,7 +69,18 @@ pub(crate) fn url(fields: &Fields<'_>, example: &str) -> Result<String, TableErr
 pub(crate) fn normal_url(url: &str, example: &str) -> Result<String, TableError> {
     let url = url.parse::<ServerUrl>();
     let url = url.map_err(|error| TableError::Refused(format!("'url' {error}, as in \"{example}\"")))?;
-    Ok(url.to_string())
+    Ok(url.address())
+}
+
+/// The normal form of the address of a machine. Connections over a network are encrypted unless `insecure` is set.
+pub(crate) fn machine_url(url: &str, example: &str, insecure: bool) -> Result<String, TableError> {
+    let url = normal_url(url, example)?;
+    if !insecure && url.parse::<ServerUrl>().is_ok_and(|url| url.is_exposed()) {
+        return Err(TableError::Refused(format!(
+            "'{url}' would not be encrypted: use the address that the machine prints, which begins with tightwad://, or set insecure = true"
+        )));
+    }
+    Ok(url)
 }
 
 /// Reads the options of `tw.discover{}`: the time to wait for announcements.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mlua::{Lua, Table, Value};
 use tightwad_core::{PoolSpec, Token, WorkerSpec};
 
-use crate::api::nodes::normal_url;
+use crate::api::nodes::machine_url;
 use crate::api::paths::resolve;
 use crate::api::plugins::plugin;
 use crate::keys::{Fields, Schema, describe};
@@ -19,6 +19,8 @@ const DEFAULT_SLOTS: u32 = 4;
 const DEFAULT_WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The maximum of `idle_timeout` and `wait_timeout`: a week.
 const MAX_TIMEOUT_SECONDS: f64 = 7.0 * 86_400.0;
+/// An address in error messages.
+const WORKER_EXAMPLE: &str = "tightwad://192.168.1.21:7711";
 /// The name of this machine in `override_tensors`.
 const HOST: &str = "host";
 
@@ -28,6 +30,7 @@ pub(crate) const POOLING: Schema = Schema {
         "model",
         "workers",
         "token",
+        "insecure",
         "include_host",
         "name",
         "context",
@@ -44,7 +47,7 @@ pub(crate) const POOLING: Schema = Schema {
     ],
 };
 
-pub(crate) const WORKER: Schema = Schema { name: "a worker", keys: &["url", "token", "name"] };
+pub(crate) const WORKER: Schema = Schema { name: "a worker", keys: &["url", "token", "insecure", "name"] };
 
 /// Reads the options of `tw.pooling{}`.
 pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpec, TableError> {
@@ -54,7 +57,8 @@ pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
     let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let token = fields.token("token")?;
     let include_host = fields.optional::<bool>("include_host", "true or false")?.unwrap_or(true);
-    let workers = workers(lua, &fields, token.as_ref())?;
+    let access = Access { token, insecure: fields.flag("insecure")? };
+    let workers = workers(lua, &fields, &access)?;
     if workers.is_empty() && !include_host {
         return Err(TableError::Refused(format!(
             "{FUNCTION} has no workers, and 'include_host' is false: no machine can hold the layers"
@@ -104,19 +108,26 @@ fn on_demand(fields: &Fields<'_>) -> Result<bool, TableError> {
     }
 }
 
+/// How the host reaches a worker.
+struct Access {
+    token: Option<Token>,
+    insecure: bool,
+}
+
 /// Reads `workers`: addresses, or tables with an address and the worker's token.
-fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<WorkerSpec>, TableError> {
-    let expected = "a list of addresses, as in { \"http://192.168.1.21:7711\" }";
+fn workers(lua: &Lua, fields: &Fields<'_>, access: &Access) -> Result<Vec<WorkerSpec>, TableError> {
+    let expected = "a list of addresses, as in { \"tightwad://192.168.1.21:7711\" }";
     let Some(list) = fields.optional::<Table>("workers", expected)? else { return Ok(Vec::new()) };
     let mut workers: Vec<WorkerSpec> = Vec::new();
     for value in list.sequence_values::<Value>() {
         let worker = match value? {
-            Value::String(url) => worker(&url.to_string_lossy(), token, None)?,
+            Value::String(url) => worker(&url.to_string_lossy(), access, None)?,
             Value::Table(table) => {
                 let fields = Fields::new(lua, &table, &WORKER)?;
-                let url: String = fields.required("url", "a string, as in \"http://192.168.1.21:7711\"")?;
-                let worker_token = fields.token("token")?;
-                worker(&url, worker_token.as_ref().or(token), fields.name()?)?
+                let url: String = fields.required("url", &format!("a string, as in \"{WORKER_EXAMPLE}\""))?;
+                let token = fields.token("token")?.or_else(|| access.token.clone());
+                let insecure = access.insecure || fields.flag("insecure")?;
+                worker(&url, &Access { token, insecure }, fields.name()?)?
             }
             other => {
                 return Err(TableError::Refused(format!(
@@ -133,11 +144,10 @@ fn workers(lua: &Lua, fields: &Fields<'_>, token: Option<&Token>) -> Result<Vec<
     Ok(workers)
 }
 
-fn worker(url: &str, token: Option<&Token>, name: Option<String>) -> Result<WorkerSpec, TableError> {
-    let url = normal_url(url, "http://192.168.1.21:7711")?;
-    WorkerSpec::new(&url, token, name).ok_or_else(|| {
-        format!("'{url}' is not the address of a worker, such as \"http://192.168.1.21:7711\"").into()
-    })
+fn worker(url: &str, access: &Access, name: Option<String>) -> Result<WorkerSpec, TableError> {
+    let url = machine_url(url, WORKER_EXAMPLE, access.insecure)?;
+    WorkerSpec::new(&url, access.token.as_ref(), name)
+        .ok_or_else(|| format!("'{url}' is not the address of a worker, such as \"{WORKER_EXAMPLE}\"").into())
 }
 
 /// Reads `override_tensors`, as in `{ ["ffn_.*_exps"] = "worker" }`. `"host"` is this machine.

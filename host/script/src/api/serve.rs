@@ -6,14 +6,18 @@ use std::sync::Arc;
 use mlua::{Lua, Table, Value};
 use tightwad_core::Credentials;
 use tightwad_net::door::WebNames;
+use tightwad_net::tls::CertificatePaths;
 
 use crate::api::client_keys::client_keys;
+use crate::api::paths::resolve;
 use crate::handle::BackendHandle;
 use crate::keys::{Fields, Schema, describe, is_name, name_rule};
 use crate::table_error::TableError;
 
 pub(crate) const SERVE: Schema =
-    Schema { name: "tw.serve", keys: &["models", "listen", "token", "keys", "hosts", "origins"] };
+    Schema { name: "tw.serve", keys: &["models", "listen", "token", "keys", "tls", "hosts", "origins"] };
+
+pub(crate) const TLS: Schema = Schema { name: "'tls'", keys: &["cert", "key"] };
 
 /// The options of `tw.serve{}`. A script returns this value to the host.
 #[derive(Clone)]
@@ -21,6 +25,7 @@ pub(crate) struct ServeSpec {
     pub listen: Option<String>,
     pub credentials: Credentials,
     pub web: Arc<WebNames>,
+    pub tls: Option<CertificatePaths>,
     /// Backends and functions by the names that clients use, sorted.
     pub models: Vec<(String, Value)>,
 }
@@ -28,13 +33,24 @@ pub(crate) struct ServeSpec {
 impl mlua::UserData for ServeSpec {}
 
 /// Reads the options of `tw.serve{}`.
-pub(crate) fn serve(lua: &Lua, table: &Table, _: &Path) -> Result<ServeSpec, TableError> {
+pub(crate) fn serve(lua: &Lua, table: &Table, folder: &Path) -> Result<ServeSpec, TableError> {
     let fields = Fields::new(lua, table, &SERVE)?;
     let models = served_models(&fields.required("models", "a table of models by name")?)?;
     let listen = fields.optional("listen", "a string")?;
     let keys = client_keys(lua, fields.value("keys")?, &models)?;
     let credentials = Credentials { token: fields.token("token")?, keys };
-    Ok(ServeSpec { listen, credentials, web: web_names(&fields)?, models })
+    let tls = tls(lua, &fields, folder)?;
+    Ok(ServeSpec { listen, credentials, web: web_names(&fields)?, tls, models })
+}
+
+/// The files of the endpoint's certificate, relative to the script's folder.
+fn tls(lua: &Lua, fields: &Fields<'_>, folder: &Path) -> Result<Option<CertificatePaths>, TableError> {
+    let expected = "a table, as in { cert = \"cert.pem\", key = \"key.pem\" }";
+    let Some(table) = fields.optional::<Table>("tls", expected)? else { return Ok(None) };
+    let fields = Fields::new(lua, &table, &TLS)?;
+    let path =
+        |key| Ok::<_, TableError>(resolve(folder, &fields.required::<String>(key, "a string, a PEM file")?));
+    Ok(Some(CertificatePaths { cert: path("cert")?, key: path("key")? }))
 }
 
 /// The backends and functions in `models`, sorted by name.

@@ -161,11 +161,11 @@ mod tests {
         check_errors(&[
             (
                 "tw.node{ url = 'x' }",
-                "'url' must begin with http:// or https://, not 'x', as in \"http://192.168.1.20:7710\"",
+                "'url' must begin with tightwad://, http:// or https://, not 'x', as in \"tightwad://192.168.1.20:7710\"",
             ),
             (
                 "tw.node{ url = 'http://user:secret@x' }",
-                "'url' must not have a user name or a password before 'x': set a token or an API key instead, as in \"http://192.168.1.20:7710\"",
+                "'url' must not have a user name or a password before 'x': set a token or an API key instead, as in \"tightwad://192.168.1.20:7710\"",
             ),
             (
                 "tw.openai{ url = 'http://x?key=secret' }",
@@ -184,7 +184,7 @@ mod tests {
         check_errors(&[
             ("tw.model{}", "tw.model needs 'path': a string, the GGUF file; or 'swarm'"),
             ("tw.model{ path = 'a', peers = {} }", "'peers' and 'token' in tw.model need 'swarm'"),
-            ("tw.model{ path = 'a', queue = 3 }", "unknown key 'queue' in tw.model; it has path, name, context, slots, max_queue, threads, gpu_layers, swarm, peers, token"),
+            ("tw.model{ path = 'a', queue = 3 }", "unknown key 'queue' in tw.model; it has path, name, context, slots, max_queue, threads, gpu_layers, swarm, peers, token, insecure"),
             ("tw.lookup{ min_match_tokens = 0 }", "'min_match_tokens' in tw.lookup must be from 1 to 32"),
             (
                 "tw.node{ url = 'http://x', wait_timeout = -1 }",

@@ -9,10 +9,11 @@ use std::time::Duration;
 use axum::body::Bytes;
 use reqwest::header::{CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use tightwad_core::Token;
-use tightwad_net::{authorized, is_local, machine_client, server_client};
+use tightwad_core::{Token, root_cause};
+use tightwad_net::tls::{Identity, MachineTrust, PairedMachines};
+use tightwad_net::{MachineClient, MachineRequest, SendError, is_local, server_client};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::disk::digest::Digest;
@@ -59,7 +60,7 @@ impl Default for ReplyLimits {
 /// Sends requests to peers. Clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    seeders: reqwest::Client,
+    seeders: MachineClient,
     /// Web seeds of the local network. Web seeds can redirect; seeders must not.
     local_web_seeds: reqwest::Client,
     /// Web seeds on the internet, which may need a proxy.
@@ -76,6 +77,12 @@ pub enum RequestError {
     /// The connection failed or broke.
     #[error("{0} does not answer: {1}")]
     Connection(Peer, String),
+    /// The peer has another key or another token.
+    #[error("{0}: {1}")]
+    Untrusted(Peer, String),
+    /// The connection would not be encrypted.
+    #[error("{0} is not encrypted. To use it anyway, name it by --peer and add --insecure")]
+    NotEncrypted(Peer),
     /// The peer did not answer in time.
     #[error("{0} sent nothing for {1:?}")]
     Timeout(Peer, Duration),
@@ -99,18 +106,31 @@ pub enum RequestError {
 }
 
 impl Client {
-    /// Creates a client. Requests to the seeders in `named` carry `token`. Requests to other seeders do not:
-    /// anyone can announce a seeder. Requests to web seeds do not either.
+    /// Creates a client. Encrypted seeders get a proof of `token`, never the token. Plain requests to the seeders in
+    /// `named` carry it. Plain requests to other seeders do not: anyone can announce a seeder. Requests to web seeds do not
+    /// either. Without `identity`, the key of this machine, the client reaches plain seeders only.
     ///
     /// # Errors
     ///
     /// The HTTP library's.
-    pub fn new(token: Option<Token>, named: &[Peer]) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        token: Option<Token>,
+        named: &[Peer],
+        identity: Option<Identity>,
+    ) -> Result<Self, reqwest::Error> {
+        let trust = identity.map(|identity| MachineTrust {
+            identity,
+            paired: PairedMachines::of_user(),
+            pinned: named.iter().filter_map(Peer::pin).collect(),
+            token: token.clone(),
+            // The digest of a model tells whether its pieces are right.
+            accepts_unknown: true,
+        });
         let web = |builder: reqwest::ClientBuilder| {
             builder.connect_timeout(CONNECT_TIMEOUT).redirect(Policy::limited(5)).build()
         };
         Ok(Self {
-            seeders: machine_client().connect_timeout(CONNECT_TIMEOUT).build()?,
+            seeders: MachineClient::new(trust, None, CONNECT_TIMEOUT)?,
             local_web_seeds: web(server_client("http://localhost"))?,
             web_seeds: web(server_client("https://example.com"))?,
             token,
@@ -132,7 +152,7 @@ impl Client {
     ///
     /// When the request fails.
     pub async fn list_models(&self, peer: &Peer) -> Result<Vec<ModelListing>, RequestError> {
-        let request = self.get(peer, "v1/swarm").timeout(self.limits.timeout);
+        let request = self.get(peer, "v1/swarm")?.timeout(self.limits.timeout);
         let (listed, _) = self.json::<Vec<ModelListing>>(peer, request, MAX_LIST_BYTES).await?;
         match listed.iter().find(|model| safe_name(&model.name) != model.name) {
             Some(model) => Err(RequestError::InvalidReply(
@@ -145,8 +165,8 @@ impl Client {
 
     /// Fetches the manifest of `root` as JSON, unchecked.
     pub(crate) async fn manifest(&self, peer: &Peer, root: Digest) -> Result<Bytes, RequestError> {
-        let request = self.get(peer, &format!("v1/swarm/{root}/manifest"));
-        let response = self.send(peer, request, self.limits.timeout).await?;
+        let request = self.get(peer, &format!("v1/swarm/{root}/manifest"))?;
+        let response = self.wait(peer, request.send(), self.limits.timeout).await?;
         self.read_body(peer, response, MAX_MANIFEST_BYTES).await
     }
 
@@ -165,7 +185,7 @@ impl Client {
             url.set_query(Some(&format!("since={since}&wait_ms={}", wait.as_millis())));
             timeout += wait;
         }
-        let request = self.authorized(peer, self.seeders.get(url)).timeout(timeout);
+        let request = self.seeder_request(peer, Method::GET, url.as_str())?.timeout(timeout);
         let max_bytes = MAX_HAVE_BYTES + MAX_HAVE_BYTES_PER_PIECE * u64::from(pieces);
         let (have, address) = self.json::<Have>(peer, request, max_bytes).await?;
         if are_runs_of(&have.pieces, pieces) && are_runs_of(&have.in_progress, pieces) {
@@ -183,8 +203,9 @@ impl Client {
         root: Digest,
         announce: &Announce,
     ) -> Result<PeerList, RequestError> {
-        let request = self.seeders.post(peer.url(&format!("v1/swarm/{root}/peers"))).json(announce);
-        let request = self.authorized(peer, request).timeout(self.limits.timeout);
+        let url = peer.url(&format!("v1/swarm/{root}/peers"));
+        let request = self.seeder_request(peer, Method::POST, url.as_str())?.json(announce);
+        let request = request.timeout(self.limits.timeout);
         self.json(peer, request, MAX_PEER_LIST_BYTES).await.map(|(list, _)| list)
     }
 
@@ -196,13 +217,17 @@ impl Client {
         bytes: Range<u64>,
         timeout: Duration,
     ) -> Result<Response, RequestError> {
-        let request = match peer {
-            Peer::Seeder(_) => self.get(peer, &format!("v1/swarm/{root}/data")),
-            Peer::WebSeed(url) if is_local(url.as_str()) => self.local_web_seeds.get(url.clone()),
-            Peer::WebSeed(url) => self.web_seeds.get(url.clone()),
-        };
         let range = format!("bytes={}-{}", bytes.start, bytes.end.saturating_sub(1));
-        let response = self.send(peer, request.header(RANGE, range), timeout).await?;
+        let response = match peer {
+            Peer::Seeder(_) => {
+                let request = self.get(peer, &format!("v1/swarm/{root}/data"))?.header(RANGE, &range);
+                self.wait(peer, request.send(), timeout).await?
+            }
+            Peer::WebSeed(url) => {
+                let client = if is_local(url.as_str()) { &self.local_web_seeds } else { &self.web_seeds };
+                self.wait(peer, client.get(url.clone()).header(RANGE, &range).send(), timeout).await?
+            }
+        };
         let expected = format!("bytes {}-", bytes.start);
         let received = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
         match received {
@@ -227,18 +252,24 @@ impl Client {
         })
     }
 
-    fn get(&self, peer: &Peer, path: &str) -> RequestBuilder {
-        self.authorized(peer, self.seeders.get(peer.url(path)))
+    fn get(&self, peer: &Peer, path: &str) -> Result<MachineRequest, RequestError> {
+        self.seeder_request(peer, Method::GET, peer.url(path).as_str())
     }
 
-    fn authorized(&self, peer: &Peer, request: RequestBuilder) -> RequestBuilder {
-        authorized(request, self.token.as_ref().filter(|_| self.named.contains(peer)))
+    /// A request to a seeder. Only a plain request to a named one carries the token. Plain seeders on other machines are
+    /// used only if the user named one.
+    fn seeder_request(&self, peer: &Peer, method: Method, url: &str) -> Result<MachineRequest, RequestError> {
+        if peer.is_exposed() && !self.named.iter().any(Peer::is_exposed) {
+            return Err(RequestError::NotEncrypted(peer.clone()));
+        }
+        let token = self.token.as_ref().filter(|_| self.named.contains(peer));
+        Ok(self.seeders.request(method, url).with_token(token))
     }
 
     async fn json<T: DeserializeOwned>(
         &self,
         peer: &Peer,
-        request: RequestBuilder,
+        request: MachineRequest,
         max_bytes: u64,
     ) -> Result<(T, Option<SocketAddr>), RequestError> {
         let response = self.check_status(peer, request.send().await)?;
@@ -249,24 +280,36 @@ impl Client {
         Ok((value, address))
     }
 
-    /// Sends `request`. The headers of the reply must arrive within `limit`.
-    async fn send(
+    /// Waits for the headers of `reply`, at most for `limit`.
+    async fn wait<E: Into<SendError>>(
         &self,
         peer: &Peer,
-        request: RequestBuilder,
+        reply: impl Future<Output = Result<Response, E>>,
         limit: Duration,
     ) -> Result<Response, RequestError> {
-        match timeout(limit, request.send()).await {
-            Ok(reply) => self.check_status(peer, reply),
+        match timeout(limit, reply).await {
+            Ok(reply) => self.check_status(peer, reply.map_err(Into::into)),
             Err(_) => Err(RequestError::Timeout(peer.clone(), limit)),
         }
     }
 
-    fn check_status(&self, peer: &Peer, reply: reqwest::Result<Response>) -> Result<Response, RequestError> {
-        let response = reply.map_err(|error| RequestError::Connection(peer.clone(), root_cause(&error)))?;
+    fn check_status(
+        &self,
+        peer: &Peer,
+        reply: Result<Response, SendError>,
+    ) -> Result<Response, RequestError> {
+        let response = reply.map_err(|error| match error {
+            SendError::TimedOut(limit) => RequestError::Timeout(peer.clone(), limit),
+            error if error.is_refusal() => RequestError::Untrusted(peer.clone(), root_cause(&error)),
+            error => RequestError::Connection(peer.clone(), root_cause(&error)),
+        })?;
         match response.status() {
             status if status.is_success() => Ok(response),
-            StatusCode::UNAUTHORIZED if !self.named.contains(peer) => {
+            StatusCode::UPGRADE_REQUIRED => Err(RequestError::Untrusted(
+                peer.clone(),
+                "it is encrypted: use the address that it prints, which begins with tightwad://".to_owned(),
+            )),
+            StatusCode::UNAUTHORIZED if !peer.is_encrypted() && !self.named.contains(peer) => {
                 Err(RequestError::TokenWithheld(peer.clone()))
             }
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
@@ -308,13 +351,4 @@ impl Client {
             }
         }
     }
-}
-
-/// The innermost cause of an error. The outer causes only repeat that the request failed.
-pub(crate) fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -16,9 +16,11 @@ enum Network {
     Global,
 }
 
-/// The seeder at `text`, if a peer at `teller` may report it: `http://ADDRESS:PORT` in the teller's network.
+/// The seeder at `text`, if a peer at `teller` may report it: `tightwad://ADDRESS:PORT` or `http://ADDRESS:PORT` in the
+/// teller's network.
 pub(crate) fn accept(text: &str, teller: IpAddr) -> Option<Peer> {
-    let address: SocketAddr = text.strip_prefix("http://")?.parse().ok()?;
+    let address = text.strip_prefix("tightwad://").or_else(|| text.strip_prefix("http://"))?;
+    let address: SocketAddr = address.parse().ok()?;
     let network = network_of(address.ip())?;
     let accepted = address.port() > 0 && network_of(teller) == Some(network);
     if accepted { Peer::seeder(text).ok() } else { None }
@@ -53,6 +55,7 @@ mod tests {
         for (teller, text) in [
             ("192.168.1.20", "http://192.168.7.1:7712"),
             ("10.0.0.1", "http://10.255.0.1:7712"),
+            ("10.0.0.1", "tightwad://10.255.0.1:7712"),
             ("100.100.1.1", "http://100.64.0.7:1"),
             ("fd00::1", "http://[fd00::2]:7712"),
             ("127.0.0.1", "http://127.0.0.1:7001"),
@@ -89,6 +92,9 @@ mod tests {
             "http://name:80",
             "http://a:b@10.0.0.1:1",
             "http://10.0.0.1:1/path",
+            "tightwad://10.0.0.1:1/path",
+            "tightwad://10.0.0.1:1#ab",
+            "https://10.0.0.1:1",
             "http://10.0.0.1:1?x",
             "https://10.0.0.1:1",
             "10.0.0.1:1",

@@ -1,17 +1,21 @@
 //! The addresses of peers.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use reqwest::Url;
+use tightwad_net::ServerUrl;
+use tightwad_net::tls::{Fingerprint, MACHINE_SCHEME};
 
 /// Largest number of peers at one address that the user did not name: one machine with many ports must not push out
 /// the others.
 pub const MAX_PEERS_PER_ADDRESS: usize = 8;
 
-/// A source of a model: a seeder, or a web seed.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// A source of a model: a seeder, or a web seed. Peers are equal if their addresses are, with or without a fingerprint.
+#[derive(Clone)]
 pub enum Peer {
-    /// A seeder: `http://HOST:PORT`.
+    /// A seeder: `tightwad://HOST:PORT`, perhaps with the fingerprint of its key as the fragment, or `http://HOST:PORT`
+    /// without encryption.
     Seeder(Url),
     /// The complete file on a web server that supports range requests.
     WebSeed(Url),
@@ -24,27 +28,64 @@ pub enum PeerAddressError {
     #[error("'{0}' is not an address such as http://192.168.1.20:7710: {1}")]
     InvalidUrl(String, String),
     /// The URL has an unsupported scheme.
-    #[error("'{0}' is neither http:// nor https://")]
+    #[error(
+        "'{0}' has an unknown scheme: seeders have tightwad:// or http://, web seeds have http:// or https://"
+    )]
     UnsupportedScheme(String),
+    /// The address of an encrypted seeder has no port.
+    #[error("'{0}' has no port: write tightwad://HOST:PORT")]
+    NoPort(String),
+    /// The fragment is not a fingerprint.
+    #[error("the address has '#' without a fingerprint: {0}. Copy the whole address")]
+    Fingerprint(String),
     /// The URL of a seeder has a user name or a password.
     #[error("'{0}' has a user name or a password: give the seeder's token instead")]
     Credentials(String),
 }
 
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Peer {}
+
+impl Hash for Peer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
 impl Peer {
-    /// The seeder at `text`: `HOST:PORT` or `http://HOST:PORT`.
+    /// The kind and the address without its fragment.
+    fn key(&self) -> (bool, &str) {
+        let (Self::Seeder(url) | Self::WebSeed(url)) = self;
+        let address = url.as_str().split('#').next().unwrap_or_default();
+        (matches!(self, Self::Seeder(_)), address)
+    }
+
+    /// The seeder at `text`: `tightwad://HOST:PORT`, `http://HOST:PORT` or `HOST:PORT`.
     ///
     /// # Errors
     ///
     /// When `text` is not such an address.
     pub fn seeder(text: &str) -> Result<Self, PeerAddressError> {
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let mut url = parse_url(&full)?;
+        let mut url = parse_url(&full, &[MACHINE_SCHEME, "http", "https"])?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(PeerAddressError::Credentials(without_credentials(&full)));
         }
         url.set_query(None);
-        url.set_fragment(None);
+        if url.scheme() != MACHINE_SCHEME {
+            url.set_fragment(None);
+        } else if url.port().is_none() {
+            return Err(PeerAddressError::NoPort(full));
+        } else if let Some(fragment) = url.fragment() {
+            fragment
+                .parse::<Fingerprint>()
+                .map_err(|error| PeerAddressError::Fingerprint(error.to_string()))?;
+        }
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
         Ok(Self::Seeder(url))
@@ -56,7 +97,33 @@ impl Peer {
     ///
     /// When `text` is not such an address.
     pub fn web_seed(text: &str) -> Result<Self, PeerAddressError> {
-        parse_url(text).map(Self::WebSeed)
+        parse_url(text, &["http", "https"]).map(Self::WebSeed)
+    }
+
+    /// Whether the connections are encrypted by this program.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Seeder(url) if url.scheme() == MACHINE_SCHEME)
+    }
+
+    /// True for a seeder whose connections cross a network without encryption.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        matches!(self, Self::Seeder(url) if url.as_str().parse::<ServerUrl>().is_ok_and(|url| url.is_exposed()))
+    }
+
+    /// HOST:PORT and the fingerprint of an encrypted seeder, if its address names one.
+    pub(crate) fn pin(&self) -> Option<(String, Fingerprint)> {
+        let Self::Seeder(url) = self else { return None };
+        Some((url.authority().to_owned(), url.fragment()?.parse().ok()?))
+    }
+
+    /// The address with the fingerprint, as a user writes it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self.pin() {
+            Some((_, fingerprint)) => format!("{self}#{fingerprint}"),
+            None => self.to_string(),
+        }
     }
 
     /// The name or the address of the machine.
@@ -71,6 +138,7 @@ impl Peer {
         match self {
             Self::Seeder(url) => {
                 let mut full = url.clone();
+                full.set_fragment(None);
                 full.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
                 full
             }
@@ -82,7 +150,7 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Seeder(url) => f.write_str(url.as_str().trim_end_matches('/')),
+            Self::Seeder(_) => f.write_str(self.key().1.trim_end_matches('/')),
             Self::WebSeed(url) => {
                 // The query string of a web seed can contain a key.
                 let mut public_url = url.clone();
@@ -110,12 +178,13 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-fn parse_url(text: &str) -> Result<Url, PeerAddressError> {
+fn parse_url(text: &str, schemes: &[&str]) -> Result<Url, PeerAddressError> {
     let url = Url::parse(text)
         .map_err(|error| PeerAddressError::InvalidUrl(without_credentials(text), error.to_string()))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        _ => Err(PeerAddressError::UnsupportedScheme(without_credentials(text))),
+    if schemes.contains(&url.scheme()) {
+        Ok(url)
+    } else {
+        Err(PeerAddressError::UnsupportedScheme(without_credentials(text)))
     }
 }
 
@@ -131,7 +200,15 @@ mod tests {
         assert_eq!(peer.url("v1/swarm").as_str(), "http://10.0.0.1:7710/v1/swarm");
         let below = Peer::seeder("http://host/models/?x=1").unwrap();
         assert_eq!(below.url("v1/swarm").as_str(), "http://host/models/v1/swarm");
-        for wrong in ["", "ftp://host/x", "http://"] {
+        let fingerprint = "ab".repeat(32);
+        let pinned = Peer::seeder(&format!("tightwad://10.0.0.1:7710#{fingerprint}")).unwrap();
+        let plain = Peer::seeder("tightwad://10.0.0.1:7710").unwrap();
+        assert_eq!(pinned, plain);
+        assert_eq!(pinned.to_string(), "tightwad://10.0.0.1:7710");
+        assert_eq!(pinned.address(), format!("tightwad://10.0.0.1:7710#{fingerprint}"));
+        assert_eq!(pinned.pin(), Some(("10.0.0.1:7710".to_owned(), fingerprint.parse().unwrap())));
+        assert_eq!(pinned.url("v1/swarm").as_str(), "tightwad://10.0.0.1:7710/v1/swarm");
+        for wrong in ["", "ftp://host/x", "http://", "tightwad://host", "tightwad://host:1#ab"] {
             assert!(Peer::seeder(wrong).is_err(), "{wrong}");
         }
     }

@@ -44,6 +44,9 @@ pub struct Announce {
     /// cannot direct requests at other machines.
     #[serde(default)]
     pub port: Option<u16>,
+    /// Whether that seeder is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
 }
 
 /// The answer to `POST /v1/swarm/{root}/peers`.

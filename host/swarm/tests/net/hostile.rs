@@ -165,7 +165,7 @@ async fn banned_peer_stays_banned_when_another_peer_names_it() {
     let lab = Lab::new(8, MIB);
     let (malicious, requests) = malicious_seeder(&lab, Behavior::Garbage).await;
     let seeds = seeds(lab.complete());
-    seeds.add_peer(lab.manifest.root(), malicious);
+    seeds.add_peer(lab.manifest.root(), malicious, false);
     let limit = Some(Arc::new(RateLimit::new(8 * MIB)));
     let honest = seeder(SeedState::new(seeds).rate_limit(limit)).await;
     let summary = run(pull(lab.empty("b"), &[malicious, honest])).await.unwrap();
@@ -246,11 +246,11 @@ async fn token_reaches_only_named_peers() {
     let (announced, told) =
         (MaliciousSeeder::new(&lab, Behavior::Nothing), MaliciousSeeder::new(&lab, Behavior::Nothing));
     let seeds = seeds(lab.complete());
-    seeds.add_peer(lab.manifest.root(), told.start().await);
+    seeds.add_peer(lab.manifest.root(), told.start().await, false);
     let limit = Some(Arc::new(RateLimit::new(8 * MIB)));
     let state = SeedState::new(seeds).access(Some(token.clone()), |_| true).rate_limit(limit);
     let named = vec![peer(seeder(state).await)];
-    let client = Client::new(Some(token), &named).unwrap();
+    let client = Client::new(Some(token), &named, None).unwrap();
     let mut pull = Pull::new(client, lab.empty("b"), Box::new(InOrder::default()), named);
     let (sender, discovered) = mpsc::channel(1);
     sender.send(peer(announced.start().await)).await.unwrap();
@@ -277,7 +277,7 @@ async fn discovered_peer_is_left_when_it_needs_its_token() {
     let token = Token::new("secret").unwrap();
     let state = SeedState::new(seeds(lab.complete())).access(Some(token.clone()), |_| true);
     let closed = peer(seeder(state).await);
-    let client = Client::new(Some(token.clone()), &[]).unwrap();
+    let client = Client::new(Some(token.clone()), &[], None).unwrap();
     let root = lab.manifest.root();
     let error = fetch_manifest(&client, std::slice::from_ref(&closed), root).await.unwrap_err().to_string();
     assert!(error.contains("name this peer by --peer") && !error.contains("secret"), "{error}");

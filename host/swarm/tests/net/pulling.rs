@@ -57,7 +57,7 @@ async fn pulls_exchange_their_pieces() {
         let source = seeder_of(lab.partial(&format!("a{machine}"), half)).await;
         let seeds = Arc::new(Seeds::new());
         let address = seeder(SeedState::new(seeds.clone())).await;
-        machines.push((address, source, Seeding { seeds, port: Some(address.port()) }));
+        machines.push((address, source, Seeding { seeds, port: Some(address.port()), encrypted: false }));
     }
     for (machine, (address, source, seeding)) in machines.iter().enumerate() {
         let other = machines[1 - machine].0;
@@ -143,7 +143,7 @@ async fn pull_uses_peers_from_peer_exchange() {
     let lab = Lab::new(6, MIB);
     let seeds = seeds(lab.partial("a", [0]));
     let complete = seeder_of(lab.complete()).await;
-    seeds.add_peer(lab.manifest.root(), complete);
+    seeds.add_peer(lab.manifest.root(), complete, false);
     let from = seeder(SeedState::new(seeds)).await;
     let summary = run(pull(lab.empty("b"), &[from])).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));
@@ -169,7 +169,7 @@ async fn pull_uses_a_web_seed() {
     let address = seeder_of(lab.complete()).await;
     let url = format!("http://{address}/v1/swarm/{}/data", lab.manifest.root());
     let from = vec![Peer::web_seed(&url).unwrap()];
-    let client_with_token = Client::new(Token::new("secret").ok(), &[]).unwrap();
+    let client_with_token = Client::new(Token::new("secret").ok(), &[], None).unwrap();
     let summary =
         run(Pull::new(client_with_token, lab.empty("b"), Box::new(InOrder::default()), from)).await.unwrap();
     assert!(lab.is_same(&lab.path("b")));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tightwad_net::door::Encryption;
 use tightwad_netlab::Proxy;
 use tightwad_swarm::disk::{Manifest, Store, StoreError};
 use tightwad_swarm::net::{
@@ -102,7 +103,7 @@ pub(crate) fn seeds(store: Arc<Store>) -> Arc<Seeds> {
 pub(crate) async fn seeder(state: SeedState) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, state, pending()));
+    tokio::spawn(serve(listener, state, Encryption::default(), pending()));
     address
 }
 
@@ -121,7 +122,7 @@ pub(crate) fn peer(address: SocketAddr) -> Peer {
 }
 
 pub(crate) fn client() -> Client {
-    Client::new(None, &[]).unwrap()
+    Client::new(None, &[], None).unwrap()
 }
 
 /// A pull with the picker [`InOrder`].

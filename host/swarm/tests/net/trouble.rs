@@ -116,7 +116,7 @@ async fn wrong_token_ends_the_pull_at_once() {
     let with_token = SeedState::new(seeds(lab.complete())).access(Token::new("secret").ok(), |_| true);
     let from = vec![peer(seeder(with_token).await)];
     let pull_with_token = |token: Option<&str>| {
-        let client = Client::new(token.and_then(|token| Token::new(token).ok()), &from).unwrap();
+        let client = Client::new(token.and_then(|token| Token::new(token).ok()), &from, None).unwrap();
         let store = lab.empty(token.unwrap_or("none"));
         run(Pull::new(client, store, Box::new(InOrder::default()), from.clone()))
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use tightwad_core::{Size, user_data_dir};
+use tightwad_net::{InvalidUrl, ServerUrl};
 use tightwad_swarm::net::{Peer, RateLimit};
 
 /// The folder of the user's models. Creates a missing folder.
@@ -22,6 +23,12 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
 /// Parses the address of a seeder.
 pub(crate) fn peer(text: &str) -> Result<Peer, String> {
     Peer::seeder(text).map_err(|error| error.to_string())
+}
+
+/// Parses the address of an endpoint.
+pub(crate) fn endpoint_url(text: &str) -> Result<ServerUrl, String> {
+    let url: ServerUrl = text.parse().map_err(|error: InvalidUrl| error.to_string())?;
+    if url.is_encrypted() { Err(InvalidUrl::Machine(url.to_string()).to_string()) } else { Ok(url) }
 }
 
 /// A limit in bytes per second.

@@ -22,7 +22,7 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Chat {
     /// Address of the endpoint.
-    #[arg(long, default_value = "http://127.0.0.1:8088")]
+    #[arg(long, default_value = "http://127.0.0.1:8088", value_parser = crate::cli::args::endpoint_url)]
     url: ServerUrl,
     /// Model name. Default: the first one that the endpoint lists.
     #[arg(long)]

@@ -13,6 +13,7 @@ use tightwad_script::{Factory, load};
 
 use crate::app::factory::HostFactory;
 use crate::app::plugin_folders;
+use crate::cli::machine::MachineArgs;
 use crate::cli::run;
 use crate::cli::token::TokenParser;
 
@@ -33,7 +34,9 @@ pub(crate) struct Doctor {
     /// Node to check, in addition to the nodes on the local network. Repeatable.
     #[arg(long = "node", value_name = "URL")]
     nodes: Vec<ServerUrl>,
-    /// Bearer token of the nodes.
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// Token of the nodes.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Seconds to look for nodes on the local network.
@@ -129,18 +132,22 @@ impl Doctor {
             findings.add(Verdict::Warning, "local network", &format!("discovery failed: {error}"));
             Vec::new()
         });
-        let named = self.nodes.iter().map(ToString::to_string);
-        let undiscovered: Vec<String> =
-            named.filter(|url| !discovered.iter().any(|node| node.url == *url)).collect();
-        if discovered.is_empty() && undiscovered.is_empty() {
+        // The name of a node can have its fingerprint, which discovery does not give.
+        let is_named = |node: &DiscoveredNode| self.nodes.iter().any(|url| url.to_string() == node.url);
+        let discovered: Vec<_> = discovered.into_iter().filter(|node| !is_named(node)).collect();
+        if discovered.is_empty() && self.nodes.is_empty() {
             let detail = "no node is announced. Start one with `tightwad node --listen ADDR --token T --model NAME=PATH`, or name one with --node URL.";
             findings.add(Verdict::Passed, "nodes", detail);
         }
         for DiscoveredNode { name, url, .. } in &discovered {
             self.node(&format!("node {name} at {url}"), url, findings).await;
         }
-        for url in undiscovered {
-            self.node(&format!("node {url}"), &url, findings).await;
+        for url in &self.nodes {
+            if let Err(error) = self.machine.check("--node", &url.to_string(), url.is_exposed()) {
+                findings.add(Verdict::Failed, &format!("node {url}"), &error.to_string());
+                continue;
+            }
+            self.node(&format!("node {url}"), &url.address(), findings).await;
         }
     }
 

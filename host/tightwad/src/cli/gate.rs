@@ -36,7 +36,7 @@ struct Start {
     /// Kind of review: score, judge or both.
     #[arg(long, default_value = "score")]
     review: String,
-    /// Bearer token of the nodes.
+    /// Token of the nodes.
     #[arg(long, env = "TIGHTWAD_NODE_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     node_token: Option<Token>,
     /// Address to listen on. Default: 127.0.0.1:8088.

@@ -1,6 +1,6 @@
 //! Listening sockets, announcements, and shutdown by signals.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,15 +15,40 @@ use tokio::time::timeout;
 
 /// Listens on `address`. Addresses other than loopback need a token; `token_source` names its setting.
 pub(crate) async fn bind(address: &str, has_token: bool, token_source: &str) -> Result<TcpListener> {
-    let resolved = lookup_host(address).await.map_err(|error| {
-        anyhow!("'{address}' is not an address: {error}. Write HOST:PORT, such as 127.0.0.1:8088.")
-    });
-    let addresses: Vec<SocketAddr> = resolved?.collect();
+    let addresses = resolve(address).await?;
     if !has_token && addresses.iter().any(|address| !address.ip().is_loopback()) {
         bail!("other machines can reach {address}. Set a token with {token_source}.");
     }
-    let listener = TcpListener::bind(addresses.as_slice()).await;
+    listen(address, &addresses).await
+}
+
+/// The socket addresses that `address` names.
+pub(crate) async fn resolve(address: &str) -> Result<Vec<SocketAddr>> {
+    let resolved = lookup_host(address).await.map_err(|error| {
+        anyhow!("'{address}' is not an address: {error}. Write HOST:PORT, such as 127.0.0.1:8088.")
+    });
+    Ok(resolved?.collect())
+}
+
+/// Listens on the first of `addresses` that is free.
+pub(crate) async fn listen(address: &str, addresses: &[SocketAddr]) -> Result<TcpListener> {
+    let listener = TcpListener::bind(addresses).await;
     listener.map_err(|error| anyhow!("cannot listen on {address}: {error}. Choose another address."))
+}
+
+/// The address at which other machines reach a server on `address`: that of the network with the default route for a server
+/// on all networks.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    // An address for documentation (RFC 5737). Nothing is sent.
+    let route = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    let ip = route.map_or(Ipv4Addr::LOCALHOST.into(), |route| route.ip());
+    SocketAddr::new(ip, address.port())
 }
 
 /// Logs a failed announcement on the local network, because other machines can still use the address.

@@ -7,7 +7,9 @@ mod doctor;
 mod gate;
 mod key;
 mod listen;
+mod machine;
 mod node;
+mod pair;
 mod plugin;
 mod pool;
 mod quantize;
@@ -46,6 +48,8 @@ enum Command {
     Node(node::Node),
     /// Lends this machine's memory and compute to pools.
     Worker(worker::Worker),
+    /// Makes two machines known to each other by a short code. After that they need no token.
+    Pair(pair::Pair),
     /// Plans pools: one model over many machines.
     Pool(pool::Pool),
     /// Spreads models peer to peer.
@@ -126,6 +130,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Run(run) => run.run().await,
             Command::Node(node) => node.run().await,
+            Command::Pair(pair) => pair.run().await,
             Command::Worker(worker) => worker.run().await,
             Command::Pool(pool) => pool.run().await,
             Command::Gate(gate) => gate.run().await,

@@ -13,7 +13,7 @@ use tightwad_node::{NodeService, SessionLimits, routes};
 use tightwad_pool::ChildMessage;
 use tightwad_script::{Factory, ModelSpec, SwarmSource};
 use tightwad_serve::{Metrics, ModelTable, ServedModels, ServerState, serve};
-use tightwad_swarm::net::{self as net, Peer, SeedState, Seeding, Seeds};
+use tightwad_swarm::net::{self as net, Peer, Seeds};
 use tightwad_swarm::{ModelRef, ModelRefError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -24,13 +24,14 @@ use crate::app::plugin_folders;
 use crate::cli::args::models_dir;
 use crate::cli::listen;
 use crate::cli::listen::optional_announcement;
+use crate::cli::machine::{MachineArgs, MachineServer};
 use crate::cli::swarm::seed::{seed_file, seed_state};
 use crate::cli::token::TokenParser;
 
 /// Lends models to other machines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Node {
-    /// Address to listen on. Addresses other than loopback need a token.
+    /// Address to listen on. Addresses other than loopback need a token or a paired machine.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7710")]
     listen: String,
     /// Model to lend: NAME=PATH for a GGUF file, or NAME=swarm:DIGEST for a model of other machines. Repeatable.
@@ -39,7 +40,7 @@ pub(crate) struct Node {
     /// Seeder of the models with `swarm:`. Repeatable. Default: all seeders found on the local network.
     #[arg(long, value_parser = crate::cli::args::peer, value_name = "URL")]
     peer: Vec<Peer>,
-    /// Bearer token of the seeders that --peer names. Other seeders never receive it.
+    /// Token of the seeders. It is proved to encrypted ones, and sent only to plain ones that --peer names.
     #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     peer_token: Option<Token>,
     /// Folder for pulled models. Default: the user's models.
@@ -48,7 +49,7 @@ pub(crate) struct Node {
     /// Does not seed the model files.
     #[arg(long)]
     no_seed: bool,
-    /// Bearer token that hosts must send.
+    /// Token that hosts must know.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Tokens per sequence, such as 32k. Default: the trained context length, as far as memory allows.
@@ -78,6 +79,8 @@ pub(crate) struct Node {
     /// Does not announce the node on the local network.
     #[arg(long)]
     no_announce: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
     #[command(flatten)]
     drain: listen::Drain,
 }
@@ -110,50 +113,59 @@ fn parse_pool_config(text: &str) -> Result<PoolConfig, String> {
 
 impl Node {
     pub(crate) async fn run(self) -> Result<()> {
-        let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
+        self.machine.check_peers(&self.peer)?;
+        let server = self.machine.bind(&self.listen, self.token.clone(), "--token or TIGHTWAD_TOKEN").await?;
         if self.pool.is_some() {
             listen::end_with_parent();
         }
         let factory = HostFactory::new(plugin_folders::library(None, None)?);
         let seeds = Arc::new(Seeds::new());
-        let models = self.models(&factory, &listener, &seeds).await?;
+        let models = self.models(&factory, &server, &seeds).await?;
         let names: Vec<String> = models.iter().map(|(name, _)| name.clone()).collect();
-        let address = listener.local_addr()?;
+        let (address, url) = (server.listener.local_addr()?, server.url()?);
         let metrics = Arc::new(Metrics::default());
         metrics.register(Box::new(MetricsCollector(factory.metric_sources(), None)));
-        let idle_timeout = Duration::from_secs(self.session_idle_timeout.max(1));
-        let limits = SessionLimits {
-            per_client: self.max_sessions_per_client,
-            idle_timeout,
-            ..SessionLimits::default()
-        };
         let table = Arc::new(ModelTable::new(ServedModels::new(models.clone())));
-        let state = ServerState::new(table, metrics, self.token.clone())
-            .with_guarded_routes(routes(NodeService::new(models, limits)));
+        let state = ServerState::new(table, metrics, server.token.clone())
+            .with_encryption(server.encryption.clone())
+            .with_guarded_routes(routes(NodeService::new(models, self.session_limits())));
         let seeding = self.pool.is_none() && !self.no_seed;
-        let state =
-            if seeding { state.with_extra_routes(net::router(self.seed_state(&seeds))) } else { state };
+        let state = if seeding {
+            state.with_extra_routes(net::router(seed_state(&seeds, server.token.clone(), &[])))
+        } else {
+            state
+        };
         let seed_task = tokio::spawn(seed_all(seeds, if seeding { self.files() } else { Vec::new() }));
         match self.pool {
             Some(_) => send_to_parent(&ChildMessage::Listening(address)),
-            None => eprintln!("tightwad lends {} at http://{address}", names.join(", ")),
+            None => eprintln!("tightwad lends {} at {url}", names.join(", ")),
         }
         let _announcement = (!self.no_announce)
-            .then(|| optional_announcement("node", Announcement::node(address, &names)))
+            .then(|| {
+                optional_announcement("node", Announcement::node(address, server.is_encrypted(), &names))
+            })
             .flatten();
         let _seeder = (!self.no_announce && seeding)
-            .then(|| optional_announcement("seeder", Announcement::seeder(address)))
+            .then(|| optional_announcement("seeder", Announcement::seeder(address, server.is_encrypted())))
             .flatten();
-        serve(listener, state, self.drain.shutdown()?).await?;
+        serve(server.listener, state, self.drain.shutdown()?).await?;
         seed_task.abort();
         Ok(())
+    }
+
+    fn session_limits(&self) -> SessionLimits {
+        SessionLimits {
+            per_client: self.max_sessions_per_client,
+            idle_timeout: Duration::from_secs(self.session_idle_timeout.max(1)),
+            ..SessionLimits::default()
+        }
     }
 
     /// Loads the models. Models of a swarm are pulled first.
     async fn models(
         &self,
         factory: &HostFactory,
-        listener: &TcpListener,
+        server: &MachineServer,
         seeds: &Arc<Seeds>,
     ) -> Result<Vec<(String, SharedBackend)>> {
         let mut models: Vec<(String, SharedBackend)> = Vec::new();
@@ -163,7 +175,7 @@ impl Node {
             }
             let path = match source {
                 Source::File(path) => path.clone(),
-                Source::Swarm(reference) => self.pull(factory, listener, seeds, reference).await?,
+                Source::Swarm(reference) => self.pull(factory, server, seeds, reference).await?,
             };
             let spec = self.spec(name, &path);
             let loaded = match self.pool.clone() {
@@ -188,7 +200,7 @@ impl Node {
     async fn pull(
         &self,
         factory: &HostFactory,
-        listener: &TcpListener,
+        server: &MachineServer,
         seeds: &Arc<Seeds>,
         reference: &ModelRef,
     ) -> Result<PathBuf> {
@@ -198,26 +210,23 @@ impl Node {
         };
         let source = SwarmSource {
             model: reference.clone(),
-            peers: self.peer.iter().map(ToString::to_string).collect(),
+            peers: self.peer.iter().map(Peer::address).collect(),
             token: self.peer_token.clone(),
         };
         let (end_sender, end_receiver) = oneshot::channel::<()>();
         let mut seeding = None;
         if !self.no_seed {
-            let second_listener = TcpListener::from_std(clone_listener(listener)?)?;
-            seeding = Some(Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) });
+            let second_listener = TcpListener::from_std(clone_listener(&server.listener)?)?;
+            seeding = Some(server.seeding(seeds)?);
             let pull_end = async move { drop(end_receiver.await) };
-            tokio::spawn(net::serve(second_listener, self.seed_state(seeds), pull_end));
+            let state = seed_state(seeds, server.token.clone(), &[]);
+            tokio::spawn(net::serve(second_listener, state, server.encryption.clone(), pull_end));
         }
         let pulled = factory.pull(&source, &folder, seeding).await;
         drop(end_sender);
         let pulled = pulled.map_err(|error| anyhow::anyhow!("--model swarm:{reference}: {error}"))?;
         seeds.add(pulled.store);
         Ok(pulled.path)
-    }
-
-    fn seed_state(&self, seeds: &Arc<Seeds>) -> SeedState {
-        seed_state(seeds, self.token.clone(), &[])
     }
 
     /// The paths of the models that are local files.

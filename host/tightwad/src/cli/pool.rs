@@ -11,6 +11,7 @@ use tightwad_pool::{PoolPlan, plan_pool};
 
 use crate::app::factory::HostFactory;
 use crate::app::plugin_folders;
+use crate::cli::machine::MachineArgs;
 use crate::cli::token::TokenParser;
 
 /// Plans pools: one model over many machines.
@@ -42,9 +43,11 @@ struct Plan {
     /// Address of a worker. Repeatable.
     #[arg(long = "worker", value_name = "URL")]
     workers: Vec<String>,
-    /// Bearer token of the workers.
+    /// Token of the workers.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Puts no layers on this machine.
     #[arg(long)]
     exclude_host: bool,
@@ -93,9 +96,11 @@ impl Plan {
 
     fn spec(&self) -> Result<PoolSpec> {
         let worker = |url: &String| {
-            let url = url.parse::<ServerUrl>().map_err(|error| anyhow!("--worker {error}"))?.to_string();
-            WorkerSpec::new(&url, self.token.as_ref(), None)
-                .ok_or_else(|| anyhow!("--worker {url} is not an address. Write http://HOST:PORT, such as http://192.168.1.21:7711."))
+            let url = url.parse::<ServerUrl>().map_err(|error| anyhow!("--worker {error}"))?;
+            self.machine.check("--worker", &url.to_string(), url.is_exposed())?;
+            WorkerSpec::new(&url.address(), self.token.as_ref(), None).ok_or_else(|| {
+                anyhow!("--worker {url} is not an address. Copy the one that the worker prints.")
+            })
         };
         Ok(PoolSpec {
             path: self.model.clone(),

@@ -13,7 +13,7 @@ use crate::cli::token::TokenParser;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Host {
     /// Address of the host.
-    #[arg(long, default_value = "http://127.0.0.1:8088")]
+    #[arg(long, default_value = "http://127.0.0.1:8088", value_parser = crate::cli::args::endpoint_url)]
     url: ServerUrl,
     /// Bearer token of the host.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]

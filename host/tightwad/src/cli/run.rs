@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use tightwad_core::{Credentials, Token, WatchTiming, WatchedFiles};
-use tightwad_net::door::WebNames;
+use tightwad_net::door::{Encryption, PlainAccess, WebNames};
+use tightwad_net::tls::{CertificateFiles, CertificatePaths, ServerTls};
 use tightwad_sandbox::Library;
 use tightwad_script::{Factory, Script, argument_table, declared_arguments, load_text, load_watched};
 use tightwad_serve::{ApiKeys, Metrics, ModelTable, ServedModels, ServerState, UsageFile, UsageSaver, serve};
@@ -113,6 +114,7 @@ impl ScriptServer {
     async fn check(self) -> Result<()> {
         let (factory, _) = self.factory()?;
         let script = self.load(&factory, &Arc::default()).await?;
+        endpoint_encryption(script.tls)?;
         factory.template_errors().iter().for_each(|error| println!("warning: {error}"));
         let names: Vec<&str> = script.models.iter().map(|(name, _)| name.as_str()).collect();
         println!("{} is valid. It serves {}.", self.source_name(), names.join(", "));
@@ -137,7 +139,9 @@ impl ScriptServer {
         let source = "`token` or `keys` in tw.serve, --token or TIGHTWAD_TOKEN";
         let listener = listen::bind(address, !credentials.accepts_everyone(), source).await?;
         let folders = PluginFolders::open(library).await;
-        eprintln!("tightwad serves {} at http://{}/v1", names.join(", "), listener.local_addr()?);
+        let encryption = endpoint_encryption(script.tls.clone())?;
+        let (address, drain) = (listener.local_addr()?, self.drain);
+        print_address(&names, address, &encryption);
         let table = Arc::new(ModelTable::new(ServedModels::new(script.models)));
         let metrics = Arc::new(Metrics::default());
         metrics.register(Box::new(MetricsCollector(factory.metric_sources(), Some(folders.clone()))));
@@ -145,13 +149,13 @@ impl ScriptServer {
             (factory.pools().clone(), factory.pulls().clone(), factory.metric_sources());
         let control = Arc::new(HostControl { pools, pulls, sources, folders: folders.clone() });
         let watch_task = tokio::spawn(folders.follow());
-        let (address, drain) = (listener.local_addr()?, self.drain);
         let state = ServerState::new(table.clone(), metrics, credentials)
+            .with_encryption(encryption)
             .with_control(control)
             .with_web(script.web.clone());
         let (keys, web) = (state.keys().clone(), script.web);
         let usage_saver = UsageSaver::start(keys.clone(), UsageFile::of_user());
-        let live = LiveState { table, keys, web, address, listen: script_listen };
+        let live = LiveState { table, keys, web, address, listen: script_listen, tls: script.tls };
         let (pools, shutdown) = (factory.pools().clone(), drain.shutdown()?);
         let reload_task = tokio::spawn(self.reload(factory, live, files));
         let shutdown_started = shutdown.clone();
@@ -213,6 +217,10 @@ impl ScriptServer {
             );
             live.listen = script.listen;
         }
+        if script.tls != live.tls {
+            tracing::warn!("`tls` has changed. The host uses the old files until a restart.");
+            live.tls = script.tls;
+        }
         let credentials = self.credentials(script.credentials);
         if credentials == live.keys.credentials() {
             return;
@@ -238,4 +246,24 @@ struct LiveState {
     address: SocketAddr,
     /// `listen` of the script.
     listen: Option<String>,
+    /// `tls` of the script.
+    tls: Option<CertificatePaths>,
+}
+
+/// Prints what the host serves, and where.
+fn print_address(names: &[&str], address: SocketAddr, encryption: &Encryption) {
+    let scheme = if encryption.tls.is_some() { "https" } else { "http" };
+    eprintln!("tightwad serves {} at {scheme}://{address}/v1", names.join(", "));
+    if encryption.tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(
+            "texts and keys of clients cross the network without encryption. Set `tls` in tw.serve."
+        );
+    }
+}
+
+/// The encryption of an endpoint. With a certificate, other machines must use it.
+fn endpoint_encryption(paths: Option<CertificatePaths>) -> Result<Encryption> {
+    let Some(paths) = paths else { return Ok(Encryption::default()) };
+    let files = Arc::new(CertificateFiles::load(paths)?);
+    Ok(Encryption { tls: Some(ServerTls::of_endpoint(files)?), plain: PlainAccess::Loopback })
 }

@@ -10,15 +10,16 @@ use tightwad_pool::{WorkerConfig, WorkerService, WorkerState, serve_worker};
 use tightwad_tunnel::TensorCache;
 
 use crate::cli::listen;
+use crate::cli::machine::MachineArgs;
 use crate::cli::token::TokenParser;
 
 /// Lends this machine's memory and compute to pools.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Worker {
-    /// Address to listen on. Addresses other than loopback need a token.
+    /// Address to listen on. Addresses other than loopback need a token or a paired machine.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7711")]
     listen: String,
-    /// The bearer token that hosts must send.
+    /// Token that hosts must know.
     #[arg(long, env = "TIGHTWAD_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Lends only to this address or network, such as 192.168.1.0/24. Repeatable.
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     /// Threads of a forward pass. Default: one per core.
     #[arg(long)]
     threads: Option<usize>,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Serves one tunnel at this address. The worker starts such processes itself.
     #[arg(long, hide = true)]
     serve: Option<String>,
@@ -51,14 +54,14 @@ impl Worker {
             listen::end_with_parent();
             return Ok(tokio::task::spawn_blocking(move || pool::serve(&endpoint, threads)).await??);
         }
-        let listener = listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_TOKEN").await?;
+        let server = self.machine.bind(&self.listen, self.token, "--token or TIGHTWAD_TOKEN").await?;
         let config = tokio::task::spawn_blocking(move || worker_config(threads, self.max_memory)).await??;
         eprintln!(
-            "tightwad lends {} of memory, {} at {}/s with {threads} threads, at http://{}",
+            "tightwad lends {} of memory, {} at {}/s with {threads} threads, at {}",
             Size(config.memory),
             config.device.description,
             Size(config.memory_bandwidth.0),
-            listener.local_addr()?
+            server.url()?
         );
         let cache = match self.max_cache_size.0 {
             0 => None,
@@ -72,8 +75,8 @@ impl Worker {
                 )
             }
         };
-        let state = WorkerState::new(WorkerService::new(config, cache), self.token, self.allow);
-        Ok(serve_worker(listener, state, listen::shutdown_signal()?).await?)
+        let state = WorkerState::new(WorkerService::new(config, cache), server.token, self.allow);
+        Ok(serve_worker(server.listener, state, server.encryption, listen::shutdown_signal()?).await?)
     }
 }
 

@@ -73,9 +73,9 @@ impl Connection {
 }
 
 async fn tunnel(port: &WorkerPort, uses_cpu: bool) -> Tunnel {
-    let http = tightwad_net::machine_client().build().unwrap();
-    let url = format!("http://{}", port.address);
-    Tunnel::open(http, WorkerEndpoint { url, token: None, uses_cpu }).await.unwrap()
+    let url = format!("http://{}", port.address).parse().unwrap();
+    let machine = RemoteMachine::new(url, None, Duration::from_secs(3)).unwrap();
+    Tunnel::open(WorkerEndpoint { machine, uses_cpu }).await.unwrap()
 }
 
 /// The error of a tunnel to a worker that runs `script` on its connection.

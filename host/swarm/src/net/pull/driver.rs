@@ -129,6 +129,7 @@ impl Driver {
             client: self.transfers.context.client.clone(),
             manifest,
             port: self.transfers.seeding.as_ref().and_then(|seeding| seeding.port),
+            encrypted: self.transfers.seeding.as_ref().is_some_and(|seeding| seeding.encrypted),
             event_tx: self.transfers.event_tx.clone(),
         };
         let watcher = self.transfers.tasks.spawn(watcher.run());
@@ -243,9 +244,9 @@ impl Driver {
     fn share_peer(&self, peer_index: usize) {
         let PeerEntry { peer, address, .. } = &self.transfers.peers.entries[peer_index];
         if let (Some(seeding), Peer::Seeder(url), Some(address)) = (&self.transfers.seeding, peer, address)
-            && url.path() == "/"
+            && matches!(url.path(), "" | "/")
         {
-            seeding.seeds.add_peer(self.transfers.context.root, *address);
+            seeding.seeds.add_peer(self.transfers.context.root, *address, peer.is_encrypted());
         }
     }
 

@@ -235,8 +235,10 @@ fn end_of_error(error: RequestError) -> FetchEnd {
         RequestError::Connection(..) => FetchEnd::Fault(Fault::Lost, None),
         RequestError::Timeout(..) | RequestError::Slow(..) => FetchEnd::Fault(Fault::Stalled, None),
         RequestError::Status(_, _, retry_after) => FetchEnd::Fault(Fault::Refused, retry_after),
-        RequestError::AccessDenied(..) | RequestError::TokenWithheld(..) | RequestError::InvalidReply(..) => {
-            FetchEnd::Fault(Fault::Refused, None)
-        }
+        RequestError::AccessDenied(..)
+        | RequestError::TokenWithheld(..)
+        | RequestError::Untrusted(..)
+        | RequestError::NotEncrypted(..)
+        | RequestError::InvalidReply(..) => FetchEnd::Fault(Fault::Refused, None),
     }
 }

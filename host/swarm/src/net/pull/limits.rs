@@ -59,4 +59,6 @@ pub struct Seeding {
     pub seeds: Arc<Seeds>,
     /// The port of the seeder, if other machines can reach it.
     pub port: Option<u16>,
+    /// Whether the seeder is encrypted.
+    pub encrypted: bool,
 }

@@ -39,6 +39,8 @@ pub(crate) struct PeerWatcher {
     pub(crate) manifest: Arc<Manifest>,
     /// The port of this machine's seeder.
     pub(crate) port: Option<u16>,
+    /// Whether that seeder is encrypted.
+    pub(crate) encrypted: bool,
     pub(crate) event_tx: mpsc::Sender<PeerEvent>,
 }
 
@@ -120,7 +122,14 @@ impl PeerWatcher {
         // An invalid reply of a web server is permanent, such as missing support for range requests.
         let is_permanent =
             matches!(error, RequestError::InvalidReply(..)) && matches!(self.peer, Peer::WebSeed(_));
-        if is_permanent || matches!(error, RequestError::AccessDenied(..) | RequestError::TokenWithheld(_)) {
+        let is_refused = matches!(
+            error,
+            RequestError::AccessDenied(..)
+                | RequestError::TokenWithheld(_)
+                | RequestError::Untrusted(..)
+                | RequestError::NotEncrypted(_)
+        );
+        if is_permanent || is_refused {
             let _ = self.event_tx.send(PeerEvent::Rejected { peer_index, reason }).await;
             return ControlFlow::Break(());
         }
@@ -135,7 +144,7 @@ impl PeerWatcher {
     }
 
     async fn exchange_peers(&self) {
-        let announce = Announce { port: self.port };
+        let announce = Announce { port: self.port, encrypted: self.encrypted };
         let mut interval = FIRST_EXCHANGE_INTERVAL;
         loop {
             // Errors are ignored here: `poll_have` meets and reports them too.

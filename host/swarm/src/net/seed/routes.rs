@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
@@ -92,19 +91,16 @@ pub(crate) async fn peers(
 ) -> Result<Json<PeerList>, Refusal> {
     let seed = state.seed(&root)?;
     let address = address_of(&request);
+    // An invalid body announces nothing.
     let body = axum::body::to_bytes(request.into_body(), MAX_ANNOUNCE_BYTES).await.unwrap_or_default();
-    let sender = address.zip(announced_port(&body)).map(SocketAddr::from);
+    let announce = serde_json::from_slice::<Announce>(&body).unwrap_or_default();
+    let port = announce.port.filter(|&port| port > 0);
+    let sender = address.zip(port).map(SocketAddr::from);
     let peers = seed.peers_for(sender, address.is_some_and(|address| address.is_loopback()));
     if let Some(sender) = sender {
-        seed.add_peer(sender);
+        seed.add_peer(sender, announce.encrypted);
     }
     Ok(Json(PeerList { peers }))
-}
-
-/// The port in an announce. An invalid body announces nothing.
-fn announced_port(body: &Bytes) -> Option<u16> {
-    let announce: Announce = serde_json::from_slice(body).ok()?;
-    announce.port.filter(|&port| port > 0)
 }
 
 fn count(pieces: usize) -> u32 {

@@ -36,7 +36,7 @@ pub(crate) struct Seed {
     changed: watch::Sender<()>,
     in_progress: Mutex<InProgress>,
     /// The time of each peer's last announce.
-    peers: Mutex<HashMap<SocketAddr, Instant>>,
+    peers: Mutex<HashMap<SocketAddr, KnownPeer>>,
 }
 
 /// The pieces in flight, and the number of pieces that began so far.
@@ -102,15 +102,22 @@ impl Seeds {
     }
 
     /// Remembers that the seeder at `peer` has the model `root`, for peer exchange.
-    pub fn add_peer(&self, root: Digest, peer: SocketAddr) {
+    pub fn add_peer(&self, root: Digest, peer: SocketAddr, encrypted: bool) {
         if let Some(seed) = self.get(root) {
-            seed.add_peer(peer);
+            seed.add_peer(peer, encrypted);
         }
     }
 
     pub(crate) fn get(&self, root: Digest) -> Option<Arc<Seed>> {
         sync::read(&self.seeds).get(&root).cloned()
     }
+}
+
+/// A peer that has announced itself.
+#[derive(Debug, Clone, Copy)]
+struct KnownPeer {
+    announced: Instant,
+    encrypted: bool,
 }
 
 impl Seed {
@@ -149,9 +156,9 @@ impl Seed {
     }
 
     /// Remembers `peer`. Above a limit, forgets the oldest announce of the address with the most peers.
-    pub(crate) fn add_peer(&self, peer: SocketAddr) {
+    pub(crate) fn add_peer(&self, peer: SocketAddr, encrypted: bool) {
         let mut peers = sync::lock(&self.peers);
-        peers.insert(peer, Instant::now());
+        peers.insert(peer, KnownPeer { announced: Instant::now(), encrypted });
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for peer in peers.keys() {
             *counts.entry(peer.ip()).or_default() += 1;
@@ -159,7 +166,7 @@ impl Seed {
         let (most, count) = counts.into_iter().max_by_key(|(_, count)| *count).unwrap_or((peer.ip(), 1));
         if count > MAX_PEERS_PER_ADDRESS || peers.len() > MAX_PEERS_PER_MODEL {
             let of_address = peers.iter().filter(|(peer, _)| peer.ip() == most);
-            let oldest = of_address.min_by_key(|(_, announced)| **announced).map(|(peer, _)| *peer);
+            let oldest = of_address.min_by_key(|(_, known)| known.announced).map(|(peer, _)| *peer);
             oldest.map(|oldest| peers.remove(&oldest));
         }
     }
@@ -168,10 +175,15 @@ impl Seed {
     /// requester on this machine (`is_local`).
     pub(crate) fn peers_for(&self, requester: Option<SocketAddr>, is_local: bool) -> Vec<String> {
         let mut peers = sync::lock(&self.peers);
-        peers.retain(|_, announced| announced.elapsed() < PEER_TTL);
-        let shown =
-            peers.keys().filter(|peer| Some(**peer) != requester && (is_local || !peer.ip().is_loopback()));
-        shown.map(|peer| format!("http://{peer}")).collect()
+        peers.retain(|_, known| known.announced.elapsed() < PEER_TTL);
+        let shown = peers
+            .iter()
+            .filter(|(peer, _)| Some(**peer) != requester && (is_local || !peer.ip().is_loopback()));
+        let url = |(peer, known): (&SocketAddr, &KnownPeer)| {
+            let scheme = if known.encrypted { "tightwad" } else { "http" };
+            format!("{scheme}://{peer}")
+        };
+        shown.map(url).collect()
     }
 }
 
@@ -189,15 +201,15 @@ mod tests {
         let (seeds, root) = (Seeds::new(), manifest.root());
         seeds.add(Arc::new(Store::open_complete(&path, manifest).unwrap()));
         let honest: SocketAddr = "10.0.0.1:7712".parse().unwrap();
-        seeds.add_peer(root, honest);
+        seeds.add_peer(root, honest, true);
         for port in 1..200 {
-            seeds.add_peer(root, SocketAddr::from(([10, 0, 0, 2], port)));
+            seeds.add_peer(root, SocketAddr::from(([10, 0, 0, 2], port)), false);
         }
         let peers = seeds.get(root).unwrap().peers_for(None, false);
         assert_eq!(peers.len(), 1 + MAX_PEERS_PER_ADDRESS);
-        assert!(peers.contains(&format!("http://{honest}")));
+        assert!(peers.contains(&format!("tightwad://{honest}")));
         for machine in 3..100 {
-            seeds.add_peer(root, SocketAddr::from(([10, 0, 0, machine], 1)));
+            seeds.add_peer(root, SocketAddr::from(([10, 0, 0, machine], 1)), false);
         }
         assert_eq!(seeds.get(root).unwrap().peers_for(None, false).len(), MAX_PEERS_PER_MODEL);
     }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use tightwad_net::door::{self, DoorConfig, Shutdown};
+use tightwad_net::door::{self, DoorConfig, Encryption, Shutdown};
 use tokio::net::TcpListener;
 
 use crate::net::seed::state::SeedState;
@@ -38,10 +38,11 @@ pub fn router(state: SeedState) -> Router {
 pub async fn serve(
     listener: TcpListener,
     state: SeedState,
+    encryption: Encryption,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let access = state.access.clone();
-    let config = DoorConfig::new(move || access.has_token());
+    let config = DoorConfig { encryption, ..DoorConfig::new(move || access.has_token()) };
     let router = router(state.clone())
         .route("/health", get(async || "ok"))
         .route("/ready", get(async || "ok"))

@@ -19,6 +19,7 @@ use crate::app::plugin_folders;
 use crate::app::progress::{summary, with_progress};
 use crate::cli::args::{models_dir, rate_limit};
 use crate::cli::listen;
+use crate::cli::machine::MachineArgs;
 use crate::cli::swarm::seed::seed_state;
 use crate::cli::token::TokenParser;
 
@@ -44,7 +45,7 @@ pub(crate) struct Pull {
     /// Fetches only the pieces of these layers, such as 0..16. The rest of the file stays empty.
     #[arg(long, value_name = "A..B", value_parser = parse_layers)]
     layers: Option<Range<u32>>,
-    /// Bearer token of the peers that --peer names. Other peers never receive it.
+    /// Token of the peers. It is proved to encrypted ones, and sent only to plain ones that --peer names.
     #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Download limit in bytes per second, such as 10M.
@@ -53,10 +54,11 @@ pub(crate) struct Pull {
     /// Upload limit in bytes per second.
     #[arg(long, value_name = "SIZE")]
     max_upload_rate: Option<Size>,
-    /// Address to seed complete pieces at during the pull. Addresses other than loopback need --seed-token.
+    /// Address to seed complete pieces at during the pull. Addresses other than loopback need --seed-token or a paired
+    /// machine.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Bearer token that other machines must send to this seeder.
+    /// Token that other machines must know.
     #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     seed_token: Option<Token>,
     /// Seeds only to this address or network. Repeatable.
@@ -65,6 +67,8 @@ pub(crate) struct Pull {
     /// Uploads that run at the same time.
     #[arg(long, default_value_t = 4)]
     max_uploads: usize,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Continues to seed when the file is complete.
     #[arg(long, requires = "listen")]
     keep_seeding: bool,
@@ -105,6 +109,7 @@ fn parse_layers(text: &str) -> Result<Range<u32>, String> {
 
 impl Pull {
     pub(crate) async fn run(self) -> Result<()> {
+        self.machine.check_peers(&self.peer)?;
         let factory = HostFactory::new(plugin_folders::library(None, None)?);
         let picker = PluginSpec { name: self.picker.clone(), sha256: self.picker_sha256.clone() };
         let picker = factory.piece_picker(&picker).await.map_err(anyhow::Error::msg)?;
@@ -157,14 +162,15 @@ impl Pull {
     ) -> Result<(Option<Seeding>, Option<tokio::task::JoinHandle<std::io::Result<()>>>)> {
         let Some(listen) = &self.listen else { return Ok((None, None)) };
         let token_source = "--seed-token or TIGHTWAD_SWARM_TOKEN";
-        let listener = listen::bind(listen, self.seed_token.is_some(), token_source).await?;
+        let server = self.machine.bind(listen, self.seed_token.clone(), token_source).await?;
         let seeds = Arc::new(Seeds::new());
-        let seeding = Seeding { seeds: seeds.clone(), port: Some(listener.local_addr()?.port()) };
-        eprintln!("seeding complete pieces at http://{}", listener.local_addr()?);
-        let state = seed_state(&seeds, self.seed_token.clone(), &self.allow)
+        let seeding = server.seeding(&seeds)?;
+        eprintln!("seeding complete pieces at {}", server.url()?);
+        let state = seed_state(&seeds, server.token.clone(), &self.allow)
             .upload_slots(self.max_uploads)
             .rate_limit(rate_limit(self.max_upload_rate));
-        let seeder_task = tokio::spawn(net::serve(listener, state, listen::shutdown_signal()?));
+        let served = net::serve(server.listener, state, server.encryption, listen::shutdown_signal()?);
+        let seeder_task = tokio::spawn(served);
         Ok((Some(seeding), Some(seeder_task)))
     }
 }

@@ -12,6 +12,7 @@ use tightwad_swarm::net::{self as net, SeedState, Seeds};
 use crate::app::progress::hashing;
 use crate::cli::args::rate_limit;
 use crate::cli::listen;
+use crate::cli::machine::MachineArgs;
 use crate::cli::token::TokenParser;
 
 /// Serves model files to other machines.
@@ -20,10 +21,10 @@ pub(crate) struct Seed {
     /// Model files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Address to listen on. Addresses other than loopback need a token.
+    /// Address to listen on. Addresses other than loopback need a token or a paired machine.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7712")]
     listen: String,
-    /// Bearer token that other machines must send.
+    /// Token that other machines must know.
     #[arg(long, env = "TIGHTWAD_SWARM_TOKEN", hide_env_values = true, value_parser = TokenParser)]
     token: Option<Token>,
     /// Seeds only to this address or network, such as 192.168.1.0/24. Repeatable.
@@ -41,26 +42,27 @@ pub(crate) struct Seed {
     /// Does not announce the seeder on the local network.
     #[arg(long)]
     no_announce: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 impl Seed {
     pub(crate) async fn run(self) -> Result<()> {
-        let listener =
-            listen::bind(&self.listen, self.token.is_some(), "--token or TIGHTWAD_SWARM_TOKEN").await?;
+        let server = self.machine.bind(&self.listen, self.token, "--token or TIGHTWAD_SWARM_TOKEN").await?;
         let seeds = Arc::new(Seeds::new());
         for file in &self.files {
             let seeded = seed_file(&seeds, file, None, self.piece_size.map(|size| size.0)).await?;
             eprintln!("{} is {}@{}", file.display(), seeded.name, seeded.root);
         }
-        let address = listener.local_addr()?;
-        let state = seed_state(&seeds, self.token.clone(), &self.allow)
+        let (address, encrypted) = (server.listener.local_addr()?, server.is_encrypted());
+        let state = seed_state(&seeds, server.token.clone(), &self.allow)
             .upload_slots(self.max_uploads)
             .rate_limit(rate_limit(self.max_upload_rate));
-        eprintln!("tightwad seeds {} at http://{address}", model_names(&seeds));
+        eprintln!("tightwad seeds {} at {}", model_names(&seeds), server.url()?);
         let _announcement = (!self.no_announce)
-            .then(|| listen::optional_announcement("seeder", Announcement::seeder(address)))
+            .then(|| listen::optional_announcement("seeder", Announcement::seeder(address, encrypted)))
             .flatten();
-        Ok(net::serve(listener, state, listen::shutdown_signal()?).await?)
+        Ok(net::serve(server.listener, state, server.encryption, listen::shutdown_signal()?).await?)
     }
 }
 
