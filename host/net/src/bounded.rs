@@ -9,12 +9,12 @@ use axum::body::Bytes;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::machine_client::{MachineRequest, SendError};
+
 /// The rate at which the body of a reply is read. Text in JSON needs a small part of it.
 const MAX_BYTES_PER_SECOND: f64 = (32 << 20) as f64;
 /// Bytes worth this time are read at once.
 const MAX_BURST: Duration = Duration::from_millis(10);
-
-use crate::machine_client::{MachineRequest, SendError};
 
 /// Limits of one reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

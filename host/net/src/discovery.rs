@@ -69,15 +69,7 @@ impl Announcement {
     /// [`DiscoveryError`] if this machine cannot send multicasts.
     pub fn node(address: SocketAddr, encrypted: bool, models: &[String]) -> Result<Self, DiscoveryError> {
         let models = models.join(",");
-        Self::register(
-            NODE_SERVICE,
-            address,
-            &[
-                (VERSION_KEY, env!("CARGO_PKG_VERSION")),
-                (MODELS_KEY, models.as_str()),
-                (ENCRYPTION_KEY, if encrypted { TLS } else { PLAIN }),
-            ],
-        )
+        Self::register(NODE_SERVICE, address, encrypted, &[(MODELS_KEY, models.as_str())])
     }
 
     /// Announces a seeder that listens on `address`.
@@ -86,22 +78,24 @@ impl Announcement {
     ///
     /// [`DiscoveryError`] if this machine cannot send multicasts.
     pub fn seeder(address: SocketAddr, encrypted: bool) -> Result<Self, DiscoveryError> {
-        let encryption = if encrypted { TLS } else { PLAIN };
-        let properties = [(VERSION_KEY, env!("CARGO_PKG_VERSION")), (ENCRYPTION_KEY, encryption)];
-        Self::register(SEEDER_SERVICE, address, &properties)
+        Self::register(SEEDER_SERVICE, address, encrypted, &[])
     }
 
     fn register(
         service: &str,
         address: SocketAddr,
-        properties: &[(&str, &str)],
+        encrypted: bool,
+        further_properties: &[(&str, &str)],
     ) -> Result<Self, DiscoveryError> {
+        let encryption = if encrypted { TLS } else { PLAIN };
+        let properties = [(VERSION_KEY, env!("CARGO_PKG_VERSION")), (ENCRYPTION_KEY, encryption)];
+        let properties = [&properties, further_properties].concat();
         let (ip, port) = (address.ip(), address.port());
         let host = hostname();
         let instance = format!("{host}-{port}");
         let dns = format!("{host}.local.");
         let host_ip = if ip.is_unspecified() { String::new() } else { ip.to_string() };
-        let info = ServiceInfo::new(service, &instance, &dns, host_ip.as_str(), port, properties);
+        let info = ServiceInfo::new(service, &instance, &dns, host_ip.as_str(), port, properties.as_slice());
         let info = info.map_err(DiscoveryError::Record)?;
         let mut info = if ip.is_unspecified() { info.enable_addr_auto() } else { info };
         if ip == IpAddr::from([0, 0, 0, 0]) {
@@ -157,7 +151,8 @@ pub struct SeederDiscovery {
 }
 
 impl SeederDiscovery {
-    /// The URL of the next seeder, `tightwad://HOST:PORT` or `http://HOST:PORT`; `None` after the multicast DNS daemon has ended.
+    /// The URL of the next seeder, `tightwad://HOST:PORT` or `http://HOST:PORT`; `None` after the multicast DNS daemon
+    /// has ended.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             if let ServiceEvent::ServiceResolved(service) = self.events.recv_async().await.ok()?

@@ -60,10 +60,8 @@ pub(crate) struct Activity {
     phase: AtomicU64,
     /// The moment since which the client has not read although bytes wait, plus one. 0: nothing waits.
     blocked: AtomicU64,
-    /// True when the client of the current request understands interim responses (HTTP/1.1).
+    /// True when the client of the current request can receive interim responses.
     interim: AtomicBool,
-    /// False for encrypted connections: raw bytes would break them.
-    interim_possible: AtomicBool,
     /// A stream of events must send a comment.
     comment: AtomicBool,
     /// Asks the connection's task to close the connection.
@@ -77,7 +75,6 @@ impl Activity {
             phase: AtomicU64::new(Phase::Header as u64),
             blocked: AtomicU64::new(0),
             interim: AtomicBool::new(false),
-            interim_possible: AtomicBool::new(true),
             comment: AtomicBool::new(false),
             closing: Notify::new(),
         }
@@ -101,15 +98,9 @@ impl Activity {
         self.phase.store(self.now() << Phase::BITS | phase as u64, Ordering::Relaxed);
     }
 
-    /// Sets whether the server can write raw bytes between responses.
-    pub(crate) fn set_interim_possible(&self, possible: bool) {
-        self.interim_possible.store(possible, Ordering::Relaxed);
-    }
-
-    /// A request begins. `interim`: its client understands interim responses.
+    /// A request begins. `interim`: its client understands interim responses, and the connection can carry them.
     pub(crate) fn begin_request(&self, interim: bool) {
-        let possible = self.interim_possible.load(Ordering::Relaxed);
-        self.interim.store(interim && possible, Ordering::Relaxed);
+        self.interim.store(interim, Ordering::Relaxed);
         self.enter(Phase::Handling);
     }
 

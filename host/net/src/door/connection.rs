@@ -74,12 +74,13 @@ async fn serve_requests(
     activity: Arc<Activity>,
 ) {
     let ConnectionContext { router, limits, shutdown, .. } = context;
-    // Bytes of another kind would break an encrypted connection.
-    activity.set_interim_possible(matches!(client.stream, Either::Left(_)));
+    let is_plain = matches!(client.stream, Either::Left(_));
     let service = service_fn({
         let (activity, shutdown) = (activity.clone(), shutdown.clone());
         move |request| {
             let request = authorize(request, client.authorization.as_ref());
+            // Raw bytes of a probe would break an encrypted connection.
+            activity.begin_request(is_plain && request.version() == Version::HTTP_11);
             respond(router.clone(), request, peer, activity.clone(), shutdown.clone())
         }
     });
@@ -156,7 +157,6 @@ async fn respond(
     activity: Arc<Activity>,
     shutdown: Shutdown,
 ) -> Result<Response<TrackedBody>, Infallible> {
-    activity.begin_request(request.version() == Version::HTTP_11);
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     request.extensions_mut().insert(activity.clone());

@@ -123,8 +123,7 @@ impl Connector {
         if session.alpn_protocol() != Some(PROOF_PROTOCOL) {
             return Err(ConnectError::NoMachine);
         }
-        let key = session.peer_certificates().and_then(|chain| Fingerprint::of_certificate(chain.first()?));
-        let key = key.ok_or(ConnectError::NoMachine)?;
+        let key = Fingerprint::of_peer(session).ok_or(ConnectError::NoMachine)?;
         let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None);
         let exporter = exporter.map_err(io::Error::other).map_err(ConnectError::Handshake)?;
         let proved = prove(&mut stream, &exporter, self.trust.token.as_ref()).await?;

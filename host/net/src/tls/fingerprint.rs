@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rustls::CommonState;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
 use sha2::{Digest, Sha256};
@@ -23,6 +24,11 @@ impl Fingerprint {
     pub(crate) fn of_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = ParsedCertificate::try_from(certificate).ok()?;
         Some(Self::of_key(&parsed.subject_public_key_info()))
+    }
+
+    /// The fingerprint of the machine at the other end; `None` if it has sent no certificate.
+    pub(crate) fn of_peer(session: &CommonState) -> Option<Self> {
+        Self::of_certificate(session.peer_certificates()?.first()?)
     }
 
     /// The fingerprint of a public key in DER.

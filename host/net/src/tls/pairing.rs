@@ -159,8 +159,8 @@ async fn host_exchange(
 ) -> Result<PairedMachine, PairingError> {
     let mut stream = acceptor.accept(stream).await?;
     let (_, session) = stream.get_ref();
-    let key = session.peer_certificates().and_then(|chain| Fingerprint::of_certificate(chain.first()?));
-    let fingerprint = key.ok_or_else(|| io::Error::other("the other machine has no key"))?;
+    let fingerprint =
+        Fingerprint::of_peer(session).ok_or_else(|| io::Error::other("the other machine has no key"))?;
     let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None)?;
     let [guest, host] = identities(&exporter);
     let (state, message) = Spake2::<Ed25519Group>::start_b(&Password::new(&code.0), &guest, &host);
@@ -206,8 +206,8 @@ async fn guest_exchange(
     let server_name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
     let mut stream = TlsConnector::from(Arc::new(config)).connect(server_name, stream).await?;
     let (_, session) = stream.get_ref();
-    let key = session.peer_certificates().and_then(|chain| Fingerprint::of_certificate(chain.first()?));
-    let fingerprint = key.ok_or_else(|| io::Error::other("the other machine has no key"))?;
+    let fingerprint =
+        Fingerprint::of_peer(session).ok_or_else(|| io::Error::other("the other machine has no key"))?;
     let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None)?;
     let [guest, host] = identities(&exporter);
     let (state, message) = Spake2::<Ed25519Group>::start_a(&Password::new(&code.0), &guest, &host);

@@ -82,8 +82,7 @@ impl ServerTls {
             return Ok(EncryptedClient { stream, authorization: None });
         };
         let (_, session) = stream.get_ref();
-        let key = session.peer_certificates().and_then(|chain| Fingerprint::of_certificate(chain.first()?));
-        let is_paired = key.is_some_and(|key| machines.paired.contains(key));
+        let is_paired = Fingerprint::of_peer(session).is_some_and(|key| machines.paired.contains(key));
         let mut is_known = is_paired;
         if session.alpn_protocol() == Some(PROOF_PROTOCOL) {
             let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None);

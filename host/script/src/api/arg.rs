@@ -139,7 +139,7 @@ fn read_declaration(lua: &Lua, name: &str, table: &Table) -> Result<Argument, Ta
         name: name.to_owned(),
         kind,
         default: None,
-        required: fields.optional("required", "true or false")?.unwrap_or(false),
+        required: fields.flag("required")?,
         one_of: one_of(&fields, kind)?,
         help: fields.optional("help", "a string")?.unwrap_or_default(),
     };

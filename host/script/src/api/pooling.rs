@@ -80,7 +80,7 @@ pub(crate) fn pooling(lua: &Lua, table: &Table, folder: &Path) -> Result<PoolSpe
         policy: plugin(&fields, folder, "policy", FUNCTION)?,
         override_tensors: override_tensors(&fields)?,
         idle_timeout: seconds(&fields, "idle_timeout")?,
-        keep_loaded: fields.optional::<bool>("keep_loaded", "true or false")?.unwrap_or(false),
+        keep_loaded: fields.flag("keep_loaded")?,
         on_demand: on_demand(&fields)?,
         wait_timeout: seconds(&fields, "wait_timeout")?.unwrap_or(DEFAULT_WAIT_TIMEOUT),
     })

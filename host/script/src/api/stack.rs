@@ -22,7 +22,7 @@ pub(crate) fn target_and_drafters(
     let expected = "a drafter or a list of drafters";
     let drafters = backends(lua, fields.required("drafters", expected)?)
         .ok_or_else(|| format!("'drafters' in {table_name} must be {expected}"))?;
-    let translate = fields.optional::<bool>("translate", "true or false")?.unwrap_or(false);
+    let translate = fields.flag("translate")?;
     let drafters = check_stack(table_name, target.as_ref(), drafters, translate)?;
     Ok((target, drafters))
 }

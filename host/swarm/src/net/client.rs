@@ -68,6 +68,8 @@ pub struct Client {
     token: Option<Token>,
     /// The peers that receive the token.
     named: Arc<HashSet<Peer>>,
+    /// Whether the user named a plain seeder on another machine.
+    allows_plain: bool,
     limits: ReplyLimits,
 }
 
@@ -135,6 +137,7 @@ impl Client {
             web_seeds: web(server_client("https://example.com"))?,
             token,
             named: Arc::new(named.iter().cloned().collect()),
+            allows_plain: named.iter().any(Peer::is_exposed),
             limits: ReplyLimits::default(),
         })
     }
@@ -259,7 +262,7 @@ impl Client {
     /// A request to a seeder. Only a plain request to a named one carries the token. Plain seeders on other machines are
     /// used only if the user named one.
     fn seeder_request(&self, peer: &Peer, method: Method, url: &str) -> Result<MachineRequest, RequestError> {
-        if peer.is_exposed() && !self.named.iter().any(Peer::is_exposed) {
+        if !self.allows_plain && peer.is_exposed() {
             return Err(RequestError::NotEncrypted(peer.clone()));
         }
         let token = self.token.as_ref().filter(|_| self.named.contains(peer));
