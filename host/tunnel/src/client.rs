@@ -17,7 +17,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::alloc_size;
 use crate::frame::{FrameKind, FrameWriter};
@@ -32,6 +32,8 @@ use crate::rpc::{HEADER_BYTES, Header, RpcCommand, TENSOR_HEADER_BYTES, read_bod
 
 /// The maximum time until a worker opens a tunnel. The worker starts a process for it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// The time until the next attempt after `accept` has failed.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum size of the tensors that the worker caches. For smaller ones a digest saves too little.
 const MIN_CACHED_TENSOR_BYTES: usize = 4 << 10;
 
@@ -134,7 +136,16 @@ async fn accept(
     error_sender: Arc<watch::Sender<Option<TunnelError>>>,
 ) {
     let mut connections = JoinSet::new();
-    while let Ok((llama, _)) = listener.accept().await {
+    loop {
+        let llama = match listener.accept().await {
+            Ok((llama, _)) => llama,
+            Err(error) => {
+                // The usual reason is a lack of descriptors, which passes.
+                tracing::warn!(%error, "a tunnel cannot accept a connection of llama.cpp");
+                sleep(ACCEPT_RETRY_INTERVAL).await;
+                continue;
+            }
+        };
         while connections.try_join_next().is_some() {}
         let (connector, error_sender) = (connector.clone(), error_sender.clone());
         connections.spawn(async move {

@@ -25,6 +25,7 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections may have one in this number of the process's open files.
 const DESCRIPTOR_SHARE: usize = 2;
+
 /// Serves `router` behind the door until `shutdown` starts and the running requests have ended, at the latest until
 /// its deadline.
 ///
@@ -42,7 +43,7 @@ pub async fn serve(
     tokio::pin!(started);
     loop {
         tokio::select! {
-            accepted = listener.accept() => door.on_accept(accepted).await,
+            accepted = listener.accept() => door.on_accept(accepted, &listener).await,
             Some(_) = door.connections.join_next() => {}
             () = &mut started => break,
         }
@@ -80,12 +81,12 @@ impl Door {
         Self { table, context, connections: JoinSet::new(), warnings: Warnings::default() }
     }
 
-    async fn on_accept(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    async fn on_accept(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>, listener: &TcpListener) {
         match accepted {
             Ok((stream, peer)) => self.open(stream, peer),
             Err(error) => {
                 self.warnings.warn(|| tracing::warn!(%error, "cannot accept a connection"));
-                make_room(&self.table, &error).await;
+                make_room(&self.table, &error, listener).await;
             }
         }
     }
@@ -120,10 +121,13 @@ fn busy_response() -> String {
 }
 
 /// Makes room after a failed accept, and waits for the next attempt. The usual reason is a lack of descriptors: the
-/// connection that has waited for its client for the longest time gives its own.
-async fn make_room(table: &ConnectionTable, error: &io::Error) {
+/// connection that has waited for its client for the longest time gives its own. Linux reports that lack even when no
+/// client waits; then the connections stay.
+async fn make_room(table: &ConnectionTable, error: &io::Error, listener: &TcpListener) {
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        table.evict_one();
+        if socket::client_waits(listener) {
+            table.evict_one();
+        }
         sleep(ACCEPT_RETRY_INTERVAL).await;
     }
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// The silence after which the system asks whether the client's machine still exists.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
@@ -52,6 +53,12 @@ pub(crate) async fn broken(stream: &TcpStream) {
     if stream.ready(Interest::ERROR).await.is_err() {
         std::future::pending().await
     }
+}
+
+/// Whether a client waits to be accepted.
+pub(crate) fn client_waits(listener: &TcpListener) -> bool {
+    let mut listeners = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut listeners, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 /// Raises this process's limit on open files to the most that the system allows it. Without it, a thousand connections
