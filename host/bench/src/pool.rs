@@ -67,7 +67,7 @@ pub(crate) struct Pool {
 /// Context length of the pool.
 const CONTEXT_TOKENS: u32 = 2048;
 /// Comparisons of pools with and without encryption, per delay.
-const ENCRYPTION_ROUNDS: u32 = 2;
+const ENCRYPTION_ROUNDS: u32 = 6;
 /// Slots of the pool.
 const SLOTS: u32 = 2;
 /// Greatest time that a worker takes to start.
@@ -142,8 +142,9 @@ impl Pool {
     /// Compares pools with and without encryption, in turn. The workers' memory holds one pool at a time.
     async fn compare_encryption(&self, delay: u64, workers: &[Worker]) -> Result<()> {
         let (mut load_times, mut answer_times) = ([Duration::ZERO; 2], [Duration::ZERO; 2]);
-        for _ in 0..ENCRYPTION_ROUNDS {
-            for encrypted in [false, true] {
+        for round in 0..ENCRYPTION_ROUNDS {
+            let encrypted_first = round % 2 == 1;
+            for encrypted in [encrypted_first, !encrypted_first] {
                 let pool = self.start_pool(workers, encrypted).await?;
                 if let Phase::Ready(running) = pool.phase() {
                     load_times[usize::from(encrypted)] += running.load_time;
