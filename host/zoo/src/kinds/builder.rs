@@ -1,0 +1,147 @@
+//! The layers that models of several architectures share.
+
+use super::Kind;
+use crate::gguf::GgufFile;
+use crate::tensor::{Format, Noise, Tensor};
+
+/// The number of activations per token between two layers.
+pub(super) const EMBEDDING_LENGTH: u64 = 256;
+/// The number of attention heads of queries.
+pub(super) const HEADS: u64 = 8;
+/// The number of attention heads of keys and values.
+pub(super) const KV_HEADS: u64 = 2;
+/// The number of activations per head.
+pub(super) const HEAD_SIZE: u64 = 32;
+/// The number of activations per token inside a feed-forward layer.
+pub(super) const FEED_FORWARD_LENGTH: u64 = 512;
+/// The number of layers.
+pub(super) const LAYERS: u64 = 6;
+/// The trained context length of the models in tokens.
+const CONTEXT_TOKENS: u64 = 32 << 10;
+
+/// Adds keys and tensors to a GGUF file.
+pub(super) struct ModelBuilder {
+    pub writer: GgufFile,
+    noise: Noise,
+    /// The format of matrices.
+    matrix_format: Format,
+}
+
+impl ModelBuilder {
+    pub(super) fn new(kind: Kind, writer: GgufFile) -> Self {
+        let matrix_format = if kind == Kind::Qwen3MoeF16 { Format::F16 } else { Format::Q8 };
+        Self { writer, noise: Noise::new(7), matrix_format }
+    }
+
+    /// Sets integer keys of the architecture.
+    pub(super) fn set_keys(&mut self, values: &[(&str, u64)]) {
+        for (key, value) in values {
+            self.writer.set_u32(key, *value as u32);
+        }
+    }
+
+    /// A random matrix, scaled so that activations keep their size.
+    pub(super) fn matrix(&mut self, name: &str, shape: &[u64]) {
+        self.random(name, shape, self.matrix_format, 1.6 / (shape[0] as f32).sqrt());
+    }
+
+    pub(super) fn random(&mut self, name: &str, shape: &[u64], format: Format, scale: f32) {
+        let tensor = Tensor::random(shape, format, scale, &mut self.noise);
+        self.writer.add_tensor(name.to_owned(), tensor);
+    }
+
+    pub(super) fn vector(&mut self, name: &str, size: u64, value: f32) {
+        self.writer.add_tensor(name.to_owned(), Tensor::constant(&[size], value));
+    }
+
+    /// The norms of a layer.
+    pub(super) fn norms(&mut self, layer: u64, names: &[&str]) {
+        for name in names {
+            self.vector(&format!("blk.{layer}.{name}.weight"), EMBEDDING_LENGTH, 1.0);
+        }
+    }
+
+    /// Keys that most architectures share.
+    pub(super) fn common_keys(&mut self, kind: Kind, vocabulary: u64) {
+        let attends = kind != Kind::Mamba2;
+        self.set_keys(&[
+            ("context_length", CONTEXT_TOKENS),
+            ("embedding_length", EMBEDDING_LENGTH),
+            ("block_count", LAYERS),
+            ("feed_forward_length", if attends { FEED_FORWARD_LENGTH } else { 0 }),
+            ("attention.head_count", if attends { HEADS } else { 0 }),
+            ("vocab_size", vocabulary),
+        ]);
+        self.writer.set_f32("attention.layer_norm_rms_epsilon", 1e-5);
+        if attends {
+            self.writer.set_f32("rope.freq_base", 10_000.0);
+            self.set_keys(&[
+                ("attention.head_count_kv", KV_HEADS),
+                ("rope.dimension_count", HEAD_SIZE),
+                ("attention.key_length", HEAD_SIZE),
+                ("attention.value_length", HEAD_SIZE),
+            ]);
+        }
+    }
+
+    /// The embeddings of the tokens, and the norm behind the last layer.
+    pub(super) fn embeddings(&mut self, kind: Kind, vocabulary: u64) {
+        self.random("token_embd.weight", &[EMBEDDING_LENGTH, vocabulary], self.matrix_format, 1.0);
+        let norm = if kind == Kind::Lfm2 { "token_embd_norm.weight" } else { "output_norm.weight" };
+        self.vector(norm, EMBEDDING_LENGTH, 1.0);
+    }
+
+    /// Gives the layers of `attends` heads of keys and values, and other layers none.
+    pub(super) fn attention_layers(&mut self, attends: impl Fn(u64) -> bool) {
+        let heads: Vec<i32> =
+            (0..LAYERS).map(|layer| if attends(layer) { KV_HEADS as i32 } else { 0 }).collect();
+        self.writer.set_i32_list("attention.head_count_kv", &heads);
+    }
+
+    /// The attention of a layer. The query matrix has `query_factor` times the size of the queries. `norm` adds norms
+    /// of queries and keys.
+    pub(super) fn attention(&mut self, layer: u64, query_factor: u64, norm: bool) {
+        let name = |name: &str| format!("blk.{layer}.attn_{name}.weight");
+        self.matrix(&name("q"), &[EMBEDDING_LENGTH, HEADS * HEAD_SIZE * query_factor]);
+        self.matrix(&name("k"), &[EMBEDDING_LENGTH, KV_HEADS * HEAD_SIZE]);
+        self.matrix(&name("v"), &[EMBEDDING_LENGTH, KV_HEADS * HEAD_SIZE]);
+        self.matrix(&name("output"), &[HEADS * HEAD_SIZE, EMBEDDING_LENGTH]);
+        if norm {
+            self.vector(&name("q_norm"), HEAD_SIZE, 1.0);
+            self.vector(&name("k_norm"), HEAD_SIZE, 1.0);
+        }
+    }
+
+    pub(super) fn feed_forward(&mut self, layer: u64) {
+        self.matrix(&format!("blk.{layer}.ffn_gate.weight"), &[EMBEDDING_LENGTH, FEED_FORWARD_LENGTH]);
+        self.matrix(&format!("blk.{layer}.ffn_up.weight"), &[EMBEDDING_LENGTH, FEED_FORWARD_LENGTH]);
+        self.matrix(&format!("blk.{layer}.ffn_down.weight"), &[FEED_FORWARD_LENGTH, EMBEDDING_LENGTH]);
+    }
+
+    pub(super) fn experts(&mut self, layer: u64, experts: u64, inner: u64, biased: bool) {
+        let router = format!("blk.{layer}.ffn_gate_inp");
+        self.random(&format!("{router}.weight"), &[EMBEDDING_LENGTH, experts], Format::F32, 0.1);
+        if biased {
+            self.random(&format!("{router}.bias"), &[experts], Format::F32, 0.1);
+        }
+        for (part, shape) in [
+            ("gate", [EMBEDDING_LENGTH, inner]),
+            ("up", [EMBEDDING_LENGTH, inner]),
+            ("down", [inner, EMBEDDING_LENGTH]),
+        ] {
+            let name = format!("blk.{layer}.ffn_{part}_exps");
+            self.matrix(&format!("{name}.weight"), &[shape[0], shape[1], experts]);
+            if biased {
+                self.random(&format!("{name}.bias"), &[shape[1], experts], Format::F32, 0.1);
+            }
+        }
+    }
+
+    pub(super) fn expert_counts(&mut self, experts: u64, used: u64, inner: u64) {
+        self.set_keys(&[
+            ("expert_count", experts),
+            ("expert_used_count", used),
+            ("expert_feed_forward_length", inner),
+        ]);
+    }
+}

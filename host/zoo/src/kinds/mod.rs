@@ -1,0 +1,102 @@
+//! The architectures of the models.
+
+mod attention;
+mod builder;
+mod delta_net;
+mod lfm2;
+mod state_space;
+
+use self::builder::ModelBuilder;
+use crate::gguf::{GgufFile, TokenizerSource};
+
+/// A model of the zoo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A dense model of the most common architecture, for tests that do not need meaningful text.
+    Llama,
+    /// A mixture of experts.
+    Qwen3Moe,
+    /// A mixture of experts with weights of 16 bits.
+    Qwen3MoeF16,
+    /// Attention sinks, biases, and a sliding window of 128 tokens.
+    GptOss,
+    /// A sliding window of 64 tokens.
+    Gemma3,
+    /// Short convolutions with attention between them.
+    Lfm2,
+    /// Gated delta nets in three of four layers.
+    Qwen35,
+    /// State space layers only.
+    Mamba2,
+    /// A mixture of experts with the pre-tokenizer of this name.
+    PreTokenizer(&'static str),
+    /// A vocabulary without weights, with the pre-tokenizer of this name.
+    Vocabulary(&'static str),
+}
+
+impl Kind {
+    /// All architectures.
+    pub const ARCHITECTURES: [Self; 8] = [
+        Self::Llama,
+        Self::Qwen3Moe,
+        Self::Qwen3MoeF16,
+        Self::GptOss,
+        Self::Gemma3,
+        Self::Lfm2,
+        Self::Qwen35,
+        Self::Mamba2,
+    ];
+    /// Architectures whose state cannot be rolled back.
+    pub const RECURRENT: [Self; 3] = [Self::Lfm2, Self::Qwen35, Self::Mamba2];
+    /// Pre-tokenizers that llama.cpp splits with recursive regular expressions.
+    pub const PRE_TOKENIZERS: [Self; 3] =
+        [Self::PreTokenizer("tekken"), Self::PreTokenizer("gpt-4o"), Self::PreTokenizer("deepseek-v3")];
+
+    /// The name of the model's file, without revision and extension.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Qwen3MoeF16 => "qwen3moe-f16".to_owned(),
+            Self::PreTokenizer(pre) => format!("pre-{pre}"),
+            Self::Vocabulary(pre) => format!("vocabulary-{pre}"),
+            _ => self.architecture().to_owned(),
+        }
+    }
+
+    fn architecture(self) -> &'static str {
+        match self {
+            Self::Qwen3Moe | Self::Qwen3MoeF16 | Self::PreTokenizer(_) | Self::Vocabulary(_) => "qwen3moe",
+            Self::Llama => "llama",
+            Self::GptOss => "gpt-oss",
+            Self::Gemma3 => "gemma3",
+            Self::Lfm2 => "lfm2",
+            Self::Qwen35 => "qwen35",
+            Self::Mamba2 => "mamba2",
+        }
+    }
+}
+
+/// Builds the model `kind`.
+pub(crate) fn build(kind: Kind, source: &TokenizerSource) -> GgufFile {
+    let vocabulary = source.vocabulary_size;
+    let mut builder = ModelBuilder::new(kind, GgufFile::new(&kind.name(), kind.architecture(), source));
+    builder.common_keys(kind, vocabulary);
+    if !matches!(kind, Kind::Vocabulary(_)) {
+        builder.embeddings(kind, vocabulary);
+    }
+    match kind {
+        Kind::Llama => attention::llama(&mut builder),
+        Kind::Qwen3Moe | Kind::Qwen3MoeF16 => attention::qwen3moe(&mut builder, 16, 4, 128),
+        Kind::PreTokenizer(pre) => {
+            builder.writer.set_pre_tokenizer(pre);
+            attention::qwen3moe(&mut builder, 4, 2, 64);
+        }
+        Kind::Vocabulary(pre) => builder.writer.set_pre_tokenizer(pre),
+        Kind::GptOss => attention::gpt_oss(&mut builder, vocabulary),
+        Kind::Gemma3 => attention::gemma3(&mut builder),
+        Kind::Lfm2 => lfm2::lfm2(&mut builder),
+        Kind::Qwen35 => delta_net::qwen35(&mut builder),
+        Kind::Mamba2 => state_space::mamba2(&mut builder),
+    }
+    builder.writer
+}
