@@ -8,6 +8,8 @@ use crate::tensor::Tensor;
 
 /// The alignment of tensor data in bytes, GGUF's default.
 const ALIGNMENT_BYTES: usize = 32;
+/// The number of the value type "bool".
+const BOOL_TYPE: u32 = 7;
 /// The number of the value type "string".
 const STRING_TYPE: u32 = 8;
 /// The number of the value type "array".
@@ -220,6 +222,11 @@ impl GgufFile {
     /// Sets a floating-point key of the architecture.
     pub(crate) fn set_f32(&mut self, key: &str, value: f32) {
         self.set(&format!("{}.{key}", self.architecture), 6, &value.to_le_bytes());
+    }
+
+    /// Sets a boolean key of the architecture.
+    pub(crate) fn set_bool(&mut self, key: &str, value: bool) {
+        self.set(&format!("{}.{key}", self.architecture), BOOL_TYPE, &[u8::from(value)]);
     }
 
     /// Adds a tensor.

@@ -63,7 +63,7 @@ impl ModelBuilder {
 
     /// Keys that most architectures share.
     pub(super) fn common_keys(&mut self, kind: Kind, vocabulary: u64) {
-        let attends = kind != Kind::Mamba2;
+        let attends = !matches!(kind, Kind::Mamba2 | Kind::Rwkv7);
         self.set_keys(&[
             ("context_length", CONTEXT_TOKENS),
             ("embedding_length", EMBEDDING_LENGTH),
@@ -119,21 +119,41 @@ impl ModelBuilder {
     }
 
     pub(super) fn experts(&mut self, layer: u64, experts: u64, inner: u64, biased: bool) {
+        self.router(layer, experts, biased);
+        for part in ["gate", "up", "down"] {
+            self.expert_matrices(layer, part, experts, inner);
+            if biased {
+                let size = expert_shape(part, inner)[1];
+                let name = format!("blk.{layer}.ffn_{part}_exps.bias");
+                self.random(&name, &[size, experts], Format::F32, 0.1);
+            }
+        }
+    }
+
+    /// The matrix that selects the experts of a token.
+    pub(super) fn router(&mut self, layer: u64, experts: u64, biased: bool) {
         let router = format!("blk.{layer}.ffn_gate_inp");
         self.random(&format!("{router}.weight"), &[EMBEDDING_LENGTH, experts], Format::F32, 0.1);
         if biased {
             self.random(&format!("{router}.bias"), &[experts], Format::F32, 0.1);
         }
-        for (part, shape) in [
-            ("gate", [EMBEDDING_LENGTH, inner]),
-            ("up", [EMBEDDING_LENGTH, inner]),
-            ("down", [inner, EMBEDDING_LENGTH]),
-        ] {
-            let name = format!("blk.{layer}.ffn_{part}_exps");
-            self.matrix(&format!("{name}.weight"), &[shape[0], shape[1], experts]);
-            if biased {
-                self.random(&format!("{name}.bias"), &[shape[1], experts], Format::F32, 0.1);
-            }
+    }
+
+    /// The bias that only affects the selection of experts.
+    pub(super) fn selection_bias(&mut self, layer: u64, experts: u64) {
+        self.random(&format!("blk.{layer}.exp_probs_b.bias"), &[experts], Format::F32, 0.1);
+    }
+
+    /// The matrix `part` ("gate", "up" or "down") of all experts of a layer.
+    pub(super) fn expert_matrices(&mut self, layer: u64, part: &str, experts: u64, inner: u64) {
+        let [input, output] = expert_shape(part, inner);
+        self.matrix(&format!("blk.{layer}.ffn_{part}_exps.weight"), &[input, output, experts]);
+    }
+
+    /// The matrices `parts` of the expert that each token uses.
+    pub(super) fn shared_expert(&mut self, layer: u64, parts: &[&str], inner: u64) {
+        for part in parts {
+            self.matrix(&format!("blk.{layer}.ffn_{part}_shexp.weight"), &expert_shape(part, inner));
         }
     }
 
@@ -144,4 +164,9 @@ impl ModelBuilder {
             ("expert_feed_forward_length", inner),
         ]);
     }
+}
+
+/// The shape of the matrix `part` of an expert with `inner` activations.
+fn expert_shape(part: &str, inner: u64) -> [u64; 2] {
+    if part == "down" { [inner, EMBEDDING_LENGTH] } else { [EMBEDDING_LENGTH, inner] }
 }

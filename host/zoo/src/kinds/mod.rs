@@ -4,6 +4,9 @@ mod attention;
 mod builder;
 mod delta_net;
 mod lfm2;
+mod mtp;
+mod rwkv7;
+mod shared_expert;
 mod state_space;
 
 use self::builder::ModelBuilder;
@@ -28,6 +31,22 @@ pub enum Kind {
     Qwen35,
     /// State space layers only.
     Mamba2,
+    /// State space layers with attention between them, and a mixture of experts in each layer.
+    GraniteHybrid,
+    /// Layers that are a state space, attention, or a mixture of experts.
+    NemotronHMoe,
+    /// A mixture of experts whose attention caches compressed keys and values (MLA).
+    DeepSeek2,
+    /// A mixture of experts with an MTP block.
+    Glm4Moe,
+    /// Gated delta nets in three of four layers, and a mixture of experts in each layer.
+    Qwen3Next,
+    /// A state space beside the attention of each layer.
+    FalconH1,
+    /// Linear attention with a state that decays per channel.
+    Rwkv7,
+    /// As [`Self::Qwen35`], with an MTP block.
+    Qwen35Mtp,
     /// A mixture of experts with the pre-tokenizer of this name.
     PreTokenizer(&'static str),
     /// A vocabulary without weights, with the pre-tokenizer of this name.
@@ -36,7 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// All architectures.
-    pub const ARCHITECTURES: [Self; 8] = [
+    pub const ARCHITECTURES: [Self; 16] = [
         Self::Llama,
         Self::Qwen3Moe,
         Self::Qwen3MoeF16,
@@ -45,9 +64,29 @@ impl Kind {
         Self::Lfm2,
         Self::Qwen35,
         Self::Mamba2,
+        Self::GraniteHybrid,
+        Self::NemotronHMoe,
+        Self::DeepSeek2,
+        Self::Glm4Moe,
+        Self::Qwen3Next,
+        Self::FalconH1,
+        Self::Rwkv7,
+        Self::Qwen35Mtp,
     ];
     /// Architectures whose state cannot be rolled back.
-    pub const RECURRENT: [Self; 3] = [Self::Lfm2, Self::Qwen35, Self::Mamba2];
+    pub const RECURRENT: [Self; 9] = [
+        Self::Lfm2,
+        Self::Qwen35,
+        Self::Mamba2,
+        Self::GraniteHybrid,
+        Self::NemotronHMoe,
+        Self::Qwen3Next,
+        Self::FalconH1,
+        Self::Rwkv7,
+        Self::Qwen35Mtp,
+    ];
+    /// Architectures with an MTP block, which drafts tokens.
+    pub const WITH_HEADS: [Self; 2] = [Self::Glm4Moe, Self::Qwen35Mtp];
     /// Pre-tokenizers that llama.cpp splits with recursive regular expressions.
     pub const PRE_TOKENIZERS: [Self; 3] =
         [Self::PreTokenizer("tekken"), Self::PreTokenizer("gpt-4o"), Self::PreTokenizer("deepseek-v3")];
@@ -57,6 +96,7 @@ impl Kind {
     pub fn name(self) -> String {
         match self {
             Self::Qwen3MoeF16 => "qwen3moe-f16".to_owned(),
+            Self::Qwen35Mtp => "qwen35-mtp".to_owned(),
             Self::PreTokenizer(pre) => format!("pre-{pre}"),
             Self::Vocabulary(pre) => format!("vocabulary-{pre}"),
             _ => self.architecture().to_owned(),
@@ -70,8 +110,15 @@ impl Kind {
             Self::GptOss => "gpt-oss",
             Self::Gemma3 => "gemma3",
             Self::Lfm2 => "lfm2",
-            Self::Qwen35 => "qwen35",
+            Self::Qwen35 | Self::Qwen35Mtp => "qwen35",
             Self::Mamba2 => "mamba2",
+            Self::GraniteHybrid => "granitehybrid",
+            Self::NemotronHMoe => "nemotron_h_moe",
+            Self::DeepSeek2 => "deepseek2",
+            Self::Glm4Moe => "glm4moe",
+            Self::Qwen3Next => "qwen3next",
+            Self::FalconH1 => "falcon-h1",
+            Self::Rwkv7 => "rwkv7",
         }
     }
 }
@@ -97,6 +144,14 @@ pub(crate) fn build(kind: Kind, source: &TokenizerSource) -> GgufFile {
         Kind::Lfm2 => lfm2::lfm2(&mut builder),
         Kind::Qwen35 => delta_net::qwen35(&mut builder),
         Kind::Mamba2 => state_space::mamba2(&mut builder),
+        Kind::GraniteHybrid => state_space::granite_hybrid(&mut builder),
+        Kind::NemotronHMoe => state_space::nemotron_h_moe(&mut builder),
+        Kind::DeepSeek2 => shared_expert::deepseek2(&mut builder),
+        Kind::Glm4Moe => shared_expert::glm4moe(&mut builder),
+        Kind::Qwen3Next => delta_net::qwen3next(&mut builder),
+        Kind::FalconH1 => state_space::falcon_h1(&mut builder),
+        Kind::Rwkv7 => rwkv7::rwkv7(&mut builder, vocabulary),
+        Kind::Qwen35Mtp => delta_net::qwen35_mtp(&mut builder),
     }
     builder.writer
 }

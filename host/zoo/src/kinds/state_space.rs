@@ -1,6 +1,6 @@
-//! State space layers.
+//! State space layers, alone and with attention.
 
-use super::builder::{EMBEDDING_LENGTH, LAYERS, ModelBuilder};
+use super::builder::{EMBEDDING_LENGTH, KV_HEADS, LAYERS, ModelBuilder};
 use crate::tensor::{Format, Tensor};
 
 /// The number of activations inside a state space layer.
@@ -20,6 +20,87 @@ pub(super) fn mamba2(builder: &mut ModelBuilder) {
         builder.norms(layer, &["attn_norm"]);
         state_space(builder, layer);
     }
+}
+
+pub(super) fn granite_hybrid(builder: &mut ModelBuilder) {
+    let (experts, inner) = (8, 128);
+    state_space_keys(builder);
+    builder.expert_counts(experts, 2, inner);
+    builder.set_keys(&[("feed_forward_length", inner), ("expert_shared_feed_forward_length", inner)]);
+    for (key, value) in
+        [("embedding_scale", 0.5), ("residual_scale", 0.8), ("attention.scale", 0.2), ("logit_scale", 2.0)]
+    {
+        builder.writer.set_f32(key, value);
+    }
+    let attends = |layer: u64| layer % 3 == 2;
+    builder.attention_layers(attends);
+    for layer in 0..LAYERS {
+        builder.norms(layer, &["attn_norm", "ffn_norm"]);
+        if attends(layer) {
+            builder.attention(layer, 1, false);
+        } else {
+            state_space(builder, layer);
+        }
+        builder.experts(layer, experts, inner, false);
+        builder.shared_expert(layer, &["gate", "up", "down"], inner);
+    }
+}
+
+pub(super) fn falcon_h1(builder: &mut ModelBuilder) {
+    state_space_keys(builder);
+    for layer in 0..LAYERS {
+        builder.norms(layer, &["attn_norm"]);
+        // llama.cpp reads this norm without the usual suffix.
+        builder.vector(&format!("blk.{layer}.ffn_norm"), EMBEDDING_LENGTH, 1.0);
+        builder.attention(layer, 1, false);
+        state_space(builder, layer);
+        builder.feed_forward(layer);
+    }
+}
+
+/// The content of a layer of [`nemotron_h_moe`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    StateSpace,
+    Attention,
+    Experts,
+}
+
+pub(super) fn nemotron_h_moe(builder: &mut ModelBuilder) {
+    use Content::{Attention, Experts, StateSpace};
+    let layers = [StateSpace, Experts, StateSpace, Attention, Experts, StateSpace, Attention, Experts];
+    let (experts, inner) = (8, 128);
+    state_space_keys(builder);
+    builder.expert_counts(experts, 2, inner);
+    builder.set_keys(&[
+        ("block_count", layers.len() as u64),
+        ("expert_shared_count", 1),
+        ("expert_shared_feed_forward_length", inner),
+    ]);
+    builder.writer.set_bool("expert_weights_norm", true);
+    builder.writer.set_f32("expert_weights_scale", 2.5);
+    builder.writer.set_f32("attention.layer_norm_epsilon", 1e-5);
+    let sizes = |content, size: u64| layers.map(|layer| if layer == content { size as i32 } else { 0 });
+    builder.writer.set_i32_list("attention.head_count_kv", &sizes(Attention, KV_HEADS));
+    builder.writer.set_i32_list("feed_forward_length", &sizes(Experts, inner));
+    for (layer, content) in (0..).zip(layers) {
+        builder.norms(layer, &["attn_norm"]);
+        match content {
+            StateSpace => state_space(builder, layer),
+            Attention => builder.attention(layer, 1, false),
+            Experts => ungated_experts(builder, layer, experts, inner),
+        }
+    }
+}
+
+/// A mixture of experts without gates, with a shared expert.
+fn ungated_experts(builder: &mut ModelBuilder, layer: u64, experts: u64, inner: u64) {
+    builder.router(layer, experts, false);
+    builder.selection_bias(layer, experts);
+    for part in ["up", "down"] {
+        builder.expert_matrices(layer, part, experts, inner);
+    }
+    builder.shared_expert(layer, &["up", "down"], inner);
 }
 
 fn state_space_keys(builder: &mut ModelBuilder) {
