@@ -234,6 +234,13 @@ impl GgufFile {
         self.tensors.push((name, tensor));
     }
 
+    /// Replaces an existing tensor.
+    pub(crate) fn replace_tensor(&mut self, name: &str, tensor: Tensor) {
+        if let Some((_, replaced)) = self.tensors.iter_mut().find(|(other, _)| other == name) {
+            *replaced = tensor;
+        }
+    }
+
     /// Writes the file.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! Small models of many architectures for tests: GGUF files of 14 to 50 MB with random weights and a real tokenizer.
 //!
 //! The models answer in milliseconds. They show crashes, rollback, exactness and speed as well as trained models. Their
-//! text has no meaning.
+//! text has no meaning. The tokens of [`Kind::Constructed`] are known, and so is the acceptance of its drafts.
 //!
 //! Tensor names and shapes follow `src/models/*.cpp` of llama.cpp. Keys follow its `src/llama-arch.cpp`.
 
 mod gguf;
 mod kinds;
 mod tensor;
+mod token_cycle;
 
 use std::fs;
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use gguf::GgufFile;
 pub use kinds::Kind;
+pub use token_cycle::TokenCycle;
 
 use self::gguf::TokenizerSource;
 

@@ -42,7 +42,8 @@ impl Tensor {
         Self::encoded(shape, format, std::iter::repeat_with(|| noise.normal() * scale))
     }
 
-    fn encoded(shape: &[u64], format: Format, values: impl Iterator<Item = f32>) -> Self {
+    /// A tensor of `values`, which must have at least as many entries as the shape.
+    pub(crate) fn encoded(shape: &[u64], format: Format, values: impl Iterator<Item = f32>) -> Self {
         let count = shape.iter().product::<u64>() as usize;
         let values: Vec<f32> = values.take(count).collect();
         let bytes = match format {
@@ -86,7 +87,7 @@ impl Noise {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -4,8 +4,8 @@ use super::builder::{EMBEDDING_LENGTH, ModelBuilder};
 use super::mtp;
 use crate::tensor::Format;
 
-/// The number of layers.
-const LAYERS: u64 = 8;
+/// The number of layers, without an MTP block.
+pub(super) const LAYERS: u64 = 8;
 /// The width of a head's state.
 const STATE_SIZE: u64 = 32;
 /// The number of heads of keys.

@@ -2,6 +2,7 @@
 
 mod attention;
 mod builder;
+mod constructed;
 mod delta_net;
 mod lfm2;
 mod mtp;
@@ -11,6 +12,7 @@ mod state_space;
 
 use self::builder::ModelBuilder;
 use crate::gguf::{GgufFile, TokenizerSource};
+use crate::token_cycle::TokenCycle;
 
 /// A model of the zoo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,11 @@ pub enum Kind {
     Rwkv7,
     /// As [`Self::Qwen35`], with an MTP block.
     Qwen35Mtp,
+    /// A model of the architecture of [`Self::Qwen35Mtp`] whose tokens are known: see [`TokenCycle`].
+    Constructed {
+        /// The share of tokens after which the MTP block drafts a wrong token. Values above 100 count as 100.
+        damage_percent: u8,
+    },
     /// A mixture of experts with the pre-tokenizer of this name.
     PreTokenizer(&'static str),
     /// A vocabulary without weights, with the pre-tokenizer of this name.
@@ -97,6 +104,7 @@ impl Kind {
         match self {
             Self::Qwen3MoeF16 => "qwen3moe-f16".to_owned(),
             Self::Qwen35Mtp => "qwen35-mtp".to_owned(),
+            Self::Constructed { damage_percent } => format!("constructed-{damage_percent}"),
             Self::PreTokenizer(pre) => format!("pre-{pre}"),
             Self::Vocabulary(pre) => format!("vocabulary-{pre}"),
             _ => self.architecture().to_owned(),
@@ -110,7 +118,7 @@ impl Kind {
             Self::GptOss => "gpt-oss",
             Self::Gemma3 => "gemma3",
             Self::Lfm2 => "lfm2",
-            Self::Qwen35 | Self::Qwen35Mtp => "qwen35",
+            Self::Qwen35 | Self::Qwen35Mtp | Self::Constructed { .. } => "qwen35",
             Self::Mamba2 => "mamba2",
             Self::GraniteHybrid => "granitehybrid",
             Self::NemotronHMoe => "nemotron_h_moe",
@@ -128,7 +136,7 @@ pub(crate) fn build(kind: Kind, source: &TokenizerSource) -> GgufFile {
     let vocabulary = source.vocabulary_size;
     let mut builder = ModelBuilder::new(kind, GgufFile::new(&kind.name(), kind.architecture(), source));
     builder.common_keys(kind, vocabulary);
-    if !matches!(kind, Kind::Vocabulary(_)) {
+    if !matches!(kind, Kind::Vocabulary(_) | Kind::Constructed { .. }) {
         builder.embeddings(kind, vocabulary);
     }
     match kind {
@@ -152,6 +160,9 @@ pub(crate) fn build(kind: Kind, source: &TokenizerSource) -> GgufFile {
         Kind::FalconH1 => state_space::falcon_h1(&mut builder),
         Kind::Rwkv7 => rwkv7::rwkv7(&mut builder, vocabulary),
         Kind::Qwen35Mtp => delta_net::qwen35_mtp(&mut builder),
+        Kind::Constructed { damage_percent } => {
+            constructed::constructed(&mut builder, &TokenCycle::new(vocabulary as u32, damage_percent));
+        }
     }
     builder.writer
 }
