@@ -5,8 +5,9 @@
 //!
 //! Tensor names and shapes follow `src/models/*.cpp` of llama.cpp. Keys follow its `src/llama-arch.cpp`.
 
+mod architectures;
 mod gguf;
-mod kinds;
+mod kind;
 mod tensor;
 mod token_cycle;
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use gguf::GgufFile;
-pub use kinds::Kind;
+pub use kind::Kind;
 pub use token_cycle::TokenCycle;
 
 use self::gguf::TokenizerSource;
@@ -64,6 +65,6 @@ impl Zoo {
     ///
     /// As [`Self::model`].
     pub fn content(&self, kind: Kind) -> io::Result<GgufFile> {
-        Ok(kinds::build(kind, &TokenizerSource::read(&self.tokenizer)?))
+        Ok(architectures::build(kind, &TokenizerSource::read(&self.tokenizer)?))
     }
 }

@@ -1,18 +1,4 @@
-//! The architectures of the models.
-
-mod attention;
-mod builder;
-mod constructed;
-mod delta_net;
-mod lfm2;
-mod mtp;
-mod rwkv7;
-mod shared_expert;
-mod state_space;
-
-use self::builder::ModelBuilder;
-use crate::gguf::{GgufFile, TokenizerSource};
-use crate::token_cycle::TokenCycle;
+//! The kinds of models.
 
 /// A model of the zoo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +35,7 @@ pub enum Kind {
     Rwkv7,
     /// As [`Self::Qwen35`], with an MTP block.
     Qwen35Mtp,
-    /// A model of the architecture of [`Self::Qwen35Mtp`] whose tokens are known: see [`TokenCycle`].
+    /// A model of the architecture of [`Self::Qwen35Mtp`] whose tokens are known: see [`crate::TokenCycle`].
     Constructed {
         /// The share of tokens after which the MTP block drafts a wrong token. Values above 100 count as 100.
         damage_percent: u8,
@@ -111,7 +97,8 @@ impl Kind {
         }
     }
 
-    fn architecture(self) -> &'static str {
+    /// llama.cpp's name of the architecture.
+    pub(crate) fn architecture(self) -> &'static str {
         match self {
             Self::Qwen3Moe | Self::Qwen3MoeF16 | Self::PreTokenizer(_) | Self::Vocabulary(_) => "qwen3moe",
             Self::Llama => "llama",
@@ -129,40 +116,4 @@ impl Kind {
             Self::Rwkv7 => "rwkv7",
         }
     }
-}
-
-/// Builds the model `kind`.
-pub(crate) fn build(kind: Kind, source: &TokenizerSource) -> GgufFile {
-    let vocabulary = source.vocabulary_size;
-    let mut builder = ModelBuilder::new(kind, GgufFile::new(&kind.name(), kind.architecture(), source));
-    builder.common_keys(kind, vocabulary);
-    if !matches!(kind, Kind::Vocabulary(_) | Kind::Constructed { .. }) {
-        builder.embeddings(kind, vocabulary);
-    }
-    match kind {
-        Kind::Llama => attention::llama(&mut builder),
-        Kind::Qwen3Moe | Kind::Qwen3MoeF16 => attention::qwen3moe(&mut builder, 16, 4, 128),
-        Kind::PreTokenizer(pre) => {
-            builder.writer.set_pre_tokenizer(pre);
-            attention::qwen3moe(&mut builder, 4, 2, 64);
-        }
-        Kind::Vocabulary(pre) => builder.writer.set_pre_tokenizer(pre),
-        Kind::GptOss => attention::gpt_oss(&mut builder, vocabulary),
-        Kind::Gemma3 => attention::gemma3(&mut builder),
-        Kind::Lfm2 => lfm2::lfm2(&mut builder),
-        Kind::Qwen35 => delta_net::qwen35(&mut builder),
-        Kind::Mamba2 => state_space::mamba2(&mut builder),
-        Kind::GraniteHybrid => state_space::granite_hybrid(&mut builder),
-        Kind::NemotronHMoe => state_space::nemotron_h_moe(&mut builder),
-        Kind::DeepSeek2 => shared_expert::deepseek2(&mut builder),
-        Kind::Glm4Moe => shared_expert::glm4moe(&mut builder),
-        Kind::Qwen3Next => delta_net::qwen3next(&mut builder),
-        Kind::FalconH1 => state_space::falcon_h1(&mut builder),
-        Kind::Rwkv7 => rwkv7::rwkv7(&mut builder, vocabulary),
-        Kind::Qwen35Mtp => delta_net::qwen35_mtp(&mut builder),
-        Kind::Constructed { damage_percent } => {
-            constructed::constructed(&mut builder, &TokenCycle::new(vocabulary as u32, damage_percent));
-        }
-    }
-    builder.writer
 }

@@ -1,7 +1,7 @@
 //! The layers that models of several architectures share.
 
-use super::Kind;
 use crate::gguf::GgufFile;
+use crate::kind::Kind;
 use crate::tensor::{Format, Noise, Tensor};
 
 /// The number of activations per token between two layers.
