@@ -1,16 +1,17 @@
 //! The proof that both ends of a connection know the same token, without sending it.
 //!
-//! After the handshake the client sends [`Hello`]: whether it proves a token, and a nonce. The server answers a proof with a
-//! challenge. The client sends `HMAC-SHA256(token, "client" ‖ exporter ‖ nonce ‖ challenge)`, and the server, if that is
-//! right, the same with "server". The exporter (RFC 8446, 7.5; label [`EXPORTER_LABEL`]) belongs to one TLS connection.
-//! A machine in the middle has two connections with two exporters, so it cannot relay a proof; and a recorded proof fits no
-//! other connection. HTTP follows on the same connection.
+//! After the handshake the client sends [`Hello`]: whether it proves a token, and the proof
+//! `HMAC-SHA256(token, "client" ‖ exporter)`. If that is right, the server answers with the same for "server". The exporter
+//! (RFC 8446, 7.5; RFC 9266; label [`EXPORTER_LABEL`]) is the challenge of both sides: it depends on fresh random numbers of
+//! both, and belongs to one TLS connection. A machine in the middle has two connections with two exporters, so it cannot
+//! relay a proof; and a recorded proof fits no other connection. So the proof takes one round trip. HTTP follows on the same
+//! connection.
 //!
 //! A peer that a client asks can try tokens against the proof that it received. Tokens must therefore be long and random.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use tightwad_core::{Token, random_bytes};
+use tightwad_core::Token;
 use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The application protocol (RFC 7301) of connections that begin with a [`Hello`].
@@ -20,7 +21,6 @@ pub(crate) const HTTP_PROTOCOL: &[u8] = b"http/1.1";
 /// The label of the exporter.
 pub(crate) const EXPORTER_LABEL: &[u8] = b"EXPORTER-tightwad-proof";
 
-const NONCE_BYTES: usize = 32;
 const MAC_BYTES: usize = 32;
 
 /// The exporter value of a connection.
@@ -32,7 +32,7 @@ pub(crate) type Exporter = [u8; 32];
 enum Hello {
     /// HTTP follows at once.
     NoProof = 0,
-    /// The client proves a token.
+    /// The client proves a token: the code follows.
     Token = 1,
 }
 
@@ -75,15 +75,14 @@ pub(crate) async fn prove(
     exporter: &Exporter,
     token: Option<&Token>,
 ) -> Result<Proved, ProofError> {
-    let nonce: [u8; NONCE_BYTES] = random_bytes();
-    let hello = if token.is_some() { Hello::Token } else { Hello::NoProof };
-    stream.write_all(&[&[hello as u8][..], &nonce].concat()).await?;
-    stream.flush().await?;
-    let Some(token) = token else { return Ok(Proved::Nothing) };
-    let mut challenge = [0; NONCE_BYTES];
-    stream.read_exact(&mut challenge).await?;
-    let proof = Proof { token, exporter, nonce, challenge };
-    stream.write_all(&proof.mac(Side::Client).finalize().into_bytes()).await?;
+    let Some(token) = token else {
+        stream.write_u8(Hello::NoProof as u8).await?;
+        stream.flush().await?;
+        return Ok(Proved::Nothing);
+    };
+    let proof = Proof { token, exporter };
+    let mac = proof.mac(Side::Client).finalize().into_bytes();
+    stream.write_all(&[&[Hello::Token as u8][..], &mac].concat()).await?;
     stream.flush().await?;
     let verdict = stream.read_u8().await?;
     if verdict == Verdict::NoToken as u8 {
@@ -112,20 +111,15 @@ pub(crate) async fn check_proof(
     is_paired: bool,
 ) -> io::Result<bool> {
     let hello = stream.read_u8().await?;
-    let mut nonce = [0; NONCE_BYTES];
-    stream.read_exact(&mut nonce).await?;
     if hello == Hello::NoProof as u8 {
         return Ok(false);
     }
     if hello != Hello::Token as u8 {
         return Err(io::Error::other("the client began with an unknown byte"));
     }
-    let challenge: [u8; NONCE_BYTES] = random_bytes();
-    stream.write_all(&challenge).await?;
-    stream.flush().await?;
     let mut mac = [0; MAC_BYTES];
     stream.read_exact(&mut mac).await?;
-    let proof = token.map(|token| Proof { token, exporter, nonce, challenge });
+    let proof = token.map(|token| Proof { token, exporter });
     let is_right = proof.as_ref().is_some_and(|proof| proof.mac(Side::Client).verify_slice(&mac).is_ok());
     let Some(proof) = proof.filter(|_| is_right || !is_paired) else {
         stream.write_u8(Verdict::NoToken as u8).await?;
@@ -154,8 +148,6 @@ enum Side {
 struct Proof<'a> {
     token: &'a Token,
     exporter: &'a Exporter,
-    nonce: [u8; NONCE_BYTES],
-    challenge: [u8; NONCE_BYTES],
 }
 
 impl Proof<'_> {
@@ -169,8 +161,6 @@ impl Proof<'_> {
             Side::Server => b"server",
         });
         mac.update(self.exporter);
-        mac.update(&self.nonce);
-        mac.update(&self.challenge);
         mac
     }
 }
@@ -230,31 +220,24 @@ mod tests {
         // A server that accepts every proof without the token.
         let (mut client, mut server) = duplex(1024);
         let impostor = async {
-            let mut bytes = [0; 1 + NONCE_BYTES];
-            server.read_exact(&mut bytes).await.unwrap();
-            server.write_all(&[7; NONCE_BYTES]).await.unwrap();
-            let mut recorded = [0; MAC_BYTES];
-            server.read_exact(&mut recorded).await.unwrap();
+            let mut hello = [0; 1 + MAC_BYTES];
+            server.read_exact(&mut hello).await.unwrap();
             // It sends the client's own code back.
-            server.write_all(&[&[0][..], &recorded].concat()).await.unwrap();
-            (bytes, recorded)
+            server.write_all(&[&[0][..], &hello[1..]].concat()).await.unwrap();
+            hello
         };
         let secret = token("secret");
-        let (proved, (hello, recorded)) = tokio::join!(prove(&mut client, &[1; 32], Some(&secret)), impostor);
+        let (proved, recorded) = tokio::join!(prove(&mut client, &[1; 32], Some(&secret)), impostor);
         assert!(matches!(proved, Err(ProofError::Impostor)), "{proved:?}");
-        // The recorded proof fits neither another connection nor another challenge.
-        for exporter in [[1; 32], [2; 32]] {
-            let (mut client, mut server) = duplex(1024);
-            let replay = async {
-                client.write_all(&hello).await.unwrap();
-                client.read_exact(&mut [0; NONCE_BYTES]).await.unwrap();
-                client.write_all(&recorded).await.unwrap();
-                client.read_u8().await.unwrap()
-            };
-            let (verdict, checked) =
-                tokio::join!(replay, check_proof(&mut server, &exporter, Some(&secret), false));
-            assert_eq!(verdict, Verdict::WrongToken as u8);
-            assert!(checked.is_err());
-        }
+        // The recorded proof does not fit another connection.
+        let (mut client, mut server) = duplex(1024);
+        let replay = async {
+            client.write_all(&recorded).await.unwrap();
+            client.read_u8().await.unwrap()
+        };
+        let (verdict, checked) =
+            tokio::join!(replay, check_proof(&mut server, &[2; 32], Some(&secret), false));
+        assert_eq!(verdict, Verdict::WrongToken as u8);
+        assert!(checked.is_err());
     }
 }
