@@ -112,11 +112,22 @@ function tw.model(options) end
 ---@class (exact) tightwad.LookupOptions
 ---@field name? string The name in reports and metrics. Default: "lookup".
 ---@field min_match_tokens? integer The number of tokens that must match before a proposal, 1 to 32. Default: 2.
+---@field memory_tokens? integer The number of tokens of earlier requests that it remembers, about 20 bytes each. 0: none. Default: 262144.
+---@field shared_memory? boolean True: requests with different API keys draft from each other's texts. False: a key's texts serve only its own requests. Default: false.
 
----Makes a drafter without a model. It proposes the tokens that followed the same tokens earlier in the context.
+---Makes a drafter without a model. It proposes the tokens that followed the same tokens earlier: in the context, or in earlier requests.
 ---@param options tightwad.LookupOptions
 ---@return tightwad.Backend backend A drafter. It cannot answer requests.
 function tw.lookup(options) end
+
+---Options of tw.heads.
+---@class (exact) tightwad.HeadsOptions
+---@field target tightwad.Backend The model whose heads draft: a tw.model, a tw.node or a tw.pooling.
+
+---Makes a drafter of the model's own draft heads (MTP layers), which some files hold. It drafts only for this model.
+---@param options tightwad.HeadsOptions
+---@return tightwad.Backend backend A drafter. It cannot answer requests.
+function tw.heads(options) end
 
 ---Options of tw.node.
 ---@class (exact) tightwad.NodeOptions
@@ -227,7 +238,7 @@ function tw.pooling(options) end
 ---Options of tw.speculation.
 ---@class (exact) tightwad.SpeculationOptions
 ---@field target tightwad.Backend The backend that verifies the drafts.
----@field drafters tightwad.Backend|tightwad.Backend[] The backends that propose tokens.
+---@field drafters? tightwad.Backend|tightwad.Backend[] The backends that propose tokens. Default: the target's draft heads, if its file has some, and tw.lookup {}.
 ---@field max_draft_tokens? integer The maximum number of tokens in a draft, 1 to 64. Default: 32.
 ---@field overlap? boolean True: drafters may propose while the target verifies. Default: true.
 ---@field tree? boolean True: one verification may hold the continuations of several drafters as a tree. Default: true.

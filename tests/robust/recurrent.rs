@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::support::{Script, Server, one_core, tightwad, zoo_model};
+use crate::support::{Server, one_core, zoo_model};
 
 fn script(kind: Kind) -> String {
     format!(
@@ -56,26 +56,36 @@ async fn recurrent_model_answers_each_request_like_a_fresh_host() {
     }
 }
 
-#[test]
-fn script_load_refuses_speculation_with_recurrent_layers() {
+#[tokio::test(flavor = "multi_thread")]
+async fn modes_over_a_recurrent_model_answer_like_the_model() {
+    let _permit = one_core();
     for kind in Kind::RECURRENT {
-        for stack in [
-            "tw.speculation { target = m, drafters = tw.lookup {} }",
-            "tw.consensus { target = m, drafters = tw.lookup {} }",
-            "tw.speculation { target = other, drafters = m }",
-        ] {
-            let script = Script::new(&format!(
-                "local tw = require \"tightwad\"\nlocal m = tw.model {{ path = \"{}\", name = \"m\", context = 512 }}\nlocal other = tw.model {{ path = \"{}\", context = 512 }}\nreturn tw.serve {{ models = {{ x = {stack} }} }}",
-                zoo_model(kind).display(),
-                zoo_model(Kind::Qwen3Moe).display()
-            ));
-            let output = tightwad(&["run", &script.path().display().to_string(), "--check"]);
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{kind:?} {stack}: {error}");
-            assert!(
-                error.contains("script.lua:4: 'm' cannot") && error.contains("recurrent layers"),
-                "{error}"
-            );
+        let path = zoo_model(kind);
+        let model = |name: &str| {
+            format!(
+                "tw.model {{ path = \"{}\", name = \"{name}\", slots = 2, context = 1024 }}",
+                path.display()
+            )
+        };
+        let server = Server::start(&format!(
+            r#"local tw = require "tightwad"
+local target, drafter = {}, {}
+return tw.serve {{ models = {{
+  plain = target,
+  lookup = tw.speculation {{ target = target, drafters = tw.lookup {{}} }},
+  drafted = tw.speculation {{ target = target, drafters = {{ drafter, tw.lookup {{}} }} }},
+}} }}"#,
+            model("target"),
+            model("drafter")
+        ));
+        let mut conversation = vec![message("user", "Tell me about the sea, the sea, the sea, the sea.")];
+        for turn in 0..3 {
+            let plain = ask(&server, "plain", &conversation).await;
+            for mode in ["lookup", "drafted"] {
+                assert_eq!(ask(&server, mode, &conversation).await, plain, "{kind:?}, {mode}, turn {turn}");
+            }
+            conversation.push(message("assistant", &plain));
+            conversation.push(message("user", &format!("And then? {turn}")));
         }
     }
 }

@@ -190,9 +190,11 @@ pub(crate) async fn load_model(
     into_anyhow(factory.model(spec).await)
 }
 
-/// A lookup with the default settings.
-pub(crate) async fn lookup_backend(factory: &dyn Factory) -> Result<SharedBackend> {
-    into_anyhow(factory.lookup(LookupSpec { name: None, min_match_tokens: None }).await)
+/// A lookup that remembers `memory_tokens` tokens of earlier requests.
+pub(crate) async fn lookup_backend(factory: &dyn Factory, memory_tokens: u32) -> Result<SharedBackend> {
+    let memory_tokens = Some(memory_tokens);
+    let spec = LookupSpec { name: None, min_match_tokens: None, memory_tokens, shared_memory: false };
+    into_anyhow(factory.lookup(spec).await)
 }
 
 /// Speculation with one drafter, and settings for the driver.

@@ -85,7 +85,7 @@ impl Network {
     async fn contestants(&self, factory: &dyn Factory, link: &Proxy) -> Result<Vec<Contestant>> {
         let plain = connect(factory, encrypted_url(link.address())?, Some("bench"), None).await?;
         let clear = connect(factory, format!("http://{}", link.address()), Some("bench"), None).await?;
-        let lookup = lookup_backend(factory).await?;
+        let lookup = lookup_backend(factory, 0).await?;
         let per_token = stack(factory, &plain, lookup.clone(), json!({"fixed_draft": 0})).await?;
         let mut contestants = vec![
             Contestant::new("plain, streamed", plain.clone()),

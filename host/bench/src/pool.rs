@@ -235,7 +235,7 @@ impl Pool {
     }
 
     async fn contestants(&self, factory: &dyn Factory, target: &SharedBackend) -> Result<Vec<Contestant>> {
-        let lookup = lookup_backend(factory).await?;
+        let lookup = lookup_backend(factory, 0).await?;
         let mut contestants = vec![
             Contestant::new("pool alone", target.clone()),
             Contestant::new("lookup", stack(factory, target, lookup.clone(), Value::Null).await?),

@@ -91,10 +91,27 @@ fn story(index: usize) -> String {
     })
 }
 
-/// The first `count` prompts of a set. Prose is a chat; the others are raw text.
+/// A call of an agent that asks for the same few functions again and again: each answer repeats parts of earlier answers,
+/// which its prompt does not hold.
+fn agent(index: usize) -> String {
+    let name = NAMES[index / 2 % 3];
+    let forms = [
+        "Write a Python function",
+        "The tests fail. Write again, complete, the Python function",
+        "Write, with a docstring, the Python function",
+        "For the final file, write the Python function",
+    ];
+    let form = forms[index % forms.len()];
+    format!(
+        "{form} `{name}_rows(rows, limit)`. It returns a list with the {name} of each row, up to the limit. Only code."
+    )
+}
+
+/// The first `count` prompts of a set. Prose and the calls of an agent are chats; the others are raw text.
 pub(crate) fn prompt_set(name: &str, count: usize) -> Vec<Prompt> {
     let prompt = |index| match name {
         "repetitive" => Prompt::Text(repetitive(index).into()),
+        AGENT => Prompt::Chat([user(agent(index))].into()),
         _ => Prompt::Chat([user(prose(index))].into()),
     };
     (0..count).map(prompt).collect()
@@ -108,3 +125,5 @@ pub(crate) fn user(content: String) -> Message {
 
 /// The names of the sets.
 pub(crate) const SETS: [&str; 2] = ["prose", "repetitive"];
+/// The name of the set of calls of an agent.
+pub(crate) const AGENT: &str = "agent";

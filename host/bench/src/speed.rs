@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tightwad_core::SharedBackend;
+use tightwad_core::{Heads, SharedBackend};
 use tightwad_script::Factory;
 
 use crate::contest::{Contest, Contestant, SLOTS, load_model, lookup_backend, stack};
-use crate::prompts::{SETS, prompt_set};
+use crate::prompts::{AGENT, SETS, prompt_set};
 use crate::useless::Useless;
+
+/// The memory of lookup.
+const MEMORY_TOKENS: u32 = 256 << 10;
 
 /// Compares plain decoding with speculation.
 #[derive(Debug, clap::Args)]
@@ -21,7 +24,7 @@ pub(crate) struct Speed {
     /// GGUF file of a drafter.
     #[arg(long)]
     drafter: Option<PathBuf>,
-    /// Measures only this set of prompts: prose or repetitive.
+    /// Measures only this set of prompts: prose, repetitive or agent.
     #[arg(long)]
     set: Option<String>,
     /// Number of prompts per set.
@@ -47,7 +50,8 @@ pub(crate) struct Speed {
 impl Speed {
     pub(crate) async fn run(self, factory: &dyn Factory) -> Result<()> {
         let contest = Contest { tokens: self.tokens, temperature: self.temperature };
-        for name in SETS.into_iter().filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
+        let sets = SETS.into_iter().chain([AGENT]);
+        for name in sets.filter(|name| self.set.as_deref().is_none_or(|set| set == *name)) {
             let mut contestants = self.contestants(factory).await?;
             for prompts in prompt_set(name, self.prompts).chunks(self.concurrency as usize) {
                 contest.round(&mut contestants, prompts, || 0).await?;
@@ -59,9 +63,17 @@ impl Speed {
 
     async fn contestants(&self, factory: &dyn Factory) -> Result<Vec<Contestant>> {
         let plain = load_model(factory, &self.model, None).await?;
-        let lookup = lookup_backend(factory).await?;
+        let lookup = lookup_backend(factory, 0).await?;
+        let memory = lookup_backend(factory, MEMORY_TOKENS).await?;
         let mut contestants = vec![Contestant::new("plain", plain.clone())];
-        let mut drafters = vec![("lookup", lookup.clone()), ("useless", Arc::new(Useless) as SharedBackend)];
+        let mut drafters = vec![
+            ("lookup", lookup.clone()),
+            ("lookup with memory", memory),
+            ("useless", Arc::new(Useless) as SharedBackend),
+        ];
+        if let Some(heads) = Heads::new(plain.clone()) {
+            drafters.push(("heads", Arc::new(heads)));
+        }
         if let Some(path) = &self.drafter {
             drafters.push(("draft model", load_model(factory, path, None).await?));
         }

@@ -67,6 +67,17 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// The role that opens drafters with the model's own draft heads, for targets of this backend; `None`: the model has
+    /// no heads.
+    fn heads(&self) -> Option<Arc<dyn DrafterSource>> {
+        None
+    }
+
+    /// The only backend for whose targets this one drafts; `None`: it drafts for all.
+    fn only_target(&self) -> Option<&SharedBackend> {
+        None
+    }
+
     /// The role that scores answers; `None`: the backend lacks it.
     fn as_scorer(&self) -> Option<&dyn Scorer> {
         None
@@ -123,12 +134,6 @@ pub trait Generator: Send + Sync {
 /// Opens target sessions, which modes drive.
 #[async_trait]
 pub trait TargetSource: Send + Sync {
-    /// True when the targets verify drafts. A target with a recurrent state only decodes, because such a state cannot
-    /// be rolled back.
-    fn verifies(&self) -> bool {
-        true
-    }
-
     /// True when the targets can continue after tokens of another target.
     fn resumes(&self) -> bool {
         false

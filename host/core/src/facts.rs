@@ -20,9 +20,9 @@ pub struct ModelFacts {
     pub slots: u32,
     /// True when the chat template supports tools.
     pub tools: bool,
-    /// True for models with recurrent layers. Their state cannot be rolled back.
+    /// The number of the model's draft heads.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub recurrent: bool,
+    pub heads: u32,
     /// The time of a forward pass over one row, in nanoseconds.
     pub time_per_token_ns: u64,
     /// The time per row of a forward pass over many rows, in nanoseconds.

@@ -140,10 +140,6 @@ impl Generator for Fallback {
 
 #[async_trait]
 impl TargetSource for Fallback {
-    fn verifies(&self) -> bool {
-        self.all_targets(|target| target.verifies())
-    }
-
     fn resumes(&self) -> bool {
         self.all_targets(|target| target.resumes())
     }
@@ -300,7 +296,7 @@ mod tests {
         let full = fallback(vec![model(), model()]);
         let target = full.target().unwrap();
         assert!(full.generator().is_ok() && full.drafter().is_ok() && full.scorer().is_ok());
-        assert!(target.verifies() && target.resumes());
+        assert!(target.resumes());
         for both in two(Ability::Generate) {
             assert!(both.as_generator().is_none() && both.as_target().is_some());
         }
@@ -316,14 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn fallback_verifies_and_resumes_if_all_targets_do() {
+    fn fallback_resumes_if_all_targets_do() {
         let model = || FakeModel::new("model", "x");
-        let two = |ability| fallback(vec![model(), model().lacking(ability)]);
-        let (resuming, verifying) = (two(Ability::Verify), two(Ability::Resume));
-        let target = resuming.target().unwrap();
-        assert_eq!((target.verifies(), target.resumes()), (false, true));
-        let target = verifying.target().unwrap();
-        assert_eq!((target.verifies(), target.resumes()), (true, false));
+        let mixed = fallback(vec![model(), model().lacking(Ability::Resume)]);
+        assert!(!mixed.target().unwrap().resumes());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api_key::KeyName;
 use crate::sampling::Sampling;
 use crate::usage_meter::UsageMeter;
 
@@ -107,6 +108,8 @@ pub struct Request {
     pub tools: Arc<[Tool]>,
     /// The tool that the model must call, if any.
     pub tool_choice: ToolChoice,
+    /// The name of the client's API key; `None`: it has none. Memories of earlier requests are separated by it.
+    pub owner: Option<KeyName>,
     /// Counts the tokens of the request and of its clones while they run.
     pub meter: Arc<UsageMeter>,
 }
@@ -132,6 +135,7 @@ impl Default for Request {
             format: Format::default(),
             tools: Arc::default(),
             tool_choice: ToolChoice::default(),
+            owner: None,
             meter: Arc::default(),
         }
     }

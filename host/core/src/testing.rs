@@ -51,8 +51,6 @@ pub enum Ability {
     Generate,
     /// The role of a [`TargetSource`].
     Target,
-    /// Targets that verify.
-    Verify,
     /// Targets that resume.
     Resume,
     /// The role of a [`DrafterSource`].
@@ -337,10 +335,6 @@ impl Generator for FakeModel {
 
 #[async_trait]
 impl TargetSource for FakeModel {
-    fn verifies(&self) -> bool {
-        self.has(Ability::Verify)
-    }
-
     fn resumes(&self) -> bool {
         self.has(Ability::Resume)
     }

@@ -104,6 +104,8 @@ impl TryFrom<WireRequest> for Request {
             format: wire.format,
             tools: wire.tools,
             tool_choice: wire.tool_choice,
+            // A host keeps the memories of its clients' requests.
+            owner: None,
             meter: Arc::default(),
         })
     }

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use tightwad_core::{Proposal, TokenId};
 use tokio::sync::oneshot;
 
 use crate::config::EngineConfig;
 use crate::error::{LoadError, SessionError};
 use crate::memory::Reservation;
 use crate::scheduler;
-use crate::scheduler::command::{Command, CommandSender};
+use crate::scheduler::command::{Command, CommandSender, HeadRequest};
 use crate::scheduler::stats::Stats;
 use crate::session::Session;
 use crate::session_params::SessionParams;
@@ -62,7 +63,15 @@ impl Engine {
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
-                scheduler::run(&thread_weights, &thread_config, command_rx, &ready_tx, &thread_stats)
+                let rollback = sizing.rollback;
+                scheduler::run(
+                    &thread_weights,
+                    &thread_config,
+                    rollback,
+                    command_rx,
+                    &ready_tx,
+                    &thread_stats,
+                )
             })
             .map_err(|error| LoadError::Runtime(error.to_string()))?;
         let thread_ended = |_| LoadError::Runtime("the engine's thread ended".to_owned());
@@ -129,6 +138,33 @@ impl Engine {
         sent.map_err(|_| SessionError::Stopped)?;
         session.reused_tokens = reply_rx.await.map_err(|_| SessionError::Stopped)??;
         Ok(session)
+    }
+
+    /// Makes the model's draft heads follow all passes from now on, so that [`Self::propose_with_heads`] can use them.
+    /// Does nothing for a model without heads.
+    pub fn enable_heads(&self) {
+        // Without its thread, the engine fails each later call.
+        let _ = self.commands.send(Command::EnableHeads);
+    }
+
+    /// Proposes up to `max` tokens with the model's draft heads, after an open session that has `prompt` and `output`.
+    /// Stops before a token that is less probable than `min_probability` or that ends the turn. Empty if there is no such
+    /// session, or if the heads have not seen its last token.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Stopped`] if the engine has stopped; errors of the engine.
+    pub async fn propose_with_heads(
+        &self,
+        prompt: Arc<[TokenId]>,
+        output: Vec<TokenId>,
+        max: u32,
+        min_probability: f32,
+    ) -> Result<Vec<Proposal>, SessionError> {
+        let (reply, reply_rx) = oneshot::channel();
+        let request = HeadRequest { prompt, output, max, min_probability, reply };
+        self.commands.send(Command::ProposeWithHeads(request)).map_err(|_| SessionError::Stopped)?;
+        reply_rx.await.map_err(|_| SessionError::Stopped)?
     }
 
     /// Checks that the queue has room, before any work for a request.

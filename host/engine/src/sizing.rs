@@ -17,6 +17,14 @@ const MIN_CONTEXT: u32 = 512;
 const CONTEXT_STEP: u32 = 256;
 /// The percentage of the available memory that the caches of one model may take.
 const MAX_CACHE_PERCENT: u64 = 75;
+/// The maximum number of snapshots of a recurrent state. Each adds to the time of a pass.
+const MAX_SNAPSHOTS: u64 = 8;
+/// The percentage of the available memory that snapshots may take.
+const MAX_SNAPSHOT_PERCENT: u64 = 15;
+/// The maximum number of checkpoints per slot.
+const MAX_CHECKPOINTS: u64 = 32;
+/// The percentage of the available memory that checkpoints may take.
+const MAX_CHECKPOINT_PERCENT: u64 = 10;
 /// Bytes of temporary memory per token of context: the attention mask of a pass of 512 rows, in 32 and 16
 /// bits.
 const MASK_BYTES_PER_TOKEN: u64 = 512 * 6;
@@ -28,8 +36,19 @@ pub(crate) struct Sizing {
     pub context: u32,
     /// Number of slots.
     pub slots: u32,
-    /// Bytes of all caches when they are full.
+    /// Bytes of all caches when they are full, with everything that rollbacks need.
     pub cache_bytes: u64,
+    /// The memory for rollbacks.
+    pub rollback: RollbackMemory,
+}
+
+/// The memory for rollbacks of recurrent states; zero for other models.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RollbackMemory {
+    /// The number of snapshots of each sequence's state, beside the state.
+    pub snapshots: u32,
+    /// The maximum size of all checkpoints in bytes, in the memory of this machine.
+    pub checkpoint_bytes: u64,
 }
 
 /// The memory that caches need, and the memory that is available for them.
@@ -39,6 +58,8 @@ struct MemoryBudget {
     trained_context: u32,
     /// Cache bytes per token.
     cache_bytes_per_token: u64,
+    /// Bytes of the recurrent state of one sequence.
+    state_bytes: u64,
     /// Bytes available for caches; `None`: unknown.
     available_bytes: Option<u64>,
 }
@@ -46,10 +67,11 @@ struct MemoryBudget {
 impl Sizing {
     /// The sizing of `weights` under `config`. Warns if the configured size exceeds the available memory.
     pub(crate) fn for_model(weights: &Weights, config: &EngineConfig) -> Self {
-        let layers = weights.shape().into_iter().flat_map(|shape| &shape.layers);
+        let layers = || weights.shape().into_iter().flat_map(|shape| &shape.layers);
         let budget = MemoryBudget {
             trained_context: weights.trained_context(),
-            cache_bytes_per_token: layers.map(|layer| layer.cache_bytes_per_token).sum(),
+            cache_bytes_per_token: layers().map(|layer| layer.cache_bytes_per_token).sum(),
+            state_bytes: layers().map(|layer| layer.state_bytes).sum(),
             available_bytes: match pool::device() {
                 Ok(device) if device.is_gpu && !config.shares_cpu() => Some(device.free_bytes),
                 _ => available_for_caches(weights.size_bytes()),
@@ -80,7 +102,29 @@ impl MemoryBudget {
         };
         let context = if context == 0 { trained.min(self.max_context(slots)) } else { context };
         let tokens = u64::from(context.next_multiple_of(CONTEXT_STEP)) * u64::from(slots);
-        Sizing { context, slots, cache_bytes: tokens.saturating_mul(self.cache_bytes_per_token) }
+        let cache_bytes = tokens.saturating_mul(self.cache_bytes_per_token);
+        let rollback = self.rollback(slots);
+        let cache_bytes = cache_bytes.saturating_add(self.state_memory(slots, rollback));
+        Sizing { context, slots, cache_bytes, rollback }
+    }
+
+    /// The memory for rollbacks of `slots` sequences.
+    fn rollback(&self, slots: u32) -> RollbackMemory {
+        let states = self.state_bytes.saturating_mul(u64::from(slots));
+        if states == 0 {
+            return RollbackMemory::default();
+        }
+        let available = self.available_bytes.unwrap_or(u64::MAX);
+        let snapshots = (available / 100 * MAX_SNAPSHOT_PERCENT / states).min(MAX_SNAPSHOTS);
+        let checkpoints =
+            (available / 100 * MAX_CHECKPOINT_PERCENT).min(states.saturating_mul(MAX_CHECKPOINTS));
+        RollbackMemory { snapshots: snapshots as u32, checkpoint_bytes: checkpoints }
+    }
+
+    /// Bytes of the recurrent states of `slots` sequences, with all that rollbacks need.
+    fn state_memory(&self, slots: u32, rollback: RollbackMemory) -> u64 {
+        let states = u64::from(slots) * (1 + u64::from(rollback.snapshots));
+        self.state_bytes.saturating_mul(states).saturating_add(rollback.checkpoint_bytes)
     }
 
     /// The greatest number of slots, up to the default, with room for `context` tokens each.
@@ -96,7 +140,9 @@ impl MemoryBudget {
     fn max_context(&self, slots: u32) -> u32 {
         let Some(available) = self.available_bytes else { return DEFAULT_CONTEXT };
         let bytes_per_token = self.cache_bytes_per_token * u64::from(slots) + MASK_BYTES_PER_TOKEN;
-        let tokens = u32::try_from(available / 100 * MAX_CACHE_PERCENT / bytes_per_token).unwrap_or(u32::MAX);
+        let states = self.state_memory(slots, self.rollback(slots));
+        let bytes = (available / 100 * MAX_CACHE_PERCENT).saturating_sub(states);
+        let tokens = u32::try_from(bytes / bytes_per_token).unwrap_or(u32::MAX);
         (tokens - tokens % CONTEXT_STEP).max(MIN_CONTEXT)
     }
 }
@@ -108,7 +154,8 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn budget(trained_context: u32, cache_bytes_per_token: u64, available_bytes: u64) -> MemoryBudget {
-        MemoryBudget { trained_context, cache_bytes_per_token, available_bytes: Some(available_bytes) }
+        let available_bytes = Some(available_bytes);
+        MemoryBudget { trained_context, cache_bytes_per_token, state_bytes: 0, available_bytes }
     }
 
     fn choose(budget: MemoryBudget, context: u32, slots: u32) -> (u32, u32) {
@@ -144,5 +191,22 @@ mod tests {
         assert_eq!(budget.choose(1000, 2).cache_bytes, 2 * 1024 * 131_072);
         let unknown = MemoryBudget { available_bytes: None, ..budget };
         assert_eq!((choose(unknown, 0, 0), choose(unknown, 1024, 0)), ((4096, 1), (1024, 8)));
+    }
+
+    #[test]
+    fn rollback_memory_depends_on_states_and_available_memory() {
+        // Qwen3.5 4B: 24 layers with a state of 2 MiB each.
+        let large = MemoryBudget { state_bytes: 48 << 20, ..budget(32_768, 32_768, 20 * GIB) };
+        let sizing = large.choose(0, 4);
+        assert_eq!(sizing.rollback.snapshots, 8);
+        assert!((2 * GIB - GIB / 10..2 * GIB + GIB / 10).contains(&sizing.rollback.checkpoint_bytes));
+        assert_eq!(
+            sizing.cache_bytes,
+            4 * 32_768 * 32_768 + (4 * 9 * (48 << 20)) + sizing.rollback.checkpoint_bytes
+        );
+        let small = MemoryBudget { available_bytes: Some(2 * GIB), ..large };
+        assert_eq!(small.choose(0, 4).rollback.snapshots, 1);
+        assert_eq!(small.choose(0, 8).rollback.snapshots, 0);
+        assert_eq!(budget(8192, 23_040, 20 * GIB).choose(0, 0).rollback, RollbackMemory::default());
     }
 }

@@ -170,11 +170,21 @@ impl Weights {
         if self.pooled { (0, 0) } else { (self.size_bytes(), cache_bytes) }
     }
 
-    /// True for models with recurrent layers (Mamba, LFM2, Qwen3.5, ...). Their state cannot be cut, so a
-    /// rejection means evaluating all tokens again.
+    /// True for models with recurrent layers (Mamba, LFM2, Qwen3.5, ...). Their state cannot be cut at any token.
     #[must_use]
     pub fn has_recurrent_state(&self) -> bool {
         self.model.is_recurrent() || self.model.is_hybrid()
+    }
+
+    /// The number of draft heads (MTP layers) in the model's file.
+    #[must_use]
+    pub fn head_count(&self) -> u32 {
+        // SAFETY: by its `repr`, `LlamaModel` is a transparent wrapper of the model's pointer, which is live.
+        let heads = unsafe {
+            let model = *std::ptr::from_ref(&self.model).cast::<*const llama_cpp_sys_2::llama_model>();
+            llama_cpp_sys_2::llama_model_n_layer_nextn(model)
+        };
+        u32::try_from(heads).unwrap_or(0)
     }
 
     /// Tokenizes `text`. With `special`, it recognizes written-out special tokens and adds the model's

@@ -43,7 +43,7 @@ impl Backend for PoolBackend {
             context: launcher.context(),
             slots: launcher.spec.slots,
             tools: launcher.tools,
-            recurrent: weights.has_recurrent_state(),
+            heads: weights.head_count(),
             time_per_token_ns: running.as_ref().map_or(0, |facts| facts.time_per_token_ns),
             time_per_row_ns: running.as_ref().map_or(0, |facts| facts.time_per_row_ns),
         })
@@ -71,7 +71,12 @@ impl Backend for PoolBackend {
     }
 
     fn as_drafter(&self) -> Option<&dyn DrafterSource> {
-        if self.0.weights.has_recurrent_state() { None } else { Some(self) }
+        Some(self)
+    }
+
+    fn heads(&self) -> Option<Arc<dyn DrafterSource>> {
+        let heads = || Arc::new(PoolHeads(self.0.clone())) as Arc<dyn DrafterSource>;
+        (self.0.weights.head_count() > 0).then(heads)
     }
 
     fn as_scorer(&self) -> Option<&dyn Scorer> {
@@ -88,10 +93,6 @@ impl Generator for PoolBackend {
 
 #[async_trait]
 impl TargetSource for PoolBackend {
-    fn verifies(&self) -> bool {
-        !self.0.weights.has_recurrent_state()
-    }
-
     fn resumes(&self) -> bool {
         true
     }
@@ -125,6 +126,22 @@ impl DrafterSource for PoolBackend {
         let running = self.0.wait_until_ready(None).await?;
         let usage = self.0.acquire();
         let drafter = running.node.drafter()?.open_drafter(request).await?;
+        Ok(Box::new(PoolDrafter { drafter, _usage: usage }))
+    }
+}
+
+/// The draft heads of a pool's model.
+struct PoolHeads(Arc<Pool>);
+
+#[async_trait]
+impl DrafterSource for PoolHeads {
+    async fn open_drafter(&self, request: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
+        let running = self.0.wait_until_ready(None).await?;
+        let usage = self.0.acquire();
+        let heads = running.node.heads();
+        let heads =
+            heads.ok_or_else(|| BackendError::unsupported(&self.0.spec().name, "draft with heads"))?;
+        let drafter = heads.open_drafter(request).await?;
         Ok(Box::new(PoolDrafter { drafter, _usage: usage }))
     }
 }

@@ -54,6 +54,10 @@ pub struct LookupSpec {
     pub name: Option<String>,
     /// The number of tokens that must match before a proposal.
     pub min_match_tokens: Option<u32>,
+    /// The number of tokens of earlier requests that it remembers.
+    pub memory_tokens: Option<u32>,
+    /// True when requests with different API keys share the memory.
+    pub shared_memory: bool,
 }
 
 /// The options of `tw.node{}`.

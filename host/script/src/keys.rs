@@ -128,9 +128,16 @@ impl<'a> Fields<'a> {
 
     /// The value of `key`.
     pub(crate) fn required<T: FromLua>(&self, key: &str, expected: &str) -> Result<T, TableError> {
-        let value = self.optional(key, expected)?;
-        let (key, expected) = (key.to_owned(), expected.to_owned());
-        value.ok_or(TableError::Missing { key, table_name: self.table_name, expected })
+        self.optional(key, expected)?.ok_or_else(|| self.missing(key, expected))
+    }
+
+    /// The error of a missing `key`.
+    pub(crate) fn missing(&self, key: &str, expected: &str) -> TableError {
+        TableError::Missing {
+            key: key.to_owned(),
+            table_name: self.table_name,
+            expected: expected.to_owned(),
+        }
     }
 
     /// The value of `context`, if there is one: tokens, or a string such as `"32k"`.

@@ -7,7 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
-use tightwad_core::{SharedBackend, random_hex};
+use tightwad_core::{Request, SharedBackend, random_hex};
 use tightwad_net::http::ApiError;
 
 use crate::admission::BodyShare;
@@ -102,7 +102,9 @@ async fn respond(state: ServerState, client: Client, body: Body, check: Check) -
     };
     let tokens = TokenCount::new(&checked.requests, checked.choices_per_prompt);
     measurement.start_choices(tokens, client.key().cloned());
-    let choices = Choices::start(&backend, checked.requests);
+    let owner = client.key().map(|key| key.owner().clone());
+    let requests = checked.requests.into_iter().map(|request| Request { owner: owner.clone(), ..request });
+    let choices = Choices::start(&backend, requests.collect());
     let context =
         ResponseContext { meta, choices, measurement, shutdown: state.shutdown.clone(), _share: share };
     let response = match checked.stream {

@@ -14,6 +14,8 @@ const BOOL_TYPE: u32 = 7;
 const STRING_TYPE: u32 = 8;
 /// The number of the value type "array".
 const ARRAY_TYPE: u32 = 9;
+/// The number of the token type "unused".
+const UNUSED_TOKEN: u32 = 5;
 /// The maximum size of a header.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
@@ -70,6 +72,28 @@ impl TokenizerSource {
             }
         }
         Ok(source)
+    }
+
+    /// Adds `count` unused tokens at the end, as converters do to round the size of a vocabulary up.
+    pub(crate) fn pad(&mut self, count: u64) {
+        let first = self.vocabulary_size;
+        for entry in &mut self.entries {
+            let padding: Vec<u8> = match entry.key.as_str() {
+                "tokenizer.ggml.tokens" => (first..first + count)
+                    .flat_map(|token| {
+                        let text = format!("[PAD{token}]");
+                        [(text.len() as u64).to_le_bytes().as_slice(), text.as_bytes()].concat()
+                    })
+                    .collect(),
+                "tokenizer.ggml.scores" => vec![0; 4 * count as usize],
+                "tokenizer.ggml.token_type" => UNUSED_TOKEN.to_le_bytes().repeat(count as usize),
+                _ => continue,
+            };
+            // An array has the type of its entries and their number before them.
+            entry.value[4..12].copy_from_slice(&(first + count).to_le_bytes());
+            entry.value.extend(padding);
+        }
+        self.vocabulary_size += count;
     }
 }
 

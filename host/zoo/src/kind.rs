@@ -40,6 +40,8 @@ pub enum Kind {
         /// The share of tokens after which the MTP block drafts a wrong token. Values above 100 count as 100.
         damage_percent: u8,
     },
+    /// As [`Self::Llama`], with 128 unused tokens at the end of the vocabulary.
+    PaddedVocabulary,
     /// A mixture of experts with the pre-tokenizer of this name.
     PreTokenizer(&'static str),
     /// A vocabulary without weights, with the pre-tokenizer of this name.
@@ -90,6 +92,7 @@ impl Kind {
         match self {
             Self::Qwen3MoeF16 => "qwen3moe-f16".to_owned(),
             Self::Qwen35Mtp => "qwen35-mtp".to_owned(),
+            Self::PaddedVocabulary => "llama-padded".to_owned(),
             Self::Constructed { damage_percent } => format!("constructed-{damage_percent}"),
             Self::PreTokenizer(pre) => format!("pre-{pre}"),
             Self::Vocabulary(pre) => format!("vocabulary-{pre}"),
@@ -101,7 +104,7 @@ impl Kind {
     pub(crate) fn architecture(self) -> &'static str {
         match self {
             Self::Qwen3Moe | Self::Qwen3MoeF16 | Self::PreTokenizer(_) | Self::Vocabulary(_) => "qwen3moe",
-            Self::Llama => "llama",
+            Self::Llama | Self::PaddedVocabulary => "llama",
             Self::GptOss => "gpt-oss",
             Self::Gemma3 => "gemma3",
             Self::Lfm2 => "lfm2",

@@ -32,6 +32,9 @@ pub struct Zoo {
 /// The revision of the models, which is part of the file names. Each change of a model needs a new revision.
 const REVISION: u32 = 2;
 
+/// The number of unused tokens in a padded vocabulary.
+const PADDING_TOKENS: u64 = 128;
+
 impl Zoo {
     /// A folder of models with the tokenizer and the chat template of the GGUF file `tokenizer`.
     #[must_use]
@@ -65,6 +68,10 @@ impl Zoo {
     ///
     /// As [`Self::model`].
     pub fn content(&self, kind: Kind) -> io::Result<GgufFile> {
-        Ok(architectures::build(kind, &TokenizerSource::read(&self.tokenizer)?))
+        let mut source = TokenizerSource::read(&self.tokenizer)?;
+        if kind == Kind::PaddedVocabulary {
+            source.pad(PADDING_TOKENS);
+        }
+        Ok(architectures::build(kind, &source))
     }
 }

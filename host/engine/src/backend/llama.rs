@@ -10,6 +10,7 @@ use tightwad_core::{
     generate_by_decoding, to_hex,
 };
 
+use crate::backend::heads::LlamaHeads;
 use crate::backend::prompt::{PreparedInput, RequestReader};
 use crate::backend::session::{LlamaDrafter, LlamaTarget, backend_error};
 use crate::constraint::Constraint;
@@ -85,7 +86,7 @@ impl Backend for Llama {
             context: self.engine.context(),
             slots: self.engine.slots(),
             tools: self.reader.supports_tools(),
-            recurrent: weights.has_recurrent_state(),
+            heads: weights.head_count(),
             time_per_token_ns: nanoseconds(stats.time_per_token()),
             time_per_row_ns: nanoseconds(stats.time_per_row()),
         })
@@ -109,7 +110,12 @@ impl Backend for Llama {
     }
 
     fn as_drafter(&self) -> Option<&dyn DrafterSource> {
-        if self.engine.weights().has_recurrent_state() { None } else { Some(self) }
+        Some(self)
+    }
+
+    fn heads(&self) -> Option<Arc<dyn DrafterSource>> {
+        let heads = LlamaHeads::new(&self.name, &self.engine)?;
+        Some(Arc::new(heads))
     }
 
     fn as_scorer(&self) -> Option<&dyn Scorer> {
@@ -126,10 +132,6 @@ impl Generator for Llama {
 
 #[async_trait]
 impl TargetSource for Llama {
-    fn verifies(&self) -> bool {
-        !self.engine.weights().has_recurrent_state()
-    }
-
     fn resumes(&self) -> bool {
         true
     }

@@ -1,5 +1,6 @@
 //! A model of this process as a backend.
 
+pub(crate) mod heads;
 pub(crate) mod llama;
 pub(crate) mod prompt;
 pub(crate) mod session;

@@ -28,7 +28,7 @@ pub(crate) fn backend_error(backend: &str, error: SessionError) -> BackendError 
     }
 }
 
-fn device(engine: &Engine) -> Device {
+pub(crate) fn device(engine: &Engine) -> Device {
     if engine.shares_cpu() { Device::LocalCpu } else { Device::Dedicated }
 }
 

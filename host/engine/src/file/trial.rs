@@ -102,7 +102,8 @@ fn try_request(request: &Request) -> Result<(), LoadError> {
         return Ok(());
     }
     let threads = i32::try_from(crate::runtime::cpu_count()).unwrap_or(1);
-    let params = ContextParams { tokens: TRIAL_CONTEXT, sequences: 1, rows: TRIAL_ROWS as u32, threads };
+    let (tokens, rows) = (TRIAL_CONTEXT, TRIAL_ROWS as u32);
+    let params = ContextParams { tokens, sequences: 1, rows, snapshots: 0, heads: false, threads };
     let failed = |reason: &str| LoadError::Refused { path: request.path.clone(), reason: reason.to_owned() };
     let context = LlamaContext::new(&model, params);
     let mut context = context.ok_or_else(|| failed("it has no usable context"))?;

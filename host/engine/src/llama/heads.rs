@@ -60,8 +60,7 @@ impl<'a> HeadContext<'a> {
         unsafe { llama_batch_ext_clear(batch) };
         // SAFETY: the batch is live and copies the hidden state and the position.
         let added = rows.into_iter().all(|row| unsafe {
-            let hidden =
-                llama_embd { data: row.hidden.as_ptr(), n_rows: 1, n_embd: row.hidden.len() };
+            let hidden = llama_embd { data: row.hidden.as_ptr(), n_rows: 1, n_embd: row.hidden.len() };
             let index = llama_batch_ext_add_token(batch, row.slot as i32, row.token.cast_signed());
             index >= 0
                 && llama_batch_ext_set_pos(batch, index, &(row.position as i32))
@@ -70,11 +69,12 @@ impl<'a> HeadContext<'a> {
         });
         let context = self.context.as_ptr();
         // SAFETY: both are live, and the context is borrowed mutably.
-        added && unsafe {
-            let code = llama_process(context, LLAMA_PROCESS_TYPE_DECODE, batch);
-            llama_synchronize(context);
-            code == 0
-        }
+        added
+            && unsafe {
+                let code = llama_process(context, LLAMA_PROCESS_TYPE_DECODE, batch);
+                llama_synchronize(context);
+                code == 0
+            }
     }
 
     /// The logits of row `row` of the last pass.

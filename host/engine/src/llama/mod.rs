@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod context;
 #[cfg(target_os = "linux")]
 pub(crate) mod cpu_load;
+pub(crate) mod heads;
 #[cfg(target_os = "linux")]
 pub(crate) mod kernels;
 #[cfg(target_os = "linux")]

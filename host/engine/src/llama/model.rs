@@ -18,6 +18,8 @@ pub(crate) fn default_params() -> sys::llama_model_params {
     // ggml's weight layouts for AMX come with kernels whose result for a row depends on the number of rows in
     // the batch. With GCC 12, these kernels also load a tile configuration that was never written.
     params.use_extra_bufts = false;
+    // Draft heads are mapped like other weights, and take no memory before their use.
+    params.load_mtp = true;
     params
 }
 

@@ -10,6 +10,10 @@ use crate::file::model_file::ModelFile;
 
 /// Bytes of a number in the KV cache.
 const CACHE_ELEMENT_BYTES: u64 = 2;
+/// Bytes of a number in a recurrent state.
+const STATE_ELEMENT_BYTES: u64 = 4;
+/// The beginnings of the names of tensors in recurrent parts of a layer.
+const RECURRENT_TENSORS: [&str; 3] = ["ssm_", "shortconv.", "time_mix_"];
 /// The maximum number of layers (`LLAMA_MAX_LAYERS` of llama.cpp).
 const MAX_LAYERS: u32 = 512;
 
@@ -22,6 +26,8 @@ pub struct LayerShape {
     pub expert_bytes: u64,
     /// Cache bytes per token.
     pub cache_bytes_per_token: u64,
+    /// Bytes of the recurrent state of one sequence; 0: the layer has none.
+    pub state_bytes: u64,
 }
 
 /// The sizes of a model that matter for its placement.
@@ -91,8 +97,9 @@ impl ModelShape {
             tensor_names: Vec::new(),
             architecture,
         };
+        let state_bytes = state_bytes(header, &shape.architecture, embedding_length);
         for tensor in file.tensors() {
-            shape.add_tensor(tensor.name.clone(), tensor.byte_count().unwrap_or(0));
+            shape.add_tensor(tensor.name.clone(), tensor.byte_count().unwrap_or(0), state_bytes);
         }
         if shape.output_bytes < shape.embedding_bytes / 4 {
             shape.output_bytes += shape.embedding_bytes;
@@ -100,12 +107,16 @@ impl ModelShape {
         Ok(shape)
     }
 
-    fn add_tensor(&mut self, name: String, bytes: u64) {
+    /// Adds a tensor. A layer with a tensor of a recurrent part has a state of `state_bytes` bytes.
+    fn add_tensor(&mut self, name: String, bytes: u64, state_bytes: u64) {
         let numbered = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
         let layer = numbered.and_then(|(number, rest)| Some((number.parse::<usize>().ok()?, rest)));
         match layer.and_then(|(number, rest)| Some((self.layers.get_mut(number)?, rest))) {
             Some((layer, rest)) => {
                 layer.weight_bytes += bytes;
+                if RECURRENT_TENSORS.iter().any(|prefix| rest.starts_with(prefix)) {
+                    layer.state_bytes = state_bytes;
+                }
                 if rest.contains("_exps") {
                     layer.expert_bytes += bytes;
                 }
@@ -140,9 +151,32 @@ fn layers(header: &Header, architecture: &str, count: u32, embedding_length: u32
         let numbers = u64::from(key_length) + u64::from(value_length);
         let numbers = if attends { u64::from(kv_heads).saturating_mul(numbers) } else { 0 };
         let cache_bytes_per_token = numbers.saturating_mul(CACHE_ELEMENT_BYTES);
-        LayerShape { weight_bytes: 0, expert_bytes: 0, cache_bytes_per_token }
+        LayerShape { weight_bytes: 0, expert_bytes: 0, cache_bytes_per_token, state_bytes: 0 }
     };
     (0..count).map(layer).collect()
+}
+
+/// Bytes of the recurrent state of one sequence in one layer, as llama.cpp computes it (`llama-hparams.cpp`: `n_embd_r`
+/// for the convolution, `n_embd_s` for the state).
+fn state_bytes(header: &Header, architecture: &str, embedding_length: u32) -> u64 {
+    let number = |name: &str| number_at(header, &format!("{architecture}.{name}"), 0).map(u64::from);
+    let (embedding_length, kernel) = (u64::from(embedding_length), number("ssm.conv_kernel").unwrap_or(0));
+    let product = |numbers: &[u64]| numbers.iter().fold(1_u64, |product, n| product.saturating_mul(*n));
+    let numbers = if let Some(head_size) = number("wkv.head_size") {
+        product(&[embedding_length, head_size.saturating_add(number("token_shift_count").unwrap_or(2))])
+    } else if let Some(length) = number("shortconv.l_cache") {
+        product(&[embedding_length, length.saturating_sub(1)])
+    } else if let Some(head_size) = number("kda.head_dim") {
+        let heads = number("attention.head_count").unwrap_or(1);
+        let convolution = product(&[3, kernel.saturating_sub(1), heads, head_size]);
+        convolution.saturating_add(product(&[heads, head_size, head_size]))
+    } else {
+        let (inner, state) = (number("ssm.inner_size").unwrap_or(0), number("ssm.state_size").unwrap_or(0));
+        let groups = product(&[2, number("ssm.group_count").unwrap_or(0), state]);
+        let convolution = product(&[kernel.saturating_sub(1), inner.saturating_add(groups)]);
+        convolution.saturating_add(product(&[inner, state]))
+    };
+    numbers.saturating_mul(STATE_ELEMENT_BYTES)
 }
 
 /// The number of a key, or entry `index` of its list of numbers per layer.

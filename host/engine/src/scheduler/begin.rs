@@ -27,10 +27,14 @@ pub(crate) fn begin(
     match work {
         None => {}
         Some(Work::Prefill { .. }) => open_without_prefill(sequence, work),
-        Some(Work::Score { .. }) => return score::begin(sequence, work, context_size),
+        Some(Work::Score { .. }) => {
+            sequence.make_last_token_pending(context);
+            return score::begin(sequence, work, context_size);
+        }
         Some(Work::Propose { .. }) => propose::begin(sequence, work, context_size, context),
         Some(Work::Accept { .. }) => accept_tokens(sequence, work, weights),
         Some(Work::Verify { .. } | Work::Decode { .. }) => {
+            sequence.make_last_token_pending(context);
             verify::begin(sequence, work, context_size, slots, context);
         }
     }

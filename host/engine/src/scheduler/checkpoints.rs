@@ -141,7 +141,9 @@ mod tests {
     #[test]
     fn last_is_the_nearest_before_a_position() {
         let mut checkpoints = Checkpoints::new(2, 1000);
-        [100, 200, 300].map(|position| checkpoints.add(0, checkpoint(position)));
+        for position in [100, 200, 300] {
+            checkpoints.add(0, checkpoint(position));
+        }
         let last = |position| checkpoints.last(0, position).map(|checkpoint| checkpoint.position);
         assert_eq!([99, 100, 299, 900].map(last), [None, Some(100), Some(200), Some(300)]);
         assert!(checkpoints.last(1, 900).is_none());
@@ -150,7 +152,9 @@ mod tests {
     #[test]
     fn add_replaces_later_checkpoints() {
         let mut checkpoints = Checkpoints::new(1, 1000);
-        [100, 200, 300, 200, 250].map(|position| checkpoints.add(0, checkpoint(position)));
+        for position in [100, 200, 300, 200, 250] {
+            checkpoints.add(0, checkpoint(position));
+        }
         assert_eq!(positions(&checkpoints, 0), [100, 200, 250]);
         assert_eq!(checkpoints.bytes, 30);
         checkpoints.cut(0, 200);
@@ -161,7 +165,9 @@ mod tests {
     fn full_memory_keeps_the_ends_and_spreads_the_rest() {
         let mut checkpoints = Checkpoints::new(2, 50);
         checkpoints.add(1, checkpoint(7));
-        [100, 200, 300, 400, 500, 520, 540].map(|position| checkpoints.add(0, checkpoint(position)));
+        for position in [100, 200, 300, 400, 500, 520, 540] {
+            checkpoints.add(0, checkpoint(position));
+        }
         assert_eq!(positions(&checkpoints, 1), [7]);
         assert_eq!(positions(&checkpoints, 0).len(), 4);
         assert!(positions(&checkpoints, 0).ends_with(&[520, 540]), "{:?}", positions(&checkpoints, 0));
@@ -181,7 +187,9 @@ mod tests {
     #[test]
     fn slots_share_copied_checkpoints() {
         let mut checkpoints = Checkpoints::new(2, 50);
-        [1, 2].map(|position| checkpoints.add(0, checkpoint(position)));
+        for position in [1, 2] {
+            checkpoints.add(0, checkpoint(position));
+        }
         checkpoints.copy(0, 1);
         assert_eq!((positions(&checkpoints, 1), checkpoints.bytes), (vec![1, 2], 20));
         checkpoints.clear(0);
@@ -195,7 +203,9 @@ mod tests {
         let round = |position| Checkpoint { purpose: Purpose::Round, ..checkpoint(position) };
         let mut checkpoints = Checkpoints::new(1, 50);
         checkpoints.add(0, checkpoint(1));
-        [2, 3].map(|position| checkpoints.add(0, round(position)));
+        for position in [2, 3] {
+            checkpoints.add(0, round(position));
+        }
         assert_eq!((positions(&checkpoints, 0), checkpoints.bytes), (vec![1, 3], 20));
         assert_eq!(checkpoints.last_of_conversation(0), 1);
         assert_eq!(checkpoints.take_round(0).len(), 10);

@@ -1,6 +1,6 @@
 //! The commands that sessions send to the engine's thread.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use tightwad_core::{Draft, Proposal, StepResult, TokenId, TokenScore};
@@ -21,6 +21,21 @@ pub(crate) enum Command {
     Work { id: u64, work: Work, sent_at: Instant },
     /// Closes a sequence, open or queued.
     Close { id: u64 },
+    /// Makes the model's draft heads follow all passes from now on.
+    EnableHeads,
+    /// Lets the model's draft heads propose after a running sequence.
+    ProposeWithHeads(HeadRequest),
+}
+
+/// A request for proposals of the model's draft heads.
+pub(crate) struct HeadRequest {
+    /// The prompt of the sequence that the proposal continues.
+    pub prompt: Arc<[TokenId]>,
+    /// The output of that sequence so far.
+    pub output: Vec<TokenId>,
+    pub max: u32,
+    pub min_probability: f32,
+    pub reply: oneshot::Sender<Result<Vec<Proposal>, SessionError>>,
 }
 
 /// A unit of work for a sequence.

@@ -187,7 +187,10 @@ mod tests {
     #[test]
     fn pairs_hold_the_hidden_state_of_the_position_before() {
         let slot = slot_after(0..4);
-        assert_eq!((slot.tokens, slot.hidden, slot.last), (vec![0, 1, 2, 3], vec![0.0, 0.0, 1.0, 2.0], vec![3.0]));
+        assert_eq!(
+            (slot.tokens, slot.hidden, slot.last),
+            (vec![0, 1, 2, 3], vec![0.0, 0.0, 1.0, 2.0], vec![3.0])
+        );
     }
 
     #[test]

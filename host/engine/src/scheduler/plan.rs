@@ -31,11 +31,13 @@ pub(crate) enum Step {
 pub(crate) struct TokenBudget {
     seconds_per_row: f64,
     next_id: u64,
+    /// True if the last pass of a model with recurrent layers was for tokens.
+    had_tokens: bool,
 }
 
 impl Default for TokenBudget {
     fn default() -> Self {
-        Self { seconds_per_row: TARGET_PASS_TIME.as_secs_f64() / 32.0, next_id: 0 }
+        Self { seconds_per_row: TARGET_PASS_TIME.as_secs_f64() / 32.0, next_id: 0, had_tokens: false }
     }
 }
 
@@ -69,6 +71,9 @@ pub(crate) fn plan(
         rows.extend(sequence.rows(sequence.slot, 1, &[]));
         return vec![PlannedStep { id: *id, step: Step::Token { row: 0, rows: 1 } }];
     }
+    if ready().any(|(_, sequence)| sequence.is_recurrent) {
+        return plan_recurrent(running, budget, rows);
+    }
     let mut planned = Vec::new();
     for (id, sequence) in select_token_sequences(running, budget) {
         planned.push(plan_token(id, sequence, rows));
@@ -87,6 +92,50 @@ pub(crate) fn plan(
         remaining -= rows.len() - before;
     }
     planned
+}
+
+/// Plans a pass of a model with recurrent layers: either tokens, or a part of one prompt, in turns. llama.cpp evaluates
+/// only consecutive slots with the same number of rows together. The snapshots of one such group may become wrong with
+/// the next group, so a pass has one.
+fn plan_recurrent(
+    running: &BTreeMap<u64, Sequence>,
+    budget: &mut TokenBudget,
+    rows: &mut Vec<Row>,
+) -> Vec<PlannedStep> {
+    let mut prompts = running
+        .iter()
+        .filter(|(_, sequence)| sequence.work.is_some() && !sequence.wants_token() && sequence.panics == 0);
+    let selected = select_token_sequences(running, budget);
+    if let Some((id, sequence)) = prompts.next().filter(|_| budget.had_tokens || selected.is_empty()) {
+        budget.had_tokens = false;
+        return vec![plan_prefill(*id, sequence, budget.max_rows(), rows)];
+    }
+    budget.had_tokens = true;
+    let group = select_equal_rows(&selected, budget);
+    group.iter().map(|(id, sequence)| plan_token(*id, sequence, rows)).collect()
+}
+
+/// The sequences of `selected`, in the order of slots, that have consecutive slots and as many rows as the one that comes
+/// first.
+fn select_equal_rows<'a, 's>(
+    selected: &'a [(u64, &'s Sequence)],
+    budget: &mut TokenBudget,
+) -> &'a [(u64, &'s Sequence)] {
+    let row_count = |sequence: &Sequence| {
+        sequence.slot_drafts().map(|(_, draft)| sequence.pending_tokens() + draft.len()).sum::<usize>()
+    };
+    let first = selected.iter().enumerate().min_by_key(|(_, (id, _))| (*id < budget.next_id, *id));
+    let Some((first, (id, _))) = first else { return selected };
+    budget.next_id = id + 1;
+    let mut groups = selected.chunk_by(|(_, before), (_, after)| {
+        before.slot + 1 == after.slot && row_count(before) == row_count(after)
+    });
+    let mut end = 0;
+    let group = groups.find(|group| {
+        end += group.len();
+        first < end
+    });
+    group.unwrap_or_default()
 }
 
 /// Plans the work of `sequence` for a pass of its own.
@@ -110,7 +159,7 @@ fn plan_token(id: u64, sequence: &Sequence, rows: &mut Vec<Row>) -> PlannedStep 
 
 /// Adds at most `max_rows` prefill rows of a sequence.
 fn plan_prefill(id: u64, sequence: &Sequence, max_rows: usize, rows: &mut Vec<Row>) -> PlannedStep {
-    let count = (sequence.pending_tokens() - 1).min(max_rows);
+    let count = sequence.prefill_rows(max_rows);
     rows.extend(sequence.rows(sequence.slot, count, &[]));
     PlannedStep { id, step: Step::Prefill { rows: count } }
 }

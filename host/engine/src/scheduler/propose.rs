@@ -27,6 +27,7 @@ pub(crate) fn begin(
             sequence.constraint = None;
         }
     }
+    sequence.make_last_token_pending(context);
     if finished {
         reply(work);
     }
@@ -42,8 +43,11 @@ pub(crate) fn advance(
 ) -> Result<bool, SessionError> {
     let Some(Work::Propose { max, min_probability, proposals, .. }) = work else { return Ok(false) };
     sequence.evaluated = sequence.tokens.len();
-    // The last token stays pending if no other follows. The next call needs its logits again.
-    let proceed = match next(sequence, row, *min_probability, context, verify_context) {
+    if proposals.is_empty() && *max > 1 {
+        // The next call comes back here if the target rejects the proposals.
+        context.save_for_round(sequence.slot);
+    }
+    let proceed = match next(sequence, context.logits(row), *min_probability, verify_context) {
         Some(proposal) => {
             proposals.push(proposal);
             sequence.push(proposal.token).is_ok() && proposals.len() < *max as usize
@@ -53,18 +57,16 @@ pub(crate) fn advance(
     if proceed {
         return Ok(false);
     }
-    sequence.truncate_cache(sequence.tokens.len() - 1, context);
     Ok(reply(work))
 }
 
-fn next(
+/// The proposal for the next token from `logits`. `None` if it is less probable than `min_probability`, or ends the turn.
+pub(crate) fn next(
     sequence: &mut Sequence,
-    row: usize,
+    logits: &[f32],
     min_probability: f32,
-    context: &BatchContext<'_>,
     verify_context: &mut VerifyContext,
 ) -> Option<Proposal> {
-    let logits = context.logits(row);
     let token: TokenId = sequence.sample(logits, &mut verify_context.sampler, 0.0).ok()?.token;
     let probability = verify_context.sampler.probability(logits, &sequence.sampling, token);
     let accepted = probability >= min_probability && !verify_context.weights.ends_turn(token);

@@ -29,11 +29,11 @@ use crate::scheduler::{begin, plan, propose, score, verify};
 use crate::session_params::SessionParams;
 use crate::weights::Weights;
 
+mod failures;
+mod heads;
+
 #[cfg(test)]
 mod tests;
-
-/// The number of panics without a reply between them after which a sequence fails.
-const MAX_PANICS: u32 = 2;
 
 struct QueuedRequest {
     id: u64,
@@ -56,6 +56,8 @@ pub(crate) struct Sequences {
     in_progress: Option<Work>,
     /// True if the next pass is for a sequence that took part in a panic.
     isolate_next: bool,
+    /// True once a drafter uses the model's draft heads.
+    uses_heads: bool,
 }
 
 impl Sequences {
@@ -68,7 +70,7 @@ impl Sequences {
         Self {
             running: BTreeMap::new(),
             queue: VecDeque::new(),
-            slots: Slots::new(config.slots, weights.has_recurrent_state()),
+            slots: Slots::new(config.slots),
             verify_context: VerifyContext {
                 weights,
                 sampler: Sampler::default(),
@@ -84,6 +86,7 @@ impl Sequences {
             suspects: Vec::new(),
             in_progress: None,
             isolate_next: false,
+            uses_heads: false,
         }
     }
 
@@ -93,6 +96,8 @@ impl Sequences {
             Command::Open { id, params, reply } => self.queue.push_back(QueuedRequest { id, params, reply }),
             Command::Close { id } => self.close(id, context),
             Command::Work { id, work, sent_at } => self.submit(id, work, sent_at, context),
+            Command::EnableHeads => self.enable_heads(context),
+            Command::ProposeWithHeads(request) => self.propose_with_heads(request, context),
         }
     }
 
@@ -100,9 +105,8 @@ impl Sequences {
     pub(crate) fn admit(&mut self, context: &mut BatchContext<'_>) {
         while let Some(next) = self.queue.front() {
             let tokens = [next.params.prompt.as_slice(), &next.params.output].concat();
-            let Some(SlotLease { slot, reused_tokens, copy_from }) = self.slots.lease(&tokens) else {
-                return;
-            };
+            let lease = self.slots.lease(&tokens, |slot, common| context.reusable(slot, common));
+            let Some(SlotLease { slot, reused_tokens, copy_from }) = lease else { return };
             let Some(QueuedRequest { id, params, reply }) = self.queue.pop_front() else { return };
             self.verify_context.stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
             if let Some(source) = copy_from {
@@ -113,6 +117,7 @@ impl Sequences {
             stats.active_sequences.fetch_add(1, Ordering::AcqRel);
             stats.reused_tokens.fetch_add(reused as u64, Ordering::Relaxed);
             let mut sequence = Sequence::new(*params, slot, reused);
+            sequence.is_recurrent = context.is_recurrent();
             let reused = u32::try_from(reused).unwrap_or(u32::MAX);
             sequence.work = Some(Work::Prefill { reused, reply });
             self.running.insert(id, sequence);
@@ -122,6 +127,9 @@ impl Sequences {
 
     /// Starts the sequences that [`Self::recover`] has prepared.
     pub(crate) fn start_recovered(&mut self, context: &mut BatchContext<'_>) {
+        if self.uses_heads {
+            context.enable_heads();
+        }
         let recovered = self.running.iter().filter(|(_, sequence)| sequence.is_stale && !sequence.finished);
         let ids: Vec<u64> = recovered.map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.start(id, context));
@@ -140,49 +148,6 @@ impl Sequences {
     fn suspect(&mut self, id: u64) {
         self.suspects.clear();
         self.suspects.push(id);
-    }
-
-    /// Prepares all sequences for a new, empty context after a panic with the message `reason`. A sequence that
-    /// took part in too many panics fails. Returns false if the panic did not concern a sequence.
-    pub(crate) fn recover(&mut self, reason: &str) -> bool {
-        let suspects = std::mem::take(&mut self.suspects);
-        let only = suspects.first().and_then(|id| self.running.get_mut(id));
-        if let (Some(work), Some(sequence)) = (self.in_progress.take(), only) {
-            sequence.work = Some(work);
-        }
-        self.verify_context.sampler = Sampler::default();
-        self.slots.reset();
-        for (id, sequence) in &mut self.running {
-            // There is a slot for each running sequence.
-            sequence.restart(self.slots.lease_any().unwrap_or_default());
-            sequence.panics += u32::from(suspects.contains(id));
-            if sequence.panics >= MAX_PANICS {
-                let (panics, reason) = (sequence.panics, reason.to_owned());
-                sequence.fail(&SessionError::Panicked { panics, reason });
-            }
-        }
-        !suspects.is_empty()
-    }
-
-    /// Fails all sequences and all queued requests.
-    pub(crate) fn fail_all(&mut self, error: &SessionError) {
-        self.running.values_mut().for_each(|sequence| sequence.fail(error));
-        for QueuedRequest { id, params, reply } in std::mem::take(&mut self.queue) {
-            self.refuse(Command::Open { id, params, reply }, error);
-        }
-    }
-
-    /// Handles a command while there is no context.
-    pub(crate) fn refuse(&mut self, command: Command, error: &SessionError) {
-        match command {
-            Command::Open { reply, .. } => {
-                self.verify_context.stats.queued_requests.fetch_sub(1, Ordering::AcqRel);
-                // The caller may have stopped waiting.
-                let _ = reply.send(Err(error.clone()));
-            }
-            Command::Close { id } => self.remove(id),
-            Command::Work { work, .. } => work.fail(error),
-        }
     }
 
     /// True if a sequence has work.
@@ -240,6 +205,9 @@ impl Sequences {
         }
         self.suspects.clear();
         self.suspects.extend(planned.iter().map(|step| step.id));
+        let may_tie = rows.len() > 1 && self.tie_threshold > 0.0;
+        let sequences = planned.iter().filter_map(|step| self.running.get(&step.id));
+        sequences.for_each(|sequence| verify::prepare_rejection(sequence, may_tie, context));
         let start = Instant::now();
         let result = context.forward(rows);
         let elapsed = start.elapsed();
@@ -302,6 +270,7 @@ impl Sequences {
         let replied = match planned.step {
             Step::Prefill { rows } => {
                 sequence.evaluated += rows;
+                sequence.save_state(context);
                 sequence.finish_prefill()
             }
             Step::Token { row, rows } => {

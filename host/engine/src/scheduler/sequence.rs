@@ -1,7 +1,7 @@
 //! One sequence.
 //!
-//! Invariants: the cache of the sequence's slot holds `tokens[..evaluated]`. Until the sequence is finished,
-//! at least its last token is pending: the logits of this token choose the next one. The session knows exactly
+//! Invariants: the cache of the sequence's slot holds `tokens[..evaluated]`. While the sequence has work, at least its
+//! last token is pending: the logits of this token choose the next one. The session knows exactly
 //! `tokens[..committed]`; after a panic the sequence continues from there.
 
 use std::sync::Arc;
@@ -18,6 +18,10 @@ use crate::scheduler::context::{BatchContext, Row};
 use crate::scheduler::rows::{MAX_PENDING_ROWS, score_chunk};
 use crate::scheduler::think_time::ThinkTime;
 use crate::session_params::SessionParams;
+
+/// The number of last tokens of a prompt that a chat template may write differently in the next turn: the beginning of
+/// the answer, such as an empty block of thoughts.
+const TAIL_TOKENS: usize = 16;
 
 pub(crate) struct Sequence {
     pub slot: usize,
@@ -45,6 +49,8 @@ pub(crate) struct Sequence {
     /// The result of a verification up to a tie, while a one-token pass decides the tie.
     pub partial: Option<StepResult>,
     pub think_time: ThinkTime,
+    /// True if the model has recurrent layers.
+    pub is_recurrent: bool,
     /// The time of the last step of the current work; before the first step, the time of its arrival.
     pub last_step_at: Instant,
 }
@@ -73,6 +79,7 @@ impl Sequence {
             finished: false,
             partial: None,
             think_time: ThinkTime::default(),
+            is_recurrent: false,
             last_step_at: Instant::now(),
         }
     }
@@ -219,14 +226,38 @@ impl Sequence {
             // Only drafters roll back. Without the constraint, their drafts are merely worse.
             self.constraint = None;
         }
-        self.truncate_cache(length.saturating_sub(1), context);
+        self.truncate_cache(length, context);
     }
 
-    /// Keeps at most `length` tokens in the cache. If the model's state cannot be cut, the cache is cleared.
-    /// All tokens then become pending, and the next passes evaluate them again.
+    /// Makes the last token pending, for work that needs its logits again.
+    pub(crate) fn make_last_token_pending(&mut self, context: &mut BatchContext<'_>) {
+        self.truncate_cache(self.tokens.len().saturating_sub(1), context);
+    }
+
+    /// Keeps at most `length` tokens in the cache. A recurrent state may have to return to an earlier token. The tokens
+    /// after it become pending, and the next passes evaluate them again.
     pub(crate) fn truncate_cache(&mut self, length: usize, context: &mut BatchContext<'_>) {
         if self.evaluated > length {
             self.evaluated = context.truncate(self.slot, length);
+        }
+    }
+
+    /// The number of rows of the next part of the prompt, at most `max_rows`. A recurrent state is saved before the last
+    /// tokens of the prompt: the next turn of a conversation often changes them.
+    pub(crate) fn prefill_rows(&self, max_rows: usize) -> usize {
+        let end = self.tokens.len() - 1;
+        let before_tail = end.saturating_sub(TAIL_TOKENS);
+        let stop = if self.is_recurrent && self.evaluated < before_tail { before_tail } else { end };
+        (stop - self.evaluated).min(max_rows)
+    }
+
+    /// Saves the recurrent state after a part of the prompt, where a later request may begin.
+    pub(crate) fn save_state(&self, context: &mut BatchContext<'_>) {
+        let remaining = self.pending_tokens() - 1;
+        if remaining == 0 || remaining == TAIL_TOKENS {
+            context.save(self.slot);
+        } else {
+            context.save_at_interval(self.slot);
         }
     }
 

@@ -30,15 +30,13 @@ pub(crate) struct SlotLease {
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
-    /// True if a cache cannot be cut. Such a cache serves only prompts that begin with all of its tokens.
-    recurrent: bool,
     release_count: u64,
 }
 
 impl Slots {
-    /// `count` empty slots. `recurrent`: their caches cannot be cut.
-    pub(crate) fn new(count: u32, recurrent: bool) -> Self {
-        Self { slots: (0..count).map(|_| Slot::default()).collect(), recurrent, release_count: 0 }
+    /// `count` empty slots.
+    pub(crate) fn new(count: u32) -> Self {
+        Self { slots: (0..count).map(|_| Slot::default()).collect(), release_count: 0 }
     }
 
     /// Empties and releases all slots: their caches are lost.
@@ -48,17 +46,21 @@ impl Slots {
 
     /// Leases a free slot for `prompt`. Prefers the slot with the longest common prefix, if this is at least
     /// half of its cache. Otherwise other conversations keep their caches. The least recently used slot is
-    /// leased, with a copy of a long common prefix.
-    pub(crate) fn lease(&mut self, prompt: &[TokenId]) -> Option<SlotLease> {
+    /// leased, with a copy of a long common prefix. `reusable` returns how many of a slot's first common tokens need no
+    /// evaluation.
+    pub(crate) fn lease(
+        &mut self,
+        prompt: &[TokenId],
+        reusable: impl Fn(usize, usize) -> usize,
+    ) -> Option<SlotLease> {
         let max_reused = prompt.len().saturating_sub(1);
-        let common_prefix = |slot: &Slot| {
-            let common_tokens =
-                slot.cached.iter().zip(&prompt[..max_reused]).take_while(|(a, b)| a == b).count();
-            if self.recurrent && common_tokens < slot.cached.len() { 0 } else { common_tokens }
+        let common_prefix = |index: usize| {
+            let cached = self.slots[index].cached.iter();
+            reusable(index, cached.zip(&prompt[..max_reused]).take_while(|(a, b)| a == b).count())
         };
         let free = self.slots.iter().enumerate().filter(|(_, slot)| !slot.leased);
         let (best, reused_tokens, cached) = free
-            .map(|(index, slot)| (index, common_prefix(slot), slot.cached.len()))
+            .map(|(index, slot)| (index, common_prefix(index), slot.cached.len()))
             .max_by_key(|best| best.1)?;
         let oldest = self.least_recently_used()?;
         let lease = if best == oldest || (reused_tokens > 0 && 2 * reused_tokens >= cached) {
@@ -66,7 +68,7 @@ impl Slots {
         } else if reused_tokens >= MIN_COPIED_TOKENS {
             SlotLease { slot: oldest, reused_tokens, copy_from: Some(best) }
         } else {
-            SlotLease { slot: oldest, reused_tokens: common_prefix(&self.slots[oldest]), copy_from: None }
+            SlotLease { slot: oldest, reused_tokens: common_prefix(oldest), copy_from: None }
         };
         self.occupy(lease.slot);
         Some(lease)
@@ -105,32 +107,37 @@ mod properties;
 mod tests {
     use super::*;
 
+    /// The caches of attention layers can be cut at any token.
+    fn all(_: usize, common: usize) -> usize {
+        common
+    }
+
     fn lease(slot: usize, reused_tokens: usize, copy_from: Option<usize>) -> Option<SlotLease> {
         Some(SlotLease { slot, reused_tokens, copy_from })
     }
 
     #[test]
     fn lease_reuses_the_cache_except_the_last_token() {
-        let mut slots = Slots::new(2, false);
-        assert_eq!(slots.lease(&[1, 2, 3]), lease(0, 0, None));
-        assert_eq!(slots.lease(&[9]), lease(1, 0, None));
-        assert_eq!(slots.lease(&[9]), None);
+        let mut slots = Slots::new(2);
+        assert_eq!(slots.lease(&[1, 2, 3], all), lease(0, 0, None));
+        assert_eq!(slots.lease(&[9], all), lease(1, 0, None));
+        assert_eq!(slots.lease(&[9], all), None);
         slots.release(0, vec![1, 2, 3, 4]);
         slots.release(1, vec![1, 9]);
-        assert_eq!(slots.lease(&[1, 2, 3]), lease(0, 2, None));
+        assert_eq!(slots.lease(&[1, 2, 3], all), lease(0, 2, None));
     }
 
     #[test]
     fn lease_for_another_conversation_takes_the_least_recently_used_slot() {
-        let mut slots = Slots::new(3, false);
-        slots.lease(&[7]);
+        let mut slots = Slots::new(3);
+        slots.lease(&[7], all);
         slots.release(0, vec![7, 8, 8, 8, 8]);
-        assert_eq!(slots.lease(&[7, 1, 2]), lease(1, 0, None));
+        assert_eq!(slots.lease(&[7, 1, 2], all), lease(1, 0, None));
         slots.release(1, vec![7, 1, 2, 3, 4]);
-        assert_eq!(slots.lease(&[7, 5, 5]), lease(2, 0, None));
+        assert_eq!(slots.lease(&[7, 5, 5], all), lease(2, 0, None));
         slots.release(2, vec![7, 5, 5, 5, 5]);
         // All slots are full. The first one is the oldest, and one of its tokens is reused.
-        assert_eq!(slots.lease(&[7, 6, 6]), lease(0, 1, None));
+        assert_eq!(slots.lease(&[7, 6, 6], all), lease(0, 1, None));
         assert_eq!(slots.lease_any(), Some(1));
         slots.release(1, Vec::new());
         assert_eq!(slots.lease_any(), Some(1));
@@ -138,22 +145,26 @@ mod tests {
 
     #[test]
     fn lease_copies_a_long_common_prefix() {
-        let mut slots = Slots::new(2, false);
+        let mut slots = Slots::new(2);
         let system: Vec<TokenId> = (0..40).collect();
         let conversation = |token: TokenId| [system.clone(), vec![token; 60]].concat();
-        slots.lease(&conversation(100));
+        slots.lease(&conversation(100), all);
         slots.release(0, conversation(100));
-        assert_eq!(slots.lease(&conversation(200)), lease(1, 40, Some(0)));
+        assert_eq!(slots.lease(&conversation(200), all), lease(1, 40, Some(0)));
         slots.release(1, conversation(200));
-        assert_eq!(slots.lease(&conversation(100)), lease(0, 99, None));
+        assert_eq!(slots.lease(&conversation(100), all), lease(0, 99, None));
     }
+
     #[test]
-    fn recurrent_cache_serves_only_prompts_that_extend_it() {
-        let mut slots = Slots::new(2, true);
-        slots.lease(&[1]);
-        slots.release(0, vec![1, 2, 3]);
-        assert_eq!(slots.lease(&[1, 2, 3]), lease(1, 0, None));
-        slots.release(1, vec![1, 2, 3]);
-        assert_eq!(slots.lease(&[1, 2, 3, 4]).map(|lease| lease.reused_tokens), Some(3));
+    fn lease_reuses_a_recurrent_cache_from_its_checkpoints() {
+        let mut slots = Slots::new(1);
+        let checkpoints = |_: usize, common: usize| if common == 6 { 6 } else { common - common % 4 };
+        slots.lease(&[1], checkpoints);
+        slots.release(0, vec![1, 2, 3, 4, 5, 6]);
+        assert_eq!(slots.lease(&[1, 2, 3, 4, 5, 9], checkpoints), lease(0, 4, None));
+        slots.release(0, vec![1, 2, 3, 4, 5, 6]);
+        assert_eq!(slots.lease(&[1, 2, 3, 4, 5, 6, 9], checkpoints), lease(0, 6, None));
+        slots.release(0, vec![1, 2, 3, 4, 5, 6]);
+        assert_eq!(slots.lease(&[1, 2, 9], checkpoints), lease(0, 0, None));
     }
 }

@@ -1,6 +1,7 @@
 //! Verification and decoding: commits the target's own tokens from the logits of a pass.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use tightwad_core::{CommittedToken, FinishReason, StepResult, TokenId};
 
@@ -31,14 +32,27 @@ pub(crate) fn begin(
     draft.cut_at_unknown_tokens(context.vocabulary);
     // All rows must fit one pass, and each path has its own pending tokens.
     draft.limit_rows(MAX_ROWS, MAX_PENDING_ROWS + 1);
-    // Each branch has a copy of the cache and evaluates the pending tokens again.
-    let branches = if pending <= MAX_PENDING_ROWS { draft.paths().len() } else { 1 };
+    // Each branch has a copy of the cache and evaluates the pending tokens again. Recurrent states run only over as many
+    // rows in each slot, so their paths would need a pass each.
+    let can_branch = pending <= MAX_PENDING_ROWS && !context.is_recurrent();
+    let branches = if can_branch { draft.paths().len() } else { 1 };
     for _ in 1..branches {
         let Some(branch) = slots.lease_any() else { break };
         sequence.branches.push(branch);
         context.copy_cache(sequence.slot, branch);
     }
     draft.limit_paths(1 + sequence.branches.len());
+}
+
+/// Prepares the state of a sequence for the rejection of its draft by the next pass. `may_tie`: that pass may leave a
+/// position to a pass of one row.
+pub(crate) fn prepare_rejection(sequence: &Sequence, may_tie: bool, context: &mut BatchContext<'_>) {
+    let draft = match &sequence.work {
+        Some(Work::Verify { draft, .. }) if sequence.wants_token() => draft.first_path().len(),
+        Some(Work::Decode { .. }) if may_tie => 0,
+        _ => return,
+    };
+    context.prepare_rejection(sequence.slot, draft, may_tie);
 }
 
 /// Commits tokens from the logits of `row` on. Takes `work` when it replied for the last time. Returns true if the
@@ -68,7 +82,15 @@ pub(crate) fn advance(
         std::mem::swap(&mut sequence.slot, &mut sequence.branches[branch]);
     }
     sequence.evaluated = before + draft_rows.depth(draft_rows.best);
-    sequence.truncate_cache(sequence.tokens.len() - 1, context);
+    // After the end, no token needs its logits again, and a recurrent state need not return.
+    let pending = usize::from(verified.finish_reason.is_none());
+    let start = Instant::now();
+    sequence.truncate_cache(sequence.tokens.len() - pending, context);
+    context.save_at_interval(sequence.slot);
+    let rollback_time = start.elapsed();
+    verified.elapsed += rollback_time;
+    verified.cost += rollback_time;
+    sequence.last_step_at += rollback_time;
     if result? {
         verified.ties += 1;
         verify_context.stats.tied_positions.fetch_add(1, Ordering::Relaxed);

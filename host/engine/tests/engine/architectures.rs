@@ -8,8 +8,9 @@ use tightwad_zoo::Kind;
 
 use crate::support::{generate as generate_with, load_from, params_for, zoo_model};
 
+/// Tests share the cores, so an engine has one thread.
 fn config(slots: u32) -> EngineConfig {
-    EngineConfig { context: 1024, slots, ..EngineConfig::default() }
+    EngineConfig { context: 1024, slots, threads: 1, ..EngineConfig::default() }
 }
 
 /// Pseudo-random tokens that depend only on the arguments.
@@ -81,15 +82,15 @@ async fn shared_slot_keeps_conversations_apart() {
         let engine = load_from(&zoo_model(kind), config(1));
         // Both begin alike, like conversations with the same system prompt.
         let conversations =
-            [7, 8].map(|seed| [pseudo_random_tokens(1, 400), pseudo_random_tokens(seed, 20)].concat());
+            [7, 8].map(|seed| [pseudo_random_tokens(1, 280), pseudo_random_tokens(seed, 20)].concat());
         let truths = [
-            generate_on_new_engine(&engine, &conversations[0], 16).await,
-            generate_on_new_engine(&engine, &conversations[1], 16).await,
+            generate_on_new_engine(&engine, &conversations[0], 8).await,
+            generate_on_new_engine(&engine, &conversations[1], 8).await,
         ];
         for (request, turn) in [0, 1, 0, 0, 1].into_iter().enumerate() {
             let reused = reused_tokens(&engine, &conversations[turn]).await;
             assert!(request == 0 || reused >= 200, "{kind:?}: {reused} tokens reused");
-            assert_eq!(generate(&engine, &conversations[turn], 16).await, truths[turn], "{kind:?}");
+            assert_eq!(generate(&engine, &conversations[turn], 8).await, truths[turn], "{kind:?}");
         }
     }
 }
@@ -100,11 +101,11 @@ async fn long_common_beginning_is_copied_to_another_slot() {
         let engine = load_from(&zoo_model(kind), config(2));
         let conversations = [1, 2].map(|seed| {
             // The own part is longer than the common one, so the second conversation takes a slot of its own.
-            [pseudo_random_tokens(9, 300), pseudo_random_tokens(seed, 340)].concat()
+            [pseudo_random_tokens(9, 270), pseudo_random_tokens(seed, 280)].concat()
         });
         for conversation in &conversations {
-            let truth = generate_on_new_engine(&engine, conversation, 16).await;
-            assert_eq!(generate(&engine, conversation, 16).await, truth, "{kind:?}");
+            let truth = generate_on_new_engine(&engine, conversation, 8).await;
+            assert_eq!(generate(&engine, conversation, 8).await, truth, "{kind:?}");
         }
         for conversation in &conversations {
             let reused = reused_tokens(&engine, conversation).await;
@@ -139,10 +140,10 @@ async fn rejected_drafts_do_not_change_the_output() {
         let engine = load_from(&zoo_model(kind), config(1));
         let prompt = pseudo_random_tokens(4, 40);
         for temperature in [0.0, 0.8] {
-            let params = params_for(prompt.clone(), temperature, 40);
+            let params = params_for(prompt.clone(), temperature, 24);
             let truth = generate_with(&new_engine(&engine), params.clone()).await;
             // More rejected tokens than snapshots, and rejections in the middle, at once, and never.
-            for (right, wrong) in [(2, 3), (0, 1), (0, 20), (5, 12), (6, 0), (0, 0)] {
+            for (right, wrong) in [(2, 3), (0, 20), (5, 12), (6, 0)] {
                 let mut session = engine.open(params.clone()).await.unwrap();
                 let draft = |done| Draft::from(draft_of(&truth, done, right, wrong));
                 let tokens = verify_all(&mut session, draft).await;
@@ -178,7 +179,7 @@ async fn session_that_closes_after_a_rejection_leaves_a_right_state() {
         let engine = load_from(&zoo_model(kind), config(2));
         let prompt = pseudo_random_tokens(6, 80);
         let truth = generate_on_new_engine(&engine, &prompt, 16).await;
-        for (right, wrong, kept) in [(2, 3, 3), (2, 3, 2), (0, 4, 1), (4, 0, 2), (1, 12, 2)] {
+        for (right, wrong, kept) in [(2, 3, 3), (0, 4, 1), (4, 0, 2), (1, 12, 2)] {
             let mut session = engine.open(params_for(prompt.clone(), 0.8, 16)).await.unwrap();
             session.verify(draft_of(&truth, 0, right, wrong)).await.unwrap();
             drop(session);
@@ -195,16 +196,16 @@ async fn concurrent_sequences_match_new_engines() {
     for kind in Kind::ARCHITECTURES {
         let engine = load_from(&zoo_model(kind), config(4));
         let mut tasks = Vec::new();
-        for seed in 0..6_u32 {
+        for seed in 0..5_u32 {
             let prompt = pseudo_random_tokens(20 + seed, 20 + 13 * seed);
-            let truth = generate_on_new_engine(&engine, &prompt, 24).await;
+            let truth = generate_on_new_engine(&engine, &prompt, 16).await;
             let (engine, expected) = (engine.clone(), truth.clone());
             // Some decode, the others verify drafts of different lengths.
             let task = tokio::spawn(async move {
                 if seed % 3 == 0 {
-                    return generate(&engine, &prompt, 24).await;
+                    return generate(&engine, &prompt, 16).await;
                 }
-                let mut session = engine.open(params_for(prompt, 0.8, 24)).await.unwrap();
+                let mut session = engine.open(params_for(prompt, 0.8, 16)).await.unwrap();
                 let draft = |done| Draft::from(draft_of(&truth, done, done % 4, seed as usize));
                 verify_all(&mut session, draft).await
             });

@@ -6,7 +6,7 @@ use tightwad_zoo::{Kind, TokenCycle};
 use crate::support::{generate, load_from, params_for, zoo_model};
 
 fn load(kind: Kind, slots: u32) -> Engine {
-    let config = EngineConfig { context: 1024, slots, ..EngineConfig::default() };
+    let config = EngineConfig { context: 1024, slots, threads: 1, ..EngineConfig::default() };
     let engine = load_from(&zoo_model(kind), config);
     engine.enable_heads();
     engine

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines)]
 
 mod admission;
-mod recurrent;
+mod architectures;
+mod heads;
 mod scheduler;
 mod support;
 mod text;

@@ -143,7 +143,7 @@ pub(crate) async fn reject(task: &mut ReviewTask) {
 }
 
 fn can_resume(task: &ReviewTask) -> bool {
-    task.spec.reviewer.as_target().is_some_and(|target| target.resumes() && target.verifies())
+    task.spec.reviewer.as_target().is_some_and(|target| target.resumes())
 }
 
 /// Lets the reviewer generate after the kept tokens of a candidate. Returns the outcome and the number of generated

@@ -22,6 +22,7 @@ pub(crate) fn judge_request(
         sampling,
         max_tokens: Some(24),
         format: Format::JsonSchema(schema.into()),
+        owner: request.owner.clone(),
         ..Request::default()
     })
 }

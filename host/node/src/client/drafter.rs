@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tightwad_core::{
-    BackendError, Device, DraftCost, Drafter, PreparedRequest, Proposal, TokenId, WireRequest,
+    BackendError, Device, DraftCost, Drafter, DrafterSource, PreparedRequest, Proposal, TokenId, WireRequest,
 };
 
 use crate::client::checks::{checked_open_reply, checked_proposals};
@@ -24,12 +24,66 @@ use crate::protocol::hash::TokenHash;
 const MIN_PROPOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout as a multiple of the expected time: a request continues without a late drafter.
 const TIMEOUT_FACTOR: u32 = 5;
+/// The assumed time of a pass of draft heads, as a divisor of a pass of the model.
+const HEAD_SHARE_OF_PASS: u32 = 8;
 
-pub(crate) struct NodeDrafter {
+/// A model on a node, as a source of drafts.
+#[derive(Clone)]
+pub(crate) struct DraftModel {
     name: String,
     model: String,
     weights: String,
     link: Arc<Link>,
+    role: SessionRole,
+    time_per_row: Duration,
+    time_per_token: Duration,
+}
+
+impl DraftModel {
+    /// The model of `node`. `role`: it drafts itself, or its heads draft.
+    pub(crate) fn new(node: &Node, role: SessionRole) -> Self {
+        let (facts, name) = (&node.facts, &node.name);
+        Self {
+            name: if role == SessionRole::Heads { format!("heads({name})") } else { name.clone() },
+            model: node.model.clone(),
+            weights: facts.weights.clone(),
+            link: node.link.clone(),
+            role,
+            time_per_row: Duration::from_nanos(facts.time_per_row_ns),
+            time_per_token: Duration::from_nanos(facts.time_per_token_ns),
+        }
+    }
+
+    /// The expected time of drafting. Heads need no pass over the prompt, and a small part of a pass per token.
+    fn expected_cost(&self, prompt: usize) -> DraftCost {
+        let (round_trip, prompt) = (self.link.round_trip(), u32::try_from(prompt).unwrap_or(u32::MAX));
+        let (startup, time_per_token) = match self.role {
+            SessionRole::Heads => (Duration::ZERO, self.time_per_token / HEAD_SHARE_OF_PASS),
+            _ => (self.time_per_row * prompt, self.time_per_token),
+        };
+        DraftCost { startup: startup + round_trip, time_per_token, round_trip }
+    }
+}
+
+#[async_trait]
+impl DrafterSource for DraftModel {
+    async fn open_drafter(&self, prepared: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
+        if !self.link.is_up() {
+            return Err(BackendError::failed(&self.link.name, "it does not reply"));
+        }
+        let expected = self.expected_cost(prepared.prompt.len());
+        Ok(Box::new(NodeDrafter {
+            source: self.clone(),
+            prepared: prepared.clone(),
+            session: None,
+            session_output: Vec::new(),
+            expected,
+        }))
+    }
+}
+
+struct NodeDrafter {
+    source: DraftModel,
     prepared: PreparedRequest,
     session: Option<String>,
     session_output: Vec<TokenId>,
@@ -37,45 +91,26 @@ pub(crate) struct NodeDrafter {
 }
 
 impl NodeDrafter {
-    pub(crate) fn new(node: &Node, prepared: &PreparedRequest) -> Self {
-        let prompt = u32::try_from(prepared.prompt.len()).unwrap_or(u32::MAX);
-        let expected = DraftCost {
-            startup: Duration::from_nanos(node.facts.time_per_row_ns) * prompt + node.link.round_trip(),
-            time_per_token: Duration::from_nanos(node.facts.time_per_token_ns),
-            round_trip: node.link.round_trip(),
-        };
-        Self {
-            name: node.name.clone(),
-            model: node.model.clone(),
-            weights: node.facts.weights.clone(),
-            link: node.link.clone(),
-            prepared: prepared.clone(),
-            session: None,
-            session_output: Vec::new(),
-            expected,
-        }
-    }
-
     /// Returns the session's id; opens the session if none is open.
     async fn open_session(&mut self) -> Result<String, CallError> {
         if let Some(session) = &self.session {
             return Ok(session.clone());
         }
         let call = OpenCall {
-            model: self.model.clone(),
-            role: SessionRole::Drafter,
+            model: self.source.model.clone(),
+            role: self.source.role,
             request: WireRequest::without_prompt(&self.prepared.request),
             tokens: self.prepared.prompt.to_vec(),
             output: Vec::new(),
             max_tokens: Some(self.prepared.max_tokens),
         };
-        let opened: OpenReply = self.link.call("/v1/node/sessions", &call, OPEN_TIMEOUT).await?;
+        let opened: OpenReply = self.source.link.call("/v1/node/sessions", &call, OPEN_TIMEOUT).await?;
         let opened = checked_open_reply(opened, u32::MAX);
-        let opened = opened.map_err(|error| self.link.invalid_reply(&error))?;
-        if opened.weights != self.weights {
-            self.link.close(&opened.session);
+        let opened = opened.map_err(|error| self.source.link.invalid_reply(&error))?;
+        if opened.weights != self.source.weights {
+            self.source.link.close(&opened.session);
             let changed = "it serves other weights under this name than when the script was loaded";
-            return Err(CallError::Refused(BackendError::failed(&self.link.name, changed)));
+            return Err(CallError::Refused(BackendError::failed(&self.source.link.name, changed)));
         }
         self.session_output.clear();
         self.session = Some(opened.session.clone());
@@ -97,10 +132,10 @@ impl NodeDrafter {
         let call = ProposeCall { position: Position { at, hash }, tokens, max_tokens: max, min_probability };
         let start = Instant::now();
         let path = format!("/v1/node/sessions/{session}/propose");
-        let reply = self.link.call::<_, ProposeReply>(&path, &call, OPEN_TIMEOUT).await;
+        let reply = self.source.link.call::<_, ProposeReply>(&path, &call, OPEN_TIMEOUT).await;
         let proposals = reply.and_then(|reply| {
-            self.link.record_round_trip(start.elapsed(), Duration::from_micros(reply.elapsed_us));
-            checked_proposals(reply, max).map_err(|error| self.link.invalid_reply(&error))
+            self.source.link.record_round_trip(start.elapsed(), Duration::from_micros(reply.elapsed_us));
+            checked_proposals(reply, max).map_err(|error| self.source.link.invalid_reply(&error))
         });
         match proposals {
             Ok(proposals) => {
@@ -117,7 +152,7 @@ impl NodeDrafter {
 
     fn close_session(&mut self) {
         if let Some(session) = self.session.take() {
-            self.link.close(&session);
+            self.source.link.close(&session);
         }
         self.session_output.clear();
     }
@@ -126,11 +161,11 @@ impl NodeDrafter {
 #[async_trait]
 impl Drafter for NodeDrafter {
     fn name(&self) -> &str {
-        &self.name
+        &self.source.name
     }
 
     fn device(&self) -> Device {
-        self.link.device.clone()
+        self.source.link.device.clone()
     }
 
     fn expected_cost(&self) -> DraftCost {
@@ -157,11 +192,11 @@ impl Drafter for NodeDrafter {
         };
         let outcome = tokio::time::timeout(timeout, attempts).await;
         match outcome {
-            Ok(outcome) => outcome.map_err(|error| backend_error(&self.link, error)),
+            Ok(outcome) => outcome.map_err(|error| backend_error(&self.source.link, error)),
             Err(_) => {
                 self.close_session();
                 Err(BackendError::failed(
-                    &self.link.name,
+                    &self.source.link.name,
                     format!("no proposal within {} ms", timeout.as_millis()),
                 ))
             }

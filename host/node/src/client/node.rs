@@ -12,11 +12,11 @@ use tightwad_core::{
 };
 
 use crate::client::checks::{check_tokens, checked_scores};
-use crate::client::drafter::NodeDrafter;
+use crate::client::drafter::DraftModel;
 use crate::client::model::Node;
 use crate::client::target::NodeTarget;
 use crate::client::timeouts::{QUICK_CALL_TIMEOUT, call_timeout};
-use crate::protocol::calls::{ScoreCall, ScoreReply, TokenizeCall, TokenizeReply};
+use crate::protocol::calls::{ScoreCall, ScoreReply, SessionRole, TokenizeCall, TokenizeReply};
 
 impl Backend for Node {
     fn name(&self) -> &str {
@@ -49,7 +49,12 @@ impl Backend for Node {
     }
 
     fn as_drafter(&self) -> Option<&dyn DrafterSource> {
-        if self.facts.recurrent { None } else { Some(self) }
+        Some(self)
+    }
+
+    fn heads(&self) -> Option<Arc<dyn DrafterSource>> {
+        let heads = || Arc::new(DraftModel::new(self, SessionRole::Heads)) as Arc<dyn DrafterSource>;
+        (self.facts.heads > 0).then(heads)
     }
 
     fn as_scorer(&self) -> Option<&dyn Scorer> {
@@ -66,10 +71,6 @@ impl Generator for Node {
 
 #[async_trait]
 impl TargetSource for Node {
-    fn verifies(&self) -> bool {
-        !self.facts.recurrent
-    }
-
     fn resumes(&self) -> bool {
         true
     }
@@ -112,10 +113,7 @@ impl TargetSource for Node {
 #[async_trait]
 impl DrafterSource for Node {
     async fn open_drafter(&self, prepared: &PreparedRequest) -> Result<Box<dyn Drafter>, BackendError> {
-        if !self.link.is_up() {
-            return Err(BackendError::failed(&self.link.name, "it does not reply"));
-        }
-        Ok(Box::new(NodeDrafter::new(self, prepared)))
+        DraftModel::new(self, SessionRole::Drafter).open_drafter(prepared).await
     }
 }
 

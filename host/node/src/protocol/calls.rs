@@ -17,6 +17,8 @@ pub(crate) enum SessionRole {
     Target,
     /// The session proposes.
     Drafter,
+    /// The session proposes with the model's draft heads, after a target session that has the same tokens.
+    Heads,
 }
 
 /// `POST /v1/node/sessions`.

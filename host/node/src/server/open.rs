@@ -30,7 +30,7 @@ pub(crate) async fn open(
         Arc::new(request.map_err(|error| ApiError::invalid(Some(error.parameter), error.to_string()))?);
     let (session, opened) = match call.role {
         SessionRole::Target => target(&backend, &request, &call).await?,
-        SessionRole::Drafter => drafter(&backend, &request, &call).await?,
+        SessionRole::Drafter | SessionRole::Heads => drafter(&backend, &request, &call).await?,
     };
     Ok(checked_response(&service.register(&call, &backend, permit, session, opened)))
 }
@@ -89,7 +89,13 @@ async fn drafter(
             tokenizer: tokenizer(backend, "propose")?,
         },
     };
-    let drafter = backend.drafter()?.open_drafter(&prepared).await?;
+    let drafter = if call.role == SessionRole::Heads {
+        let heads = backend.heads();
+        let heads = heads.ok_or_else(|| BackendError::unsupported(backend.name(), "draft with heads"))?;
+        heads.open_drafter(&prepared).await?
+    } else {
+        backend.drafter()?.open_drafter(&prepared).await?
+    };
     let expected = drafter.expected_cost();
     let mut opened = unregistered_reply(0, prepared.max_tokens);
     opened.startup_ns = u64::try_from(expected.startup.as_nanos()).unwrap_or(u64::MAX);

@@ -39,7 +39,7 @@ const RULES: [&str; 4] = ["strict", "majority", "any_disagree", "hedge"];
 /// Reads the options of `tw.consensus{}`.
 pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<ConsensusSpec, TableError> {
     let fields = Fields::new(lua, table, &CONSENSUS)?;
-    let (target, drafters) = stack::target_and_drafters(lua, &fields, FUNCTION)?;
+    let (target, drafters) = stack::target_and_drafters(lua, &fields, FUNCTION, None)?;
     if !target.as_target().is_some_and(|target| target.resumes()) {
         let name = target.name();
         return Err(TableError::Refused(format!(

@@ -20,9 +20,10 @@ pub(crate) mod text;
 use crate::keys::Schema;
 
 /// The options of each function of `tw` but tw.arg, whose keys a script chooses.
-pub(crate) const FUNCTIONS: [&Schema; 12] = [
+pub(crate) const FUNCTIONS: [&Schema; 13] = [
     &model::MODEL,
     &model::LOOKUP,
+    &stack::HEADS,
     &nodes::NODE,
     &nodes::DISCOVER,
     &text::LLAMA_SERVER,

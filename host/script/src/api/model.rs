@@ -29,7 +29,8 @@ pub(crate) const MODEL: Schema = Schema {
     ],
 };
 
-pub(crate) const LOOKUP: Schema = Schema { name: "tw.lookup", keys: &["name", "min_match_tokens"] };
+pub(crate) const LOOKUP: Schema =
+    Schema { name: "tw.lookup", keys: &["name", "min_match_tokens", "memory_tokens", "shared_memory"] };
 
 /// Reads the options of `tw.model{}`.
 pub(crate) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec, TableError> {
@@ -93,5 +94,10 @@ pub(crate) fn lookup(lua: &Lua, table: &Table, _: &Path) -> Result<LookupSpec, T
     if min_match_tokens.is_some_and(|tokens| !(1..=32).contains(&tokens)) {
         return Err(TableError::Refused("'min_match_tokens' in tw.lookup must be from 1 to 32".to_owned()));
     }
-    Ok(LookupSpec { name: fields.name()?, min_match_tokens })
+    Ok(LookupSpec {
+        name: fields.name()?,
+        min_match_tokens,
+        memory_tokens: fields.optional("memory_tokens", "a whole number")?,
+        shared_memory: fields.flag("shared_memory")?,
+    })
 }

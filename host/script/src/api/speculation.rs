@@ -30,7 +30,7 @@ pub(crate) const SPECULATION: Schema = Schema {
 /// Reads the options of `tw.speculation{}`.
 pub(crate) fn spec(lua: &Lua, table: &Table, folder: &Path) -> Result<SpeculationSpec, TableError> {
     let fields = Fields::new(lua, table, &SPECULATION)?;
-    let (target, drafters) = stack::target_and_drafters(lua, &fields, FUNCTION)?;
+    let (target, drafters) = stack::target_and_drafters(lua, &fields, FUNCTION, Some(stack::own_drafters))?;
     let mut settings = stack::driver_settings(lua, &fields, FUNCTION)?;
     stack::number_setting::<u32>(&fields, &mut settings, "max_draft_tokens", 1..=64, FUNCTION)?;
     if let Some(overlap) = fields.optional::<bool>("overlap", "true or false")? {

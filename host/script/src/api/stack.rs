@@ -2,29 +2,57 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 
 use mlua::{FromLua, Lua, Table, Value};
-use tightwad_core::{Backend, SharedBackend, TranslatingBackend};
+use tightwad_core::{Backend, Heads, Lookup, SharedBackend, TranslatingBackend};
 
 use crate::handle::BackendHandle;
 use crate::json::to_json;
-use crate::keys::Fields;
+use crate::keys::{Fields, Schema};
 use crate::table_error::TableError;
 
-/// Reads `target`, `drafters` and `translate`, and checks that the drafters fit the target.
+pub(crate) const HEADS: Schema = Schema { name: "tw.heads", keys: &["target"] };
+
+/// Reads `target`, `drafters` and `translate`, and checks that the drafters fit the target. Without `drafters`,
+/// `default_drafters` gives them, if there is such a function.
 pub(crate) fn target_and_drafters(
     lua: &Lua,
     fields: &Fields<'_>,
     table_name: &str,
+    default_drafters: Option<fn(&SharedBackend) -> Vec<SharedBackend>>,
 ) -> Result<(SharedBackend, Vec<SharedBackend>), TableError> {
     let BackendHandle(target) = fields.required("target", "a backend that verifies, such as tw.model{}")?;
     let expected = "a drafter or a list of drafters";
-    let drafters = backends(lua, fields.required("drafters", expected)?)
-        .ok_or_else(|| format!("'drafters' in {table_name} must be {expected}"))?;
+    let drafters = match (fields.optional("drafters", expected)?, default_drafters) {
+        (None, Some(default_drafters)) => default_drafters(&target),
+        (None, None) => return Err(fields.missing("drafters", expected)),
+        (Some(drafters), _) => {
+            backends(lua, drafters).ok_or_else(|| format!("'drafters' in {table_name} must be {expected}"))?
+        }
+    };
     let translate = fields.flag("translate")?;
     let drafters = check_stack(table_name, target.as_ref(), drafters, translate)?;
     Ok((target, drafters))
+}
+
+/// The drafters that need no other model: the target's own heads, if it has some, and lookup.
+pub(crate) fn own_drafters(target: &SharedBackend) -> Vec<SharedBackend> {
+    let heads = Heads::new(target.clone()).map(|heads| Arc::new(heads) as SharedBackend);
+    heads.into_iter().chain([Arc::new(Lookup::default()) as SharedBackend]).collect()
+}
+
+/// Reads the options of `tw.heads{}`.
+pub(crate) fn heads(lua: &Lua, table: &Table, _: &Path) -> Result<SharedBackend, TableError> {
+    let fields = Fields::new(lua, table, &HEADS)?;
+    let BackendHandle(target) =
+        fields.required("target", "a backend with draft heads, such as tw.model{}")?;
+    let name = target.name().to_owned();
+    let heads = Heads::new(target).ok_or_else(|| {
+        format!("'{name}' has no draft heads: its file has no MTP layers. Use tw.lookup{{}}, or a smaller model of the same family")
+    })?;
+    Ok(Arc::new(heads))
 }
 
 /// Reads `settings`, the named settings for the driver.
@@ -92,11 +120,8 @@ fn check_stack(
     drafters: Vec<SharedBackend>,
     translate: bool,
 ) -> Result<Vec<SharedBackend>, TableError> {
-    if !target.as_target().is_some_and(|target| target.verifies()) {
+    if target.as_target().is_none() {
         let name = target.name();
-        if is_recurrent(target) {
-            return Err(TableError::Refused(format!("'{name}' cannot verify drafts: {RECURRENT_REASON}")));
-        }
         return Err(TableError::Refused(format!(
             "'{name}' cannot verify drafts. Use a tw.model{{}}, a tw.node{{}} or a mode over one as 'target'. A text server can be a target with verify = \"replay\", which is never faster than the server alone"
         )));
@@ -109,24 +134,18 @@ fn check_stack(
     drafters.into_iter().map(|drafter| check_drafter(target, drafter, translate)).collect()
 }
 
-/// The reason why a model with recurrent layers can neither draft nor verify.
-const RECURRENT_REASON: &str =
-    "it has recurrent layers, whose state cannot be rolled back; serve this model without a mode";
-
-fn is_recurrent(backend: &dyn Backend) -> bool {
-    backend.facts().is_some_and(|facts| facts.recurrent)
-}
-
 fn check_drafter(
     target: &dyn Backend,
     drafter: SharedBackend,
     translate: bool,
 ) -> Result<SharedBackend, TableError> {
     let (name, target_name) = (drafter.name().to_owned(), target.name());
+    if drafter.only_target().is_some_and(|only| !std::ptr::addr_eq(Arc::as_ptr(only), target)) {
+        return Err(TableError::Refused(format!(
+            "'{name}' drafts only for its own model, and not for '{target_name}'"
+        )));
+    }
     if drafter.as_drafter().is_none() {
-        if is_recurrent(drafter.as_ref()) {
-            return Err(TableError::Refused(format!("'{name}' cannot draft: {RECURRENT_REASON}")));
-        }
         return Err(TableError::Refused(format!(
             "'{name}' cannot draft; use a tw.model{{}} or tw.lookup{{}} in 'drafters'"
         )));

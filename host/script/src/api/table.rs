@@ -8,7 +8,7 @@ use mlua::{Function, Lua, Table};
 use crate::api::arg::Arguments;
 use crate::api::function_builder::FunctionBuilder;
 use crate::api::nodes::NodeTable;
-use crate::api::{FUNCTIONS, consensus, gate, log, model, nodes, pooling, speculation, text};
+use crate::api::{FUNCTIONS, consensus, gate, log, model, nodes, pooling, speculation, stack, text};
 use crate::factory::Factory;
 use crate::source::{Purpose, Source};
 
@@ -69,6 +69,7 @@ fn functions(lua: &Lua, source: &Arc<Source>, factory: &Arc<dyn Factory>) -> mlu
     let set = |name: &str, function: mlua::Result<Function>| raw.raw_set(name, function?);
     set("model", builder.backend("model", model::model, |f, spec| async move { f.model(spec).await }))?;
     set("lookup", builder.backend("lookup", model::lookup, |f, spec| async move { f.lookup(spec).await }))?;
+    set("heads", builder.backend("heads", stack::heads, |_, heads| async move { Ok(heads) }))?;
     set("node", builder.backend("node", nodes::node, |f, spec| async move { f.node(spec).await }))?;
     set(
         "pooling",
@@ -236,8 +237,8 @@ mod tests {
     async fn speculation_errors_have_users_line() {
         check_errors(&[
             (
-                "tw.speculation{ target = m }",
-                "tw.speculation needs 'drafters': a drafter or a list of drafters",
+                "tw.heads{ target = m }",
+                "'model' has no draft heads: its file has no MTP layers. Use tw.lookup{}, or a smaller model of the same family",
             ),
             (
                 "tw.speculation{ target = m, draft = l }",

@@ -84,6 +84,7 @@ fn check(
         format: format.clone(),
         tools: tools.clone(),
         tool_choice: tool_choice.clone(),
+        owner: None,
         meter: Arc::default(),
     });
     Ok(CheckedRequest {

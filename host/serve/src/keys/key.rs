@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
-use tightwad_core::{KeySpec, Right, sync};
+use tightwad_core::{KeyName, KeySpec, Right, sync};
 use time::{Date, OffsetDateTime, Time};
 
 use crate::keys::rate_limit_headers::LimitHeaders;
@@ -33,6 +33,11 @@ impl Key {
     /// The name.
     pub(crate) fn name(&self) -> &str {
         self.spec.name.as_str()
+    }
+
+    /// The name as the owner of requests.
+    pub(crate) fn owner(&self) -> &KeyName {
+        &self.spec.name
     }
 
     /// True if the key may use `model`.

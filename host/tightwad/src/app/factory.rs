@@ -29,9 +29,6 @@ use tightwad_swarm::net::Seeding;
 use crate::app::metrics::MetricSources;
 use crate::app::pulls::{self, Pulls};
 
-/// The default of `min_match_tokens` of `tw.lookup`.
-const DEFAULT_MIN_MATCH_TOKENS: u32 = 2;
-
 /// Loads models and plugins. Models with equal specifications are shared, so a reload does not load them again.
 pub(crate) struct HostFactory {
     library: Arc<Library>,
@@ -173,7 +170,11 @@ impl Factory for HostFactory {
 
     async fn lookup(&self, spec: LookupSpec) -> Result<SharedBackend, FactoryError> {
         let name = spec.name.unwrap_or_else(|| "lookup".to_owned());
-        Ok(Arc::new(Lookup::new(&name, spec.min_match_tokens.unwrap_or(DEFAULT_MIN_MATCH_TOKENS))))
+        let min_match_tokens = spec.min_match_tokens.unwrap_or(Lookup::DEFAULT_MIN_MATCH_TOKENS);
+        let memory_tokens =
+            spec.memory_tokens.map_or(Lookup::DEFAULT_MEMORY_TOKENS, |tokens| tokens as usize);
+        let lookup = Lookup::new(&name, min_match_tokens).with_memory(memory_tokens, spec.shared_memory);
+        Ok(Arc::new(lookup))
     }
 
     async fn node(&self, spec: NodeBackendSpec) -> Result<SharedBackend, FactoryError> {

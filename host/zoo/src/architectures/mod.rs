@@ -24,7 +24,7 @@ pub(crate) fn build(kind: Kind, source: &TokenizerSource) -> GgufFile {
         builder.embeddings(kind, vocabulary);
     }
     match kind {
-        Kind::Llama => attention::llama(&mut builder),
+        Kind::Llama | Kind::PaddedVocabulary => attention::llama(&mut builder),
         Kind::Qwen3Moe | Kind::Qwen3MoeF16 => attention::qwen3moe(&mut builder, 16, 4, 128),
         Kind::PreTokenizer(pre) => {
             builder.writer.set_pre_tokenizer(pre);

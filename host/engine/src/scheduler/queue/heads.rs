@@ -21,7 +21,10 @@ impl Sequences {
     pub(super) fn propose_with_heads(&mut self, request: HeadRequest, context: &mut BatchContext<'_>) {
         let is_continued = |sequence: &Sequence| {
             let (prompt, output) = sequence.tokens.split_at(sequence.prompt_length);
-            sequence.work.is_none() && !sequence.finished && output == request.output && prompt == &*request.prompt
+            sequence.work.is_none()
+                && !sequence.finished
+                && output == request.output
+                && prompt == &*request.prompt
         };
         let found = self.running.iter().find(|(_, sequence)| is_continued(sequence)).map(|(id, _)| *id);
         if let Some(id) = found {

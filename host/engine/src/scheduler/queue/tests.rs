@@ -5,6 +5,7 @@ use tightwad_zoo::{Kind, Zoo};
 use tokio::sync::mpsc;
 
 use crate::scheduler::queue::*;
+use crate::sizing::Sizing;
 
 /// Runs `test` with a zoo model and its queue, on the test's own thread.
 fn with_queue(kind: Kind, test: impl FnOnce(Sequences, BatchContext<'_>)) {
@@ -15,7 +16,8 @@ fn with_queue(kind: Kind, test: impl FnOnce(Sequences, BatchContext<'_>)) {
     let path = Zoo::new(&models.join("smollm2-135m-instruct.gguf"), &folder).model(kind).unwrap();
     let weights = Weights::load(&path, 0).unwrap();
     let config = EngineConfig { context: 256, slots: 3, threads: 1, ..EngineConfig::default() };
-    let context = BatchContext::new(&weights, &config).unwrap();
+    let context =
+        BatchContext::new(&weights, &config, Sizing::for_model(&weights, &config).rollback).unwrap();
     test(Sequences::new(weights.clone(), &config, Arc::default(), 0.0), context);
 }
 

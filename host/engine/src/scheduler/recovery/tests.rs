@@ -15,6 +15,7 @@ use crate::scheduler::queue::Sequences;
 use crate::scheduler::stats::Stats;
 use crate::session::Session;
 use crate::session_params::SessionParams;
+use crate::sizing::RollbackMemory;
 use crate::weights::Weights;
 
 const MAX_TOKENS: u32 = 24;
@@ -184,11 +185,11 @@ fn start_engine(
     let (weights, stats, has_memory) = (weights.clone(), stats.clone(), has_memory.clone());
     thread::spawn(move || {
         let config = config();
-        let context = BatchContext::new(&weights, &config).unwrap();
+        let context = BatchContext::new(&weights, &config, RollbackMemory::default()).unwrap();
         let sequences = Sequences::new(weights.clone(), &config, stats.clone(), 0.0);
         let restart_backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(5));
         let rebuild = || match has_memory.load(Ordering::Relaxed) {
-            true => BatchContext::new(&weights, &config),
+            true => BatchContext::new(&weights, &config, RollbackMemory::default()),
             false => Err(LoadError::OutOfMemory { slots: 3, context: 256 }),
         };
         run(context, rebuild, &mut EngineState { sequences, command_rx, stats, restart_backoff });

@@ -27,21 +27,22 @@ proptest! {
     #[test]
     fn slots_have_one_owner_and_caches_hold_leased_tokens(
         count in 1..5_u32,
-        recurrent in any::<bool>(),
+        spacing in 1..4_usize,
         events in events(),
     ) {
-        let mut slots = Slots::new(count, recurrent);
+        let mut slots = Slots::new(count);
+        let reusable = |_: usize, common: usize| common - common % spacing;
         let mut caches: Vec<Option<Vec<TokenId>>> = vec![Some(Vec::new()); count as usize];
         for event in events {
             match event {
-                Event::Lease(prompt) => match slots.lease(&prompt) {
+                Event::Lease(prompt) => match slots.lease(&prompt, reusable) {
                     None => prop_assert!(caches.iter().all(Option::is_none), "a slot was free"),
                     Some(lease) => {
                         let source = caches[lease.copy_from.unwrap_or(lease.slot)].clone();
                         let source = source.expect("its source is free");
                         prop_assert!(lease.reused_tokens < prompt.len(), "the last token is evaluated");
                         prop_assert_eq!(&source[..lease.reused_tokens], &prompt[..lease.reused_tokens]);
-                        prop_assert!(!recurrent || lease.reused_tokens == 0 || lease.reused_tokens == source.len());
+                        prop_assert!(lease.reused_tokens.is_multiple_of(spacing));
                         prop_assert!(caches[lease.slot].take().is_some(), "it was taken");
                     }
                 },
