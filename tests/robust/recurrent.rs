@@ -3,11 +3,16 @@
 use serde_json::{Value, json};
 use tightwad_zoo::Kind;
 
-use crate::support::{Server, one_core, zoo_model};
+use crate::support::{Node, Server, lua_workers, one_core, start_workers, zoo_model};
+
+/// With snapshots, with snapshots and heads, and without both. The tests of the engine cover the other architectures.
+const KINDS: [Kind; 3] = [Kind::Lfm2, Kind::Qwen35Mtp, Kind::Mamba2];
+/// The memory per worker with which these models need two workers.
+const WORKER_MEMORY: [&str; 3] = ["14M", "18M", "13M"];
 
 fn script(kind: Kind) -> String {
     format!(
-        "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ {} = tw.model {{ path = \"{}\", slots = 1, threads = 1 }} }} }}",
+        "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ [\"{}\"] = tw.model {{ path = \"{}\", slots = 1, threads = 1 }} }} }}",
         kind.name(),
         zoo_model(kind).display()
     )
@@ -27,7 +32,7 @@ async fn ask(server: &Server, model: &str, messages: &[Value]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn recurrent_model_answers_each_request_like_a_fresh_host() {
     let _permit = one_core();
-    for kind in Kind::RECURRENT {
+    for kind in KINDS {
         let model = kind.name();
         let system = message("system", "You answer questions about the sea in short sentences.");
         let first = vec![system.clone(), message("user", "How deep is it?")];
@@ -59,7 +64,7 @@ async fn recurrent_model_answers_each_request_like_a_fresh_host() {
 #[tokio::test(flavor = "multi_thread")]
 async fn modes_over_a_recurrent_model_answer_like_the_model() {
     let _permit = one_core();
-    for kind in Kind::RECURRENT {
+    for kind in KINDS.into_iter().chain([Kind::Glm4Moe]) {
         let path = zoo_model(kind);
         let model = |name: &str| {
             format!(
@@ -72,7 +77,7 @@ async fn modes_over_a_recurrent_model_answer_like_the_model() {
 local target, drafter = {}, {}
 return tw.serve {{ models = {{
   plain = target,
-  lookup = tw.speculation {{ target = target, drafters = tw.lookup {{}} }},
+  own = tw.speculation {{ target = target }},
   drafted = tw.speculation {{ target = target, drafters = {{ drafter, tw.lookup {{}} }} }},
 }} }}"#,
             model("target"),
@@ -81,11 +86,56 @@ return tw.serve {{ models = {{
         let mut conversation = vec![message("user", "Tell me about the sea, the sea, the sea, the sea.")];
         for turn in 0..3 {
             let plain = ask(&server, "plain", &conversation).await;
-            for mode in ["lookup", "drafted"] {
+            for mode in ["own", "drafted"] {
                 assert_eq!(ask(&server, mode, &conversation).await, plain, "{kind:?}, {mode}, turn {turn}");
             }
             conversation.push(message("assistant", &plain));
             conversation.push(message("user", &format!("And then? {turn}")));
         }
+    }
+}
+
+/// The model on this machine, on a node, and over two workers that need each other's memory.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and iproute2"]
+async fn recurrent_model_answers_alike_here_on_a_node_and_in_a_pool() {
+    let _permit = one_core();
+    for (kind, memory) in KINDS.into_iter().zip(WORKER_MEMORY) {
+        let path = zoo_model(kind);
+        let node = Node::start(&[("m", &path)], &["--threads", "1", "--context", "1024"]);
+        let workers = start_workers(2, &["--max-memory", memory]).await;
+        let server = Server::start(&format!(
+            r#"local tw = require "tightwad"
+local node = tw.node {{ url = "{1}", name = "node" }}
+local pool = tw.pooling {{ model = "{0}", name = "pool", include_host = false, context = 1024, slots = 2, workers = {{ {2} }} }}
+return tw.serve {{ models = {{
+  plain = tw.model {{ path = "{0}", slots = 1, threads = 1, context = 1024 }},
+  node = tw.speculation {{ target = node }},
+  pool = tw.speculation {{ target = pool }},
+}} }}"#,
+            path.display(),
+            node.url(),
+            lua_workers(&workers)
+        ));
+        let mut conversation = vec![message("user", "Tell me about the sea, the sea, the sea, the sea.")];
+        for turn in 0..2 {
+            let plain = ask(&server, "plain", &conversation).await;
+            for place in ["node", "pool"] {
+                assert_eq!(ask(&server, place, &conversation).await, plain, "{kind:?}, {place}, turn {turn}");
+            }
+            conversation.push(message("assistant", &plain));
+            conversation.push(message("user", "And then?"));
+        }
+        let (_, status) = server.get("/v1/tightwad/status").await;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let pool = status["models"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|model| model["assignments"].is_array())
+            .unwrap();
+        let assignments = pool["assignments"].as_array().unwrap().iter();
+        let holders = assignments.filter(|assignment| assignment["layers"].as_u64() > Some(0)).count();
+        assert_eq!(holders, 2, "{kind:?}: {pool}");
     }
 }

@@ -51,8 +51,10 @@ pub(crate) struct Passes {
     prompt_tokens: u32,
     prefill_time: Duration,
     token_time: Duration,
-    /// Time of a verification by draft length.
+    /// Time of a verification by draft length. The target rejects the draft, and returns to its state before it.
     verification_times: Vec<(usize, Duration)>,
+    /// Time of a verification whose draft the target accepts, for each of [`DRAFT_LENGTHS`].
+    accepted_times: Vec<Duration>,
 }
 
 impl Passes {
@@ -78,6 +80,7 @@ impl Passes {
             prefill_time,
             token_time: Duration::MAX,
             verification_times: Vec::new(),
+            accepted_times: Vec::new(),
         };
         // The target accepts none of these unlikely tokens, so each pass commits one token.
         let junk: Vec<u32> = (0..64).map(|index| 1000 + 7 * index).collect();
@@ -94,6 +97,8 @@ impl Passes {
                 length => passes.verification_times.push((length, min_time)),
             }
         }
+        drop(opened);
+        passes.accepted_times = accepted_times(target, &request).await?;
         Ok(passes)
     }
 
@@ -106,7 +111,15 @@ impl Passes {
             "prompt_tokens": self.prompt_tokens, "prefill_tokens_per_second": self.prefill_rate(),
             "token_ms": self.token_time.as_secs_f64() * 1e3,
             "verify_ms": verification_times.collect::<serde_json::Map<_, _>>(),
+            "rejection_in_tokens": self.rejection_costs(),
         })
+    }
+
+    /// The additional time of a rejection by draft length, in passes of one token.
+    fn rejection_costs(&self) -> Vec<f64> {
+        let both = self.verification_times.iter().zip(&self.accepted_times);
+        let more = both.map(|((_, rejected), accepted)| rejected.as_secs_f64() - accepted.as_secs_f64());
+        more.map(|seconds| seconds / self.token_time.as_secs_f64()).collect()
     }
 
     /// Tokens per second of the prefill.
@@ -127,6 +140,36 @@ impl fmt::Display for Passes {
         for (length, time) in &self.verification_times {
             write!(f, " {length}: {:.1}", milliseconds(time))?;
         }
-        write!(f, " ms")
+        write!(f, " ms; a rejection adds")?;
+        for ((length, _), cost) in self.verification_times.iter().zip(self.rejection_costs()) {
+            write!(f, " {length}: {cost:.2}")?;
+        }
+        write!(f, " passes of one token")
     }
+}
+
+/// The times of verifications that accept their drafts, for each of [`DRAFT_LENGTHS`].
+async fn accepted_times(target: &SharedBackend, request: &Arc<Request>) -> Result<Vec<Duration>> {
+    let needed: usize = 1 + DRAFT_LENGTHS.iter().map(|length| REPETITIONS * (length + 1)).sum::<usize>();
+    let mut session = target.target()?.open_target(request, None).await?.session;
+    session.decode(u32::try_from(needed)?).await?;
+    let mut answer: Vec<u32> = Vec::new();
+    while let Some(step) = session.step().await? {
+        answer.extend(step.committed.iter().map(|committed| committed.token));
+    }
+    drop(session);
+    let mut session = target.target()?.open_target(request, None).await?.session;
+    session.verify(&Draft::default()).await?;
+    let (mut done, mut times) = (1, Vec::new());
+    for length in DRAFT_LENGTHS {
+        let mut min_time = Duration::MAX;
+        for _ in 0..REPETITIONS {
+            let draft = Draft::from_paths([answer.get(done..done + length).unwrap_or_default().to_vec()]);
+            let start = Instant::now();
+            done += session.verify(&draft).await?.committed.len();
+            min_time = min_time.min(start.elapsed());
+        }
+        times.push(min_time);
+    }
+    Ok(times)
 }

@@ -3,6 +3,7 @@
 use crate::config::EngineConfig;
 use crate::memory::available_for_caches;
 use crate::pool;
+use crate::pool::shape::POOL_SNAPSHOTS;
 use crate::weights::Weights;
 
 /// Number of slots, if memory allows.
@@ -60,6 +61,8 @@ struct MemoryBudget {
     cache_bytes_per_token: u64,
     /// Bytes of the recurrent state of one sequence.
     state_bytes: u64,
+    /// True if the workers of a pool hold the states.
+    pooled: bool,
     /// Bytes available for caches; `None`: unknown.
     available_bytes: Option<u64>,
 }
@@ -72,6 +75,7 @@ impl Sizing {
             trained_context: weights.trained_context(),
             cache_bytes_per_token: layers().map(|layer| layer.cache_bytes_per_token).sum(),
             state_bytes: layers().map(|layer| layer.state_bytes).sum(),
+            pooled: weights.is_pooled(),
             available_bytes: match pool::device() {
                 Ok(device) if device.is_gpu && !config.shares_cpu() => Some(device.free_bytes),
                 _ => available_for_caches(weights.size_bytes()),
@@ -115,10 +119,11 @@ impl MemoryBudget {
             return RollbackMemory::default();
         }
         let available = self.available_bytes.unwrap_or(u64::MAX);
-        let snapshots = (available / 100 * MAX_SNAPSHOT_PERCENT / states).min(MAX_SNAPSHOTS);
+        let affordable = available / 100 * MAX_SNAPSHOT_PERCENT / states;
+        let snapshots = if self.pooled { POOL_SNAPSHOTS } else { affordable.min(MAX_SNAPSHOTS) as u32 };
         let checkpoints =
             (available / 100 * MAX_CHECKPOINT_PERCENT).min(states.saturating_mul(MAX_CHECKPOINTS));
-        RollbackMemory { snapshots: snapshots as u32, checkpoint_bytes: checkpoints }
+        RollbackMemory { snapshots, checkpoint_bytes: checkpoints }
     }
 
     /// Bytes of the recurrent states of `slots` sequences, with all that rollbacks need.
@@ -155,7 +160,13 @@ mod tests {
 
     fn budget(trained_context: u32, cache_bytes_per_token: u64, available_bytes: u64) -> MemoryBudget {
         let available_bytes = Some(available_bytes);
-        MemoryBudget { trained_context, cache_bytes_per_token, state_bytes: 0, available_bytes }
+        MemoryBudget {
+            trained_context,
+            cache_bytes_per_token,
+            state_bytes: 0,
+            pooled: false,
+            available_bytes,
+        }
     }
 
     fn choose(budget: MemoryBudget, context: u32, slots: u32) -> (u32, u32) {
@@ -207,6 +218,8 @@ mod tests {
         let small = MemoryBudget { available_bytes: Some(2 * GIB), ..large };
         assert_eq!(small.choose(0, 4).rollback.snapshots, 1);
         assert_eq!(small.choose(0, 8).rollback.snapshots, 0);
+        let pooled = MemoryBudget { pooled: true, ..small };
+        assert_eq!(pooled.choose(0, 8).rollback.snapshots, POOL_SNAPSHOTS);
         assert_eq!(budget(8192, 23_040, 20 * GIB).choose(0, 0).rollback, RollbackMemory::default());
     }
 }

@@ -170,6 +170,11 @@ impl Weights {
         if self.pooled { (0, 0) } else { (self.size_bytes(), cache_bytes) }
     }
 
+    /// True if some layers lie on other machines.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
     /// True for models with recurrent layers (Mamba, LFM2, Qwen3.5, ...). Their state cannot be cut at any token.
     #[must_use]
     pub fn has_recurrent_state(&self) -> bool {

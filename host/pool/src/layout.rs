@@ -86,7 +86,7 @@ pub struct LayerAssignment {
     pub layers: u32,
     /// The size of the layers' weights in bytes.
     pub weights: u64,
-    /// The size of the layers' KV cache for all sequences, in bytes.
+    /// The size of the layers' KV cache and recurrent states for all sequences, in bytes.
     pub cache: u64,
     /// True when the machine also holds the output layer.
     pub output: bool,
@@ -112,10 +112,9 @@ pub(crate) fn context_candidates(spec: &PoolSpec, model: &ModelShape) -> Vec<u32
 /// The shape of the model for sequences of `context` tokens.
 pub(crate) fn shape(spec: &PoolSpec, model: &ModelShape, context: u32) -> Shape {
     let context = u64::from(context.next_multiple_of(CONTEXT_MULTIPLE));
-    let tokens = context * u64::from(spec.slots);
     let layer = |layer: &LayerShape| Layer {
         weights: layer.weight_bytes,
-        cache: layer.cache_bytes_per_token * tokens,
+        cache: layer.pooled_cache_bytes(context, spec.slots),
     };
     let row = u64::from(model.embedding_length) * 8 + u64::from(model.feed_forward_length) * 3;
     // Flash attention needs its mask in 32 and 16 bits. Without it, each head needs the scores of each row.

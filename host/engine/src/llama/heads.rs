@@ -13,6 +13,7 @@ use llama_cpp_sys_2::{
 use tightwad_core::TokenId;
 
 use crate::llama::context::{ContextParams, LlamaContext};
+use crate::runtime;
 
 /// A token with the hidden state of the position before it.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,7 @@ pub(crate) struct HeadRow<'a> {
 pub(crate) struct HeadContext<'a> {
     batch: HeadBatch,
     context: LlamaContext<'a>,
+    shares_cpu: bool,
 }
 
 /// Owns a batch of rows with hidden states.
@@ -44,13 +46,14 @@ impl Drop for HeadBatch {
 }
 
 impl<'a> HeadContext<'a> {
-    /// A context of the heads of `model`. `None` if the model has none, or if there is not enough memory.
-    pub(crate) fn new(model: &'a LlamaModel, params: ContextParams) -> Option<Self> {
+    /// A context of the heads of `model`. `shares_cpu`: its passes do not run beside those of other models. `None` if the
+    /// model has no heads, or if there is not enough memory.
+    pub(crate) fn new(model: &'a LlamaModel, params: ContextParams, shares_cpu: bool) -> Option<Self> {
         let mut context = LlamaContext::new(model, ContextParams { heads: true, snapshots: 0, ..params })?;
         context.keep_hidden_states(true);
         // SAFETY: the context is live.
         let batch = NonNull::new(unsafe { llama_batch_ext_init(context.as_ptr()) })?;
-        Some(Self { batch: HeadBatch(batch), context })
+        Some(Self { batch: HeadBatch(batch), context, shares_cpu })
     }
 
     /// Runs one forward pass over `rows`. Returns false if llama.cpp refuses it.
@@ -69,12 +72,12 @@ impl<'a> HeadContext<'a> {
         });
         let context = self.context.as_ptr();
         // SAFETY: both are live, and the context is borrowed mutably.
-        added
-            && unsafe {
-                let code = llama_process(context, LLAMA_PROCESS_TYPE_DECODE, batch);
-                llama_synchronize(context);
-                code == 0
-            }
+        let decode = || unsafe {
+            let code = llama_process(context, LLAMA_PROCESS_TYPE_DECODE, batch);
+            llama_synchronize(context);
+            code == 0
+        };
+        added && if self.shares_cpu { runtime::with_cpu_lock(decode) } else { decode() }
     }
 
     /// The logits of row `row` of the last pass.

@@ -30,6 +30,21 @@ pub struct LayerShape {
     pub state_bytes: u64,
 }
 
+/// The number of snapshots of each sequence's recurrent state in a pool. The workers lend their memory, so it does not
+/// depend on that of the host.
+pub(crate) const POOL_SNAPSHOTS: u32 = 4;
+
+impl LayerShape {
+    /// Bytes of the layer's cache in a pool with `slots` sequences of `context` tokens: keys and values, and recurrent
+    /// states with their snapshots.
+    #[must_use]
+    pub fn pooled_cache_bytes(&self, context: u64, slots: u32) -> u64 {
+        let states = self.state_bytes.saturating_mul(1 + u64::from(POOL_SNAPSHOTS));
+        let tokens = self.cache_bytes_per_token.saturating_mul(context);
+        tokens.saturating_add(states).saturating_mul(u64::from(slots))
+    }
+}
+
 /// The sizes of a model that matter for its placement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelShape {

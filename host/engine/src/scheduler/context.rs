@@ -155,7 +155,7 @@ impl<'a> BatchContext<'a> {
         if self.heads.is_some() || self.weights.head_count() == 0 {
             return;
         }
-        let Some(context) = HeadContext::new(&self.weights.model, self.params) else {
+        let Some(context) = HeadContext::new(&self.weights.model, self.params, self.shares_cpu) else {
             tracing::warn!("there is not enough memory for the model's draft heads; they do not draft");
             return;
         };

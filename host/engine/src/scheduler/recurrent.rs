@@ -14,7 +14,9 @@ use crate::scheduler::checkpoints::{Checkpoint, Checkpoints, Purpose};
 use crate::scheduler::context::Row;
 
 /// The number of tokens between two checkpoints of a conversation.
-const CHECKPOINT_INTERVAL: usize = 256;
+pub(crate) const CHECKPOINT_INTERVAL: usize = 256;
+/// The number of tokens from which on a checkpoint of a conversation pays. Fewer are soon evaluated again.
+pub(crate) const MIN_SAVED_TOKENS: usize = 64;
 
 /// The recurrent states of all slots.
 pub(crate) struct RecurrentStates {
@@ -138,7 +140,8 @@ impl RecurrentStates {
         let is_saved = saved.is_some_and(|(at, kept)| {
             at == position && (kept == Purpose::Conversation || purpose == Purpose::Round)
         });
-        if position == 0 || is_saved || self.slots[slot].is_unknown {
+        let is_short = purpose == Purpose::Conversation && position < MIN_SAVED_TOKENS;
+        if position == 0 || is_short || is_saved || self.slots[slot].is_unknown {
             return;
         }
         let memory = if purpose == Purpose::Round { self.checkpoints.take_round(slot) } else { Vec::new() };

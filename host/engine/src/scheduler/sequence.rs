@@ -15,6 +15,7 @@ use crate::sampling::history::History;
 use crate::sampling::sampler::{SampleContext, SampledToken, Sampler};
 use crate::scheduler::command::Work;
 use crate::scheduler::context::{BatchContext, Row};
+use crate::scheduler::recurrent::{CHECKPOINT_INTERVAL, MIN_SAVED_TOKENS};
 use crate::scheduler::rows::{MAX_PENDING_ROWS, score_chunk};
 use crate::scheduler::think_time::ThinkTime;
 use crate::session_params::SessionParams;
@@ -242,13 +243,19 @@ impl Sequence {
         }
     }
 
-    /// The number of rows of the next part of the prompt, at most `max_rows`. A recurrent state is saved before the last
-    /// tokens of the prompt: the next turn of a conversation often changes them.
+    /// The number of rows of the next part of the prompt, at most `max_rows`. A part of a model with recurrent layers ends
+    /// where a later request may begin: at each interval, and before the last tokens of the prompt, which the next turn of
+    /// a conversation often changes.
     pub(crate) fn prefill_rows(&self, max_rows: usize) -> usize {
         let end = self.tokens.len() - 1;
+        if !self.is_recurrent {
+            return (end - self.evaluated).min(max_rows);
+        }
         let before_tail = end.saturating_sub(TAIL_TOKENS);
-        let stop = if self.is_recurrent && self.evaluated < before_tail { before_tail } else { end };
-        (stop - self.evaluated).min(max_rows)
+        let is_before_tail = self.evaluated < before_tail && before_tail >= MIN_SAVED_TOKENS;
+        let next_interval = (self.evaluated / CHECKPOINT_INTERVAL + 1) * CHECKPOINT_INTERVAL;
+        let stop = if is_before_tail { before_tail } else { end };
+        (stop.min(next_interval) - self.evaluated).min(max_rows)
     }
 
     /// Saves the recurrent state after a part of the prompt, where a later request may begin.

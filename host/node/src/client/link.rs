@@ -288,8 +288,14 @@ impl Link {
                 CallError::Refused(BackendError::Busy { backend: self.name.clone(), message })
             }
             StatusCode::UNAUTHORIZED => {
-                let message =
-                    "it does not accept this token: set `token` to the one that it was started with";
+                let message = match self.token {
+                    Some(_) => {
+                        "it does not accept this token: set `token` to the one that it was started with"
+                    }
+                    None => {
+                        "it needs a token: set `token` to the one that it was started with, or run `tightwad pair`"
+                    }
+                };
                 CallError::Refused(BackendError::failed(&self.name, message))
             }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {

@@ -202,9 +202,12 @@ async fn wrong_token_is_a_clear_error() {
     let token = Token::new("right").unwrap();
     let model = Arc::new(FakeModel::new());
     let node = FakeNode::with_models([("model", model)], Some(token.clone()), Clock::default()).await;
-    for wrong in [None, Some(Token::new("wrong").unwrap())] {
+    let wrong = Some(Token::new("wrong").unwrap());
+    for (wrong, expected) in [
+        (None, "it needs a token: set `token` to the one that it was started with, or run `tightwad pair`"),
+        (wrong, "it does not accept this token: set `token` to the one that it was started with"),
+    ] {
         let error = Node::connect(&NodeSpec { token: wrong, ..node.spec() }).await.err().unwrap().to_string();
-        let expected = "it does not accept this token: set `token` to the one that it was started with";
         assert!(error.ends_with(expected), "{error}");
     }
     let backend = Node::connect(&NodeSpec { token: Some(token), ..node.spec() }).await.unwrap();

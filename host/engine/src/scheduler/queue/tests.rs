@@ -74,10 +74,9 @@ fn failed_pass_fails_only_the_faulty_sequence() {
             for _ in 0..10 {
                 sequences.run_pass(&mut context);
             }
-            // A gap before the next row makes llama.cpp reject the whole batch.
+            // A token outside the vocabulary makes llama.cpp reject the whole batch.
             let faulty = sequences.running.get_mut(&2).unwrap();
-            faulty.tokens.extend([7, 7]);
-            faulty.evaluated += 2;
+            faulty.tokens.push(context.vocabulary);
             while sequences.run_pass(&mut context) {}
             let [first, second, third] = &mut streams;
             assert_eq!(received_tokens(first).0, truths[0], "{kind:?}");
