@@ -6,6 +6,7 @@
 //! Invariant: `index` maps each run of `min_match_tokens` tokens to the positions in `tokens` where the run ends, in
 //! rising order.
 
+mod matching;
 mod memory;
 
 use std::collections::HashMap;
@@ -16,14 +17,13 @@ use async_trait::async_trait;
 use crate::api_key::KeyName;
 use crate::backend::{Backend, DrafterSource};
 use crate::error::BackendError;
+use crate::lookup::matching::common_end;
 use crate::lookup::memory::{Memory, RememberedText};
 use crate::session::{Device, DraftCost, Drafter, PreparedRequest};
 use crate::tokens::{Proposal, TokenId};
 
 /// The maximum number of earlier matches that are compared, the latest first.
 const MAX_CANDIDATES: usize = 64;
-/// The maximum length of a match in tokens. Longer matches count as this long.
-const MAX_MATCH_TOKENS: usize = 64;
 
 /// A drafter that copies from the prompt, the output and earlier requests.
 pub struct Lookup {
@@ -214,12 +214,6 @@ impl IndexedTokens {
     fn common_length(&self, a: usize, b: usize) -> usize {
         common_end(&self.tokens[..a], &self.tokens[..b])
     }
-}
-
-/// The number of equal tokens at the ends of `a` and `b`.
-fn common_end(a: &[TokenId], b: &[TokenId]) -> usize {
-    let pairs = a.iter().rev().zip(b.iter().rev());
-    pairs.take(MAX_MATCH_TOKENS).take_while(|(x, y)| x == y).count()
 }
 
 /// Proposals of `tokens` after a match of `match_tokens` tokens, up to the first one that is too improbable.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::api_key::KeyName;
-use crate::lookup::common_end;
+use crate::lookup::matching::{MAX_MATCH_TOKENS, common_end};
 use crate::sync;
 use crate::tokens::TokenId;
 
@@ -121,7 +121,7 @@ impl RememberedText {
 
 /// The last tokens, backwards, as far as matches are compared.
 fn backwards(tokens: &[TokenId]) -> impl Iterator<Item = &TokenId> {
-    tokens.iter().rev().take(super::MAX_MATCH_TOKENS)
+    tokens.iter().rev().take(MAX_MATCH_TOKENS)
 }
 
 #[cfg(test)]

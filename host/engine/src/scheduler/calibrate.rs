@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tightwad_core::TokenId;
 
 use crate::error::{LoadError, SessionError};
-use crate::scheduler::context::{BatchContext, Row};
+use crate::scheduler::context::BatchContext;
+use crate::scheduler::rows::Row;
 use crate::scheduler::stats::Stats;
 
 /// Tokens that the passes compare. Many kernels take another path above 8 rows.

@@ -56,7 +56,6 @@ impl Checkpoints {
     pub(crate) fn add(&mut self, slot: usize, checkpoint: Checkpoint) {
         self.cut(slot, checkpoint.position.saturating_sub(1));
         if checkpoint.purpose == Purpose::Round {
-            // Its memory is large, so it is worth reusing.
             drop(self.take_round(slot));
         }
         let bytes = checkpoint.state.len() as u64;
@@ -68,7 +67,7 @@ impl Checkpoints {
         while self.bytes > self.max_bytes && self.drop_one(slot) {}
     }
 
-    /// The memory of the slot's last [`Purpose::Round`] checkpoint, which goes; empty if there is none.
+    /// Drops the slot's checkpoint of [`Purpose::Round`], and returns its memory for the next one; empty if there is none.
     pub(crate) fn take_round(&mut self, slot: usize) -> Vec<u8> {
         let checkpoints = &mut self.slots[slot];
         let index = checkpoints.iter().position(|checkpoint| checkpoint.purpose == Purpose::Round);

@@ -1,7 +1,5 @@
 //! A llama.cpp context with its batch.
 
-use tightwad_core::TokenId;
-
 use crate::config::EngineConfig;
 use crate::error::{LoadError, SessionError};
 use crate::llama::batch::Batch;
@@ -10,21 +8,10 @@ use crate::llama::heads::HeadContext;
 use crate::scheduler::checkpoints::Purpose;
 use crate::scheduler::heads::Heads;
 use crate::scheduler::recurrent::RecurrentStates;
+use crate::scheduler::rows::{MAX_ROWS, Row};
 use crate::sizing::RollbackMemory;
 use crate::weights::Weights;
 use crate::{llama, runtime};
-
-/// The maximum number of rows of one forward pass.
-pub(crate) const MAX_ROWS: usize = 512;
-
-/// One row of a forward pass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Row {
-    pub slot: usize,
-    pub position: usize,
-    pub token: TokenId,
-    pub logits: bool,
-}
 
 /// A llama.cpp context. On a CPU, passes of different models run one at a time.
 pub(crate) struct BatchContext<'a> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::scheduler::context::{MAX_ROWS, Row};
+use crate::scheduler::rows::{MAX_ROWS, Row};
 use crate::scheduler::sequence::Sequence;
 
 /// Target duration of a pass with prefill rows. This target bounds the delay of other sequences and the time

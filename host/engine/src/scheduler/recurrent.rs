@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::llama::context::LlamaContext;
 use crate::scheduler::checkpoints::{Checkpoint, Checkpoints, Purpose};
-use crate::scheduler::context::Row;
+use crate::scheduler::rows::Row;
 
 /// The number of tokens between two checkpoints of a conversation.
 pub(crate) const CHECKPOINT_INTERVAL: usize = 256;

@@ -14,9 +14,9 @@ use crate::error::SessionError;
 use crate::sampling::history::History;
 use crate::sampling::sampler::{SampleContext, SampledToken, Sampler};
 use crate::scheduler::command::Work;
-use crate::scheduler::context::{BatchContext, Row};
+use crate::scheduler::context::BatchContext;
 use crate::scheduler::recurrent::{CHECKPOINT_INTERVAL, MIN_SAVED_TOKENS};
-use crate::scheduler::rows::{MAX_PENDING_ROWS, score_chunk};
+use crate::scheduler::rows::{MAX_PENDING_ROWS, Row, score_chunk};
 use crate::scheduler::think_time::ThinkTime;
 use crate::session_params::SessionParams;
 
@@ -217,10 +217,7 @@ impl Sequence {
 
     /// Cuts the tokens to `length`, and the cache with them.
     pub(crate) fn truncate(&mut self, length: usize, context: &mut BatchContext<'_>) {
-        let removed = self.tokens.len() - length;
-        for token in self.tokens.drain(length..) {
-            self.history.pop(token);
-        }
+        let removed = self.take_tokens_after(length).len();
         if let Some(constraint) = &mut self.constraint
             && constraint.rollback(removed).is_err()
         {
@@ -228,6 +225,13 @@ impl Sequence {
             self.constraint = None;
         }
         self.truncate_cache(length, context);
+    }
+
+    /// Takes the tokens after the first `length` ones, without their cache and their part of the constraint.
+    pub(crate) fn take_tokens_after(&mut self, length: usize) -> Vec<TokenId> {
+        let taken: Vec<TokenId> = self.tokens.drain(length..).collect();
+        taken.iter().for_each(|token| self.history.pop(*token));
+        taken
     }
 
     /// Makes the last token pending, for work that needs its logits again.

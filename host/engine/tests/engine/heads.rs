@@ -122,3 +122,24 @@ async fn heads_without_a_session_propose_nothing() {
     let plain = load(Kind::Llama, 1);
     assert!(plain.propose_with_heads(prompt(1).into(), Vec::new(), 4, 0.0).await.unwrap().is_empty());
 }
+
+/// A drafter that looks on while its target decodes proposes as if the target had stopped there.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_propose_after_earlier_tokens_of_a_decode() {
+    let engine = load(Kind::Constructed { damage_percent: 0 }, 1);
+    let cycle = TokenCycle::new(engine.weights().vocabulary_size(), 0);
+    let truth = generate(&engine, params_for(prompt(6), 0.0, 60)).await;
+    let mut session = engine.open(params_for(prompt(6), 0.0, 60)).await.unwrap();
+    let mut steps = session.decode(60).unwrap();
+    let mut output = Vec::new();
+    while let Some(step) = steps.recv().await {
+        output.extend(step.unwrap().committed.iter().map(|committed| committed.token));
+        let proposals = engine.propose_with_heads(prompt(6).into(), output.clone(), 3, 0.0).await.unwrap();
+        let mut last = output[output.len() - 1];
+        for proposal in proposals {
+            last = cycle.next(last);
+            assert_eq!(proposal.token, last, "after {} tokens", output.len());
+        }
+    }
+    assert_eq!(output, truth);
+}

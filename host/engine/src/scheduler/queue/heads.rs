@@ -1,6 +1,6 @@
 //! Proposals of the model's draft heads after a running sequence.
 
-use tightwad_core::{Proposal, TokenId};
+use tightwad_core::Proposal;
 
 use crate::scheduler::command::HeadRequest;
 use crate::scheduler::context::BatchContext;
@@ -16,15 +16,12 @@ impl Sequences {
         context.enable_heads();
     }
 
-    /// Replies with proposals after the sequence that has the request's tokens. Without such a sequence, or while it has
-    /// work, the reply is empty: then its target decodes.
+    /// Replies with proposals after the sequence that begins with the request's tokens: it may be ahead, while it decodes.
+    /// Without such a sequence the reply is empty.
     pub(super) fn propose_with_heads(&mut self, request: HeadRequest, context: &mut BatchContext<'_>) {
         let is_continued = |sequence: &Sequence| {
             let (prompt, output) = sequence.tokens.split_at(sequence.prompt_length);
-            sequence.work.is_none()
-                && !sequence.finished
-                && output == request.output
-                && prompt == &*request.prompt
+            !sequence.finished && output.starts_with(&request.output) && prompt == &*request.prompt
         };
         let found = self.running.iter().find(|(_, sequence)| is_continued(sequence)).map(|(id, _)| *id);
         if let Some(id) = found {
@@ -40,28 +37,38 @@ impl Sequences {
     }
 }
 
-/// The proposals after `sequence`, which stays as it is. `None` if the heads do not know its hidden state.
+/// The proposals after the request's tokens, as if `sequence` had no others. It stays as it is. `None` if the heads do not
+/// know the hidden state there.
 fn propose_after(
     sequence: &mut Sequence,
     request: &HeadRequest,
     context: &mut BatchContext<'_>,
     verify_context: &mut VerifyContext,
 ) -> Option<Vec<Proposal>> {
-    let (slot, length, last) = (sequence.slot, sequence.tokens.len(), *sequence.tokens.last()?);
-    let max = request.max.min(sequence.remaining_tokens().saturating_sub(1) as u32) as usize;
-    let heads = context.heads().filter(|_| sequence.pending_tokens() == 1 && max > 0)?;
+    let length = sequence.prompt_length + request.output.len();
+    let (slot, last) = (sequence.slot, *sequence.tokens.get(length.checked_sub(1)?)?);
+    let heads = context.heads().filter(|_| length <= sequence.evaluated + 1)?;
     let constraint = sequence.constraint.clone();
+    let later_tokens = sequence.take_tokens_after(length);
+    if let Some(constraint) = &mut sequence.constraint
+        && constraint.rollback(later_tokens.len()).is_err()
+    {
+        // The drafts are merely worse without it.
+        sequence.constraint = None;
+    }
+    let max = request.max.min(sequence.remaining_tokens().saturating_sub(1) as u32) as usize;
     let mut proposals: Vec<Proposal> = Vec::new();
-    let mut is_ready = heads.begin(slot, length - 1, last);
-    while is_ready && proposals.len() < max {
+    let mut is_ready = max > 0 && heads.begin(slot, length - 1, last);
+    while is_ready {
         let next = propose::next(sequence, heads.logits(), request.min_probability, verify_context);
         let Some(proposal) = next.filter(|proposal| sequence.push(proposal.token).is_ok()) else { break };
         proposals.push(proposal);
         is_ready = proposals.len() < max && heads.advance(slot, sequence.tokens.len() - 1, proposal.token);
     }
     heads.end(slot);
-    let proposed: Vec<TokenId> = sequence.tokens.drain(length..).collect();
-    proposed.into_iter().rev().for_each(|token| sequence.history.pop(token));
+    sequence.take_tokens_after(length);
+    sequence.tokens.extend(&later_tokens);
+    later_tokens.iter().for_each(|token| sequence.history.push(*token));
     sequence.constraint = constraint;
     Some(proposals)
 }
