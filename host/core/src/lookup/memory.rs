@@ -8,7 +8,7 @@ use crate::lookup::matching::{MAX_MATCH_TOKENS, common_end};
 use crate::sync;
 use crate::tokens::TokenId;
 
-/// The minimum length of a match in an earlier request. Shorter ones are often accidental in so many tokens.
+/// The minimum length of a match in an earlier request. Among thousands of tokens, shorter ones are often accidental.
 const MIN_MATCH_TOKENS: usize = 4;
 
 /// The texts of earlier requests, by the API key of their client. Clones share the texts.
