@@ -39,7 +39,7 @@ pub(crate) struct Speed {
     /// Sampling temperature. 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
-    /// Also measures lookup with these fixed draft lengths.
+    /// Also measures lookup and the model's own heads with these fixed draft lengths.
     #[arg(long, value_delimiter = ',')]
     fixed_draft_tokens: Vec<u32>,
     /// Prints JSON.
@@ -71,18 +71,21 @@ impl Speed {
             ("lookup with memory", memory),
             ("useless", Arc::new(Useless) as SharedBackend),
         ];
-        if let Some(heads) = Heads::new(plain.clone()) {
-            drafters.push(("heads", Arc::new(heads)));
-        }
+        let heads = Heads::new(plain.clone()).map(|heads| Arc::new(heads) as SharedBackend);
+        drafters.extend(heads.clone().map(|heads| ("heads", heads)));
         if let Some(path) = &self.drafter {
             drafters.push(("draft model", load_model(factory, path, None).await?));
         }
         for (name, drafter) in drafters {
             contestants.push(Contestant::new(name, stack(factory, &plain, drafter, Value::Null).await?));
         }
-        for length in &self.fixed_draft_tokens {
-            let backend = stack(factory, &plain, lookup.clone(), json!({"fixed_draft": length})).await?;
-            contestants.push(Contestant::new(&format!("lookup, always {length}"), backend));
+        for (name, drafter) in [("lookup", Some(lookup)), ("heads", heads)] {
+            let Some(drafter) = drafter else { continue };
+            for length in &self.fixed_draft_tokens {
+                let settings = json!({"fixed_draft": length});
+                let backend = stack(factory, &plain, drafter.clone(), settings).await?;
+                contestants.push(Contestant::new(&format!("{name}, always {length}"), backend));
+            }
         }
         Ok(contestants)
     }

@@ -3,11 +3,11 @@ use tightwad_core::TokenId;
 use tightwad_engine::{Engine, EngineConfig, SessionParams};
 use tightwad_zoo::{Kind, TokenCycle};
 
-use crate::support::{generate, load_from, params_for, zoo_model};
+use crate::support::{generate, load_zoo, params_for};
 
 fn load(kind: Kind, slots: u32) -> Engine {
     let config = EngineConfig { context: 1024, slots, threads: 1, ..EngineConfig::default() };
-    let engine = load_from(&zoo_model(kind), config);
+    let engine = load_zoo(kind, config);
     engine.enable_heads();
     engine
 }

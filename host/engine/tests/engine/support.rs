@@ -1,6 +1,7 @@
 //! Engines with real models: SmolLM2, which `cargo xtask models` downloads, and the models of the zoo.
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tightwad_core::{Sampling, SamplingSpec, TokenId};
 use tightwad_engine::{Engine, EngineConfig, SessionParams, Weights, on_text_thread};
@@ -32,7 +33,18 @@ pub(crate) fn load_from(path: &Path, config: EngineConfig) -> Engine {
     Engine::load(path, config).expect("run `cargo xtask models` first")
 }
 
-pub(crate) fn load_vocabulary(path: &Path) -> std::sync::Arc<Weights> {
+/// An engine with a model of the zoo. The tests share the loaded weights.
+pub(crate) fn load_zoo(kind: Kind, config: EngineConfig) -> Engine {
+    static WEIGHTS: Mutex<BTreeMap<String, Arc<Weights>>> = Mutex::new(BTreeMap::new());
+    prepare();
+    let mut loaded = WEIGHTS.lock().unwrap();
+    let weights =
+        loaded.entry(kind.name()).or_insert_with(|| Weights::load(&zoo_model(kind), 0).unwrap()).clone();
+    drop(loaded);
+    Engine::start(weights, config).unwrap()
+}
+
+pub(crate) fn load_vocabulary(path: &Path) -> Arc<Weights> {
     prepare();
     Weights::load_vocabulary(path).unwrap()
 }
