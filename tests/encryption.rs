@@ -119,7 +119,7 @@ async fn machines_join_by_their_address_and_by_a_code() {
     assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
     // The second machine is not paired with the third one.
     let error = second.error(&format!("url = '{}'", url(&node)));
-    assert!(error.contains("does not accept this token"), "{error}");
+    assert!(error.contains("it needs a token"), "{error}");
 }
 
 /// Runs `tightwad pair` on `owner`. Returns the code and the process.
