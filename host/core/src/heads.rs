@@ -1,6 +1,7 @@
 //! A model's own draft heads as a backend.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::{Backend, DrafterSource, SharedBackend};
 
@@ -11,12 +12,27 @@ pub struct Heads {
     source: Arc<dyn DrafterSource>,
 }
 
+/// The part of a pass of the model that a pass of its heads takes, before it is measured.
+const ASSUMED_SHARE_OF_PASS: u32 = 8;
+
 impl Heads {
+    /// The name of the heads of the model `model`, in reports and metrics.
+    #[must_use]
+    pub fn name_for(model: &str) -> String {
+        format!("heads({model})")
+    }
+
+    /// The assumed time of a pass of the heads of a model whose pass over one row takes `time_per_token`.
+    #[must_use]
+    pub fn assumed_time_per_token(time_per_token: Duration) -> Duration {
+        time_per_token / ASSUMED_SHARE_OF_PASS
+    }
+
     /// The heads of `model`; `None` if it has none.
     #[must_use]
     pub fn new(model: SharedBackend) -> Option<Self> {
         let source = model.heads()?;
-        Some(Self { name: format!("heads({})", model.name()), model, source })
+        Some(Self { name: Self::name_for(model.name()), model, source })
     }
 }
 

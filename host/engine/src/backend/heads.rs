@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tightwad_core::{
-    BackendError, Device, DraftCost, Drafter, DrafterSource, PreparedRequest, Proposal, TokenId,
+    BackendError, Device, DraftCost, Drafter, DrafterSource, Heads, PreparedRequest, Proposal, TokenId,
 };
 
 use crate::backend::session::{backend_error, device};
 use crate::engine::Engine;
-
-/// The part of a pass of the model that a pass of its heads takes, before it is measured.
-const ASSUMED_SHARE_OF_PASS: u32 = 8;
 
 /// Opens drafters that use the heads of a model for sessions of the same model.
 #[derive(Clone)]
@@ -25,7 +22,7 @@ impl LlamaHeads {
     pub(crate) fn new(name: &str, engine: &Engine) -> Option<Self> {
         engine.enable_heads();
         let has_heads = engine.weights().head_count() > 0;
-        has_heads.then(|| Self { name: format!("heads({name})").into(), engine: engine.clone() })
+        has_heads.then(|| Self { name: Heads::name_for(name).into(), engine: engine.clone() })
     }
 }
 
@@ -53,7 +50,7 @@ impl Drafter for HeadDrafter {
     }
 
     fn expected_cost(&self) -> DraftCost {
-        let time_per_token = self.heads.engine.stats().time_per_token() / ASSUMED_SHARE_OF_PASS;
+        let time_per_token = Heads::assumed_time_per_token(self.heads.engine.stats().time_per_token());
         DraftCost { time_per_token, ..DraftCost::default() }
     }
 

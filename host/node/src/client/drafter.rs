@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tightwad_core::{
-    BackendError, Device, DraftCost, Drafter, DrafterSource, PreparedRequest, Proposal, TokenId, WireRequest,
+    BackendError, Device, DraftCost, Drafter, DrafterSource, Heads, PreparedRequest, Proposal, TokenId,
+    WireRequest,
 };
 
 use crate::client::checks::{checked_open_reply, checked_proposals};
@@ -24,8 +25,6 @@ use crate::protocol::hash::TokenHash;
 const MIN_PROPOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout as a multiple of the expected time: a request continues without a late drafter.
 const TIMEOUT_FACTOR: u32 = 5;
-/// The assumed time of a pass of draft heads, as a divisor of a pass of the model.
-const HEAD_SHARE_OF_PASS: u32 = 8;
 
 /// A model on a node, as a source of drafts.
 #[derive(Clone)]
@@ -44,7 +43,7 @@ impl DraftModel {
     pub(crate) fn new(node: &Node, role: SessionRole) -> Self {
         let (facts, name) = (&node.facts, &node.name);
         Self {
-            name: if role == SessionRole::Heads { format!("heads({name})") } else { name.clone() },
+            name: if role == SessionRole::Heads { Heads::name_for(name) } else { name.clone() },
             model: node.model.clone(),
             weights: facts.weights.clone(),
             link: node.link.clone(),
@@ -58,7 +57,7 @@ impl DraftModel {
     fn expected_cost(&self, prompt: usize) -> DraftCost {
         let (round_trip, prompt) = (self.link.round_trip(), u32::try_from(prompt).unwrap_or(u32::MAX));
         let (startup, time_per_token) = match self.role {
-            SessionRole::Heads => (Duration::ZERO, self.time_per_token / HEAD_SHARE_OF_PASS),
+            SessionRole::Heads => (Duration::ZERO, Heads::assumed_time_per_token(self.time_per_token)),
             _ => (self.time_per_row * prompt, self.time_per_token),
         };
         DraftCost { startup: startup + round_trip, time_per_token, round_trip }
