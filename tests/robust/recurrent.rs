@@ -86,7 +86,8 @@ return tw.serve {{ models = {{
         let mut conversation = vec![message("user", "Tell me about the sea, the sea, the sea, the sea.")];
         for turn in 0..3 {
             let plain = ask(&server, "plain", &conversation).await;
-            for mode in ["own", "drafted"] {
+            // Drafters that equal the target agree on its tokens. A stranger never agrees with them.
+            for mode in ["own", "drafted", "agreed", "disputed"] {
                 assert_eq!(ask(&server, mode, &conversation).await, plain, "{kind:?}, {mode}, turn {turn}");
             }
             conversation.push(message("assistant", &plain));
@@ -117,14 +118,21 @@ return tw.serve {{ models = {{
             node.url(),
             lua_workers(&workers)
         ));
-        let mut conversation = vec![message("user", "Tell me about the sea, the sea, the sea, the sea.")];
+        let question =
+            |about: &str| vec![message("user", &format!("Tell me about {about}, {about}, {about}."))];
+        let mut conversations = [question("the sea"), question("a hill")];
         for turn in 0..2 {
-            let plain = ask(&server, "plain", &conversation).await;
+            let [first, second] = &conversations;
+            let plain = [ask(&server, "plain", first).await, ask(&server, "plain", second).await];
             for place in ["node", "pool"] {
-                assert_eq!(ask(&server, place, &conversation).await, plain, "{kind:?}, {place}, turn {turn}");
+                // Two sequences share the passes.
+                let both = tokio::join!(ask(&server, place, first), ask(&server, place, second));
+                assert_eq!([both.0, both.1], plain, "{kind:?}, {place}, turn {turn}");
             }
-            conversation.push(message("assistant", &plain));
-            conversation.push(message("user", "And then?"));
+            for (conversation, answer) in conversations.iter_mut().zip(plain) {
+                conversation.push(message("assistant", &answer));
+                conversation.push(message("user", "And then?"));
+            }
         }
         let (_, status) = server.get("/v1/tightwad/status").await;
         let status: Value = serde_json::from_str(&status).unwrap();

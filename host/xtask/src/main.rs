@@ -44,7 +44,12 @@ enum Command {
     /// Writes the generated pages of the book: Lua, the command line and the metrics.
     Book,
     /// Generates the small test models of many architectures, and prints their paths.
-    Zoo,
+    Zoo {
+        /// Also generates a model of 550 MB whose draft heads are wrong after this share of tokens, in percent.
+        /// Repeatable.
+        #[arg(long, value_name = "DAMAGE_PERCENT")]
+        large: Vec<u8>,
+    },
     /// Runs the fuzz targets of `host/fuzz` under libFuzzer.
     Fuzz(fuzz::Fuzz),
     /// Builds the components in `plugins/dist`.
@@ -82,10 +87,11 @@ fn run(command: Command) -> Result<ExitCode> {
             }
         }
         Command::Book => book::write()?,
-        Command::Zoo => {
+        Command::Zoo { large } => {
             let zoo = Zoo::new(&models::get("smollm2")?, &models::folder().join("zoo"));
-            for kind in Kind::ARCHITECTURES.iter().chain(&Kind::PRE_TOKENIZERS) {
-                println!("{}", zoo.model(*kind)?.display());
+            let large = large.into_iter().map(|damage_percent| Kind::LargeConstructed { damage_percent });
+            for kind in Kind::ARCHITECTURES.into_iter().chain(Kind::PRE_TOKENIZERS).chain(large) {
+                println!("{}", zoo.model(kind)?.display());
             }
         }
         Command::Fuzz(fuzz) => fuzz.run()?,

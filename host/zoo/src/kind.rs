@@ -40,6 +40,11 @@ pub enum Kind {
         /// The share of tokens after which the MTP block drafts a wrong token. Values above 100 count as 100.
         damage_percent: u8,
     },
+    /// As [`Self::Constructed`], with the dimensions of Qwen3.5 0.8B, for measurements.
+    LargeConstructed {
+        /// As in [`Self::Constructed`].
+        damage_percent: u8,
+    },
     /// As [`Self::Llama`], with 128 unused tokens at the end of the vocabulary.
     PaddedVocabulary,
     /// A mixture of experts with the pre-tokenizer of this name.
@@ -94,6 +99,7 @@ impl Kind {
             Self::Qwen35Mtp => "qwen35-mtp".to_owned(),
             Self::PaddedVocabulary => "llama-padded".to_owned(),
             Self::Constructed { damage_percent } => format!("constructed-{damage_percent}"),
+            Self::LargeConstructed { damage_percent } => format!("constructed-large-{damage_percent}"),
             Self::PreTokenizer(pre) => format!("pre-{pre}"),
             Self::Vocabulary(pre) => format!("vocabulary-{pre}"),
             _ => self.architecture().to_owned(),
@@ -108,7 +114,9 @@ impl Kind {
             Self::GptOss => "gpt-oss",
             Self::Gemma3 => "gemma3",
             Self::Lfm2 => "lfm2",
-            Self::Qwen35 | Self::Qwen35Mtp | Self::Constructed { .. } => "qwen35",
+            Self::Qwen35 | Self::Qwen35Mtp | Self::Constructed { .. } | Self::LargeConstructed { .. } => {
+                "qwen35"
+            }
             Self::Mamba2 => "mamba2",
             Self::GraniteHybrid => "granitehybrid",
             Self::NemotronHMoe => "nemotron_h_moe",

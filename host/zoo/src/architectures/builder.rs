@@ -4,7 +4,7 @@ use crate::gguf::GgufFile;
 use crate::kind::Kind;
 use crate::tensor::{Format, Noise, Tensor};
 
-/// The number of activations per token between two layers.
+/// The number of activations per token between two layers of a small model.
 pub(super) const EMBEDDING_LENGTH: u64 = 256;
 /// The number of attention heads of queries.
 pub(super) const HEADS: u64 = 8;
@@ -19,9 +19,34 @@ pub(super) const LAYERS: u64 = 6;
 /// The trained context length of the models in tokens.
 const CONTEXT_TOKENS: u64 = 32 << 10;
 
+/// The sizes of attention and feed-forward layers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dimensions {
+    pub embedding_length: u64,
+    pub feed_forward_length: u64,
+    pub heads: u64,
+    pub kv_heads: u64,
+    pub head_size: u64,
+}
+
+impl Dimensions {
+    /// The dimensions of most models.
+    const SMALL: Self = Self {
+        embedding_length: EMBEDDING_LENGTH,
+        feed_forward_length: FEED_FORWARD_LENGTH,
+        heads: HEADS,
+        kv_heads: KV_HEADS,
+        head_size: HEAD_SIZE,
+    };
+    /// The dimensions of Qwen3.5 0.8B.
+    const LARGE: Self =
+        Self { embedding_length: 1024, feed_forward_length: 3584, heads: 8, kv_heads: 2, head_size: 256 };
+}
+
 /// Adds keys and tensors to a GGUF file.
 pub(super) struct ModelBuilder {
     pub writer: GgufFile,
+    pub dimensions: Dimensions,
     noise: Noise,
     /// The format of matrices.
     matrix_format: Format,
@@ -30,7 +55,9 @@ pub(super) struct ModelBuilder {
 impl ModelBuilder {
     pub(super) fn new(kind: Kind, writer: GgufFile) -> Self {
         let matrix_format = if kind == Kind::Qwen3MoeF16 { Format::F16 } else { Format::Q8 };
-        Self { writer, noise: Noise::new(7), matrix_format }
+        let large = matches!(kind, Kind::LargeConstructed { .. });
+        let dimensions = if large { Dimensions::LARGE } else { Dimensions::SMALL };
+        Self { writer, dimensions, noise: Noise::new(7), matrix_format }
     }
 
     /// Sets integer keys of the architecture.
@@ -57,29 +84,31 @@ impl ModelBuilder {
     /// The norms of a layer.
     pub(super) fn norms(&mut self, layer: u64, names: &[&str]) {
         for name in names {
-            self.vector(&format!("blk.{layer}.{name}.weight"), EMBEDDING_LENGTH, 1.0);
+            self.vector(&format!("blk.{layer}.{name}.weight"), self.dimensions.embedding_length, 1.0);
         }
     }
 
     /// Keys that most architectures share.
     pub(super) fn common_keys(&mut self, kind: Kind, vocabulary: u64) {
         let attends = !matches!(kind, Kind::Mamba2 | Kind::Rwkv7);
+        let Dimensions { embedding_length, feed_forward_length, heads, kv_heads, head_size } =
+            self.dimensions;
         self.set_keys(&[
             ("context_length", CONTEXT_TOKENS),
-            ("embedding_length", EMBEDDING_LENGTH),
+            ("embedding_length", embedding_length),
             ("block_count", LAYERS),
-            ("feed_forward_length", if attends { FEED_FORWARD_LENGTH } else { 0 }),
-            ("attention.head_count", if attends { HEADS } else { 0 }),
+            ("feed_forward_length", if attends { feed_forward_length } else { 0 }),
+            ("attention.head_count", if attends { heads } else { 0 }),
             ("vocab_size", vocabulary),
         ]);
         self.writer.set_f32("attention.layer_norm_rms_epsilon", 1e-5);
         if attends {
             self.writer.set_f32("rope.freq_base", 10_000.0);
             self.set_keys(&[
-                ("attention.head_count_kv", KV_HEADS),
+                ("attention.head_count_kv", kv_heads),
                 ("rope.dimension_count", HEAD_SIZE),
-                ("attention.key_length", HEAD_SIZE),
-                ("attention.value_length", HEAD_SIZE),
+                ("attention.key_length", head_size),
+                ("attention.value_length", head_size),
             ]);
         }
     }
@@ -101,21 +130,23 @@ impl ModelBuilder {
     /// The attention of a layer. The query matrix has `query_factor` times the size of the queries. `norm` adds norms
     /// of queries and keys.
     pub(super) fn attention(&mut self, layer: u64, query_factor: u64, norm: bool) {
+        let Dimensions { embedding_length, heads, kv_heads, head_size, .. } = self.dimensions;
         let name = |name: &str| format!("blk.{layer}.attn_{name}.weight");
-        self.matrix(&name("q"), &[EMBEDDING_LENGTH, HEADS * HEAD_SIZE * query_factor]);
-        self.matrix(&name("k"), &[EMBEDDING_LENGTH, KV_HEADS * HEAD_SIZE]);
-        self.matrix(&name("v"), &[EMBEDDING_LENGTH, KV_HEADS * HEAD_SIZE]);
-        self.matrix(&name("output"), &[HEADS * HEAD_SIZE, EMBEDDING_LENGTH]);
+        self.matrix(&name("q"), &[embedding_length, heads * head_size * query_factor]);
+        self.matrix(&name("k"), &[embedding_length, kv_heads * head_size]);
+        self.matrix(&name("v"), &[embedding_length, kv_heads * head_size]);
+        self.matrix(&name("output"), &[heads * head_size, embedding_length]);
         if norm {
-            self.vector(&name("q_norm"), HEAD_SIZE, 1.0);
-            self.vector(&name("k_norm"), HEAD_SIZE, 1.0);
+            self.vector(&name("q_norm"), head_size, 1.0);
+            self.vector(&name("k_norm"), head_size, 1.0);
         }
     }
 
     pub(super) fn feed_forward(&mut self, layer: u64) {
-        self.matrix(&format!("blk.{layer}.ffn_gate.weight"), &[EMBEDDING_LENGTH, FEED_FORWARD_LENGTH]);
-        self.matrix(&format!("blk.{layer}.ffn_up.weight"), &[EMBEDDING_LENGTH, FEED_FORWARD_LENGTH]);
-        self.matrix(&format!("blk.{layer}.ffn_down.weight"), &[FEED_FORWARD_LENGTH, EMBEDDING_LENGTH]);
+        let Dimensions { embedding_length, feed_forward_length, .. } = self.dimensions;
+        self.matrix(&format!("blk.{layer}.ffn_gate.weight"), &[embedding_length, feed_forward_length]);
+        self.matrix(&format!("blk.{layer}.ffn_up.weight"), &[embedding_length, feed_forward_length]);
+        self.matrix(&format!("blk.{layer}.ffn_down.weight"), &[feed_forward_length, embedding_length]);
     }
 
     pub(super) fn experts(&mut self, layer: u64, experts: u64, inner: u64, biased: bool) {
