@@ -74,14 +74,22 @@ async fn modes_over_a_recurrent_model_answer_like_the_model() {
         };
         let server = Server::start(&format!(
             r#"local tw = require "tightwad"
-local target, drafter = {}, {}
+local target, twin, second_twin = {}, {}, {}
+local stranger = tw.model {{ path = "{}", name = "stranger", slots = 2, context = 1024 }}
+local function consensus(drafters)
+  return tw.consensus {{ target = target, drafters = drafters, rule = "strict", min_agreement = 0, audit_rate = 1 }}
+end
 return tw.serve {{ models = {{
   plain = target,
   own = tw.speculation {{ target = target }},
-  drafted = tw.speculation {{ target = target, drafters = {{ drafter, tw.lookup {{}} }} }},
+  drafted = tw.speculation {{ target = target, drafters = {{ twin, tw.lookup {{}} }} }},
+  agreed = consensus {{ twin, second_twin }},
+  disputed = consensus {{ twin, stranger }},
 }} }}"#,
             model("target"),
-            model("drafter")
+            model("twin"),
+            model("second_twin"),
+            zoo_model(Kind::Llama).display()
         ));
         let mut conversation = vec![message("user", "Tell me about the sea, the sea, the sea, the sea.")];
         for turn in 0..3 {
