@@ -89,7 +89,7 @@ return tw.serve {{ models = {{
             model("target"),
             model("twin"),
             model("second_twin"),
-            zoo_model(Kind::Llama).display()
+            zoo_model(Kind::Gemma3).display()
         ));
         let mut conversation = vec![message("user", "Tell me about the sea, the sea, the sea, the sea.")];
         for turn in 0..3 {

@@ -1,5 +1,6 @@
 //! Reads the tokenizer of a GGUF file, and writes GGUF files (version 3).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ const BOOL_TYPE: u32 = 7;
 const STRING_TYPE: u32 = 8;
 /// The number of the value type "array".
 const ARRAY_TYPE: u32 = 9;
+/// The bytes before the entries of an array: their type, and their number.
+const ARRAY_HEADER_BYTES: usize = 12;
 /// The number of the token type "unused".
 const UNUSED_TOKEN: u32 = 5;
 /// The maximum size of a header.
@@ -89,11 +92,48 @@ impl TokenizerSource {
                 "tokenizer.ggml.token_type" => UNUSED_TOKEN.to_le_bytes().repeat(count as usize),
                 _ => continue,
             };
-            // An array has the type of its entries and their number before them.
-            entry.value[4..12].copy_from_slice(&(first + count).to_le_bytes());
+            entry.value[4..ARRAY_HEADER_BYTES].copy_from_slice(&(first + count).to_le_bytes());
             entry.value.extend(padding);
         }
         self.vocabulary_size += count;
+    }
+
+    /// Keeps the first `count` tokens, and the merges of a byte pair encoding that lead to them.
+    pub(crate) fn truncate(&mut self, count: u64) -> io::Result<()> {
+        let mut tokens = self.strings("tokenizer.ggml.tokens")?;
+        tokens.truncate(count as usize);
+        let mut merges = self.strings("tokenizer.ggml.merges")?;
+        let kept: HashSet<&str> = tokens.iter().map(String::as_str).collect();
+        merges.retain(|merge| kept.contains(merge.replace(' ', "").as_str()));
+        for entry in &mut self.entries {
+            let texts = match entry.key.as_str() {
+                "tokenizer.ggml.tokens" => &tokens,
+                "tokenizer.ggml.merges" => &merges,
+                "tokenizer.ggml.scores" | "tokenizer.ggml.token_type" => {
+                    entry.value.truncate(ARRAY_HEADER_BYTES + 4 * count as usize);
+                    entry.value[4..ARRAY_HEADER_BYTES].copy_from_slice(&count.to_le_bytes());
+                    continue;
+                }
+                _ => continue,
+            };
+            entry.value.truncate(4);
+            entry.value.extend((texts.len() as u64).to_le_bytes());
+            texts.iter().for_each(|text| entry.value.extend(string(text)));
+        }
+        self.vocabulary_size = count;
+        Ok(())
+    }
+
+    /// The strings of the array `key`; none if the file has no such key.
+    fn strings(&self, key: &str) -> io::Result<Vec<String>> {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        let unread = entry.and_then(|entry| entry.value.get(ARRAY_HEADER_BYTES..));
+        let mut cursor = Cursor { unread: unread.unwrap_or_default() };
+        let mut strings = Vec::new();
+        while !cursor.unread.is_empty() {
+            strings.push(String::from_utf8_lossy(cursor.string()?).into_owned());
+        }
+        Ok(strings)
     }
 }
 

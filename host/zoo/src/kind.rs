@@ -106,6 +106,15 @@ impl Kind {
         }
     }
 
+    /// True if the model has only the first tokens of the tokenizer's vocabulary. Its passes are shorter, and it cannot
+    /// draft for models with the complete vocabulary.
+    pub(crate) fn has_small_vocabulary(self) -> bool {
+        match self {
+            Self::Constructed { .. } | Self::Vocabulary(_) => true,
+            kind => Self::ARCHITECTURES.contains(&kind) && kind != Self::Llama,
+        }
+    }
+
     /// llama.cpp's name of the architecture.
     pub(crate) fn architecture(self) -> &'static str {
         match self {

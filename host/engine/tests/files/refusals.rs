@@ -53,9 +53,9 @@ fn vocabulary_lists_of_wrong_length_or_type_are_refused_before_llama_cpp_reads_t
     let cases: [Case; 4] = [
         (
             |file| file.set_numbers("tokenizer.ggml.token_type", &[1; 7]),
-            "tokenizer.ggml.token_type has 7 entries for 49152 tokens",
+            "tokenizer.ggml.token_type has 7 entries for 4096 tokens",
         ),
-        (|file| file.set_numbers("tokenizer.ggml.scores", &[]), "scores has 0 entries for 49152 tokens"),
+        (|file| file.set_numbers("tokenizer.ggml.scores", &[]), "scores has 0 entries for 4096 tokens"),
         (
             |file| file.set_text("tokenizer.ggml.token_type", "x"),
             "tokenizer.ggml.token_type has a wrong type",
