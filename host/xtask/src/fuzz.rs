@@ -132,10 +132,12 @@ impl Run<'_> {
         if keep { self.merge(&found, &committed) } else { Ok(()) }
     }
 
-    /// Adds the inputs of `found` that reach new code to `committed`.
+    /// Adds the inputs of `found` that reach new code to `committed`. Inputs that only repeat known code more often
+    /// would be thousands of files.
     fn merge(&self, found: &Path, committed: &Path) -> Result<()> {
         let log = File::create(found.with_extension("merge"))?;
-        run(self.command(log)?.arg("-set_cover_merge=1").arg(committed).arg(found))
+        let flags = ["-set_cover_merge=1", "-use_counters=0"];
+        run(self.command(log)?.args(flags).arg(committed).arg(found))
     }
 
     fn command(&self, log: File) -> Result<Command> {
