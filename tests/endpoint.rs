@@ -68,10 +68,11 @@ async fn invalid_request_gets_one_clear_error() {
             "schema",
         ),
         (
-            json!({"model": "fast", "messages": message, "tools": [{"type": "function", "function": {"name": "f"}}]}),
+            json!({"model": "fast", "messages": message, "chat_template_kwargs": {"messages": []}}),
             400,
-            "does not support tools",
+            "cannot set 'messages'",
         ),
+        (json!({"model": "fast", "messages": message, "continue_final_message": true}), 400, "last message"),
         (json!({"messages": message}), 400, "model"),
     ] {
         let (found_status, answer) = server.post("/v1/chat/completions", &body).await;

@@ -74,7 +74,7 @@ pub use pool_spec::{PoolSpec, WorkerSpec};
 pub use printable::printable;
 pub use random::{random_bytes, random_hex};
 pub use relay::relay;
-pub use request::{Format, Message, Prompt, Request, Tool, ToolChoice};
+pub use request::{ChatOptions, Continuation, Format, Message, Prompt, Request, Tool, ToolChoice};
 pub use sampling::{InvalidSampling, MAX_LOGIT_BIASES, MAX_TOP_LOGPROBS, Sampling, SamplingSpec};
 pub use session::{
     Device, DraftCost, Drafter, OpenedTarget, PassCost, PreparedRequest, PromptReader, ResumePoint, Target,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api_key::KeyName;
+use crate::facts::is_default;
 use crate::sampling::Sampling;
 use crate::usage_meter::UsageMeter;
 
@@ -41,6 +42,38 @@ impl Prompt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Message(pub serde_json::Map<String, Value>);
+
+/// The part of the last message that the answer continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Continuation {
+    /// The text. The reasoning, if the message has no text.
+    Auto,
+    /// The text.
+    Content,
+    /// The reasoning.
+    Reasoning,
+}
+
+/// How the chat template renders a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChatOptions {
+    /// Further variables of the template, such as `enable_thinking`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub variables: Arc<serde_json::Map<String, Value>>,
+    /// True if the prompt ends with the beginning of an answer.
+    pub add_generation_prompt: bool,
+    /// The prompt ends with the last message, which the answer continues.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continuation: Option<Continuation>,
+}
+
+impl Default for ChatOptions {
+    fn default() -> Self {
+        Self { variables: Arc::default(), add_generation_prompt: true, continuation: None }
+    }
+}
 
 /// A function that the model may call, in OpenAI's form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +129,8 @@ pub struct Request {
     pub id: String,
     /// The conversation or text to continue.
     pub prompt: Prompt,
+    /// How the chat template renders the conversation.
+    pub chat: ChatOptions,
     /// The validated sampling settings.
     pub sampling: Sampling,
     /// The maximum number of generated tokens; `None`: until the model stops or its context is full.
@@ -129,6 +164,7 @@ impl Default for Request {
         Self {
             id: String::new(),
             prompt: Prompt::Text(Arc::default()),
+            chat: ChatOptions::default(),
             sampling: Sampling::default(),
             max_tokens: None,
             stop: Arc::default(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::facts::is_default;
-use crate::request::{Format, Prompt, Request, Tool, ToolChoice};
+use crate::request::{ChatOptions, Format, Prompt, Request, Tool, ToolChoice};
 use crate::sampling::{InvalidSampling, Sampling, SamplingSpec};
 
 /// A request in the messages between machines. The wire format has no stop strings, because the client's host turns
@@ -17,6 +17,9 @@ pub struct WireRequest {
     pub id: String,
     /// The conversation or text to continue.
     pub prompt: Prompt,
+    /// How the chat template renders the conversation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub chat: ChatOptions,
     /// The sampling settings. Settings with default values are left out.
     #[serde(default, serialize_with = "serialize_non_defaults", deserialize_with = "deserialize_finite")]
     pub sampling: SamplingSpec,
@@ -77,6 +80,7 @@ impl From<&Request> for WireRequest {
             sampling: (*request.sampling).clone(),
             max_tokens: request.max_tokens,
             format: request.format.clone(),
+            chat: request.chat.clone(),
             tools: request.tools.clone(),
             tool_choice: request.tool_choice.clone(),
         }
@@ -102,6 +106,7 @@ impl TryFrom<WireRequest> for Request {
             max_tokens: wire.max_tokens,
             stop: Arc::default(),
             format: wire.format,
+            chat: wire.chat,
             tools: wire.tools,
             tool_choice: wire.tool_choice,
             // A host keeps the memories of its clients' requests.

@@ -19,6 +19,7 @@ mod file;
 mod llama;
 mod memory;
 pub mod pool;
+mod protected_text;
 mod quantize;
 mod runtime;
 pub mod sampling;

@@ -28,14 +28,6 @@ const MAX_QUEUED_TEXTS: usize = 256;
 /// Proof that the code runs on a text thread.
 pub struct TextThread(());
 
-#[cfg(test)]
-impl TextThread {
-    /// For tests that tokenize short texts on their own threads.
-    pub(crate) fn for_tests() -> Self {
-        Self(())
-    }
-}
-
 /// An error of tokenizing or rendering a text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {

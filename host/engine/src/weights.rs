@@ -1,5 +1,6 @@
 //! A loaded model: its weights, its vocabulary and its metadata.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +22,7 @@ use crate::llama::model::{self, default_params};
 use crate::pool;
 use crate::pool::config::PoolConfig;
 use crate::pool::shape::ModelShape;
+use crate::protected_text::ProtectedText;
 use crate::special_tokens::SpecialTokens;
 use crate::text::{MatchReach, TextError, TextThread};
 use crate::vocabulary_digest::hash_vocabulary;
@@ -209,21 +211,58 @@ impl Weights {
         Ok(self.tokenize_checked(text, special, special))
     }
 
-    /// Tokenizes a rendered chat template. The template can already contain the beginning token.
+    /// Tokenizes a rendered chat template. Mentions of special tokens are text. The template can already contain the beginning token.
     ///
     /// # Errors
     ///
     /// As [`Weights::tokenize`].
-    pub fn tokenize_rendered(
+    pub(crate) fn tokenize_rendered(
         &self,
         _: &TextThread,
-        text: &str,
+        rendered: &ProtectedText,
         context: u32,
     ) -> Result<Vec<TokenId>, TextError> {
+        let text = rendered.text.as_str();
         self.check_text(text, context)?;
         let bos = self.special_token_text(self.model.vocab().bos());
         let add_bos = self.model.vocab().should_add_bos() && (bos.is_empty() || !text.starts_with(&bos));
-        Ok(self.tokenize_checked(text, add_bos, true))
+        let (mut tokens, mut done) = (Vec::new(), 0);
+        for mention in &rendered.mentions {
+            tokens.extend(self.tokenize_part(text, done..mention.start, add_bos, true));
+            tokens.extend(self.tokenize_part(text, mention.clone(), add_bos, false));
+            done = mention.end;
+        }
+        tokens.extend(self.tokenize_part(text, done..text.len(), add_bos, true));
+        Ok(tokens)
+    }
+
+    /// Tokenizes a part of `text`. Some tokenizers put a blank before each text that they get. Here they do so at the
+    /// start of `text` only, as for text without parts.
+    fn tokenize_part(
+        &self,
+        text: &str,
+        part: Range<usize>,
+        add_bos: bool,
+        parse_special: bool,
+    ) -> Vec<TokenId> {
+        let (is_first, part) = (part.start == 0, &text[part]);
+        if part.is_empty() && !(is_first && text.is_empty()) {
+            return Vec::new();
+        }
+        if is_first {
+            return self.tokenize_checked(part, add_bos, parse_special);
+        }
+        let mut tokens = self.tokenize_checked(&format!("\n{part}"), false, parse_special);
+        for end in 1..tokens.len() {
+            let start: Vec<u8> = tokens[..end].iter().flat_map(|token| self.token_bytes(*token)).collect();
+            match start.as_slice() {
+                b"" | b" " => {}
+                b"\n" | b" \n" => return tokens.split_off(end),
+                _ => break,
+            }
+        }
+        // The line break has become a part of another token.
+        self.tokenize_checked(part, false, parse_special)
     }
 
     /// The maximum number of bytes of a text that fits `context` tokens.
@@ -238,7 +277,12 @@ impl Weights {
             return Err(self.too_long_error(text.len(), context));
         }
         self.match_reach.check(text)?;
-        self.special_tokens.get_or_init(|| SpecialTokens::for_model(&self.model)).check(text)
+        self.special_tokens().check(text)
+    }
+
+    /// The model's special tokens.
+    pub(crate) fn special_tokens(&self) -> &SpecialTokens {
+        self.special_tokens.get_or_init(|| SpecialTokens::for_model(&self.model))
     }
 
     /// The error for a text of `bytes` bytes.

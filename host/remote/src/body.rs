@@ -1,7 +1,7 @@
 //! Builds the request bodies of text servers.
 
 use serde_json::{Map, Value, json};
-use tightwad_core::{Format, Prompt, Request, SamplingSpec, ToolChoice};
+use tightwad_core::{Continuation, Format, Prompt, Request, SamplingSpec, ToolChoice};
 
 use crate::dialect::{Dialect, number};
 
@@ -50,6 +50,7 @@ fn openai(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Va
     }
     let path = match chat {
         Some(messages) => {
+            chat_options(request, &mut set);
             set("messages", messages);
             "/v1/chat/completions"
         }
@@ -102,6 +103,22 @@ fn response_format(request: &Request, set: &mut impl FnMut(&str, Value)) {
             let named = json!({"name": "answer", "schema": schema, "strict": true});
             set("response_format", json!({"type": "json_schema", "json_schema": named}));
         }
+    }
+}
+
+/// Sets the options of the chat template. vLLM, SGLang and llama-server know these fields.
+fn chat_options(request: &Request, set: &mut impl FnMut(&str, Value)) {
+    if !request.chat.variables.is_empty() {
+        set("chat_template_kwargs", Value::Object(request.chat.variables.as_ref().clone()));
+    }
+    if !request.chat.add_generation_prompt {
+        set("add_generation_prompt", false.into());
+    }
+    match request.chat.continuation {
+        None => {}
+        Some(Continuation::Auto) => set("continue_final_message", true.into()),
+        Some(Continuation::Content) => set("continue_final_message", "content".into()),
+        Some(Continuation::Reasoning) => set("continue_final_message", "reasoning_content".into()),
     }
 }
 

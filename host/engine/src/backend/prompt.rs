@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tightwad_core::{BackendError, Format, Message, Prompt, Request, TokenId, Tokenizer, Tool, ToolChoice};
 
 use crate::constraint::Constraint;
+use crate::protected_text::ProtectedText;
 use crate::template::{ChatTemplate, TemplateError};
 use crate::text::{TextError, TextThread, on_text_thread};
 use crate::weights::Weights;
@@ -68,8 +69,8 @@ impl RequestReader {
         let (tokens, text, field) = match &request.prompt {
             Prompt::Text(text) => (weights.tokenize(thread, text, true, context), text.clone(), "prompt"),
             Prompt::Chat(messages) => {
-                let text = self.render(thread, messages, request)?;
-                (weights.tokenize_rendered(thread, &text, context), text.into(), "messages")
+                let rendered = self.render(messages, request)?;
+                (weights.tokenize_rendered(thread, &rendered, context), rendered.text.into(), "messages")
             }
         };
         let prompt = tokens.map_err(|error| text_error("", Some(field), &error))?;
@@ -82,20 +83,13 @@ impl RequestReader {
         Ok(PreparedInput { prompt, text, constraint })
     }
 
-    fn render(
-        &self,
-        thread: &TextThread,
-        messages: &[Message],
-        request: &Request,
-    ) -> Result<String, BackendError> {
+    fn render(&self, messages: &[Message], request: &Request) -> Result<ProtectedText, BackendError> {
         let template = self.template.as_ref().map_err(|error| invalid("messages", error))?;
         let show_tools = !request.tools.is_empty() && request.tool_choice != ToolChoice::None;
-        if show_tools && !template.supports_tools() {
-            return Err(invalid("tools", "this model's chat template does not support tools"));
-        }
-        let tools = show_tools.then(|| request.tools.iter().map(|tool| &tool.definition).collect::<Vec<_>>());
+        let shown_tools = if show_tools { &request.tools[..] } else { &[] };
+        let tools: Vec<&Value> = shown_tools.iter().map(|tool| &tool.definition).collect();
         let max_bytes = self.weights.max_text_bytes(self.context);
-        match template.render(thread, messages, tools.as_deref(), max_bytes) {
+        match template.render(&self.weights, messages, &tools, &request.chat, max_bytes) {
             Err(TemplateError::TooLong(bytes)) => {
                 Err(text_error("", Some("messages"), &self.weights.too_long_error(bytes, self.context)))
             }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use tightwad_core::{Format, Prompt, Request, Tool, ToolChoice};
+use tightwad_core::{ChatOptions, Format, Prompt, Request, Tool, ToolChoice};
 use tightwad_net::http::ApiError;
 
+use crate::body::chat_options::chat_options;
 use crate::body::fields::{RequestBody, StringOrList};
 use crate::body::format;
 use crate::body::messages::messages;
@@ -39,8 +40,9 @@ pub(crate) fn chat(mut body: RequestBody, id: &str) -> Result<CheckedRequest, Ap
     let Some(given) = body.messages.take() else {
         return Err(ApiError::invalid(Some("messages"), "'messages' is missing"));
     };
-    let prompt = Prompt::Chat(messages(given, &mut body.size)?.into());
-    check(body, vec![prompt], Endpoint::Chat, id)
+    let messages = messages(given, &mut body.size)?;
+    let options = chat_options(&mut body, &messages)?;
+    check(body, vec![Prompt::Chat(messages.into())], options, Endpoint::Chat, id)
 }
 
 /// Checks a request to `/v1/completions`.
@@ -55,12 +57,13 @@ pub(crate) fn completion(mut body: RequestBody, id: &str) -> Result<CheckedReque
         return Err(ApiError::invalid(Some("echo"), "'echo' is not supported"));
     }
     let prompts = given.into_vec().into_iter().map(|text| Prompt::Text(text.into())).collect();
-    check(body, prompts, Endpoint::Completion, id)
+    check(body, prompts, ChatOptions::default(), Endpoint::Completion, id)
 }
 
 fn check(
     mut body: RequestBody,
     prompts: Vec<Prompt>,
+    chat: ChatOptions,
     endpoint: Endpoint,
     id: &str,
 ) -> Result<CheckedRequest, ApiError> {
@@ -78,6 +81,7 @@ fn check(
     let requests = prompts.zip(samplings).enumerate().map(|(index, (prompt, sampling))| Request {
         id: format!("{id}-{index}"),
         prompt: prompt.clone(),
+        chat: chat.clone(),
         sampling,
         max_tokens,
         stop: stop.clone(),

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tightwad_core::JsonSize;
 use tightwad_net::http::ApiError;
 
+use crate::body::chat_options::ContinueBody;
 use crate::body::format::{ResponseFormat, ToolBody, ToolChoiceBody};
 
 /// The supported fields of both endpoints. Other fields are ignored, as OpenAI's servers ignore unknown
@@ -14,7 +15,7 @@ use crate::body::format::{ResponseFormat, ToolBody, ToolChoiceBody};
 #[derive(Debug, Deserialize)]
 pub(crate) struct RequestBody {
     pub model: String,
-    pub messages: Option<Vec<serde_json::Map<String, Value>>>,
+    pub messages: Option<Vec<Map<String, Value>>>,
     pub prompt: Option<StringOrList>,
     pub suffix: Option<String>,
     pub echo: Option<bool>,
@@ -42,6 +43,11 @@ pub(crate) struct RequestBody {
     pub grammar: Option<String>,
     pub tools: Option<Vec<ToolBody>>,
     pub tool_choice: Option<ToolChoiceBody>,
+    pub chat_template_kwargs: Option<Map<String, Value>>,
+    pub enable_thinking: Option<bool>,
+    pub reasoning_effort: Option<String>,
+    pub add_generation_prompt: Option<bool>,
+    pub continue_final_message: Option<ContinueBody>,
     /// The size of the JSON so far: strings of the body can contain further JSON.
     #[serde(skip)]
     pub size: JsonSize,

@@ -1,5 +1,6 @@
 //! Converts request bodies to requests for backends.
 
+pub(crate) mod chat_options;
 pub(crate) mod checked;
 pub(crate) mod fields;
 pub(crate) mod format;

@@ -75,6 +75,9 @@ enum Command {
     /// Loads a model file for another process, which would not survive a crash of llama.cpp.
     #[command(hide = true)]
     TryModel { request: String },
+    /// Renders chat templates for another process, which they could block or end.
+    #[command(hide = true)]
+    RenderTemplates,
     /// Prints a reference page of the book.
     #[command(hide = true)]
     Reference { page: Page },
@@ -123,7 +126,9 @@ pub fn main() -> i32 {
 fn execute(command: Command) -> anyhow::Result<()> {
     tightwad_net::door::raise_descriptor_limit();
     let checked_models = tightwad_core::user_cache_dir().map(|cache| cache.join("checked-models"));
-    tightwad_engine::enable_trials(vec![std::env::current_exe()?.into(), "try-model".into()], checked_models);
+    let program = std::env::current_exe()?;
+    tightwad_engine::enable_trials(vec![program.clone().into(), "try-model".into()], checked_models);
+    tightwad_chat::enable_helpers(vec![program.into(), "render-templates".into()]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let result = runtime.block_on(async {
@@ -144,6 +149,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Bench(bench) => bench.run(&bench_factory()?).await,
             Command::Quantize(quantize) => quantize.run(),
             Command::TryModel { request } => tightwad_engine::exit(tightwad_engine::try_model(&request)),
+            Command::RenderTemplates => tightwad_engine::exit(tightwad_chat::run_helper()),
             Command::Reference { page } => {
                 println!("{}", page.text().trim_end());
                 Ok(())

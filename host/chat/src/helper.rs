@@ -1,0 +1,88 @@
+//! The helper process: it answers requests on standard input until that ends.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+use crate::native;
+
+/// The processor time that a request may take.
+pub(crate) const MAX_SECONDS: u64 = 2;
+/// The memory of the process, stacks included.
+const MAX_BYTES: u64 = 2 << 30;
+/// The C++ side recurses over templates, JSON and text.
+pub(crate) const STACK_BYTES: usize = 256 << 20;
+/// The interval in which the watchdog looks at the processor time.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// The start of the present request in the watchdog's clock if there is none.
+const IDLE: u64 = u64::MAX;
+
+/// Answers requests until standard input ends. Returns the exit code.
+#[must_use]
+pub fn run_helper() -> i32 {
+    restrict_process();
+    let start = Arc::new(AtomicU64::new(IDLE));
+    let watched = start.clone();
+    let watchdog = thread::Builder::new().spawn(move || watch(&watched));
+    let worker = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || answer_all(&start));
+    let done = watchdog.is_ok() && worker.is_ok_and(|worker| worker.join().is_ok());
+    i32::from(!done)
+}
+
+fn answer_all(start: &AtomicU64) {
+    for request in std::io::stdin().lock().lines() {
+        let Ok(request) = request else { return };
+        start.store(processor_nanoseconds(), Ordering::Release);
+        let answer = native::answer(&request);
+        start.store(IDLE, Ordering::Release);
+        let answer = answer.unwrap_or_else(|| json!({"refused": "it needs too much memory"}).to_string());
+        if write_line(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends the process when a request takes too much processor time.
+fn watch(start: &AtomicU64) {
+    loop {
+        thread::sleep(WATCH_INTERVAL);
+        let start = start.load(Ordering::Acquire);
+        let used = processor_nanoseconds().saturating_sub(start);
+        if start != IDLE && used > MAX_SECONDS * 1_000_000_000 {
+            let _ = write_line(&json!({"too_slow": MAX_SECONDS}).to_string());
+            std::process::exit(1);
+        }
+    }
+}
+
+fn write_line(text: &str) -> std::io::Result<()> {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{text}")?;
+    output.flush()
+}
+
+/// The processor time of this process.
+fn processor_nanoseconds() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let nanoseconds = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+    u64::try_from(nanoseconds).unwrap_or(0)
+}
+
+/// Limits the memory, writes no core file, and ends the process with its parent.
+fn restrict_process() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+        let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        // Each of these is a precaution; the helper works without it.
+        let _ = setrlimit(Resource::Core, limit(0));
+        let _ = setrlimit(Resource::Data, limit(MAX_BYTES));
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    }
+}
