@@ -14,11 +14,9 @@ pub enum TemplateError {
     /// The model has no chat template: it is a base model.
     #[error("this model has no chat template. Use /v1/completions, or a model that is tuned for chat")]
     Missing,
-    /// The template cannot be used.
-    #[error(
-        "this model's chat template cannot be used: {0}. Use /v1/completions, or another file of the model"
-    )]
-    Broken(ChatError),
+    /// The template does not compile, or it fails in a trial.
+    #[error("this model's chat template {0}. Use /v1/completions, or another file of the model")]
+    Unusable(String),
     /// The template failed or rejected the messages.
     #[error("the model's chat template rejects these messages: {0}")]
     Refused(ChatError),
@@ -38,12 +36,12 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`TemplateError::Missing`] for base models, [`TemplateError::Broken`] if the template cannot be used.
+    /// [`TemplateError::Missing`] for base models, [`TemplateError::Unusable`] if the template does not compile or fails.
     pub fn from_weights(weights: &Weights) -> Result<Self, TemplateError> {
         let source = source(&weights.model, None).ok_or(TemplateError::Missing)?;
         let (bos, eos) = weights.bos_eos_text();
         let template = Template { source, tool_source: source_for_tools(&weights.model), bos, eos };
-        let facts = template.inspect().map_err(TemplateError::Broken)?;
+        let facts = template.inspect().map_err(unusable)?;
         Ok(Self { template, facts })
     }
 
@@ -78,6 +76,13 @@ impl ChatTemplate {
             Ok(mark.read(&text, weights.special_tokens()))
         }
     }
+}
+
+fn unusable(error: ChatError) -> TemplateError {
+    TemplateError::Unusable(match error {
+        ChatError::Broken(reason) => format!("does not compile: {reason}"),
+        other => format!("cannot be used: {other}"),
+    })
 }
 
 fn source(model: &LlamaModel, name: Option<&str>) -> Option<String> {

@@ -1,31 +1,14 @@
 //! The fields that change how a chat template renders a conversation.
 
-use serde::Deserialize;
 use serde_json::Value;
 use tightwad_core::{ChatOptions, Continuation, Message};
 use tightwad_net::http::ApiError;
 
-use crate::body::fields::RequestBody;
+use crate::body::fields::{ContinueBody, ContinuedPart, RequestBody};
 
 /// Variables of a template that the host sets.
 const RESERVED_VARIABLES: [&str; 6] =
     ["messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt"];
-
-/// `continue_final_message`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected true, false, \"content\" or \"reasoning_content\"")]
-pub(crate) enum ContinueBody {
-    Switch(bool),
-    Part(ContinuedPart),
-}
-
-/// The continued part of a message.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ContinuedPart {
-    Content,
-    ReasoningContent,
-}
 
 /// Checks the fields of a chat with `messages`.
 pub(crate) fn chat_options(body: &mut RequestBody, messages: &[Message]) -> Result<ChatOptions, ApiError> {

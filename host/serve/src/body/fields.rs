@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use tightwad_core::JsonSize;
 use tightwad_net::http::ApiError;
 
-use crate::body::chat_options::ContinueBody;
 use crate::body::format::{ResponseFormat, ToolBody, ToolChoiceBody};
 
 /// The supported fields of both endpoints. Other fields are ignored, as OpenAI's servers ignore unknown
@@ -73,6 +72,22 @@ impl StringOrList {
             Self::Many(many) => many,
         }
     }
+}
+
+/// `continue_final_message`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected true, false, \"content\" or \"reasoning_content\"")]
+pub(crate) enum ContinueBody {
+    Switch(bool),
+    Part(ContinuedPart),
+}
+
+/// The continued part of a message.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ContinuedPart {
+    Content,
+    ReasoningContent,
 }
 
 /// `stream_options`.
