@@ -15,7 +15,8 @@ static autoparser::autoparser analyze_once(const common_chat_template & tmpl);
 
 // `chat.cpp` is part of this file, so that two of its calls can be changed:
 // - The variables of a template are those of Hugging Face's `apply_chat_template`. `common` adds `enable_thinking`,
-//   `date_string` and `datetime`, which changes the prompts of templates that have defaults of their own.
+//   `date_string` and `datetime`, which changes the prompts of templates that have defaults of their own. It also
+//   changes the tools.
 // - A template is analyzed once, not in each call.
 #define global_from_json(context, values, mark) global_from_json(context, adjust_context(values), mark)
 #define analyze_template(tmpl) operator=(analyze_once(tmpl))
@@ -95,10 +96,16 @@ struct compiled_template {
 static std::list<compiled_template> compiled;
 static const size_t max_compiled = 32;
 
-// The variables of the present request.
+// The variables and the tools of the present request.
 static common_json variables;
+static common_json tools;
+// The tools as `common` passes them on: with empty descriptions and parameters, and without further fields.
+static common_json converted_tools;
 
 static common_json adjust_context(common_json context) {
+    if (context.contains("tools") && context.at("tools") == converted_tools) {
+        context["tools"] = tools;
+    }
     for (const char * name : {"enable_thinking", "date_string", "datetime"}) {
         if (!variables.contains(name) && context.contains(name)) {
             context.erase(name);
@@ -197,9 +204,9 @@ static common_json inspect(const common_json & request) {
 static common_chat_templates_inputs inputs_of(const common_json & request) {
     common_chat_templates_inputs inputs;
     inputs.messages = common_chat_msgs_parse_oaicompat(request.at("messages"));
-    if (request.contains("tools")) {
-        inputs.tools = common_chat_tools_parse_oaicompat(request.at("tools"));
-    }
+    tools = request.contains("tools") ? request.at("tools") : common_json::array();
+    inputs.tools = common_chat_tools_parse_oaicompat(tools);
+    converted_tools = common_chat_tools_to_json_oaicompat(inputs.tools);
     for (const auto & [name, value] : variables.items()) {
         inputs.chat_template_kwargs[name] = value.dump();
     }

@@ -50,7 +50,7 @@ fn answer_all(start: &AtomicU64) {
 /// Ends the process when a request takes too much processor time.
 fn watch(start: &AtomicU64) {
     loop {
-        thread::sleep(WATCH_INTERVAL);
+        thread::park_timeout(WATCH_INTERVAL);
         let start = start.load(Ordering::Acquire);
         let used = processor_nanoseconds().saturating_sub(start);
         if start != IDLE && used > MAX_SECONDS * 1_000_000_000 {

@@ -1,4 +1,8 @@
 //! Templates in this process.
+
+// Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use serde_json::{Map, Value, json};
 use tightwad_chat::{ChatError, Conversation, Template};
 use tightwad_core::{ChatOptions, Continuation};
@@ -51,6 +55,16 @@ fn tools_keep_their_order_and_their_text() {
         text,
         r#"x{"type": "function", "function": {"name": "f", "description": "a <b> & 'c'", "parameters": {"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "string"}}}}}"#
     );
+}
+
+#[test]
+fn fields_of_tools_are_those_of_the_client() {
+    let source =
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% for t in tools %}{{ t | tojson }}{% endfor %}";
+    let messages = json!([{"role": "user", "content": "x"}]);
+    let tools = json!([{"type": "function", "function": {"name": "f", "strict": true}}]);
+    let text = render(&template(source), &messages, &tools, &ChatOptions::default());
+    assert_eq!(text, r#"x{"type": "function", "function": {"name": "f", "strict": true}}"#);
 }
 
 #[test]

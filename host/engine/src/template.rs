@@ -66,7 +66,7 @@ impl ChatTemplate {
         max_bytes: usize,
     ) -> Result<ProtectedText, TemplateError> {
         let mut messages = messages.iter().map(|message| Value::Object(message.0.clone())).collect();
-        let mut tools = tools.iter().map(|tool| Value::clone(tool)).collect();
+        let mut tools = tools.iter().copied().cloned().collect();
         let mark = Mark::protect(weights.special_tokens(), [&mut messages, &mut tools]);
         let conversation = Conversation { messages: &messages, tools: &tools, options };
         let text = self.template.render(&conversation).map_err(TemplateError::Refused)?;
