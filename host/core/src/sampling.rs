@@ -11,15 +11,18 @@ pub const MAX_LOGIT_BIASES: usize = 1024;
 /// The maximum number of alternatives per log-probability.
 pub const MAX_TOP_LOGPROBS: u8 = 20;
 
+/// A lower temperature is greedy sampling.
+const MIN_TEMPERATURE: f32 = 1e-6;
+
 /// Sampling settings before their validation by [`Sampling::new`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingSpec {
-    /// The divisor of the logits; 0 selects greedy sampling.
+    /// The divisor of the logits; 0 selects greedy sampling, as do temperatures below 1e-6.
     pub temperature: f32,
     /// Keeps the `top_k` most probable tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keeps the smallest set of most probable tokens whose probabilities add up to `top_p`.
+    /// Keeps the smallest set of most probable tokens whose probabilities add up to `top_p`; at least one token.
     pub top_p: f32,
     /// Drops tokens that are less probable than `min_p` times the most probable one.
     pub min_p: f32,
@@ -80,10 +83,10 @@ impl Sampling {
     /// # Errors
     ///
     /// [`InvalidSampling`] names the first setting that is out of range.
-    pub fn new(spec: SamplingSpec) -> Result<Self, InvalidSampling> {
+    pub fn new(mut spec: SamplingSpec) -> Result<Self, InvalidSampling> {
         let checks = [
             ("temperature", spec.temperature, 0.0..=100.0, "between 0 and 100"),
-            ("top_p", spec.top_p, f32::MIN_POSITIVE..=1.0, "above 0 and at most 1"),
+            ("top_p", spec.top_p, 0.0..=1.0, "between 0 and 1"),
             ("min_p", spec.min_p, 0.0..=1.0, "between 0 and 1"),
             ("repeat_penalty", spec.repeat_penalty, 0.01..=100.0, "between 0.01 and 100"),
             ("presence_penalty", spec.presence_penalty, -2.0..=2.0, "between -2 and 2"),
@@ -114,6 +117,10 @@ impl Sampling {
                 expected: "between 0 and 20",
                 got: f32::from(n),
             });
+        }
+        // Logits that are divided by such numbers can overflow, and noise cannot change their order.
+        if spec.temperature < MIN_TEMPERATURE {
+            spec.temperature = 0.0;
         }
         Ok(Self(Arc::new(spec)))
     }
@@ -147,7 +154,7 @@ mod tests {
     fn error_names_the_setting_and_its_range() {
         let spec = SamplingSpec { top_p: 1.5, ..SamplingSpec::default() };
         let error = Sampling::new(spec).unwrap_err().to_string();
-        assert_eq!(error, "top_p must be above 0 and at most 1, got 1.5");
+        assert_eq!(error, "top_p must be between 0 and 1, got 1.5");
     }
 
     #[test]
@@ -158,6 +165,14 @@ mod tests {
         assert!(sampling(1024).is_ok());
         let error = sampling(1025).unwrap_err().to_string();
         assert_eq!(error, "logit_bias must be a list of at most 1024 tokens, got 1025");
+    }
+
+    #[test]
+    fn tiny_temperature_is_greedy() {
+        for temperature in [0.0, 1e-40, 1e-10] {
+            let spec = SamplingSpec { temperature, ..SamplingSpec::default() };
+            assert!(Sampling::new(spec).unwrap().is_greedy(), "{temperature}");
+        }
     }
 
     #[test]

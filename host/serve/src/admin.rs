@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::Uri;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tightwad_core::{Health, Load};
@@ -11,6 +12,9 @@ use tightwad_net::http::ApiError;
 
 use crate::control::Control;
 use crate::state::ServerState;
+
+/// The actions on models, for an unknown one.
+const ACTION_PATHS: [&str; 2] = ["/v1/tightwad/models/{model}/load", "/v1/tightwad/models/{model}/unload"];
 
 /// A served model in the status.
 #[derive(Serialize)]
@@ -47,24 +51,29 @@ pub(crate) async fn status(State(state): State<ServerState>) -> Json<Value> {
     }))
 }
 
-/// `POST /v1/tightwad/models/{model}/load`.
-pub(crate) async fn load(
+/// `POST /v1/tightwad/models/{model}/load` and `.../unload`.
+pub(crate) async fn change_model(
     State(state): State<ServerState>,
-    Path(model): Path<String>,
+    Path(action): Path<String>,
+    uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
-    let control = control(&state, &model)?;
-    let loaded = control.load(&model).await.ok_or_else(|| unknown_model(control.as_ref(), &model))?;
+    match action.rsplit_once('/') {
+        Some((model, "load")) => load(&state, model).await,
+        Some((model, "unload")) => unload(&state, model).await,
+        _ => Err(ApiError::unknown_path(&uri, &ACTION_PATHS)),
+    }
+}
+
+async fn load(state: &ServerState, model: &str) -> Result<Json<Value>, ApiError> {
+    let control = control(state, model)?;
+    let loaded = control.load(model).await.ok_or_else(|| unknown_model(control.as_ref(), model))?;
     loaded?;
     Ok(Json(json!({"model": model, "state": "ready"})))
 }
 
-/// `POST /v1/tightwad/models/{model}/unload`.
-pub(crate) async fn unload(
-    State(state): State<ServerState>,
-    Path(model): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let control = control(&state, &model)?;
-    control.unload(&model).await.ok_or_else(|| unknown_model(control.as_ref(), &model))?;
+async fn unload(state: &ServerState, model: &str) -> Result<Json<Value>, ApiError> {
+    let control = control(state, model)?;
+    control.unload(model).await.ok_or_else(|| unknown_model(control.as_ref(), model))?;
     Ok(Json(json!({"model": model, "state": "unloaded"})))
 }
 

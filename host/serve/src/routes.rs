@@ -13,19 +13,19 @@ use crate::state::ServerState;
 use crate::{admin, handlers, models};
 
 /// The routes that need a key, each with the access that it needs.
-fn guarded_routes() -> [(RouteAccess, &'static str, MethodRouter<ServerState>); 8] {
+fn guarded_routes() -> [(RouteAccess, &'static str, MethodRouter<ServerState>); 7] {
     const CHAT: RouteAccess = RouteAccess::Right(Right::Chat);
     const MANAGE: RouteAccess = RouteAccess::Right(Right::Manage);
     const OBSERVE: RouteAccess = RouteAccess::Right(Right::Observe);
+    // Names of models can contain slashes.
     [
         (RouteAccess::Generate, "/v1/chat/completions", post(handlers::chat)),
         (RouteAccess::Generate, "/v1/completions", post(handlers::completions)),
         (CHAT, "/v1/models", get(models::list)),
-        (CHAT, "/v1/models/{model}", get(models::show)),
+        (CHAT, "/v1/models/{*model}", get(models::show)),
         (OBSERVE, "/v1/tightwad/status", get(admin::status)),
         (OBSERVE, "/metrics", get(handlers::metrics)),
-        (MANAGE, "/v1/tightwad/models/{model}/load", post(admin::load)),
-        (MANAGE, "/v1/tightwad/models/{model}/unload", post(admin::unload)),
+        (MANAGE, "/v1/tightwad/models/{*action}", post(admin::change_model)),
     ]
 }
 

@@ -125,7 +125,8 @@ fn stop_strings(stop: Option<StringOrList>) -> Result<Vec<String>, ApiError> {
 }
 
 fn output_format(body: &mut RequestBody) -> Result<Format, ApiError> {
-    match (body.response_format.take(), body.grammar.take()) {
+    let grammar = body.grammar.take().or(body.guided_grammar.take());
+    match (body.response_format.take(), grammar) {
         (Some(_), Some(_)) => {
             Err(ApiError::invalid(Some("grammar"), "'grammar' and 'response_format' exclude each other"))
         }

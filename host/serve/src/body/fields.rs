@@ -8,6 +8,7 @@ use tightwad_core::JsonSize;
 use tightwad_net::http::ApiError;
 
 use crate::body::format::{ResponseFormat, ToolBody, ToolChoiceBody};
+use crate::body::numbers;
 
 /// The supported fields of both endpoints. Other fields are ignored, as OpenAI's servers ignore unknown
 /// fields.
@@ -18,28 +19,35 @@ pub(crate) struct RequestBody {
     pub prompt: Option<StringOrList>,
     pub suffix: Option<String>,
     pub echo: Option<bool>,
+    #[serde(default, deserialize_with = "numbers::count_or_default")]
     pub max_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "numbers::count_or_default")]
     pub max_completion_tokens: Option<u32>,
     pub temperature: Option<f32>,
     pub top_p: Option<f32>,
+    #[serde(default, deserialize_with = "numbers::count_or_default")]
     pub top_k: Option<u32>,
     pub min_p: Option<f32>,
-    #[serde(alias = "repetition_penalty")]
     pub repeat_penalty: Option<f32>,
+    pub repetition_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
+    #[serde(default, deserialize_with = "numbers::seed")]
     pub seed: Option<i64>,
     pub logit_bias: Option<BTreeMap<String, f32>>,
     pub logprobs: Option<Value>,
+    #[serde(default, deserialize_with = "numbers::small_count")]
     pub top_logprobs: Option<u8>,
+    #[serde(default, deserialize_with = "numbers::count")]
     pub n: Option<u32>,
+    #[serde(default, deserialize_with = "numbers::count")]
     pub best_of: Option<u32>,
     pub stop: Option<StringOrList>,
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
     pub response_format: Option<ResponseFormat>,
-    #[serde(alias = "guided_grammar")]
     pub grammar: Option<String>,
+    pub guided_grammar: Option<String>,
     pub tools: Option<Vec<ToolBody>>,
     pub tool_choice: Option<ToolChoiceBody>,
     pub chat_template_kwargs: Option<Map<String, Value>>,

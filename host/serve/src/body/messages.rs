@@ -24,6 +24,8 @@ fn convert(index: usize, mut message: Map<String, Value>, size: &mut JsonSize) -
     };
     let role = match message.get("role").and_then(Value::as_str) {
         Some("developer") => "system".to_owned(),
+        // OpenAI's older name.
+        Some("function") => "tool".to_owned(),
         Some(role) if ROLES.contains(&role) => role.to_owned(),
         other => {
             let role = other.unwrap_or("missing");
@@ -31,7 +33,7 @@ fn convert(index: usize, mut message: Map<String, Value>, size: &mut JsonSize) -
         }
     };
     let content = match message.remove("content") {
-        None | Some(Value::Null) if role == "assistant" => String::new(),
+        None | Some(Value::Null) if ["assistant", "tool"].contains(&role.as_str()) => String::new(),
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => match join_text(&parts) {
             Ok(text) => text,
@@ -63,9 +65,9 @@ struct UnknownPart {
 
 /// Joins the text of content parts.
 fn join_text(parts: &[Value]) -> Result<String, UnknownPart> {
-    let text = |part: &Value| match (part["type"].as_str(), part["text"].as_str()) {
-        (Some("text"), Some(text)) => Ok(text.to_owned()),
-        (kind, _) => Err(UnknownPart { kind: kind.unwrap_or("unknown").to_owned() }),
+    let text = |part: &Value| match (part["type"].as_str(), part["text"].as_str(), part["refusal"].as_str()) {
+        (Some("text"), Some(text), _) | (Some("refusal"), _, Some(text)) => Ok(text.to_owned()),
+        (kind, _, _) => Err(UnknownPart { kind: kind.unwrap_or("unknown").to_owned() }),
     };
     parts.iter().map(text).collect()
 }

@@ -5,6 +5,7 @@ pub(crate) mod checked;
 pub(crate) mod fields;
 pub(crate) mod format;
 pub(crate) mod messages;
+pub(crate) mod numbers;
 pub(crate) mod sampling;
 
 #[cfg(test)]

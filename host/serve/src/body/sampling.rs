@@ -19,7 +19,7 @@ pub(crate) fn samplings(
         top_k: body.top_k.unwrap_or(0),
         top_p: body.top_p.unwrap_or(1.0),
         min_p: body.min_p.unwrap_or(0.0),
-        repeat_penalty: body.repeat_penalty.unwrap_or(default.repeat_penalty),
+        repeat_penalty: body.repeat_penalty.or(body.repetition_penalty).unwrap_or(default.repeat_penalty),
         presence_penalty: body.presence_penalty.unwrap_or(0.0),
         frequency_penalty: body.frequency_penalty.unwrap_or(0.0),
         logit_bias: logit_biases(body)?,

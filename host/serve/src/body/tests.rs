@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
-use tightwad_core::{Format, MAX_JSON_NUMBERS, Prompt, ToolChoice};
+use tightwad_core::{ChatOptions, Continuation, Format, MAX_JSON_NUMBERS, Prompt, ToolChoice};
 use tightwad_net::http::ApiError;
 
 use crate::body::checked;
@@ -41,11 +41,80 @@ fn messages_join_parts_and_map_developer_to_system() {
     assert_eq!(messages[0].0["content"], "ab");
 }
 
+/// Front ends send numbers, names and nulls in such forms.
+#[test]
+fn usual_forms_of_fields_are_accepted() {
+    let request = |field: &str| {
+        chat(&format!(r#"{{"model": "m", "messages": [{{"role": "user", "content": "x"}}], {field}}}"#))
+            .unwrap()
+            .requests
+            .remove(0)
+    };
+    for field in [r#""max_tokens": -1"#, r#""max_completion_tokens": -1.0"#, r#""max_tokens": null"#] {
+        assert_eq!(request(field).max_tokens, None, "{field}");
+    }
+    assert_eq!(request(r#""max_tokens": 64.0"#).max_tokens, Some(64));
+    assert_eq!(request(r#""top_k": -1"#).sampling.top_k, 0);
+    assert_eq!(request(r#""top_p": 0"#).sampling.top_p, 0.0);
+    assert!(request(r#""seed": -1"#).sampling.seed_is_random);
+    let both = request(r#""repeat_penalty": 1.1, "repetition_penalty": 1.2"#);
+    assert_eq!(both.sampling.repeat_penalty, 1.1);
+    assert_eq!(request(r#""repetition_penalty": 1.2"#).sampling.repeat_penalty, 1.2);
+    let both = request(r#""grammar": "start: \"a\"", "guided_grammar": "start: \"a\"""#);
+    assert!(matches!(both.format, Format::Grammar(_)));
+}
+
+#[test]
+fn usual_forms_of_messages_are_accepted() {
+    let checked = chat(
+        r#"{"model": "m", "messages": [{"role": "user", "content": "x"},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+            {"role": "tool", "tool_call_id": "1", "content": null}, {"role": "tool", "tool_call_id": "2"},
+            {"role": "function", "name": "f", "content": "y"}]}"#,
+    );
+    let Prompt::Chat(messages) = &checked.unwrap().requests[0].prompt else { panic!("a chat") };
+    let content: Vec<_> = messages.iter().map(|message| message.0["content"].clone()).collect();
+    assert_eq!(content, ["x", "no", "", "", "y"]);
+    assert_eq!(messages[4].0["role"], "tool");
+}
+
+#[test]
+fn options_of_the_chat_template_are_checked() {
+    let request = |fields: &str| {
+        chat(&format!(
+            r#"{{"model": "m", "messages": [{{"role": "user", "content": "x"}}, {{"role": "assistant", "content": "y"}}], {fields}}}"#
+        ))
+    };
+    let options = |fields: &str| request(fields).unwrap().requests.remove(0).chat;
+    assert_eq!(options(r#""n": 1"#), ChatOptions::default());
+    let none = options(r#""reasoning_effort": "none", "chat_template_kwargs": {"a": 1}"#);
+    assert_eq!(Value::Object(none.variables.as_ref().clone()), json!({"a": 1, "enable_thinking": false}));
+    let high = options(r#""reasoning_effort": "high", "enable_thinking": true"#);
+    assert_eq!(
+        Value::Object(high.variables.as_ref().clone()),
+        json!({"reasoning_effort": "high", "enable_thinking": true})
+    );
+    let continued = options(r#""continue_final_message": "content", "add_generation_prompt": false"#);
+    assert_eq!(
+        (continued.continuation, continued.add_generation_prompt),
+        (Some(Continuation::Content), false)
+    );
+    for (fields, words) in [
+        (r#""chat_template_kwargs": {"messages": []}"#, "cannot set 'messages'"),
+        (r#""chat_template_kwargs": {"enable_thinking": "no"}"#, "true or false"),
+        (r#""continue_final_message": "x""#, "expected true, false"),
+        (r#""continue_final_message": true, "add_generation_prompt": true"#, "exclude each other"),
+    ] {
+        let error = request(fields).unwrap_err().object()["error"].to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
 #[test]
 fn error_names_the_field() {
     for (json, field, words) in [
         (r#"{"model": "m", "messages": [], "temperature": "hot"}"#, "temperature", "expected f32"),
-        (r#"{"model": "m", "messages": [], "max_tokens": -1}"#, "max_tokens", "-1"),
+        (r#"{"model": "m", "messages": [], "max_tokens": -2}"#, "max_tokens", "-2"),
         (r#"{"model": "m", "messages": []}"#, "messages", "empty"),
         (r#"{"model": "m", "messages": [{"role": "robot"}]}"#, "messages[0].role", "robot"),
         (
@@ -62,7 +131,7 @@ fn error_names_the_field() {
         (
             r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "top_p": 2}"#,
             "top_p",
-            "at most 1",
+            "between 0 and 1",
         ),
         (r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "n": 9}"#, "n", "choices"),
         (

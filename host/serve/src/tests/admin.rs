@@ -8,13 +8,13 @@ use crate::control::Control;
 use crate::model_table::ServedModels;
 use crate::tests::fake::{FakeBackend, Server, state, text};
 
-/// A host with the model `m`, which loads, and `broken`, which does not.
+/// A host with the models `m` and `org/m`, which load, and `broken`, which does not.
 struct FakeControl;
 
 #[async_trait]
 impl Control for FakeControl {
     fn status(&self) -> Vec<Value> {
-        ["m", "broken"].map(|model| json!({"model": model, "state": "unloaded"})).to_vec()
+        ["m", "broken", "org/m"].map(|model| json!({"model": model, "state": "unloaded"})).to_vec()
     }
 
     fn modes(&self) -> Vec<Value> {
@@ -27,14 +27,14 @@ impl Control for FakeControl {
 
     async fn load(&self, model: &str) -> Option<Result<(), BackendError>> {
         match model {
-            "m" => Some(Ok(())),
+            "m" | "org/m" => Some(Ok(())),
             "broken" => Some(Err(BackendError::failed("broken", "no such file"))),
             _ => None,
         }
     }
 
     async fn unload(&self, model: &str) -> Option<()> {
-        (model == "m").then_some(())
+        ["m", "org/m"].contains(&model).then_some(())
     }
 }
 
@@ -72,7 +72,7 @@ async fn status_lists_served_and_loadable_models() {
     let expected = json!({
         "tightwad": env!("CARGO_PKG_VERSION"),
         "serves": [{"name": "m", "backend": "fake", "active": 2, "waiting": 1, "health": "ready"}],
-        "models": [{"model": "m", "state": "unloaded"}, {"model": "broken", "state": "unloaded"}],
+        "models": [{"model": "m", "state": "unloaded"}, {"model": "broken", "state": "unloaded"}, {"model": "org/m", "state": "unloaded"}],
         "modes": [{"mode": "plain", "name": "p"}], "plugins": [{"name": "filter"}],
         "keys": [],
     });
@@ -108,7 +108,12 @@ async fn models_are_loaded_and_unloaded() {
     assert_eq!((status, &broken["error"]["message"]), (503, &json!("broken failed: no such file")));
     let (status, unknown) = post(&server, "/v1/tightwad/models/x/unload").await;
     assert_eq!(status, 404);
-    assert_eq!(unknown["error"]["message"], "there is no model 'x'; this server has: m, broken");
+    assert_eq!(unknown["error"]["message"], "there is no model 'x'; this server has: m, broken, org/m");
+    for name in ["org/m", "org%2Fm"] {
+        let loaded = post(&server, &format!("/v1/tightwad/models/{name}/load")).await;
+        assert_eq!(loaded, (200, json!({"model": "org/m", "state": "ready"})), "{name}");
+    }
+    assert_eq!(post(&server, "/v1/tightwad/models/m/burn").await.0, 404);
     let without = Server::with_backend(FakeBackend::sending(|_| Vec::new())).await;
     assert_eq!(post(&without, "/v1/tightwad/models/m/load").await.0, 404);
 }
