@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Node, Script, Server, one_core, small_model_content, smollm2};
+use crate::support::{Node, Script, Server, one_core, small_model_content, smollm2, tightwad};
 
 /// Shows its variables as text. `<<end>>` in a message makes it endless.
 const TEMPLATE: &str = "\
@@ -105,6 +105,36 @@ return tw.serve {{ models = {{
     for model in ["plain", "node", "text"] {
         assert_eq!(ask(&server, &body(model, "", &continued)).await.0, expected, "{model}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_replaces_the_template_of_a_model() {
+    let _permit = one_core();
+    let (folder, path) = model();
+    std::fs::write(
+        folder.folder().join("short.jinja"),
+        "{% for m in messages %}{{ m.content }}!{% endfor %}",
+    )
+    .unwrap();
+    let lua = |file: &str| {
+        let file = folder.folder().join(file);
+        format!(
+            "local tw = require \"tightwad\"\nreturn tw.serve {{ models = {{ plain = tw.model {{ path = \"{path}\", template = \"{}\", context = 512, threads = 1 }} }} }}",
+            file.display()
+        )
+    };
+    let server = Server::start(&lua("short.jinja"));
+    let expected = count(&server, "Hello!").await;
+    assert_eq!(ask(&server, &body("plain", "Hello", &json!({}))).await.0, expected);
+    let script = Script::new(&lua("missing.jinja"));
+    let refused = tightwad(&["run", &script.path().display().to_string(), "--check"]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success()
+            && error.contains("'template' in tw.model: ")
+            && error.contains("missing.jinja"),
+        "{error}"
+    );
 }
 
 /// A user cannot write the tokens that separate messages.

@@ -102,6 +102,7 @@ function tw.arg(arguments) end
 ---@field max_queue? integer The number of requests that may wait for a slot. Default: 64.
 ---@field threads? integer The number of threads of a forward pass. Default: one per core.
 ---@field gpu_layers? integer The number of layers on a GPU. Default: all, if the host has GPU support.
+---@field template? string The file of a chat template (Jinja). Default: the chat template of the GGUF file.
 
 ---Makes a backend of a model in this process. Needs `path` or `swarm`.
 ---@param options tightwad.ModelOptions

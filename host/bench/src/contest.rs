@@ -186,6 +186,7 @@ pub(crate) async fn load_model(
         max_queue: None,
         threads,
         gpu_layers: None,
+        template: None,
     };
     into_anyhow(factory.model(spec).await)
 }

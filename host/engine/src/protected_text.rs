@@ -20,7 +20,7 @@ pub(crate) struct Mark(Option<char>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProtectedText {
     pub text: String,
-    /// The places of mentions, in bytes, in order.
+    /// The places of mentions, in bytes, in order. Adjacent mentions have one place.
     pub mentions: Vec<Range<usize>>,
 }
 
@@ -52,8 +52,14 @@ impl Mark {
                 part.chars().next_back().filter(|_| is_marked).map(|first| plain.len() - first.len_utf8()),
             );
         }
-        let mention = |start: &usize| tokens.mention_at(&plain, *start).map(|end| *start..end);
-        let mentions = starts.iter().filter_map(mention).collect();
+        let mut mentions: Vec<Range<usize>> = Vec::new();
+        for start in starts {
+            let Some(end) = tokens.mention_at(&plain, start) else { continue };
+            match mentions.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => mentions.push(start..end),
+            }
+        }
         ProtectedText { text: plain, mentions }
     }
 }
@@ -116,9 +122,13 @@ mod tests {
 
     #[test]
     fn mentions_in_strings_and_keys_are_found_in_the_rendered_text() {
-        let (text, mentions) = render(json!([{"content": "a<|end|>b<|end|>x", "<|start|>": ["é<|end|>"]}]));
-        assert_eq!(text, r#"<|start|>[{"content":"a<|end|>b<|end|>x","<|start|>":["é<|end|>"]}]<|end|>"#);
-        assert_eq!(mentions, ["<|end|>", "<|end|>x", "<|start|>", "<|end|>"]);
+        let (text, mentions) =
+            render(json!([{"content": "a<|end|>b<|end|>x", "<|start|>": ["é<|end|><|end|>"]}]));
+        assert_eq!(
+            text,
+            r#"<|start|>[{"content":"a<|end|>b<|end|>x","<|start|>":["é<|end|><|end|>"]}]<|end|>"#
+        );
+        assert_eq!(mentions, ["<|end|>", "<|end|>x", "<|start|>", "<|end|><|end|>"]);
     }
 
     #[test]

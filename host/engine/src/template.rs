@@ -39,8 +39,21 @@ impl ChatTemplate {
     /// [`TemplateError::Missing`] for base models, [`TemplateError::Unusable`] if the template does not compile or fails.
     pub fn from_weights(weights: &Weights) -> Result<Self, TemplateError> {
         let source = source(&weights.model, None).ok_or(TemplateError::Missing)?;
+        Self::new(weights, source, source_for_tools(&weights.model))
+    }
+
+    /// Compiles the template `source` for `weights`, and tries it. `tool_source` renders conversations with tools.
+    ///
+    /// # Errors
+    ///
+    /// [`TemplateError::Unusable`] if the template does not compile or fails.
+    pub(crate) fn new(
+        weights: &Weights,
+        source: String,
+        tool_source: Option<String>,
+    ) -> Result<Self, TemplateError> {
         let (bos, eos) = weights.bos_eos_text();
-        let template = Template { source, tool_source: source_for_tools(&weights.model), bos, eos };
+        let template = Template { source, tool_source, bos, eos };
         let facts = template.inspect().map_err(unusable)?;
         Ok(Self { template, facts })
     }

@@ -211,7 +211,8 @@ impl Weights {
         Ok(self.tokenize_checked(text, special, special))
     }
 
-    /// Tokenizes a rendered chat template. Mentions of special tokens are text. The template can already contain the beginning token.
+    /// Tokenizes a rendered chat template. Mentions of special tokens are text. The template can already contain the
+    /// beginning token.
     ///
     /// # Errors
     ///

@@ -50,9 +50,12 @@ impl Pool {
         draining: watch::Receiver<bool>,
     ) -> Result<Arc<Self>, PoolError> {
         let path = spec.path.clone();
-        let read = move || Ok::<_, PoolError>((ModelShape::read(&path)?, Weights::load_vocabulary(&path)?));
-        let (model, weights) = tokio::task::spawn_blocking(read).await??;
-        let template = ChatTemplate::from_weights(&weights);
+        let read = move || {
+            let (model, weights) = (ModelShape::read(&path)?, Weights::load_vocabulary(&path)?);
+            let template = ChatTemplate::from_weights(&weights);
+            Ok::<_, PoolError>((model, weights, template))
+        };
+        let (model, weights, template) = tokio::task::spawn_blocking(read).await??;
         let tools = template.as_ref().is_ok_and(ChatTemplate::supports_tools);
         let template_error = template.err().map(|error| error.to_string());
         let launcher = Arc::new(PoolLauncher::new(spec, model, plugin, tools)?);

@@ -1,6 +1,7 @@
 //! The backends that scripts ask for, and the trait of the host that makes them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +35,8 @@ pub struct ModelSpec {
     pub threads: Option<u32>,
     /// The number of layers on a GPU.
     pub gpu_layers: Option<u32>,
+    /// The source of the chat template; default: the one of the file.
+    pub template: Option<Arc<str>>,
 }
 
 /// A model to download from other machines.

@@ -27,10 +27,11 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Serves `engine` under `name`.
+    /// Serves `engine` under `name`. `template` replaces the chat template of the file. Blocks while the template is
+    /// tried.
     #[must_use]
-    pub fn new(name: &str, engine: Engine) -> Self {
-        let reader = Arc::new(RequestReader::new(engine.weights().clone(), engine.context()));
+    pub fn new(name: &str, engine: Engine, template: Option<&str>) -> Self {
+        let reader = Arc::new(RequestReader::new(engine.weights().clone(), engine.context(), template));
         if let Some(error) = reader.template_error() {
             tracing::warn!(model = name, "{error}");
         }

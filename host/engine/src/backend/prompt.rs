@@ -28,9 +28,12 @@ pub(crate) struct RequestReader {
 }
 
 impl RequestReader {
-    /// A reader for `weights` and sequences of `context` tokens.
-    pub(crate) fn new(weights: Arc<Weights>, context: u32) -> Self {
-        let template = ChatTemplate::from_weights(&weights);
+    /// A reader for `weights` and sequences of `context` tokens. `template` replaces the chat template of the file.
+    pub(crate) fn new(weights: Arc<Weights>, context: u32, template: Option<&str>) -> Self {
+        let template = match template {
+            Some(source) => ChatTemplate::new(&weights, source.to_owned(), None),
+            None => ChatTemplate::from_weights(&weights),
+        };
         Self { weights, template, context }
     }
 

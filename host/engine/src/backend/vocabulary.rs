@@ -23,7 +23,7 @@ impl Vocabulary {
     ///
     /// [`LoadError`] if the file is not a model.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Ok(Self(Arc::new(RequestReader::new(Weights::load_vocabulary(path)?, UNKNOWN_CONTEXT))))
+        Ok(Self(Arc::new(RequestReader::new(Weights::load_vocabulary(path)?, UNKNOWN_CONTEXT, None))))
     }
 }
 

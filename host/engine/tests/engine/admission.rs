@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::support::{load, load_vocabulary, params, smollm2};
 
 fn llama(config: EngineConfig) -> Llama {
-    Llama::new("m", load(EngineConfig { context: 512, ..config }))
+    Llama::new("m", load(EngineConfig { context: 512, ..config }), None)
 }
 
 /// A request with `biases` for three tokens of text.

@@ -1,6 +1,7 @@
 //! `tw.model{}` and `tw.lookup{}`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use mlua::{Lua, Table};
 use tightwad_core::user_data_dir;
@@ -22,6 +23,7 @@ pub(crate) const MODEL: Schema = Schema {
         "max_queue",
         "threads",
         "gpu_layers",
+        "template",
         "swarm",
         "peers",
         "token",
@@ -59,7 +61,19 @@ pub(crate) fn model(lua: &Lua, table: &Table, folder: &Path) -> Result<ModelSpec
         max_queue: number("max_queue")?,
         threads: number("threads")?,
         gpu_layers: number("gpu_layers")?,
+        template: template(&fields, folder)?,
     })
+}
+
+/// Reads the file `template`.
+fn template(fields: &Fields<'_>, folder: &Path) -> Result<Option<Arc<str>>, TableError> {
+    let Some(file) = fields.optional::<String>("template", "a string, the file of a chat template")? else {
+        return Ok(None);
+    };
+    let path = resolve(folder, &file);
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|error| format!("'template' in tw.model: {}: {error}", path.display()))?;
+    Ok(Some(text.into()))
 }
 
 /// Reads `swarm`, `peers`, `token` and `insecure`.

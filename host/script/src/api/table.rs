@@ -185,7 +185,7 @@ mod tests {
         check_errors(&[
             ("tw.model{}", "tw.model needs 'path': a string, the GGUF file; or 'swarm'"),
             ("tw.model{ path = 'a', peers = {} }", "'peers' and 'token' in tw.model need 'swarm'"),
-            ("tw.model{ path = 'a', queue = 3 }", "unknown key 'queue' in tw.model; it has path, name, context, slots, max_queue, threads, gpu_layers, swarm, peers, token, insecure"),
+            ("tw.model{ path = 'a', queue = 3 }", "unknown key 'queue' in tw.model; it has path, name, context, slots, max_queue, threads, gpu_layers, template, swarm, peers, token, insecure"),
             ("tw.lookup{ min_match_tokens = 0 }", "'min_match_tokens' in tw.lookup must be from 1 to 32"),
             (
                 "tw.node{ url = 'http://x', wait_timeout = -1 }",

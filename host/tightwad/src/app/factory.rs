@@ -270,10 +270,14 @@ async fn load_model(
     load: impl FnOnce(&Path, EngineConfig) -> Result<Engine, LoadError> + Send + 'static,
 ) -> Result<Arc<Llama>, String> {
     let name = spec.name.clone().unwrap_or_else(|| stem(&spec.path));
-    let (path, config) = (spec.path.clone(), config(spec));
+    let (path, config, template) = (spec.path.clone(), config(spec), spec.template.clone());
     let start = std::time::Instant::now();
-    let loading = tokio::task::spawn_blocking(move || load(&path, config));
-    let engine = loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let served_name = name.clone();
+    let loading = tokio::task::spawn_blocking(move || {
+        load(&path, config).map(|engine| Llama::new(&served_name, engine, template.as_deref()))
+    });
+    let llama = loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let engine = llama.engine();
     tracing::info!(
         model = name,
         seconds = start.elapsed().as_secs_f32(),
@@ -282,7 +286,7 @@ async fn load_model(
         tie_threshold = engine.tie_threshold(),
         "loaded"
     );
-    Ok(Arc::new(Llama::new(&name, engine)))
+    Ok(Arc::new(llama))
 }
 
 /// A plugin by its name, without a digest.

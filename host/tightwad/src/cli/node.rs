@@ -248,6 +248,7 @@ impl Node {
             max_queue: self.max_queue,
             threads: self.threads,
             gpu_layers: self.gpu_layers,
+            template: None,
         }
     }
 }
