@@ -29,7 +29,7 @@ void tightwad_assertion_failed(const char * file, int line, const char * text) {
     throw std::logic_error(std::string(name ? name + 1 : file) + ":" + std::to_string(line) + ": " + text);
 }
 
-// Functions of `common` that this library does without.
+// Functions of `common` whose files are not built.
 
 std::string string_join(const std::vector<std::string> & values, const std::string & separator) {
     std::string joined;
@@ -197,6 +197,8 @@ static common_json inspect(const common_json & request) {
         facts[name] = value;
     }
     variables = common_json::object();
+    tools = common_json::array();
+    converted_tools = common_json::array();
     facts["supports_thinking"] = common_chat_templates_support_enable_thinking(&templates);
     return facts;
 }
@@ -214,7 +216,8 @@ static common_chat_templates_inputs inputs_of(const common_json & request) {
         inputs.enable_thinking = variables.at("enable_thinking").get<bool>();
     }
     inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
-    inputs.parallel_tool_calls = true;
+    // Otherwise `common` compiles a grammar from the schemas of the tools, and refuses schemas that it cannot compile.
+    inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_NONE;
     inputs.add_generation_prompt = request.at("add_generation_prompt").get<bool>();
     if (request.contains("continue_final_message")) {
         inputs.continue_final_message = common_chat_continuation_parse(request.at("continue_final_message"));
@@ -227,7 +230,10 @@ static common_json render(const common_json & request) {
     variables = request.at("variables");
     const auto params = common_chat_templates_apply(&templates, inputs_of(request));
     common_json rendered = common_json::object();
-    rendered["prompt"] = params.prompt;
+    rendered["bytes"] = params.prompt.size();
+    if (params.prompt.size() <= request.at("max_bytes").get<size_t>()) {
+        rendered["prompt"] = params.prompt;
+    }
     return rendered;
 }
 

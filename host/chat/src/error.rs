@@ -15,6 +15,18 @@ pub enum ChatError {
         /// The limit in seconds of processor time.
         seconds: u64,
     },
+    /// The helper process did not answer: the machine has no processor time for it.
+    #[error("the template's helper process did not answer within {seconds} s")]
+    NoAnswer {
+        /// The limit in seconds.
+        seconds: u64,
+    },
+    /// The prompt is too long.
+    #[error("the prompt has {bytes} bytes")]
+    TooLong {
+        /// The length of the prompt in bytes.
+        bytes: usize,
+    },
     /// The helper process ended.
     #[error("the template's helper process ended: {0}")]
     Crashed(String),

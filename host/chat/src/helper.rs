@@ -12,15 +12,17 @@ use serde_json::json;
 use crate::native;
 
 /// The processor time that a request may take.
-pub(crate) const MAX_SECONDS: u64 = 2;
+pub(crate) const MAX_CPU_SECONDS: u64 = 2;
 /// The memory of the process, stacks included.
-const MAX_BYTES: u64 = 2 << 30;
+const MAX_MEMORY_BYTES: u64 = 2 << 30;
 /// The C++ side recurses over templates, JSON and text.
 pub(crate) const STACK_BYTES: usize = 256 << 20;
 /// The interval in which the watchdog looks at the processor time.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
-/// The start of the present request in the watchdog's clock if there is none.
+/// In place of the start of a request: there is no request.
 const IDLE: u64 = u64::MAX;
+/// In place of the start of a request: the watchdog has answered it.
+const EXPIRED: u64 = u64::MAX - 1;
 
 /// Answers requests until standard input ends. Returns the exit code.
 #[must_use]
@@ -39,7 +41,9 @@ fn answer_all(start: &AtomicU64) {
         let Ok(request) = request else { return };
         start.store(processor_nanoseconds(), Ordering::Release);
         let answer = native::answer(&request);
-        start.store(IDLE, Ordering::Release);
+        if start.swap(IDLE, Ordering::AcqRel) == EXPIRED {
+            return;
+        }
         let answer = answer.unwrap_or_else(|| json!({"refused": "it needs too much memory"}).to_string());
         if write_line(&answer).is_err() {
             return;
@@ -51,10 +55,12 @@ fn answer_all(start: &AtomicU64) {
 fn watch(start: &AtomicU64) {
     loop {
         thread::park_timeout(WATCH_INTERVAL);
-        let start = start.load(Ordering::Acquire);
-        let used = processor_nanoseconds().saturating_sub(start);
-        if start != IDLE && used > MAX_SECONDS * 1_000_000_000 {
-            let _ = write_line(&json!({"too_slow": MAX_SECONDS}).to_string());
+        let begun = start.load(Ordering::Acquire);
+        let used = processor_nanoseconds().saturating_sub(begun);
+        let is_slow = begun != IDLE && used > MAX_CPU_SECONDS * 1_000_000_000;
+        // The request may have ended since.
+        if is_slow && start.compare_exchange(begun, EXPIRED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let _ = write_line(&json!({"too_slow": MAX_CPU_SECONDS}).to_string());
             // No destructor may run while the other thread computes.
             std::process::abort();
         }
@@ -74,16 +80,16 @@ fn processor_nanoseconds() -> u64 {
     u64::try_from(nanoseconds).unwrap_or(0)
 }
 
-/// Limits the memory, writes no core file, and ends the process with its parent.
+/// Limits the memory, and writes no core file. The process ends with its parent, because its standard input ends. A death
+/// signal would come too early: it comes at the end of the parent's thread, not of the parent.
 fn restrict_process() {
     #[cfg(target_os = "linux")]
     {
-        use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+        use rustix::process::{Resource, Rlimit, setrlimit};
         let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
         // Each of these is a precaution; the helper works without it.
         let _ = setrlimit(Resource::Core, limit(0));
-        let _ = setrlimit(Resource::Data, limit(MAX_BYTES));
-        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        let _ = setrlimit(Resource::Data, limit(MAX_MEMORY_BYTES));
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     }
 }

@@ -3,7 +3,7 @@
 //! A helper answers one request at a time. Each caller takes an idle helper, or starts one. A helper that does not answer
 //! is killed, so a template can only fail its own request.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -15,12 +15,17 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ChatError;
-use crate::helper::{MAX_SECONDS, STACK_BYTES};
+use crate::helper::STACK_BYTES;
 use crate::native;
 
 /// The time after which a helper without an answer is killed. A helper ends by itself much earlier, unless the machine
 /// has no processor time for it.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The number of requests that a helper answers. Its memory can grow with each.
+const MAX_ANSWERS: u32 = 1000;
+/// The C++ side's reason when it lacks memory.
+const NO_MEMORY: &str = "bad_alloc";
 
 /// The answer of the C++ side.
 #[derive(Debug, Deserialize)]
@@ -92,8 +97,13 @@ impl Helpers {
             None => Helper::start(&self.command)?,
         };
         let answer = read(&helper.answer(request)?)?;
-        // A helper that was too slow ends.
-        if !matches!(answer, Answer::TooSlow(_)) {
+        // A helper that was too slow ends. After a lack of memory, or many answers, a new one is better.
+        let is_sound = match &answer {
+            Answer::TooSlow(_) => false,
+            Answer::Refused(reason) => !reason.contains(NO_MEMORY),
+            Answer::Ok(_) | Answer::Template(_) => true,
+        };
+        if is_sound && helper.answers_left > 0 {
             lock(&self.idle).push(helper);
         }
         Ok(answer)
@@ -116,6 +126,7 @@ struct Helper {
     child: Child,
     requests: ChildStdin,
     answers: Receiver<String>,
+    answers_left: u32,
 }
 
 impl Helper {
@@ -126,13 +137,17 @@ impl Helper {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // Dates in templates do not depend on the place of a machine.
         command.env("TZ", "UTC").env("GGML_NO_BACKTRACE", "1");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_secret(name)) {
+            command.env_remove(name);
+        }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|error| not_started(&error.to_string()))?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (requests, output) = pipes.ok_or_else(|| not_started("it has no pipes"))?;
         let (sender, answers) = mpsc::channel();
-        thread::spawn(move || {
+        let helper = Self { child, requests, answers, answers_left: MAX_ANSWERS };
+        let reader = thread::Builder::new().spawn(move || {
             // A test harness writes lines of its own.
             let lines = BufReader::new(output).lines().map_while(Result::ok);
             for line in lines.filter(|line| line.starts_with('{')) {
@@ -141,15 +156,19 @@ impl Helper {
                 }
             }
         });
-        Ok(Self { child, requests, answers })
+        reader.map_err(|error| not_started(&error.to_string()))?;
+        Ok(helper)
     }
 
     fn answer(&mut self, request: &str) -> Result<String, ChatError> {
+        self.answers_left -= 1;
         let sent = writeln!(self.requests, "{request}").and_then(|()| self.requests.flush());
-        match self.answers.recv_timeout(TIMEOUT) {
+        match self.answers.recv_timeout(ANSWER_TIMEOUT) {
             Ok(answer) => Ok(answer),
-            Err(RecvTimeoutError::Timeout) => Err(ChatError::TooSlow { seconds: MAX_SECONDS }),
+            Err(RecvTimeoutError::Timeout) => Err(ChatError::NoAnswer { seconds: ANSWER_TIMEOUT.as_secs() }),
             Err(RecvTimeoutError::Disconnected) => {
+                // It may have closed its output only.
+                let _ = self.child.kill();
                 let status = self.child.wait().map(|status| status.to_string());
                 let reason = status.or_else(|error| sent.map(|()| error.to_string()));
                 Err(ChatError::Crashed(reason.unwrap_or_else(|error| error.to_string())))
@@ -164,6 +183,11 @@ impl Drop for Helper {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// True for the variables with tokens of this program.
+fn is_secret(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("TIGHTWAD_") && name.ends_with("TOKEN"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

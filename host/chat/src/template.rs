@@ -43,6 +43,8 @@ pub struct Conversation<'a> {
     pub tools: &'a Value,
     /// How to render them.
     pub options: &'a ChatOptions,
+    /// The maximum length of the prompt in bytes.
+    pub max_bytes: usize,
 }
 
 impl Template {
@@ -53,7 +55,16 @@ impl Template {
     /// [`ChatError::Broken`] if the template does not compile; [`ChatError::TooSlow`] and [`ChatError::Crashed`] if it
     /// cannot be used.
     pub fn inspect(&self) -> Result<TemplateFacts, ChatError> {
-        let answer = helpers::answer(&self.request("inspect"))?;
+        if self.source.trim().is_empty() {
+            return Err(ChatError::Broken("it is empty".to_owned()));
+        }
+        let answer = match helpers::answer(&self.request("inspect")) {
+            // The machine may have lacked something for a moment.
+            Err(ChatError::Crashed(_) | ChatError::NotStarted(_) | ChatError::NoAnswer { .. }) => {
+                helpers::answer(&self.request("inspect"))?
+            }
+            answer => answer?,
+        };
         serde_json::from_value(answer).map_err(|error| ChatError::Crashed(error.to_string()))
     }
 
@@ -61,10 +72,11 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// [`ChatError::Refused`] with the template's message, and as [`Self::inspect`].
+    /// [`ChatError::Refused`] with the template's message, [`ChatError::TooLong`], and as [`Self::inspect`].
     pub fn render(&self, conversation: &Conversation<'_>) -> Result<String, ChatError> {
         let mut request = self.request("render");
-        request["messages"] = conversation.messages.clone();
+        request["messages"] = complete(conversation.messages.clone());
+        request["max_bytes"] = conversation.max_bytes.into();
         request["variables"] = Value::Object(conversation.options.variables.as_ref().clone());
         request["add_generation_prompt"] = conversation.options.add_generation_prompt.into();
         if conversation.tools.as_array().is_some_and(|tools| !tools.is_empty()) {
@@ -78,6 +90,10 @@ impl Template {
             };
         }
         let answer = helpers::answer(&request)?;
+        let bytes = answer.get("bytes").and_then(Value::as_u64).unwrap_or(0) as usize;
+        if bytes > conversation.max_bytes {
+            return Err(ChatError::TooLong { bytes });
+        }
         let prompt = answer.get("prompt").and_then(Value::as_str).map(str::to_owned);
         prompt.ok_or_else(|| ChatError::Crashed("its answer has no prompt".to_owned()))
     }
@@ -91,4 +107,25 @@ impl Template {
             "eos": self.eos,
         })
     }
+}
+
+/// Removes nulls from messages and their calls, and adds the fields that `common` needs: clients send back what they got.
+fn complete(mut messages: Value) -> Value {
+    for message in messages.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        message.retain(|_, value| !value.is_null());
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
+            call.retain(|_, value| !value.is_null());
+            call.entry("type").or_insert("function".into());
+            if let Some(function) = call.get_mut("function").and_then(Value::as_object_mut) {
+                function.retain(|_, value| !value.is_null());
+                function.entry("arguments").or_insert("{}".into());
+            }
+        }
+        if message.get("tool_calls").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+            message.remove("tool_calls");
+            message.entry("content").or_insert("".into());
+        }
+    }
+    messages
 }

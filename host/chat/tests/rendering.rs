@@ -12,7 +12,7 @@ fn template(source: &str) -> Template {
 }
 
 fn render(template: &Template, messages: &Value, tools: &Value, options: &ChatOptions) -> String {
-    template.render(&Conversation { messages, tools, options }).unwrap()
+    template.render(&Conversation { messages, tools, options, max_bytes: 1 << 20 }).unwrap()
 }
 
 fn options(variables: &Value) -> ChatOptions {
@@ -99,4 +99,27 @@ fn facts_are_found_by_trial() {
     let with_tools = "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
     assert!(template(with_tools).inspect().unwrap().tools);
     assert!(matches!(template("{% if %}").inspect(), Err(ChatError::Broken(_))));
+}
+
+/// Clients send back the fields of answers, with nulls.
+#[test]
+fn nulls_and_missing_fields_are_accepted() {
+    let source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}{% endfor %}";
+    let messages = json!([
+        {"role": "user", "content": "x", "name": null},
+        {"role": "assistant", "content": null, "reasoning_content": null, "tool_calls": [
+            {"id": null, "function": {"name": "f", "arguments": null}}]},
+        {"role": "tool", "content": "y", "tool_call_id": null},
+        {"role": "assistant", "content": "z", "tool_calls": []}
+    ]);
+    assert_eq!(render(&template(source), &messages, &Value::Null, &ChatOptions::default()), "xfyz");
+}
+
+#[test]
+fn schemas_of_tools_are_not_checked() {
+    let source = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | length }}";
+    let messages = json!([{"role": "user", "content": "x"}]);
+    let schema = json!({"type": "object", "properties": {"a": {"type": "any"}, "b": true, "c": {"$ref": "#"}, "d": {"enum": []}}});
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": schema}}]);
+    assert_eq!(render(&template(source), &messages, &tools, &ChatOptions::default()), "x1");
 }

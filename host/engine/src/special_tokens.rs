@@ -4,9 +4,7 @@
 //! (`tokenizer_st_partition` in `llama-vocab.cpp`). A text with very many special tokens would occupy a text
 //! thread for minutes.
 
-use std::ops::Range;
-
-use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
+use aho_corasick::{AhoCorasick, MatchKind};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token_type::{LlamaTokenAttr, LlamaTokenAttrs};
 
@@ -19,36 +17,39 @@ const MAX_SPECIAL_TOKENS: usize = 1 << 15;
 pub(crate) struct SpecialTokens {
     /// Tokens at which llama.cpp splits texts.
     splitting: Option<AhoCorasick>,
-    /// Tokens that control the model. Texts of users can only mention them.
+    /// Tokens that structure prompts. Texts of users can only mention them.
     control: Option<AhoCorasick>,
+    control_texts: Vec<String>,
 }
 
 impl SpecialTokens {
     /// The special tokens of `model`: control tokens, and tokens that its authors added.
     pub(crate) fn for_model(model: &LlamaModel) -> Self {
         let splitting = LlamaTokenAttr::Control | LlamaTokenAttr::UserDefined | LlamaTokenAttr::Unknown;
-        Self {
-            splitting: finder(model, |token| token.intersects(splitting)),
-            control: finder(model, |token| token.contains(LlamaTokenAttr::Control)),
-        }
+        let splitting = texts(model, |token| token.intersects(splitting));
+        let mut control = texts(model, |token| token.contains(LlamaTokenAttr::Control));
+        // llama.cpp makes ordinary added tokens of the tokens that structure prompts of gpt-oss.
+        let added = texts(model, |token| token.contains(LlamaTokenAttr::UserDefined));
+        control.extend(added.into_iter().filter(|text| text.starts_with("<|") && text.ends_with("|>")));
+        Self { splitting: build(&splitting), control: build(&control), control_texts: control }
     }
 
     /// The control tokens `texts`.
     #[cfg(test)]
     pub(crate) fn of(texts: &[&str]) -> Self {
-        Self { splitting: None, control: build(texts) }
+        let control_texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        Self { splitting: None, control: build(&control_texts), control_texts }
     }
 
-    /// The places in `text` that mention control tokens, in bytes.
-    pub(crate) fn mentions<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-        self.control.iter().flat_map(move |finder| finder.find_iter(text)).map(|found| found.range())
-    }
-
-    /// The end of the mention of a control token that starts at the byte `start` of `text`.
-    pub(crate) fn mention_at(&self, text: &str, start: usize) -> Option<usize> {
-        let found =
-            self.control.as_ref()?.find(Input::new(text).span(start..text.len()).anchored(Anchored::Yes));
-        found.map(|found| found.end())
+    /// The places in `text` where mentions of control tokens start, in bytes. The inside of a token, as in `|end|`, is a
+    /// mention if it is the complete text.
+    pub(crate) fn mentions<'a>(&'a self, text: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let complete =
+            self.control.iter().flat_map(move |finder| finder.find_iter(text)).map(|found| found.start());
+        let is_inside = text.len() > 1
+            && text.starts_with(|first: char| first.is_ascii_punctuation())
+            && self.control_texts.iter().any(|token| token.len() > text.len() && token.contains(text));
+        is_inside.then_some(0).into_iter().chain(complete)
     }
 
     /// Rejects a text with too many special tokens.
@@ -64,16 +65,14 @@ impl SpecialTokens {
     }
 }
 
-/// Finds the tokens of `model` whose attributes are `wanted`.
-fn finder(model: &LlamaModel, wanted: impl Fn(LlamaTokenAttrs) -> bool) -> Option<AhoCorasick> {
+/// The texts of the tokens of `model` whose attributes are `wanted`.
+fn texts(model: &LlamaModel, wanted: impl Fn(LlamaTokenAttrs) -> bool) -> Vec<String> {
     let vocab = model.vocab();
     let tokens = vocab.tokens().filter(|token| wanted(vocab.attr(*token)));
     let texts = tokens.filter_map(|token| vocab.text(token)).filter(|text| !text.is_empty());
-    build(texts.map(|text| text.to_bytes()))
+    texts.map(|text| String::from_utf8_lossy(text.to_bytes()).into_owned()).collect()
 }
 
-fn build(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Option<AhoCorasick> {
-    let mut builder = AhoCorasick::builder();
-    builder.match_kind(MatchKind::LeftmostLongest).start_kind(StartKind::Both);
-    builder.build(texts).ok()
+fn build(texts: &[String]) -> Option<AhoCorasick> {
+    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts).ok()
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tightwad_chat::{ChatError, Conversation, Template, TemplateFacts};
 use tightwad_core::{ChatOptions, Message};
 
-use crate::protected_text::{Mark, ProtectedText};
+use crate::protected_text::{self, ProtectedText};
 use crate::weights::Weights;
 
 /// An error of a chat template.
@@ -20,6 +20,9 @@ pub enum TemplateError {
     /// The template failed or rejected the messages.
     #[error("the model's chat template rejects these messages: {0}")]
     Refused(ChatError),
+    /// The machine cannot render templates now.
+    #[error("{0}")]
+    Unavailable(ChatError),
     /// The rendered text is too long; it has this number of bytes.
     #[error("the messages are too long: their text has more than {0} bytes")]
     TooLong(usize),
@@ -80,14 +83,18 @@ impl ChatTemplate {
     ) -> Result<ProtectedText, TemplateError> {
         let mut messages = messages.iter().map(|message| Value::Object(message.0.clone())).collect();
         let mut tools = tools.iter().copied().cloned().collect();
-        let mark = Mark::protect(weights.special_tokens(), [&mut messages, &mut tools]);
-        let conversation = Conversation { messages: &messages, tools: &tools, options };
-        let text = self.template.render(&conversation).map_err(TemplateError::Refused)?;
-        if text.len() > max_bytes {
-            Err(TemplateError::TooLong(text.len()))
-        } else {
-            Ok(mark.read(&text, weights.special_tokens()))
-        }
+        let mut variables = Value::Object(options.variables.as_ref().clone());
+        let tokens = weights.special_tokens();
+        let marked = protected_text::protect(tokens, [&mut messages, &mut tools, &mut variables]);
+        let Value::Object(variables) = variables else { unreachable!("an object stays one") };
+        let options = ChatOptions { variables: variables.into(), ..options.clone() };
+        let conversation = Conversation { messages: &messages, tools: &tools, options: &options, max_bytes };
+        let text = self.template.render(&conversation).map_err(|error| match error {
+            ChatError::TooLong { bytes } => TemplateError::TooLong(bytes),
+            ChatError::NotStarted(_) | ChatError::NoAnswer { .. } => TemplateError::Unavailable(error),
+            other => TemplateError::Refused(other),
+        })?;
+        Ok(if marked { ProtectedText::read(&text) } else { ProtectedText { text, cuts: Vec::new() } })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Text threads: they render templates, tokenize text and compile grammars.
+//! Text threads: they tokenize text and compile grammars.
 //!
 //! llama.cpp splits text with `std::regex` for many pre-tokenizers (`unicode_regex_split_stl` in its
 //! `unicode.cpp`). `std::regex` recurses once per matched character, and a stack overflow would end the
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 /// The longest run of characters that a pre-tokenizer's regular expression is allowed to match.
 const MAX_RUN_CHARACTERS: usize = 1 << 17;
 /// Stack size of a text thread. A character of a run takes 320 bytes (`tests/text.rs` measures it with
-/// llama.cpp 0.6.0 and GCC 12). The rest is a reserve for other compilers, templates and grammars. Untouched
+/// llama.cpp 0.6.0 and GCC 12). The rest is a reserve for other compilers and grammars. Untouched
 /// pages take no memory, and the system frees touched pages when the thread ends.
 const STACK_BYTES: usize = 256 << 20;
 /// The idle time after which a thread ends and frees its stack.

@@ -226,34 +226,25 @@ impl Weights {
         let text = rendered.text.as_str();
         self.check_text(text, context)?;
         let bos = self.special_token_text(self.model.vocab().bos());
-        let add_bos = self.model.vocab().should_add_bos() && (bos.is_empty() || !text.starts_with(&bos));
+        let is_mention = rendered.cuts.first().is_some_and(|cut| *cut < bos.len());
+        let has_bos = !bos.is_empty() && text.starts_with(&bos) && !is_mention;
+        let add_bos = self.model.vocab().should_add_bos() && !has_bos;
         let (mut tokens, mut done) = (Vec::new(), 0);
-        for mention in &rendered.mentions {
-            tokens.extend(self.tokenize_part(text, done..mention.start, add_bos, true));
-            tokens.extend(self.tokenize_part(text, mention.clone(), add_bos, false));
-            done = mention.end;
+        for cut in rendered.cuts.iter().copied().chain([text.len()]) {
+            tokens.extend(self.tokenize_part(text, done..cut, add_bos));
+            done = cut;
         }
-        tokens.extend(self.tokenize_part(text, done..text.len(), add_bos, true));
         Ok(tokens)
     }
 
     /// Tokenizes a part of `text`. Some tokenizers put a blank before each text that they get. Here they do so at the
     /// start of `text` only, as for text without parts.
-    fn tokenize_part(
-        &self,
-        text: &str,
-        part: Range<usize>,
-        add_bos: bool,
-        parse_special: bool,
-    ) -> Vec<TokenId> {
+    fn tokenize_part(&self, text: &str, part: Range<usize>, add_bos: bool) -> Vec<TokenId> {
         let (is_first, part) = (part.start == 0, &text[part]);
-        if part.is_empty() && !(is_first && text.is_empty()) {
-            return Vec::new();
-        }
         if is_first {
-            return self.tokenize_checked(part, add_bos, parse_special);
+            return self.tokenize_checked(part, add_bos, true);
         }
-        let mut tokens = self.tokenize_checked(&format!("\n{part}"), false, parse_special);
+        let mut tokens = self.tokenize_checked(&format!("\n{part}"), false, true);
         for end in 1..tokens.len() {
             let start: Vec<u8> = tokens[..end].iter().flat_map(|token| self.token_bytes(*token)).collect();
             match start.as_slice() {
@@ -263,7 +254,7 @@ impl Weights {
             }
         }
         // The line break has become a part of another token.
-        self.tokenize_checked(part, false, parse_special)
+        self.tokenize_checked(part, false, true)
     }
 
     /// The maximum number of bytes of a text that fits `context` tokens.

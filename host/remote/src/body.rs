@@ -50,7 +50,7 @@ fn openai(dialect: Dialect, model: &str, request: &Request) -> (&'static str, Va
     }
     let path = match chat {
         Some(messages) => {
-            chat_options(request, &mut set);
+            chat_options(dialect, request, &mut set);
             set("messages", messages);
             "/v1/chat/completions"
         }
@@ -106,16 +106,22 @@ fn response_format(request: &Request, set: &mut impl FnMut(&str, Value)) {
     }
 }
 
-/// Sets the options of the chat template. vLLM, SGLang and llama-server know these fields.
-fn chat_options(request: &Request, set: &mut impl FnMut(&str, Value)) {
-    if !request.chat.variables.is_empty() {
-        set("chat_template_kwargs", Value::Object(request.chat.variables.as_ref().clone()));
+/// Sets the options of the chat template. vLLM, SGLang and llama-server know these fields. OpenAI's own is
+/// `reasoning_effort`.
+fn chat_options(dialect: Dialect, request: &Request, set: &mut impl FnMut(&str, Value)) {
+    let mut variables = request.chat.variables.as_ref().clone();
+    if let Some(effort) = variables.remove("reasoning_effort") {
+        set("reasoning_effort", effort);
+    }
+    if !variables.is_empty() {
+        set("chat_template_kwargs", Value::Object(variables));
     }
     if !request.chat.add_generation_prompt {
         set("add_generation_prompt", false.into());
     }
     match request.chat.continuation {
         None => {}
+        Some(_) if dialect != Dialect::LlamaServer => set("continue_final_message", true.into()),
         Some(Continuation::Auto) => set("continue_final_message", true.into()),
         Some(Continuation::Content) => set("continue_final_message", "content".into()),
         Some(Continuation::Reasoning) => set("continue_final_message", "reasoning_content".into()),

@@ -1,7 +1,7 @@
 //! The changes that a script makes to a request before a backend receives it.
 
 use mlua::{Lua, Table, Value};
-use tightwad_core::{Message, Prompt, Request, Sampling, SamplingSpec};
+use tightwad_core::{ChatOptions, Message, Prompt, Request, Sampling, SamplingSpec};
 
 use crate::json::to_json;
 use crate::keys::{Fields, Schema};
@@ -30,6 +30,8 @@ pub(crate) fn changed_request(
     }
     if let Some(value) = fields.optional::<Value>("messages", "a list of messages")? {
         request.prompt = Prompt::Chat(messages(lua, &value)?.into());
+        // The client wanted another message continued.
+        request.chat = ChatOptions { add_generation_prompt: true, continuation: None, ..request.chat };
     }
     if let Some(max_tokens) = fields.optional::<u32>("max_tokens", "a whole number")? {
         request.max_tokens = Some(max_tokens.max(1));

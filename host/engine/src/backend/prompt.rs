@@ -42,7 +42,7 @@ impl RequestReader {
         self.template.as_ref().err()
     }
 
-    /// True when the chat template mentions tools.
+    /// True when the chat template describes tools.
     pub(crate) fn supports_tools(&self) -> bool {
         self.template.as_ref().is_ok_and(ChatTemplate::supports_tools)
     }
@@ -96,6 +96,8 @@ impl RequestReader {
             Err(TemplateError::TooLong(bytes)) => {
                 Err(text_error("", Some("messages"), &self.weights.too_long_error(bytes, self.context)))
             }
+            // The name of the backend is added behind this thread.
+            Err(TemplateError::Unavailable(error)) => Err(BackendError::failed("", error.to_string())),
             other => other.map_err(|error| invalid("messages", error)),
         }
     }

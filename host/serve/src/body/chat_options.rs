@@ -7,15 +7,14 @@ use tightwad_net::http::ApiError;
 use crate::body::fields::{ContinueBody, ContinuedPart, RequestBody};
 
 /// Variables of a template that the host sets.
-const RESERVED_VARIABLES: [&str; 6] =
-    ["messages", "tools", "documents", "bos_token", "eos_token", "add_generation_prompt"];
+const RESERVED_VARIABLES: [&str; 5] =
+    ["messages", "tools", "bos_token", "eos_token", "add_generation_prompt"];
 
 /// Checks the fields of a chat with `messages`.
 pub(crate) fn chat_options(body: &mut RequestBody, messages: &[Message]) -> Result<ChatOptions, ApiError> {
     let mut variables = body.chat_template_kwargs.take().unwrap_or_default();
     if let Some(name) = RESERVED_VARIABLES.iter().find(|name| variables.contains_key(**name)) {
-        let message =
-            format!("'chat_template_kwargs' cannot set '{name}': another field of the request does");
+        let message = format!("'chat_template_kwargs' cannot set '{name}': the host sets it");
         return Err(ApiError::invalid(Some("chat_template_kwargs"), message));
     }
     match body.reasoning_effort.take() {
@@ -45,9 +44,14 @@ pub(crate) fn chat_options(body: &mut RequestBody, messages: &[Message]) -> Resu
 fn check_continuation(body: &RequestBody, messages: &[Message]) -> Result<(), ApiError> {
     let last = messages.last().map(|message| &message.0);
     let is_answer = last.and_then(|last| last.get("role")).and_then(Value::as_str) == Some("assistant");
-    let has_calls = last.and_then(|last| last.get("tool_calls")).is_some_and(|calls| !calls.is_null());
+    let has_calls =
+        last.and_then(|last| last.get("tool_calls")?.as_array()).is_some_and(|calls| !calls.is_empty());
+    let has_text =
+        |field: &str| last.and_then(|last| last.get(field)?.as_str()).is_some_and(|text| !text.is_empty());
     let reason = if !is_answer || has_calls {
         "needs a last message of the assistant without tool calls"
+    } else if !has_text("content") && !has_text("reasoning_content") {
+        "needs a last message with text"
     } else if body.add_generation_prompt == Some(true) {
         "and 'add_generation_prompt' exclude each other"
     } else {

@@ -112,7 +112,9 @@ fn tool(body: ToolBody) -> Tool {
     if let Some(description) = description {
         function.insert("description".to_owned(), description.into());
     }
-    function.insert("parameters".to_owned(), parameters.unwrap_or_default());
+    if let Some(parameters) = parameters {
+        function.insert("parameters".to_owned(), parameters);
+    }
     let fields = [("type", "function".into()), ("function", Value::Object(function))];
     let definition = fields.map(|(key, value)| (key.to_owned(), value)).into_iter().collect();
     Tool { name, definition: Value::Object(definition) }

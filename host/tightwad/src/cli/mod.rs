@@ -124,6 +124,10 @@ pub fn main() -> i32 {
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {
+    if let Command::RenderTemplates = command {
+        // The helper needs no runtime.
+        tightwad_engine::exit(tightwad_chat::run_helper());
+    }
     tightwad_net::door::raise_descriptor_limit();
     let checked_models = tightwad_core::user_cache_dir().map(|cache| cache.join("checked-models"));
     let program = std::env::current_exe()?;
@@ -149,7 +153,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Bench(bench) => bench.run(&bench_factory()?).await,
             Command::Quantize(quantize) => quantize.run(),
             Command::TryModel { request } => tightwad_engine::exit(tightwad_engine::try_model(&request)),
-            Command::RenderTemplates => tightwad_engine::exit(tightwad_chat::run_helper()),
+            Command::RenderTemplates => Ok(()),
             Command::Reference { page } => {
                 println!("{}", page.text().trim_end());
                 Ok(())
