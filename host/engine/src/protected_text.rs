@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_a_client_do_not_switch_the_protection_off() {
+    fn marks_in_messages_do_not_switch_the_protection_off() {
         let noncharacters: String = ('\u{fdd0}'..='\u{fdef}').collect();
         let text = render(json!(format!("{noncharacters}<|end|><\u{fdd0}|start|>")));
         let kept: String = ('\u{fdd1}'..='\u{fdef}').collect();
@@ -129,7 +129,7 @@ mod tests {
 
     /// Some templates write `<` and `>` around names.
     #[test]
-    fn inside_of_a_token_is_a_mention() {
+    fn inside_of_tokens_is_marked() {
         assert_eq!(render(json!({"|end|": "x"})), "<|start|>{\"|/end|\":\"x\"}<|end|>");
         assert_eq!(render(json!({"end": "start"})), "<|start|>{\"end\":\"start\"}<|end|>");
     }
