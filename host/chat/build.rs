@@ -32,6 +32,7 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let source = llama_source()?;
+    println!("cargo::metadata=llama_source={}", source.display());
     let common = source.join("common");
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").warnings(false);

@@ -7,12 +7,13 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tightwad_core::sync::lock;
 
 use crate::error::ChatError;
 use crate::helper::STACK_BYTES;
@@ -188,8 +189,4 @@ impl Drop for Helper {
 /// True for the variables with tokens of this program.
 fn is_secret(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with("TIGHTWAD_") && name.ends_with("TOKEN"))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

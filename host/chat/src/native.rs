@@ -1,7 +1,9 @@
 //! Calls the C++ side.
 
 use std::ffi::{CStr, CString, c_char};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use tightwad_core::sync::lock;
 
 unsafe extern "C" {
     fn tightwad_chat(request: *const c_char) -> *mut c_char;
@@ -14,7 +16,7 @@ pub(crate) fn answer(request: &str) -> Option<String> {
     // The C++ side keeps compiled templates, and serves one call at a time.
     static CALL: Mutex<()> = Mutex::new(());
     let request = CString::new(request).ok()?;
-    let _turn = CALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = lock(&CALL);
     // SAFETY: the request is a live, terminated string, and the lock makes this the only call.
     let answer = unsafe { tightwad_chat(request.as_ptr()) };
     if answer.is_null() {

@@ -26,9 +26,6 @@ pub struct TemplateFacts {
     /// The prompt describes tools.
     #[serde(rename = "supports_tools")]
     pub tools: bool,
-    /// The prompt contains earlier calls of tools.
-    #[serde(rename = "supports_tool_calls")]
-    pub tool_calls: bool,
     /// Answers have a part for reasoning.
     #[serde(rename = "supports_thinking")]
     pub thinking: bool,

@@ -45,7 +45,7 @@ enum Command {
     Book,
     /// Generates the small test models of many architectures, and prints their paths.
     Zoo {
-        /// Also generates a model of 550 MB whose draft heads are wrong after this share of tokens, in percent.
+        /// Also generates a model of 700 MB whose draft heads are wrong after this share of tokens, in percent.
         /// Repeatable.
         #[arg(long, value_name = "DAMAGE_PERCENT")]
         large: Vec<u8>,
